@@ -1,0 +1,120 @@
+//! The commit mark: the last thing ADD writes, in the alias of the VM tap, readable by anybody.
+//!
+//! Shape: `tapvisor/1 <16 hex digits of the request's digest>[ <key>=<value>]…`, at most 255 bytes (IFALIASZ less the
+//! closing NUL). The pairs say what DEL must put back; neither keys nor values hold spaces.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Digest;
+
+const HEAD: &str = "tapvisor/1";
+
+/// A committed wiring and what undoing it must restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    digest: Digest,
+    restore: BTreeMap<String, String>,
+}
+
+/// Why an alias is not a mark, or a mark no alias.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MarkError {
+    /// The alias was written by something else, or by a version we do not know.
+    #[error("link alias {0:?} is not a tapvisor mark")]
+    Foreign(String),
+    /// The text would not fit the kernel's 255 bytes.
+    #[error("the commit mark needs {0} bytes and an interface alias holds 255")]
+    TooLong(usize),
+}
+
+impl Mark {
+    /// Longest alias in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// A mark for a request, with the earlier values that DEL puts back.
+    ///
+    /// # Errors
+    /// When its text is longer than an alias can be.
+    pub fn new(digest: Digest, restore: BTreeMap<String, String>) -> Result<Self, MarkError> {
+        let mark = Self { digest, restore };
+        match mark.to_string().len() {
+            bytes if bytes > Self::MAX_BYTES => Err(MarkError::TooLong(bytes)),
+            _ => Ok(mark),
+        }
+    }
+
+    /// The digest of the request that was met.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Earlier values by what they belong to.
+    #[must_use]
+    pub fn restore(&self) -> &BTreeMap<String, String> {
+        &self.restore
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{HEAD} {}", self.digest)?;
+        self.restore.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
+    }
+}
+
+impl FromStr for Mark {
+    type Err = MarkError;
+
+    fn from_str(alias: &str) -> Result<Self, MarkError> {
+        parse(alias).ok_or_else(|| MarkError::Foreign(alias.to_owned()))
+    }
+}
+
+fn parse(alias: &str) -> Option<Mark> {
+    let mut words = alias.split(' ');
+    if words.next() != Some(HEAD) {
+        return None;
+    }
+    let digest = words.next()?.parse().ok()?;
+    let restore = words
+        .map(|word| word.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())))
+        .collect::<Option<_>>()?;
+    Some(Mark { digest, restore })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let digest: Digest = "00112233445566ff".parse().unwrap();
+        let restore = BTreeMap::from([("ip_forward".to_owned(), "0".to_owned())]);
+        let mark = Mark::new(digest, restore).unwrap();
+        assert_eq!(mark.to_string(), "tapvisor/1 00112233445566ff ip_forward=0");
+        assert_eq!(mark.to_string().parse::<Mark>().unwrap(), mark);
+    }
+
+    #[test]
+    fn other_peoples_aliases_are_foreign() {
+        for alias in [
+            "",
+            "uplink",
+            "tapvisor/2 00112233445566ff",
+            "tapvisor/1",
+            "tapvisor/1 xyz",
+            "tapvisor/1 00112233445566ff word",
+        ] {
+            assert_eq!(alias.parse::<Mark>(), Err(MarkError::Foreign(alias.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_mark_that_does_not_fit_is_refused() {
+        let restore = BTreeMap::from([("k".to_owned(), "v".repeat(256))]);
+        assert_eq!(Mark::new("00112233445566ff".parse().unwrap(), restore), Err(MarkError::TooLong(286)));
+    }
+}
