@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The CNI protocol on both sides of the pipe, and the binding plugin `tapvisor`.
+//!
+//! - [`spec`]: versions, results and errors as the CNI specification writes them.
+//! - [`plugin`]: what a plugin sees of a call, and how one is served.
+
+pub mod plugin;
+pub mod spec;

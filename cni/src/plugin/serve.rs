@@ -1,0 +1,224 @@
+//! Serving one call: which verb, with what, answered how.
+
+use std::io::{Read, Write};
+
+use serde_json::{Value, json};
+use terms::{ContainerId, IfName};
+
+use super::env::Target;
+use super::{Args, Environment, NetConf, Netns, Verb};
+use crate::spec::{CniResult, Code, Error, Version};
+
+/// What a plugin does for each verb. All of a call is checked before one of these is called.
+pub trait Plugin {
+    /// One or two lines for a person who runs the file by hand.
+    fn about(&self) -> String;
+
+    /// Attaches.
+    ///
+    /// # Errors
+    /// When the attachment could not be made; nothing is left of it.
+    fn add(&self, call: &Add) -> Result<Added, Error>;
+
+    /// Detaches; what is already gone is not an error.
+    ///
+    /// # Errors
+    /// When something that is there could not be removed.
+    fn del(&self, call: &Del) -> Result<(), Error>;
+
+    /// Compares the attachment with what ADD made.
+    ///
+    /// # Errors
+    /// Names what is missing or altered.
+    fn check(&self, call: &Check) -> Result<(), Error>;
+
+    /// Removes what belongs to no listed attachment.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    fn gc(&self, call: &Collect) -> Result<(), Error>;
+
+    /// Whether ADD could be served.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    fn status(&self, call: &Status) -> Result<(), Error>;
+}
+
+/// What names an attachment.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The container.
+    pub container_id: ContainerId,
+    /// Its interface.
+    pub if_name: IfName,
+    /// The runtime's arguments.
+    pub args: Args,
+}
+
+/// An ADD.
+#[derive(Debug, Clone)]
+pub struct Add {
+    /// What is attached.
+    pub attachment: Attachment,
+    /// Where.
+    pub netns: Netns,
+    /// How.
+    pub conf: NetConf,
+}
+
+/// A CHECK has all that its ADD had.
+pub type Check = Add;
+
+/// A DEL.
+#[derive(Debug, Clone)]
+pub struct Del {
+    /// What is detached.
+    pub attachment: Attachment,
+    /// Where; `None` when it was not said or is gone.
+    pub netns: Option<Netns>,
+    /// How it was attached.
+    pub conf: NetConf,
+}
+
+/// A GC.
+#[derive(Debug, Clone)]
+pub struct Collect {
+    /// Holds the list of what must stay.
+    pub conf: NetConf,
+}
+
+/// A STATUS.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The network asked about.
+    pub conf: NetConf,
+}
+
+/// What ADD answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Added {
+    /// The result of the plugins before us, with or without a change of ours; all its other fields are kept.
+    Previous(Value),
+    /// A result of our own.
+    Result(CniResult),
+}
+
+/// Answers one call and returns the exit code: 0, or 1 with an error document on `stdout`.
+///
+/// # Errors
+/// Only when `stdout` cannot be written; there is then nobody left to tell.
+pub fn serve(
+    plugin: &dyn Plugin,
+    env: &Environment,
+    stdin: &mut dyn Read,
+    stdout: &mut dyn Write,
+) -> std::io::Result<u8> {
+    let mut version = Version::NEWEST;
+    let answer = answer(plugin, env, stdin, &mut version);
+    let (document, exit) = match answer {
+        Ok(Answer::Nothing) => return Ok(0),
+        Ok(Answer::About) => {
+            writeln!(stdout, "{}", plugin.about())?;
+            return Ok(0);
+        }
+        Ok(Answer::Document(document)) => (document, 0),
+        Err(error) => (error.to_document(version), 1),
+    };
+    writeln!(stdout, "{document}")?;
+    stdout.flush()?;
+    Ok(exit)
+}
+
+enum Answer {
+    Nothing,
+    About,
+    Document(Value),
+}
+
+fn answer(
+    plugin: &dyn Plugin,
+    env: &Environment,
+    stdin: &mut dyn Read,
+    version: &mut Version,
+) -> Result<Answer, Error> {
+    let Some(verb) = env.verb()? else { return Ok(Answer::About) };
+    if verb == Verb::Version {
+        // stdin is not read: callers exist that leave it open.
+        let supported = Version::ALL.map(Version::as_str);
+        return Ok(Answer::Document(json!({"cniVersion": Version::NEWEST.as_str(), "supportedVersions": supported})));
+    }
+    env.require(verb)?;
+    let own_allowed = env.own_netns_allowed();
+    let target = matches!(verb, Verb::Add | Verb::Del | Verb::Check).then(|| env.target()).transpose()?;
+    let conf = NetConf::parse(read(stdin)?)?;
+    *version = conf.version();
+    expect_verb(verb, conf.version())?;
+    match (verb, target) {
+        (Verb::Add, Some(target)) => {
+            let call = present(target, conf, own_allowed)?;
+            let added = plugin.add(&call)?;
+            Ok(Answer::Document(result_document(added, *version)?))
+        }
+        (Verb::Check, Some(target)) => plugin.check(&present(target, conf, own_allowed)?).map(|()| Answer::Nothing),
+        (Verb::Del, Some(Target { container_id, if_name, netns, args })) => {
+            let netns = netns.map(|path| Netns::look(path, own_allowed)).transpose()?.flatten();
+            let attachment = Attachment { container_id, if_name, args };
+            plugin.del(&Del { attachment, netns, conf }).map(|()| Answer::Nothing)
+        }
+        (Verb::Gc, _) => plugin.gc(&Collect { conf }).map(|()| Answer::Nothing),
+        _ => plugin.status(&Status { conf }).map(|()| Answer::Nothing),
+    }
+}
+
+fn read(stdin: &mut dyn Read) -> Result<Vec<u8>, Error> {
+    let mut text = Vec::new();
+    let limit = NetConf::MAX_BYTES as u64 + 1;
+    stdin
+        .take(limit)
+        .read_to_end(&mut text)
+        .map_err(|error| Error::new(Code::IO, format!("network configuration on stdin: {error}")))?;
+    Ok(text)
+}
+
+fn expect_verb(verb: Verb, version: Version) -> Result<(), Error> {
+    let (spoken, since) = match verb {
+        Verb::Check => (version.has_check(), Version::V0_4_0),
+        Verb::Gc | Verb::Status => (version.has_gc_and_status(), Version::V1_1_0),
+        Verb::Add | Verb::Del | Verb::Version => (true, version),
+    };
+    if spoken {
+        return Ok(());
+    }
+    let msg = format!("{} came with CNI {since} and the configuration is of {version}", verb.as_str());
+    Err(Error::new(Code::INCOMPATIBLE_VERSION, msg))
+}
+
+fn present(target: Target, conf: NetConf, own_allowed: bool) -> Result<Add, Error> {
+    let Target { container_id, if_name, netns, args } = target;
+    let path = netns.unwrap_or_default();
+    let shown = path.display().to_string();
+    let netns = Netns::look(path, own_allowed)?
+        .ok_or_else(|| Error::new(Code::INVALID_NETNS, format!("CNI_NETNS: {shown} is not a network namespace")))?;
+    Ok(Add { attachment: Attachment { container_id, if_name, args }, netns, conf })
+}
+
+/// A previous result already of the answer's version goes out with every field it came with.
+fn result_document(added: Added, version: Version) -> Result<Value, Error> {
+    match added {
+        Added::Result(result) => Ok(result.to_document(version)),
+        Added::Previous(mut document) => {
+            let written_in = CniResult::version_of(&document, version)?;
+            if written_in != version {
+                return Ok(CniResult::from_document(&document, version)?.to_document(version));
+            }
+            if let Some(document) = document.as_object_mut() {
+                document.insert("cniVersion".to_owned(), version.as_str().into());
+            }
+            Ok(document)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
