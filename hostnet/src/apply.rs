@@ -1,0 +1,68 @@
+//! Carrying out a plan, undoing it if it fails, and tearing down.
+
+use std::fmt;
+
+use crate::facts::{Ask, Facts};
+use crate::kernel::{Failure, Kernel, KernelError};
+use crate::op::{Op, Plan};
+
+/// A plan that failed, and how undoing it went.
+#[derive(Debug, thiserror::Error)]
+pub struct ApplyError {
+    /// What failed first.
+    #[source]
+    pub cause: Failure,
+    /// What could not be undone; empty if everything is as it was.
+    pub left: Vec<String>,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.left.as_slice() {
+            [] => write!(f, "the plan failed and was undone"),
+            left => write!(f, "the plan failed and could not be undone: {}", left.join("; ")),
+        }
+    }
+}
+
+/// Carries out `plan`, which was made on the snapshot `before`; on failure puts everything back as it was.
+///
+/// Undoing goes by a fresh snapshot: what of the plan is there that was not, goes; what was and is not, comes back. Messages
+/// that the kernel took after the failed one are so undone too.
+///
+/// # Errors
+/// The operation that failed, and what of the plan could not be undone.
+pub fn apply(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<(), ApplyError> {
+    let Err(cause) = kernel.execute(&plan.ops) else { return Ok(()) };
+    let left = undo(kernel, before, plan).unwrap_or_else(|error| vec![format!("the kernel cannot be read: {error}")]);
+    Err(ApplyError { cause, left })
+}
+
+/// Puts back what a plan changed, however far it came: also the way to clean up after a process that was killed.
+///
+/// Returns what could not be undone, in words.
+///
+/// # Errors
+/// When the fresh snapshot cannot be taken.
+pub fn undo(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<Vec<String>, KernelError> {
+    let mut ask = Ask::default();
+    plan.ops.iter().for_each(|op| op.concerns(&mut ask));
+    let now = kernel.gather(&ask)?;
+    let inverse: Vec<Op> = plan.ops.iter().rev().filter_map(|op| op.inverse(before, &now)).collect();
+    Ok(tear_down(kernel, &inverse).into_iter().map(|failure| in_words(&failure)).collect())
+}
+
+/// Carries out every operation whatever became of the others; what is gone already counts as removed.
+pub fn tear_down(kernel: &mut impl Kernel, ops: &[Op]) -> Vec<Failure> {
+    ops.iter()
+        .enumerate()
+        .filter_map(|(index, op)| match kernel.execute(std::slice::from_ref(op)) {
+            Err(failure) if !(op.removes() && failure.error.is_absent()) => Some(Failure { index, ..failure }),
+            _ => None,
+        })
+        .collect()
+}
+
+fn in_words(failure: &Failure) -> String {
+    format!("{failure}: {}", failure.error)
+}

@@ -1,0 +1,100 @@
+//! Addresses on links.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use terms::{IfName, IpNetwork};
+
+use super::is_default;
+
+/// An IP address on a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Address {
+    /// The link that holds it.
+    pub link: IfName,
+    /// Address and prefix length.
+    pub address: IpNetwork,
+    /// The other end, on point-to-point links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+    /// How far it is valid.
+    #[serde(default)]
+    pub scope: AddressScope,
+    /// Flags.
+    #[serde(default)]
+    pub flags: AddressFlags,
+    /// Seconds it remains preferred; `None` is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_seconds: Option<u32>,
+    /// Seconds it remains valid; `None` is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_seconds: Option<u32>,
+}
+
+impl Address {
+    /// A permanent address for [`crate::Op::AddAddress`], valid at once: duplicate detection is off for IPv6.
+    #[must_use]
+    pub fn permanent(link: IfName, address: IpNetwork) -> Self {
+        let ip = address.ip();
+        let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        Self {
+            link,
+            address,
+            peer: None,
+            scope: if ip.is_loopback() {
+                AddressScope::Host
+            } else if link_local {
+                AddressScope::Link
+            } else {
+                AddressScope::Global
+            },
+            flags: AddressFlags { nodad: ip.is_ipv6(), permanent: true, ..AddressFlags::default() },
+            preferred_seconds: None,
+            valid_seconds: None,
+        }
+    }
+}
+
+/// How far an address is valid (RT_SCOPE_* of `linux/rtnetlink.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AddressScope {
+    /// Everywhere.
+    #[default]
+    Global,
+    /// In the site.
+    Site,
+    /// On the link.
+    Link,
+    /// In the host.
+    Host,
+    /// Any other, by number.
+    Other(u8),
+}
+
+/// Flags of an address (IFA_F_* of `linux/if_addr.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AddressFlags {
+    /// Duplicate address detection is skipped.
+    #[serde(skip_serializing_if = "is_default")]
+    pub nodad: bool,
+    /// Duplicate address detection is under way; the address is not usable yet.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tentative: bool,
+    /// Duplicate address detection found another holder.
+    #[serde(skip_serializing_if = "is_default")]
+    pub dad_failed: bool,
+    /// Set by an administrator, not learnt.
+    #[serde(skip_serializing_if = "is_default")]
+    pub permanent: bool,
+    /// Not the first of its subnet, or a temporary one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub secondary: bool,
+    /// No longer preferred.
+    #[serde(skip_serializing_if = "is_default")]
+    pub deprecated: bool,
+    /// Brings no prefix route.
+    #[serde(skip_serializing_if = "is_default")]
+    pub no_prefix_route: bool,
+}

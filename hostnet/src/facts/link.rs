@@ -1,0 +1,213 @@
+//! Links: network interfaces of any kind.
+
+use serde::{Deserialize, Serialize};
+use terms::{IfName, MacAddr};
+
+use super::is_default;
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Link {
+    /// The kernel's number for it, unique in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: IfName,
+    /// What it is.
+    pub kind: LinkKind,
+    /// Its Ethernet address; `None` where it has none or an all-zero one (loopback).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Largest packet in bytes. Wider than [`terms::Mtu`]: the loopback's is 65,536.
+    pub mtu_bytes: u32,
+    /// Administratively up (IFF_UP).
+    #[serde(default)]
+    pub up: bool,
+    /// Lower layer present (IFLA_CARRIER).
+    #[serde(default)]
+    pub carrier: bool,
+    /// Operational state (RFC 2863 §3.1.14).
+    #[serde(default)]
+    pub state: OperState,
+    /// Without address resolution (IFF_NOARP).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub noarp: bool,
+    /// Device group, for changing or deleting many at once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub group: u32,
+    /// The alias: up to 255 bytes of text for whoever reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// The link it is a port of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<IfName>,
+    /// Index of the veth peer or the link beneath; counted in namespace `peer_netns` if that is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_index: Option<u32>,
+    /// This namespace's number for the namespace the peer is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_netns: Option<i32>,
+    /// How IPv6 link-local addresses come about; `None` where IPv6 is not on the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addr_gen_mode: Option<AddrGenMode>,
+    /// Packet counters, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<Statistics>,
+}
+
+impl Link {
+    /// A link that is down and has nothing but a name; for fakes and tests.
+    #[must_use]
+    pub fn new(index: u32, name: IfName, kind: LinkKind) -> Self {
+        Self {
+            index,
+            name,
+            kind,
+            mac: None,
+            mtu_bytes: 1500,
+            up: false,
+            carrier: false,
+            state: OperState::Down,
+            noarp: false,
+            group: 0,
+            alias: None,
+            master: None,
+            peer_index: None,
+            peer_netns: None,
+            addr_gen_mode: Some(AddrGenMode::Eui64),
+            statistics: None,
+        }
+    }
+}
+
+/// What sort of device a link is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LinkKind {
+    /// The loopback.
+    Loopback,
+    /// A tun or tap device.
+    Tun(Tun),
+    /// One end of a virtual cable.
+    Veth,
+    /// An Ethernet bridge.
+    Bridge,
+    /// A MAC-addressed child of another link.
+    Macvlan(MacvlanMode),
+    /// The same with a character device.
+    Macvtap(MacvlanMode),
+    /// An intermediate functional block.
+    Ifb,
+    /// A device without a driver-given kind: hardware, mostly.
+    Physical,
+    /// Any other kind, by the kernel's name for it.
+    Other(String),
+}
+
+/// What the kernel says about a tun or tap device (IFLA_INFO_DATA of `drivers/net/tun.c`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tun {
+    /// Packets or frames.
+    pub mode: TunMode,
+    /// Who may attach without CAP_NET_ADMIN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
+    /// Which group may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// Takes several descriptors.
+    pub multi_queue: bool,
+    /// Outlives its descriptors.
+    pub persist: bool,
+    /// Carries a virtio-net header. Rewritten by whoever attaches last.
+    pub vnet_hdr: bool,
+    /// Carries a packet-information header. Rewritten by whoever attaches last.
+    pub packet_info: bool,
+}
+
+/// Layer of a tun device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TunMode {
+    /// Layer 2.
+    #[default]
+    Tap,
+    /// Layer 3.
+    Tun,
+}
+
+/// How a macvlan's children see each other (MACVLAN_MODE_* of `linux/if_link.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MacvlanMode {
+    /// Not at all.
+    Private,
+    /// By way of an outside bridge.
+    Vepa,
+    /// Directly.
+    Bridge,
+    /// One child owns the parent.
+    Passthru,
+    /// By source address.
+    Source,
+    /// A mode this program does not know.
+    Unknown,
+}
+
+/// Operational state (IF_OPER_* of `linux/if.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OperState {
+    /// The driver does not say; treated as usable.
+    #[default]
+    Unknown,
+    /// A component is missing.
+    NotPresent,
+    /// Down.
+    Down,
+    /// Down because the link beneath is.
+    LowerLayerDown,
+    /// In a test mode.
+    Testing,
+    /// Waiting for an event (802.1X and the like).
+    Dormant,
+    /// Passing packets.
+    Up,
+}
+
+/// How IPv6 link-local addresses come about (IN6_ADDR_GEN_MODE_* of `linux/if_link.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AddrGenMode {
+    /// From the MAC address.
+    Eui64,
+    /// None is made, and no router is solicited.
+    None,
+    /// From a stable secret (RFC 7217).
+    StablePrivacy,
+    /// From a random secret.
+    Random,
+}
+
+/// Counters since the link was made (IFLA_STATS64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Statistics {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Received packets with errors.
+    pub rx_errors: u64,
+    /// Received packets dropped.
+    pub rx_dropped: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+    /// Packets dropped instead of sent.
+    pub tx_dropped: u64,
+}

@@ -1,0 +1,122 @@
+//! What the kernel says about a network namespace, as plain data that planners read and golden files hold.
+
+mod address;
+mod link;
+mod neighbour;
+mod route;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use terms::IfName;
+
+use crate::nft::{TableFacts, TableId};
+use crate::sysctl::Sysctl;
+
+pub use address::{Address, AddressFlags, AddressScope};
+pub use link::{AddrGenMode, Link, LinkKind, MacvlanMode, OperState, Statistics, Tun, TunMode};
+pub use neighbour::{Neighbour, NeighbourState};
+pub use route::{NextHop, Route, RouteKind, RouteProtocol, RouteScope, TABLE_LOCAL, TABLE_MAIN};
+
+/// A snapshot of one network namespace: as much of it as was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Facts {
+    /// All links, by index.
+    pub links: Vec<Link>,
+    /// All addresses of both families.
+    pub addresses: Vec<Address>,
+    /// All routes of both families and all tables.
+    pub routes: Vec<Route>,
+    /// Neighbour entries with a link-layer address or a failure to report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
+    /// The settings asked for; one the kernel has not is `null`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<Sysctl, Option<String>>,
+    /// The nft tables asked for, as far as they exist.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableFacts>,
+}
+
+/// What to read; each `true` costs one dump.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Links; implied by addresses, routes and neighbours, which name them.
+    pub links: bool,
+    /// Packet counters of the links too.
+    pub statistics: bool,
+    /// Addresses.
+    pub addresses: bool,
+    /// Routes.
+    pub routes: bool,
+    /// Neighbour entries.
+    pub neighbours: bool,
+    /// These settings.
+    pub sysctls: Vec<Sysctl>,
+    /// These nft tables with chains, rules, sets and elements.
+    pub tables: Vec<TableId>,
+}
+
+impl Ask {
+    /// Links, addresses and routes: what wiring is planned on.
+    #[must_use]
+    pub fn network() -> Self {
+        Self { links: true, addresses: true, routes: true, ..Self::default() }
+    }
+
+    /// The same, and these settings.
+    #[must_use]
+    pub fn with_sysctls(mut self, keys: impl IntoIterator<Item = Sysctl>) -> Self {
+        self.sysctls.extend(keys);
+        self
+    }
+
+    /// The same, and these nft tables.
+    #[must_use]
+    pub fn with_tables(mut self, tables: impl IntoIterator<Item = TableId>) -> Self {
+        self.tables.extend(tables);
+        self
+    }
+}
+
+impl Facts {
+    /// The link of that name.
+    #[must_use]
+    pub fn link(&self, name: &IfName) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == *name)
+    }
+
+    /// The link of that index.
+    #[must_use]
+    pub fn link_at(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The addresses of a link.
+    pub fn addresses_of<'a>(&'a self, link: &'a IfName) -> impl Iterator<Item = &'a Address> {
+        self.addresses.iter().filter(move |address| address.link == *link)
+    }
+
+    /// The routes whose first hop leaves by a link.
+    pub fn routes_of<'a>(&'a self, link: &'a IfName) -> impl Iterator<Item = &'a Route> {
+        self.routes.iter().filter(move |route| route.link.as_ref() == Some(link))
+    }
+
+    /// A setting's value, if it was asked for and exists.
+    #[must_use]
+    pub fn sysctl(&self, key: &Sysctl) -> Option<&str> {
+        self.sysctls.get(key)?.as_deref()
+    }
+
+    /// An nft table, if it was asked for and exists.
+    #[must_use]
+    pub fn table(&self, id: &TableId) -> Option<&TableFacts> {
+        self.tables.iter().find(|table| table.id == *id)
+    }
+}
+
+/// Whether a field has its type's default and can stay out of the JSON.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

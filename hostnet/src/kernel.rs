@@ -1,0 +1,130 @@
+//! The seam between plans and the machine: what carries out operations and reports facts.
+
+use std::io;
+
+use terms::IfName;
+
+use crate::facts::{Ask, Facts};
+use crate::op::Op;
+
+/// A network namespace that can be read and changed: the real one or a fake.
+pub trait Kernel {
+    /// Reads what is asked for.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or answers what cannot be understood.
+    fn gather(&mut self, ask: &Ask) -> Result<Facts, KernelError>;
+
+    /// Carries out operations in order and stops at the first that fails.
+    ///
+    /// Operations on links, addresses and routes that follow one another may travel together; then some after the failed
+    /// one may have taken effect. Only [`Kernel::gather`] tells.
+    ///
+    /// # Errors
+    /// The first failure and the operation it belongs to.
+    fn execute(&mut self, ops: &[Op]) -> Result<(), Failure>;
+}
+
+/// An operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}")]
+pub struct Failure {
+    /// Index of the operation among those executed.
+    pub index: usize,
+    /// The operation in words.
+    pub what: String,
+    /// Why.
+    #[source]
+    pub error: KernelError,
+}
+
+/// Why the kernel could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel refused.
+    #[error("{meaning} (errno {errno}){}", .said.as_ref().map(|said| format!("; the kernel says: {said}")).unwrap_or_default())]
+    Refused {
+        /// The error number.
+        errno: i32,
+        /// What it means here.
+        meaning: String,
+        /// The kernel's own words, where it has any.
+        said: Option<String>,
+    },
+    /// A link that the operation names is not there.
+    #[error("there is no link {0}")]
+    NoLink(IfName),
+    /// A device node or file could not be used.
+    #[error("cannot {action} {path}: {hint}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// What to do about it.
+        hint: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket call failed.
+    #[error("netlink {action} failed")]
+    Socket {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's answer makes no sense to this program.
+    #[error("cannot understand the kernel's answer about {what}: {why}")]
+    Decode {
+        /// What was asked.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The plan asks for what cannot be expressed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl KernelError {
+    /// A refusal with the ordinary meaning of an error number.
+    #[must_use]
+    pub fn refused(errno: i32) -> Self {
+        Self::Refused { errno, meaning: meaning(errno), said: None }
+    }
+
+    /// The error number, if the kernel gave one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Refused { errno, .. } => Some(*errno),
+            Self::File { source, .. } | Self::Socket { source, .. } => source.raw_os_error(),
+            Self::NoLink(_) | Self::Decode { .. } | Self::Invalid(_) => None,
+        }
+    }
+
+    /// Whether what was to be removed is not there.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::NoLink(_))
+            || matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL))
+    }
+}
+
+/// An error number in words that help.
+fn meaning(errno: i32) -> String {
+    match errno {
+        libc::EPERM => "not permitted: CAP_NET_ADMIN in the namespace's user namespace is needed".to_owned(),
+        libc::EEXIST => "it exists already".to_owned(),
+        libc::ENOENT => "it, or something it refers to, does not exist".to_owned(),
+        libc::ENODEV => "no such device".to_owned(),
+        libc::ESRCH => "no such entry".to_owned(),
+        libc::EOPNOTSUPP => "this kernel or device cannot do it".to_owned(),
+        libc::EADDRNOTAVAIL => "the address is not there".to_owned(),
+        libc::ENETUNREACH => "no route to the gateway: it is in no network of the link".to_owned(),
+        _ => nix::errno::Errno::from_raw(errno).desc().to_owned(),
+    }
+}

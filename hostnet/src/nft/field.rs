@@ -1,0 +1,134 @@
+//! What a rule can look at: parts of packets and what the kernel knows of them.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that a rule loads and compares, uses as a key, or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Field {
+    /// Name of the device it came in by.
+    Iifname,
+    /// Name of the device it leaves by.
+    Oifname,
+    /// Group of the device it came in by.
+    Iifgroup,
+    /// Transport protocol.
+    L4proto,
+    /// IP family, in inet tables.
+    Nfproto,
+    /// Ethertype, in bridge and netdev tables.
+    Protocol,
+    /// The packet's mark; can be written.
+    Mark,
+    /// Unicast to us, broadcast, multicast (PACKET_* of `linux/if_packet.h`).
+    Pkttype,
+    /// Source Ethernet address; can be written.
+    EtherSaddr,
+    /// Destination Ethernet address; can be written.
+    EtherDaddr,
+    /// Ethertype as it stands in the frame.
+    EtherType,
+    /// IPv4 source; can be written.
+    IpSaddr,
+    /// IPv4 destination; can be written.
+    IpDaddr,
+    /// IPv6 source; can be written.
+    Ip6Saddr,
+    /// IPv6 destination; can be written.
+    Ip6Daddr,
+    /// TCP source port.
+    TcpSport,
+    /// TCP destination port.
+    TcpDport,
+    /// TCP flag byte.
+    TcpFlags,
+    /// UDP source port.
+    UdpSport,
+    /// UDP destination port.
+    UdpDport,
+    /// Source port of whatever transport the rule has established.
+    ThSport,
+    /// Destination port of whatever transport the rule has established.
+    ThDport,
+    /// ICMP type.
+    IcmpType,
+    /// ICMPv6 type.
+    Icmpv6Type,
+    /// Target address of a neighbour solicitation or advertisement (RFC 4861 §4.3); test the ICMPv6 type first.
+    NdTarget,
+    /// ARP operation.
+    ArpOperation,
+    /// ARP sender's Ethernet address.
+    ArpSenderEther,
+    /// ARP sender's IPv4 address.
+    ArpSenderIp,
+    /// ARP target's IPv4 address.
+    ArpTargetIp,
+    /// State of the connection; test with [`super::Test::AnyBit`].
+    CtState,
+    /// Status bits of the connection (IPS_* of `linux/netfilter/nf_conntrack_common.h`).
+    CtStatus,
+    /// The connection's mark; can be written.
+    CtMark,
+    /// Whether the packet goes the connection's original way.
+    CtDirection,
+    /// The IPv4 destination that the packet had before translation.
+    CtOriginalIpDaddr,
+    /// The IPv6 destination that the packet had before translation.
+    CtOriginalIp6Daddr,
+    /// What the routing table says of an address.
+    Fib {
+        /// Which address is looked up.
+        address: Direction,
+        /// What is asked.
+        result: FibResult,
+    },
+    /// A random number below `modulus`.
+    Random {
+        /// How many numbers there are; not zero.
+        modulus: u32,
+    },
+    /// A number below `modulus`, one higher for each packet.
+    RoundRobin {
+        /// How many numbers there are; not zero.
+        modulus: u32,
+    },
+}
+
+/// One of a packet's two addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// Where it came from.
+    Source,
+    /// Where it goes.
+    Destination,
+}
+
+/// What a look-up in the routing table yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FibResult {
+    /// The address's kind as a number (RTN_*): 1 unicast, 2 local, 3 broadcast, 5 multicast.
+    AddressKind,
+    /// The index of the way out; 0 if there is none.
+    Oif,
+}
+
+/// An IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IpVersion {
+    /// RFC 791.
+    V4,
+    /// RFC 8200.
+    V6,
+}
+
+impl IpVersion {
+    /// The version of an address.
+    #[must_use]
+    pub fn of(address: std::net::IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the kernel says its tables are.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Base, TableId};
+
+/// A table as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TableFacts {
+    /// Family and name.
+    pub id: TableId,
+    /// Chains in the kernel's order.
+    #[serde(default)]
+    pub chains: Vec<ChainFacts>,
+    /// Named sets and maps.
+    #[serde(default)]
+    pub sets: Vec<SetFacts>,
+}
+
+/// A chain as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChainFacts {
+    /// Its name.
+    pub name: String,
+    /// Where it is hooked in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Its rules, in order.
+    #[serde(default)]
+    pub rules: Vec<RuleFacts>,
+}
+
+/// A rule as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RuleFacts {
+    /// The kernel's number for it.
+    pub handle: u64,
+    /// The word for readers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// What its first counter has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
+    /// Its expressions in canonical text, one line each, equal for equal rules.
+    #[serde(default)]
+    pub body: Vec<String>,
+}
+
+/// What a counter has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A named set or map as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetFacts {
+    /// Its name.
+    pub name: String,
+    /// Its elements, sorted by key.
+    #[serde(default)]
+    pub elements: Vec<ElementFacts>,
+}
+
+/// An element as the kernel lists it; bytes in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ElementFacts {
+    /// The key's bytes, each part padded to four.
+    pub key: String,
+    /// The key's bytes at the end of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_end: Option<String>,
+    /// The datum's bytes, or a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Milliseconds until it vanishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_milliseconds: Option<u64>,
+}

@@ -1,0 +1,188 @@
+//! What a rule consists of: tests and actions.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use terms::{IfName, IpNetwork};
+
+use super::{Field, IpVersion, Value};
+
+/// One step of a rule; a test that fails ends the rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Statement {
+    /// Goes on only if the fields pass the test. Several fields are a key, for tests against sets.
+    Match {
+        /// What is looked at.
+        fields: Vec<Field>,
+        /// What it must be.
+        test: Test,
+    },
+    /// Counts packets and bytes.
+    Counter,
+    /// Decides.
+    Verdict(Verdict),
+    /// Decides by a map; a key that is not in it goes on.
+    VerdictMap {
+        /// The key.
+        fields: Vec<Field>,
+        /// Where it is looked up.
+        map: VerdictMap,
+    },
+    /// Writes a field.
+    Set {
+        /// What is written.
+        field: Field,
+        /// Its new value.
+        value: Value,
+    },
+    /// Source becomes the address of the way out.
+    Masquerade,
+    /// Destination becomes another.
+    Dnat {
+        /// The IP version translated.
+        version: IpVersion,
+        /// The new destination.
+        to: NatTarget,
+    },
+    /// Source becomes another.
+    Snat {
+        /// The IP version translated.
+        version: IpVersion,
+        /// The new source.
+        to: NatTarget,
+    },
+    /// Destination becomes this host.
+    Redirect {
+        /// The new port, if it changes.
+        port: Option<u16>,
+    },
+    /// The frame leaves by another device (netdev tables).
+    Forward {
+        /// The device.
+        to: IfName,
+    },
+    /// A copy of the frame leaves by another device (netdev tables).
+    Duplicate {
+        /// The device.
+        to: IfName,
+    },
+    /// Dropped, and the sender is told.
+    Reject(Reject),
+    /// Exempts the packet from connection tracking.
+    Notrack,
+    /// Adds the fields to a dynamic set.
+    Remember(Remember),
+}
+
+/// What a field must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Test {
+    /// Equal.
+    Is(Value),
+    /// Not equal.
+    IsNot(Value),
+    /// In the network.
+    Within(IpNetwork),
+    /// Not in the network.
+    NotWithin(IpNetwork),
+    /// From the first to the second, both included.
+    Range(Value, Value),
+    /// Any of these bits is set.
+    AnyBit(u64),
+    /// None of these bits is set.
+    NoBit(u64),
+    /// The bits of `mask` have this value.
+    Bits {
+        /// Which bits are looked at.
+        mask: u64,
+        /// What they must be.
+        value: u64,
+    },
+    /// One of these.
+    OneOf(Vec<Value>),
+    /// None of these.
+    NoneOf(Vec<Value>),
+    /// In the named set.
+    InSet(String),
+    /// Not in the named set.
+    NotInSet(String),
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// It passes this hook's chain.
+    Accept,
+    /// It is gone.
+    Drop,
+    /// Back to the chain that jumped here, or to the policy.
+    Return,
+    /// On with the next rule.
+    Continue,
+    /// To another chain, and back.
+    Jump(String),
+    /// To another chain, not back.
+    Goto(String),
+}
+
+/// Where a verdict is looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VerdictMap {
+    /// In a named map.
+    Named(String),
+    /// In these pairs of key and verdict.
+    Inline(Vec<(Vec<Value>, Verdict)>),
+}
+
+/// What an address is translated to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NatTarget {
+    /// Always this.
+    Fixed {
+        /// The new address, if it changes.
+        address: Option<IpAddr>,
+        /// The new port, if it changes.
+        port: Option<u16>,
+    },
+    /// What the named map yields for a key: an address, or an address and a port.
+    Map {
+        /// The key.
+        fields: Vec<Field>,
+        /// The map's name.
+        map: String,
+        /// Whether it yields a port too.
+        with_port: bool,
+    },
+}
+
+/// How the sender is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reject {
+    /// ICMP or ICMPv6 "port unreachable", by the packet's family.
+    PortUnreachable,
+    /// ICMP or ICMPv6 "administratively prohibited", by the packet's family.
+    AdminProhibited,
+    /// A TCP reset; only TCP may come here.
+    TcpReset,
+}
+
+/// Adding to a dynamic set from a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Remember {
+    /// The set's name.
+    pub set: String,
+    /// What becomes the element.
+    pub fields: Vec<Field>,
+    /// Whether an element that is there already gets its full time again.
+    pub refresh: bool,
+    /// Seconds, if other than the set's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+}

@@ -1,0 +1,247 @@
+//! Tables and the transactions that change them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Chain, Element, Rule, Set};
+
+/// Which packets a table sees (NFPROTO_* of `linux/netfilter.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// ARP.
+    Arp,
+    /// What crosses a bridge.
+    Bridge,
+    /// What enters or leaves one device.
+    Netdev,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Arp => "arp",
+            Self::Bridge => "bridge",
+            Self::Netdev => "netdev",
+        })
+    }
+}
+
+/// Family and name of a table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TableId {
+    /// Its family.
+    pub family: Family,
+    /// Its name.
+    pub name: String,
+}
+
+impl TableId {
+    /// The table of that family and name.
+    #[must_use]
+    pub fn new(family: Family, name: &str) -> Self {
+        Self { family, name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.family, self.name)
+    }
+}
+
+/// A table with all it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Table {
+    /// Family and name.
+    pub id: TableId,
+    /// Sets and maps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<Set>,
+    /// Chains; they may name each other in any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chains: Vec<Chain>,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new(family: Family, name: &str) -> Self {
+        Self { id: TableId::new(family, name), sets: Vec::new(), chains: Vec::new() }
+    }
+
+    /// The same with one more set or map.
+    #[must_use]
+    pub fn set(mut self, set: Set) -> Self {
+        self.sets.push(set);
+        self
+    }
+
+    /// The same with one more chain.
+    #[must_use]
+    pub fn chain(mut self, chain: Chain) -> Self {
+        self.chains.push(chain);
+        self
+    }
+}
+
+/// Commands that take effect together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Transaction {
+    /// In the order in which the kernel sees them.
+    pub commands: Vec<Command>,
+}
+
+impl Transaction {
+    /// A transaction that adds whole tables, none of which may exist.
+    #[must_use]
+    pub fn add(tables: impl IntoIterator<Item = Table>) -> Self {
+        Self { commands: tables.into_iter().map(Command::AddTable).collect() }
+    }
+
+    /// A transaction that puts these tables in the place of those of the same names, if there are any.
+    #[must_use]
+    pub fn replace(tables: impl IntoIterator<Item = Table>) -> Self {
+        Self { commands: tables.into_iter().map(Command::ReplaceTable).collect() }
+    }
+
+    /// A transaction that removes tables with all they hold; one that is not there is no error.
+    #[must_use]
+    pub fn delete(tables: impl IntoIterator<Item = TableId>) -> Self {
+        Self { commands: tables.into_iter().map(Command::DeleteTable).collect() }
+    }
+}
+
+/// One command of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Command {
+    /// Adds a table with all it holds; it must not exist.
+    AddTable(Table),
+    /// Puts a table in the place of the one of that name, if there is one.
+    ReplaceTable(Table),
+    /// Removes a table with all it holds, if it is there.
+    DeleteTable(TableId),
+    /// Adds a chain with its rules to a table that exists.
+    AddChain {
+        /// The table.
+        table: TableId,
+        /// The chain.
+        chain: Chain,
+    },
+    /// Removes a chain and its rules; nothing may jump to it.
+    DeleteChain {
+        /// The table.
+        table: TableId,
+        /// The chain's name.
+        chain: String,
+    },
+    /// Removes all rules of a chain.
+    FlushChain {
+        /// The table.
+        table: TableId,
+        /// The chain's name.
+        chain: String,
+    },
+    /// Appends a rule.
+    AddRule {
+        /// The table.
+        table: TableId,
+        /// The chain's name.
+        chain: String,
+        /// The rule.
+        rule: Rule,
+    },
+    /// Removes one rule.
+    DeleteRule {
+        /// The table.
+        table: TableId,
+        /// The chain's name.
+        chain: String,
+        /// The kernel's number for the rule, from [`super::RuleFacts`].
+        handle: u64,
+    },
+    /// Adds elements to a set or map that exists; `set.elements` is what is added.
+    AddElements {
+        /// The table.
+        table: TableId,
+        /// The set as it was declared, which says how elements are encoded.
+        set: Set,
+    },
+    /// Removes elements from a set or map that exists; `set.elements` is what is removed.
+    DeleteElements {
+        /// The table.
+        table: TableId,
+        /// The set as it was declared, which says how elements are encoded.
+        set: Set,
+    },
+    /// Removes all elements of a set or map.
+    FlushSet {
+        /// The table.
+        table: TableId,
+        /// The set's name.
+        set: String,
+    },
+}
+
+impl Command {
+    /// The table it concerns.
+    #[must_use]
+    pub fn table(&self) -> &TableId {
+        match self {
+            Self::AddTable(table) | Self::ReplaceTable(table) => &table.id,
+            Self::DeleteTable(table)
+            | Self::AddChain { table, .. }
+            | Self::DeleteChain { table, .. }
+            | Self::FlushChain { table, .. }
+            | Self::AddRule { table, .. }
+            | Self::DeleteRule { table, .. }
+            | Self::AddElements { table, .. }
+            | Self::DeleteElements { table, .. }
+            | Self::FlushSet { table, .. } => table,
+        }
+    }
+
+    /// A command that adds these elements to a set declared like `set`.
+    #[must_use]
+    pub fn add_elements(table: &TableId, set: &Set, elements: Vec<Element>) -> Self {
+        Self::AddElements { table: table.clone(), set: Set { elements, ..set.clone() } }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddTable(table) => write!(f, "add table {}", table.id),
+            Self::ReplaceTable(table) => write!(f, "replace table {}", table.id),
+            Self::DeleteTable(table) => write!(f, "delete table {table}"),
+            Self::AddChain { table, chain } => write!(f, "add chain {table} {}", chain.name),
+            Self::DeleteChain { table, chain } => write!(f, "delete chain {table} {chain}"),
+            Self::FlushChain { table, chain } => write!(f, "flush chain {table} {chain}"),
+            Self::AddRule { table, chain, rule } => {
+                write!(f, "add rule {table} {chain} \"{}\"", rule.comment.as_deref().unwrap_or_default())
+            }
+            Self::DeleteRule { table, chain, handle } => write!(f, "delete rule {table} {chain} handle {handle}"),
+            Self::AddElements { table, set } => {
+                write!(f, "add {} elements to {table} {}", set.elements.len(), set.name)
+            }
+            Self::DeleteElements { table, set } => {
+                write!(f, "delete {} elements of {table} {}", set.elements.len(), set.name)
+            }
+            Self::FlushSet { table, set } => write!(f, "flush set {table} {set}"),
+        }
+    }
+}
