@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Fixtures of the test ladder: a host of one's own, namespaces in it, guests, and before/after comparison.
+//!
+//! Everything here panics with a full account when the fixture itself breaks: a test that cannot be set up has failed.
+
+mod command;
+mod dist;
+mod fake_guest;
+mod ns;
+mod outside;
+mod snapshot;
+mod stream;
+mod tap;
+mod trial;
+mod world;
+
+pub use command::{Ran, wait_for};
+pub use dist::{cache_file, dist_file, workspace};
+pub use fake_guest::FakeGuest;
+pub use ns::Ns;
+pub use outside::Outside;
+pub use snapshot::Snapshot;
+pub use stream::exchange;
+pub use tap::Tap;
+pub use trial::{Skip, main, needs, trial};
+pub use world::World;

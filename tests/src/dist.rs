@@ -1,0 +1,42 @@
+//! Where the programs under test and what the set-up prepared are found.
+
+use std::path::PathBuf;
+
+/// The root of the source tree.
+///
+/// # Panics
+/// Never: this package lies one folder below the root.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
+}
+
+/// A program as `make build` leaves it: `tapvisor`, `tapvisor-cni`.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn dist_file(name: &str) -> PathBuf {
+    let folder = std::env::var_os("TAPVISOR_DIST").map_or_else(|| workspace().join("target/dist"), PathBuf::from);
+    existing(folder.join(name), "make build")
+}
+
+/// A file that `make setup` prepared: `guest/vmlinuz`, `guest/initrd.img`, `bin/cnitool`, …
+///
+/// # Panics
+/// When it was not prepared.
+#[must_use]
+pub fn cache_file(name: &str) -> PathBuf {
+    let user = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let folder = std::env::var_os("TAPVISOR_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| user().or_else(home).map(|cache| cache.join("tapvisor")))
+        .expect("HOME is set");
+    existing(folder.join(name), "make setup")
+}
+
+fn existing(path: PathBuf, remedy: &str) -> PathBuf {
+    assert!(path.exists(), "{} is missing: {remedy}", path.display());
+    path
+}
