@@ -6,6 +6,9 @@ use terms::{Ipv4Network, Ipv6Network, MacAddr, Mtu};
 
 use crate::names::DomainName;
 
+/// Largest packet the engine builds.
+const ETHERNET_MTU: u16 = 1500;
+
 /// Everything the engine of one NIC knows. Families that are `None` are not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -187,6 +190,16 @@ impl Config {
     /// The domain told to the guest.
     pub(crate) fn domain(&self) -> Option<&DomainName> {
         self.domain.as_ref().or_else(|| self.search.iter().max_by_key(|name| name.as_str().len()))
+    }
+
+    /// Bytes of IPv4 packets the link carries, as far as the engine makes use of it.
+    pub(crate) fn ipv4_packet_bytes(&self) -> u16 {
+        self.mtu.and_then(|mtu| u16::try_from(mtu.value()).ok()).map_or(ETHERNET_MTU, |mtu| mtu.min(ETHERNET_MTU))
+    }
+
+    /// Bytes behind the header of an IPv6 packet; a link below IPv6's least MTU has no IPv6 and is not minded.
+    pub(crate) fn ipv6_payload_bytes(&self) -> usize {
+        usize::from(self.ipv4_packet_bytes().max(1280)) - 40
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

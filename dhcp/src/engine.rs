@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use terms::MacAddr;
+
 use crate::Frame;
 use crate::budget::Budget;
 use crate::config::{Config, ConfigError};
-use crate::frame::{self, Content};
+use crate::frame::{self, Content, Icmp6};
+use crate::neighbour::{self, Neighbour};
 use crate::observations::Observations;
-use crate::v4;
+use crate::router::{self, Beat};
+use crate::{arp, v4, v6};
 
 /// Serves exactly one guest NIC. `now` is any clock that does not run backwards, the same in every call.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
     budget: Budget,
+    beat: Beat,
+    neighbour: Neighbour,
     seen: Observations,
 }
 
@@ -24,7 +30,8 @@ impl Engine {
     /// When a value of the configuration cannot be sent or contradicts another.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config, budget: Budget::default(), seen: Observations::default() })
+        let (budget, beat, neighbour) = (Budget::default(), Beat::default(), Neighbour::default());
+        Ok(Self { config, budget, beat, neighbour, seen: Observations::default() })
     }
 
     /// Takes one frame from the service tap and returns the frames to write to it.
@@ -34,50 +41,112 @@ impl Engine {
             self.seen.ignored.unusable += 1;
             return Vec::new();
         };
-        if received.source != self.config.guest_mac.bytes() {
-            self.seen.ignored.strangers += 1;
-            return Vec::new();
-        }
-        if !self.budget.spend(now) {
-            self.seen.ignored.over_budget += 1;
-            return Vec::new();
-        }
+        let is_guest = received.source == self.config.guest_mac.bytes();
         match received.content {
-            Content::Udp4(datagram) if datagram.destination_port == v4::SERVER_PORT => {
-                v4::answer(now, &self.config, &datagram, &mut self.seen).into_iter().collect()
+            // All that is ever taken from somebody else: the gateway's answer to a question of ours.
+            Content::Icmp6(message) if !is_guest && message.kind == neighbour::ADVERTISEMENT => {
+                self.neighbour.on_advertisement(now, &self.config, received.source, &message)
             }
-            _ => {
-                self.seen.ignored.unusable += 1;
+            _ if !is_guest => {
+                self.seen.ignored.strangers += 1;
                 Vec::new()
             }
+            _ if !self.budget.spend(now) => {
+                self.seen.ignored.over_budget += 1;
+                Vec::new()
+            }
+            content => self.on_content(now, content),
         }
     }
 
     /// When [`Engine::on_deadline`] wants to be called; `None` is never. It may change with every call.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        None
+        [self.beat.due(), self.neighbour.deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now` and returns the frames to write; calling it early does nothing.
     #[must_use]
-    pub fn on_deadline(&mut self, _now: Duration) -> Vec<Frame> {
-        Vec::new()
+    pub fn on_deadline(&mut self, now: Duration) -> Vec<Frame> {
+        let mut frames = self.neighbour.on_deadline(now, &self.config);
+        if self.beat.due().is_some_and(|due| due <= now) {
+            frames.extend(self.advertise(now));
+        }
+        frames
     }
 
-    /// Serves another configuration from now on; what has been seen stays.
+    /// Tells the Ethernet address of a virtual router's gateway, for a caller that learnt it by other means than the
+    /// engine's own solicitations; returns the frames to write.
+    #[must_use]
+    pub fn on_gateway_resolved(&mut self, now: Duration, gateway: MacAddr) -> Vec<Frame> {
+        self.neighbour.on_resolved(now, &self.config, gateway)
+    }
+
+    /// Serves another configuration from now on. What has been seen stays; a guest that knows the router hears the
+    /// change at the next deadline, which is `now`. Addresses change when the guest renews.
     ///
     /// # Errors
     /// As [`Engine::new`]; the old configuration then stays in force.
-    pub fn reconfigure(&mut self, _now: Duration, config: Config) -> Result<(), ConfigError> {
+    pub fn reconfigure(&mut self, now: Duration, config: Config) -> Result<(), ConfigError> {
         config.check()?;
+        let router = |config: &Config| config.v6.as_ref().map(|v6| v6.router);
+        if router(&config) != router(&self.config) {
+            self.neighbour = Neighbour::default();
+        }
+        if config.v6.is_some() {
+            self.beat.hurry(now);
+        } else {
+            self.beat.stop();
+        }
         self.config = config;
         Ok(())
     }
 
     /// What has been seen so far.
     #[must_use]
-    pub fn observations(&self) -> &Observations {
-        &self.seen
+    pub fn snapshot(&self) -> Observations {
+        Observations { gateway: self.neighbour.state(), ..self.seen.clone() }
+    }
+
+    fn on_content(&mut self, now: Duration, content: Content<'_>) -> Vec<Frame> {
+        match content {
+            Content::Udp4(datagram) if datagram.destination_port == v4::SERVER_PORT => {
+                v4::answer(now, &self.config, &datagram, &mut self.seen).into_iter().collect()
+            }
+            Content::Udp6(datagram) if datagram.destination_port == v6::SERVER_PORT => {
+                if let Some(v6) = &self.config.v6 {
+                    self.beat.start(now, v6);
+                }
+                v6::answer(now, &self.config, &datagram, &mut self.seen).into_iter().collect()
+            }
+            Content::Icmp6(message) if message.kind == router::SOLICITATION => {
+                self.on_router_solicitation(now, &message)
+            }
+            Content::Icmp6(message) if message.kind == neighbour::SOLICITATION => {
+                self.neighbour.on_solicitation(now, &self.config, &message)
+            }
+            Content::Arp(packet) => arp::answer(&self.config, packet).into_iter().collect(),
+            Content::Udp4(_) | Content::Udp6(_) | Content::Icmp6(_) => {
+                self.seen.ignored.unusable += 1;
+                Vec::new()
+            }
+        }
+    }
+
+    fn on_router_solicitation(&mut self, now: Duration, message: &Icmp6<'_>) -> Vec<Frame> {
+        if !router::is_valid(message) {
+            self.seen.ignored.unusable += 1;
+            return Vec::new();
+        }
+        self.seen.router_solicitations += 1;
+        self.advertise(now).into_iter().collect()
+    }
+
+    fn advertise(&mut self, now: Duration) -> Option<Frame> {
+        let v6 = self.config.v6.as_ref()?;
+        self.beat.restart(now, v6);
+        self.seen.router_advertisements += 1;
+        self.seen.advertised_at = Some(now);
+        Some(router::advertisement(&self.config, v6))
     }
 }

@@ -10,14 +10,22 @@
 //! *Assumptions.* The service tap carries what the guest sends to its services and, for a virtual router, the gateway's
 //! neighbour advertisements. Checksums of received frames may be unfinished (offload) and are not checked.
 
+mod arp;
 mod budget;
 mod bytes;
 mod config;
 mod engine;
 mod frame;
 mod names;
+mod neighbour;
 mod observations;
+#[cfg(test)]
+mod properties;
+mod router;
+#[cfg(test)]
+mod tests;
 mod v4;
+mod v6;
 
 pub use config::{Config, ConfigError, Lifetime, Prefix, Router, V4Config, V6Config};
 pub use engine::Engine;

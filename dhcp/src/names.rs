@@ -45,10 +45,14 @@ impl fmt::Display for DomainName {
     }
 }
 
-/// The names one after the other, each whole: DHCPv6 and router advertisements (RFC 8415 §10, RFC 8106 §5.2).
-pub(crate) fn plain(names: &[DomainName]) -> Vec<u8> {
+/// The names one after the other, each whole (RFC 8415 §10, RFC 8106 §5.2), as many as fit into `room` bytes.
+pub(crate) fn plain(names: &[DomainName], room: usize) -> Vec<u8> {
     let mut wire = Vec::new();
+    // A name takes two bytes more than its text: the first label's length and the root.
     for name in names {
+        if wire.len() + name.0.len() + 2 > room {
+            break;
+        }
         name.0.split('.').for_each(|label| push_label(&mut wire, label));
         wire.push(0);
     }
@@ -107,8 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn plain_names_stand_whole() {
-        assert_eq!(plain(&names(&["a.b.", "b"])), b"\x01a\x01b\x00\x01b\x00");
+    fn plain_names_stand_whole_as_far_as_they_fit() {
+        let both = names(&["a.b.", "b"]);
+        assert_eq!(plain(&both, 8), b"\x01a\x01b\x00\x01b\x00");
+        assert_eq!(plain(&both, 7), b"\x01a\x01b\x00");
     }
 
     #[test]

@@ -11,9 +11,6 @@ use crate::config::{Config, Lifetime, V4Config};
 use crate::frame::{Datagram, Link};
 use crate::observations::{Client, Lease, Observations, Phase};
 
-/// Largest packet the engine builds when no MTU is configured, and at all.
-const ETHERNET_MTU: u16 = 1500;
-
 /// Answers a datagram to port 67 that came from the guest's Ethernet address.
 pub(crate) fn answer(
     now: Duration,
@@ -183,8 +180,7 @@ impl Server<'_> {
 
     /// On the wire to the guest alone, whatever the IP destination is.
     fn send_to(&self, destination: Ipv4Addr, reply: &Reply) -> Frame {
-        let mtu = self.config.mtu.and_then(|mtu| u16::try_from(mtu.value()).ok()).unwrap_or(ETHERNET_MTU);
-        let payload = reply.encode(self.message.accepted_bytes(mtu.min(ETHERNET_MTU)));
+        let payload = reply.encode(self.message.accepted_bytes(self.config.ipv4_packet_bytes()));
         let link = Link { source: self.config.service_mac, destination: self.config.guest_mac.bytes() };
         link.udp4((self.v4.server_id, SERVER_PORT), (destination, CLIENT_PORT), &payload)
     }

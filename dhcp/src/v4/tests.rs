@@ -84,7 +84,7 @@ impl Ask {
         self
     }
 
-    fn as_broadcaster(mut self) -> Self {
+    fn deaf_to_unicast(mut self) -> Self {
         self.header[10] = 0x80;
         self
     }
@@ -180,7 +180,7 @@ fn request_in_selecting_is_acknowledged_and_remembered() {
     let ack = scene.says(request().for_address(ADDRESS).of_server(SERVER).option(61, b"\xffid")).unwrap();
     assert_eq!((ack.kind(), ack.message.yiaddr()), (MessageType::Ack, ADDRESS));
     assert_eq!(ack.option(OptionCode::ClientIdentifier), Some(&DhcpOption::ClientIdentifier(b"\xffid".to_vec())));
-    let lease = scene.0.observations().v4.lease.clone().unwrap();
+    let lease = scene.0.snapshot().v4.lease.clone().unwrap();
     assert_eq!((lease.phase, lease.client_id), (Phase::Selecting, b"\xffid".to_vec()));
     assert_eq!((lease.acked_at, lease.expires_at), (Duration::from_secs(100), Some(Duration::from_secs(900))));
 }
@@ -189,14 +189,14 @@ fn request_in_selecting_is_acknowledged_and_remembered() {
 fn request_that_chose_another_server_is_left_alone() {
     let mut scene = scene(v4());
     assert!(scene.says(request().for_address(ADDRESS).of_server([10, 0, 2, 77].into())).is_none());
-    assert_eq!(scene.0.observations().ignored.other_server, 1);
+    assert_eq!(scene.0.snapshot().ignored.other_server, 1);
 }
 
 #[test]
 fn reboot_with_the_right_address_is_acknowledged_and_with_a_wrong_one_refused() {
     let mut scene = scene(v4());
     assert_eq!(scene.says(request().for_address(ADDRESS)).unwrap().kind(), MessageType::Ack);
-    assert_eq!(scene.0.observations().v4.lease.as_ref().unwrap().phase, Phase::Rebooting);
+    assert_eq!(scene.0.snapshot().v4.lease.as_ref().unwrap().phase, Phase::Rebooting);
     let nak = scene.says(request().for_address([192, 168, 0, 9].into())).unwrap();
     assert_eq!((nak.kind(), nak.to), (MessageType::Nak, Ipv4Addr::BROADCAST));
     assert_eq!(nak.message.yiaddr(), Ipv4Addr::UNSPECIFIED);
@@ -208,9 +208,9 @@ fn renewing_is_unicast_both_ways_and_rebinding_is_told_apart() {
     let mut scene = scene(v4());
     let ack = scene.says(request().holding(ADDRESS).unicast()).unwrap();
     assert_eq!((ack.kind(), ack.to, ack.message.ciaddr()), (MessageType::Ack, ADDRESS, ADDRESS));
-    assert_eq!(scene.0.observations().v4.lease.as_ref().unwrap().phase, Phase::Renewing);
+    assert_eq!(scene.0.snapshot().v4.lease.as_ref().unwrap().phase, Phase::Renewing);
     assert_eq!(scene.says(request().holding(ADDRESS)).unwrap().kind(), MessageType::Ack);
-    assert_eq!(scene.0.observations().v4.lease.as_ref().unwrap().phase, Phase::Rebinding);
+    assert_eq!(scene.0.snapshot().v4.lease.as_ref().unwrap().phase, Phase::Rebinding);
 }
 
 #[test]
@@ -230,14 +230,14 @@ fn inform_gets_parameters_and_no_lease() {
 #[test]
 fn release_and_decline_end_the_lease_without_an_answer() {
     let mut scene = scene(v4());
-    let lease = |scene: &Scene| scene.0.observations().v4.lease.is_some();
+    let lease = |scene: &Scene| scene.0.snapshot().v4.lease.is_some();
     let take = || request().for_address(ADDRESS).of_server(SERVER);
     scene.says(take());
     assert!(lease(&scene));
     assert!(scene.says(ask(7).holding(ADDRESS).of_server(SERVER).unicast()).is_none() && !lease(&scene));
     scene.says(take());
     assert!(scene.says(ask(4).for_address(ADDRESS).of_server(SERVER)).is_none() && !lease(&scene));
-    let v4 = &scene.0.observations().v4;
+    let v4 = &scene.0.snapshot().v4;
     assert!(v4.released_at.is_some() && v4.declined_at.is_some());
     assert_eq!(scene.says(discover()).unwrap().kind(), MessageType::Offer);
 }
@@ -248,7 +248,7 @@ fn another_client_identifier_on_the_same_mac_is_served() {
     for id in [&b"\x01first"[..], b"\xffsecond", b""] {
         let ack = scene.says(request().for_address(ADDRESS).of_server(SERVER).option(61, id)).unwrap();
         assert_eq!(ack.kind(), MessageType::Ack);
-        assert_eq!(scene.0.observations().v4.lease.as_ref().unwrap().client_id, id);
+        assert_eq!(scene.0.snapshot().v4.lease.as_ref().unwrap().client_id, id);
     }
 }
 
@@ -268,10 +268,10 @@ fn strangers_relays_and_bootp_get_nothing() {
     foreign.header[33] ^= 1;
     assert!(engine.on_frame(Duration::ZERO, &foreign.frame()).is_empty());
     assert!(engine.on_frame(Duration::ZERO, &discover().through_relay([10, 9, 9, 9].into()).frame()).is_empty());
-    assert_eq!(engine.observations().ignored.strangers, 3);
+    assert_eq!(engine.snapshot().ignored.strangers, 3);
     let bootp = Ask { options: vec![], ..discover() };
     assert!(engine.on_frame(Duration::ZERO, &bootp.frame()).is_empty());
-    assert_eq!(engine.observations().ignored.unusable, 1);
+    assert_eq!(engine.snapshot().ignored.unusable, 1);
 }
 
 #[test]
@@ -293,10 +293,10 @@ fn options_on_the_wire(payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_client_that_asks_for_broadcasts_gets_them_until_it_has_an_address() {
     let mut scene = scene(v4());
-    let offer = scene.says(discover().as_broadcaster()).unwrap();
+    let offer = scene.says(discover().deaf_to_unicast()).unwrap();
     assert_eq!(offer.to, Ipv4Addr::BROADCAST);
     assert!(offer.message.flags().broadcast());
-    assert_eq!(scene.says(request().holding(ADDRESS).as_broadcaster().unicast()).unwrap().to, ADDRESS);
+    assert_eq!(scene.says(request().holding(ADDRESS).deaf_to_unicast().unicast()).unwrap().to, ADDRESS);
 }
 
 #[test]
