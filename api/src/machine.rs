@@ -22,6 +22,11 @@ pub struct LaunchFile {
     pub wiring: Request,
 }
 
+impl LaunchFile {
+    /// The only version there is.
+    pub const VERSION: u32 = 1;
+}
+
 /// A virtual machine: everything the guest can see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -57,6 +62,9 @@ pub struct Machine {
     /// A watchdog that acts when the guest stops feeding it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<WatchdogAction>,
+    /// What a reset by the guest does.
+    #[serde(default)]
+    pub reboot_policy: RebootPolicy,
     /// Whether the guest waits for `resume` before its first instruction.
     #[serde(default)]
     pub start_paused: bool,
@@ -84,6 +92,17 @@ impl Cpu {
     pub fn count(self) -> u32 {
         self.sockets.saturating_mul(self.cores).saturating_mul(self.threads)
     }
+}
+
+/// What a reset by the guest does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RebootPolicy {
+    /// Starts the guest again in the same machine.
+    #[default]
+    Reboot,
+    /// Ends the machine; whoever runs it may start a new one.
+    Terminate,
 }
 
 /// Which engine may run the machine.

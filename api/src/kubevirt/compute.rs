@@ -1,0 +1,143 @@
+//! Processors, memory and what a scheduler is told of them.
+
+use crate::machine::Cpu;
+use crate::quantity::Quantity;
+use crate::reader::{Fields, Node, Scope};
+
+/// What a scheduler reserves and enforces.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resources {
+    /// At least this much.
+    pub requests: ResourceAmounts,
+    /// At most this much.
+    pub limits: ResourceAmounts,
+}
+
+/// Amounts of the two resources a machine is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResourceAmounts {
+    /// Processors.
+    pub cpu: Option<Quantity>,
+    /// Bytes.
+    pub memory: Option<Quantity>,
+}
+
+/// One more would not fit the eight bits of an APIC identifier.
+const MAX_CPUS: u32 = 255;
+const MEBIBYTE: u64 = 1 << 20;
+
+/// Reads `cpu`, `memory` and `resources` of a domain.
+pub(super) fn read(domain: &Fields<'_>) -> Option<(Cpu, u64, Resources)> {
+    let resources = domain.field("resources").and_then(|node| node.fields(read_resources)).unwrap_or_default();
+    let cpu = read_cpu(domain, &resources);
+    let memory = read_memory(domain, &resources);
+    Some((cpu?, memory?, resources))
+}
+
+fn read_resources(resources: &Fields<'_>) -> Resources {
+    let why = "memory overhead is reserved by a scheduler";
+    resources.ignored(Scope::Local, why, &["overcommitGuestOverhead"]);
+    let (requests, limits) = (read_amounts(resources, "requests"), read_amounts(resources, "limits"));
+    let pairs = [("cpu", &requests.cpu, &limits.cpu), ("memory", &requests.memory, &limits.memory)];
+    for (name, request, limit) in pairs {
+        if let (Some(request), Some(limit)) = (request, limit)
+            && request > limit
+        {
+            resources
+                .node()
+                .named("requests")
+                .named(name)
+                .refuse(format!("{request} is more than the limit of {limit}"));
+        }
+    }
+    Resources { requests, limits }
+}
+
+fn read_amounts(resources: &Fields<'_>, name: &'static str) -> ResourceAmounts {
+    let mut amounts = ResourceAmounts::default();
+    for (resource, node) in resources.field(name).map(|node| node.entries()).unwrap_or_default() {
+        let amount = Quantity::read(&node);
+        match resource {
+            "cpu" => amounts.cpu = amount,
+            "memory" => amounts.memory = amount,
+            _ => node.warn(Scope::Local, "only a scheduler knows this resource"),
+        }
+    }
+    amounts
+}
+
+fn read_cpu(domain: &Fields<'_>, resources: &Resources) -> Option<Cpu> {
+    let topology = domain.field("cpu").map(|node| (node.fields(read_topology), node));
+    let (topology, node) = match topology {
+        Some((topology, node)) => (topology?, node),
+        None => ([None; 3], domain.node().named("cpu")),
+    };
+    let [cores, sockets, threads] = topology.map(|count| count.filter(|count| *count > 0));
+    // KubeVirt: without any topology the processors of limits, else of requests, become sockets.
+    let amount = resources.limits.cpu.as_ref().or(resources.requests.cpu.as_ref());
+    let from_resources = match (cores, sockets, threads, amount) {
+        (None, None, None, Some(amount)) => {
+            amount.rounded_up().and_then(|count| u32::try_from(count).ok()).or(Some(u32::MAX))
+        }
+        _ => None,
+    };
+    let sockets = sockets.or(from_resources).unwrap_or(1).max(1);
+    let cpu = Cpu { sockets, cores: cores.unwrap_or(1), threads: threads.unwrap_or(1) };
+    if cpu.count() > MAX_CPUS {
+        node.refuse(format!("{} virtual CPUs, at most {MAX_CPUS} are possible", cpu.count()));
+        return None;
+    }
+    Some(cpu)
+}
+
+fn read_topology(cpu: &Fields<'_>) -> [Option<u32>; 3] {
+    cpu.unsupported(&["features", "dedicatedCpuPlacement", "isolateEmulatorThread", "numa", "realtime"]);
+    cpu.ignored(Scope::Everywhere, "processors cannot be added while it runs", &["maxSockets"]);
+    if let Some(model) = cpu.set("model")
+        && let Some(name) = model.text()
+        && !matches!(name, "host-model" | "host-passthrough")
+    {
+        model.warn(Scope::Everywhere, "the guest sees the model that the engine gives");
+    }
+    ["cores", "sockets", "threads"].map(|name| cpu.integer(name, 0..=u32::MAX))
+}
+
+fn read_memory(domain: &Fields<'_>, resources: &Resources) -> Option<u64> {
+    let memory = domain.field("memory");
+    let guest = memory.as_ref().and_then(|node| node.fields(read_guest)?);
+    if let Some((guest, node)) = &guest
+        && let Some(limit) = &resources.limits.memory
+        && guest > limit
+    {
+        node.refuse(format!("{guest} is more than the limit of {limit}"));
+    }
+    let amount = |amount: &Option<Quantity>| amount.clone().filter(|amount| !amount.is_zero());
+    let requested = amount(&resources.requests.memory).map(|amount| (amount, "requests"));
+    let limited = amount(&resources.limits.memory).map(|amount| (amount, "limits"));
+    let given = guest.or_else(|| {
+        let (amount, list) = requested.or(limited)?;
+        Some((amount, domain.node().named("resources").named(list).named("memory")))
+    });
+    let Some((quantity, node)) = given else {
+        // A guest size that could not be read has had its complaint.
+        if memory.is_none_or(|node| node.value().get("guest").is_none()) {
+            let place = domain.node().named("memory").named("guest");
+            place.refuse("is required, or a memory request or limit in resources");
+        }
+        return None;
+    };
+    let bytes = quantity.rounded_up().filter(|bytes| (MEBIBYTE..1 << 46).contains(bytes));
+    if bytes.is_none() {
+        node.refuse(format!("{quantity} is not between 1Mi and 64Ti"));
+    }
+    // Engines take whole mebibytes; part of one would be lost.
+    bytes.map(|bytes| bytes.next_multiple_of(MEBIBYTE))
+}
+
+fn read_guest<'a>(memory: &Fields<'a>) -> Option<(Quantity, Node<'a>)> {
+    memory.unsupported(&["hugepages"]);
+    memory.ignored(Scope::Everywhere, "memory cannot be added while it runs", &["maxGuest"]);
+    memory.ignored(Scope::Local, "memory overhead is reserved by a scheduler", &["reservedOverhead"]);
+    let node = memory.field("guest")?;
+    Some((Quantity::read(&node)?, node))
+}

@@ -1,0 +1,184 @@
+//! Disks, each with its volume.
+
+use std::collections::BTreeMap;
+
+use super::Volume;
+use super::spec::BootOrders;
+use super::volume::{self, NamedVolume};
+use crate::machine::{Bus, Cache};
+use crate::reader::{Fields, Node, Scope};
+
+/// A disk the guest sees and the volume in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Name of disk and volume.
+    pub name: String,
+    /// What the guest sees it as.
+    pub device: DiskDevice,
+    /// Controller it hangs on.
+    pub bus: Bus,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+    /// Serial number the guest reads.
+    pub serial: Option<String>,
+    /// Place in the firmware's order over disks and NICs.
+    pub boot_order: Option<u32>,
+    /// How writes reach the host's storage.
+    pub cache: Cache,
+    /// Where its content comes from.
+    pub volume: Volume,
+}
+
+/// What the guest sees a disk as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskDevice {
+    /// A disk.
+    Disk,
+    /// A CD-ROM drive with a medium.
+    Cdrom,
+}
+
+/// KubeVirt's default on amd64.
+const DEFAULT_BUS: Bus = Bus::Sata;
+const MAX_DISKS: usize = 256;
+
+struct Device {
+    name: Option<String>,
+    device: DiskDevice,
+    bus: Bus,
+    read_only: bool,
+    serial: Option<String>,
+    boot_order: Option<u32>,
+    cache: Cache,
+}
+
+/// Joins disks and volumes by name; a volume without a disk gets one, as KubeVirt gives it.
+pub(super) fn read(volumes: &[Node<'_>], disks: &[Node<'_>], boot_orders: &mut BootOrders) -> Vec<Disk> {
+    let mut by_name = read_volumes(volumes);
+    let mut joined = Vec::new();
+    let mut names = BTreeMap::new();
+    for node in disks.iter().take(MAX_DISKS) {
+        let Some(device) = node.fields(|disk| read_device(disk, boot_orders)) else { continue };
+        let Some(name) = device.name.clone() else { continue };
+        if let Some(earlier) = names.insert(name.clone(), node.path().to_owned()) {
+            node.named("name").refuse(format!("{name:?} is the name of {earlier} too"));
+            continue;
+        }
+        match by_name.remove(&name) {
+            Some(named) => joined.extend(named.volume.map(|volume| join(name, device, volume))),
+            None => node.named("name").refuse(format!("there is no volume {name:?}")),
+        }
+    }
+    if let Some(node) = disks.get(MAX_DISKS) {
+        node.refuse(format!("there can be at most {MAX_DISKS} disks"));
+    }
+    // Those left, in the order they were given.
+    let rest = volumes.iter().filter_map(|node| {
+        let name = by_name.iter().find(|(_, named)| named.node.path() == node.path())?.0.clone();
+        let volume = by_name.remove(&name)?.volume?;
+        Some(join(name, Device::default(), volume))
+    });
+    joined.extend(rest);
+    joined
+}
+
+fn read_volumes<'a>(volumes: &[Node<'a>]) -> BTreeMap<String, NamedVolume<'a>> {
+    let mut by_name: BTreeMap<String, NamedVolume<'a>> = BTreeMap::new();
+    let mut cloud_init: Option<String> = None;
+    for named in volumes.iter().take(MAX_DISKS).filter_map(volume::read) {
+        if matches!(named.volume, Some(Volume::CloudInitNoCloud(_))) {
+            match &cloud_init {
+                Some(earlier) => named.node.refuse(format!("is a second cloud-init volume beside {earlier}")),
+                None => cloud_init = Some(named.node.path().to_owned()),
+            }
+        }
+        match by_name.get(&named.name) {
+            Some(earlier) => {
+                let complaint = format!("{:?} is the name of {} too", named.name, earlier.node.path());
+                named.node.named("name").refuse(complaint);
+            }
+            None => {
+                by_name.insert(named.name.clone(), named);
+            }
+        }
+    }
+    if let Some(node) = volumes.get(MAX_DISKS) {
+        node.refuse(format!("there can be at most {MAX_DISKS} volumes"));
+    }
+    by_name
+}
+
+fn join(name: String, device: Device, volume: Volume) -> Disk {
+    let Device { device, bus, read_only, serial, boot_order, cache, .. } = device;
+    Disk { name, device, bus, read_only, serial, boot_order, cache, volume }
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        let (name, device, bus, read_only, serial, boot_order) =
+            (None, DiskDevice::Disk, DEFAULT_BUS, false, None, None);
+        Self { name, device, bus, read_only, serial, boot_order, cache: Cache::default() }
+    }
+}
+
+fn read_device(disk: &Fields<'_>, boot_orders: &mut BootOrders) -> Device {
+    disk.unsupported(&["blockSize", "changedBlockTracking", "errorPolicy", "lun", "shareable", "tag"]);
+    disk.ignored(Scope::Everywhere, "the engine chooses its own threads", &["dedicatedIOThread", "io"]);
+    let as_disk = disk.field("disk").map(|node| node.fields(read_target));
+    let as_cdrom = disk.field("cdrom").map(|node| node.fields(read_cdrom));
+    if as_disk.is_some() && as_cdrom.is_some() {
+        disk.node().refuse("is either a disk or a cdrom");
+    }
+    let device = if as_cdrom.is_some() { DiskDevice::Cdrom } else { DiskDevice::Disk };
+    let (bus, read_only) = as_cdrom.or(as_disk).flatten().unwrap_or((DEFAULT_BUS, false));
+    let caches = &[("none", Cache::None), ("writethrough", Cache::Writethrough), ("writeback", Cache::Writeback)];
+    Device {
+        name: volume::read_name(disk),
+        device,
+        bus,
+        read_only,
+        serial: read_serial(disk, bus),
+        boot_order: boot_orders.read(disk),
+        cache: disk.one_of("cache", caches, &[]).unwrap_or_default(),
+    }
+}
+
+fn read_target(target: &Fields<'_>) -> (Bus, bool) {
+    target.unsupported(&["pciAddress"]);
+    let buses = &[("virtio", Bus::Virtio), ("sata", Bus::Sata), ("scsi", Bus::Scsi)];
+    let bus = target.one_of("bus", buses, &["usb"]).unwrap_or(DEFAULT_BUS);
+    (bus, target.boolean("readonly").unwrap_or(false))
+}
+
+fn read_cdrom(target: &Fields<'_>) -> (Bus, bool) {
+    if let Some(node) = target.set("bus")
+        && node.value() == "virtio"
+    {
+        node.refuse("a CD-ROM drive has bus sata or scsi");
+    }
+    let buses = &[("sata", Bus::Sata), ("scsi", Bus::Scsi), ("virtio", Bus::Virtio)];
+    let bus = target.one_of("bus", buses, &["usb"]).unwrap_or(DEFAULT_BUS);
+    target.one_of("tray", &[("closed", ())], &["open"]);
+    if let Some(node) = target.field("readonly")
+        && node.boolean() == Some(false)
+    {
+        node.refuse_unsupported("a CD-ROM is read-only");
+    }
+    (bus, true)
+}
+
+fn read_serial(disk: &Fields<'_>, bus: Bus) -> Option<String> {
+    // VIRTIO_BLK_ID_BYTES.
+    const VIRTIO_BYTES: usize = 20;
+    let node = disk.set("serial")?;
+    let text = node.text()?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-');
+    if text.len() > 256 || !text.bytes().all(good) {
+        node.refuse("must be at most 256 letters, digits, '_', '.', '+' and '-'");
+        return None;
+    }
+    if bus == Bus::Virtio && text.len() > VIRTIO_BYTES {
+        node.warn(Scope::Everywhere, format!("beyond {VIRTIO_BYTES} characters, a virtio disk shows no more"));
+    }
+    Some(text.to_owned())
+}

@@ -1,0 +1,171 @@
+//! NICs: interfaces joined to their networks.
+
+use std::collections::BTreeMap;
+
+use terms::{MacAddr, Protocol};
+use wiring::{Binding, Request};
+
+use super::Network;
+use super::interface::{self, Interface};
+use super::network::{self, NamedNetwork};
+use super::spec::BootOrders;
+use crate::machine::{DhcpOptions, NicModel};
+use crate::reader::{Fields, Node, Scope};
+
+/// A NIC the guest sees and the network behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// Name of interface and network.
+    pub name: String,
+    /// What it is plugged into.
+    pub network: Network,
+    /// How it is joined to the pod's interface.
+    pub binding: Binding,
+    /// Device model.
+    pub model: NicModel,
+    /// The guest's address, if it is not to be derived.
+    pub mac: Option<MacAddr>,
+    /// The ports that reach the guest through masquerade, all if empty; named ones can be referred to.
+    pub ports: Vec<Port>,
+    /// Place in the firmware's order over disks and NICs.
+    pub boot_order: Option<u32>,
+    /// Index for predictable names.
+    pub acpi_index: Option<u32>,
+    /// Extra DHCP options.
+    pub dhcp: DhcpOptions,
+    /// Whether the link starts without carrier.
+    pub link_down: bool,
+}
+
+/// A declared port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// What Services and probes may call it.
+    pub name: Option<String>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Number, not 0.
+    pub port: u16,
+}
+
+/// KubeVirt's cluster-wide default (`network.defaultNetworkInterface`).
+const DEFAULT_BINDING: Binding = Binding::Bridge;
+const DEFAULT_NAME: &str = "default";
+
+/// Joins `interfaces` and `networks` by name; with neither, one NIC on the pod network unless `attach` forbids it.
+pub(super) fn read(
+    networks: &[Node<'_>],
+    devices: &Fields<'_>,
+    attach: bool,
+    boot_orders: &mut BootOrders,
+) -> Vec<Nic> {
+    let interfaces = devices.items("interfaces");
+    if interfaces.is_empty() && networks.is_empty() {
+        return if attach { vec![default_nic()] } else { Vec::new() };
+    }
+    if let Some(node) = interfaces.get(Request::MAX_INTERFACES) {
+        node.refuse(format!("there can be at most {} interfaces", Request::MAX_INTERFACES));
+    }
+    let mut by_name = read_networks(networks);
+    let mut joined = Vec::new();
+    let mut names = BTreeMap::new();
+    for node in interfaces.iter().take(Request::MAX_INTERFACES) {
+        let read = node.fields(|fields| (interface::read_name(fields), interface::read(fields, boot_orders)));
+        let Some((Some(name), interface)) = read else { continue };
+        if let Some(earlier) = names.insert(name.clone(), node.path().to_owned()) {
+            node.named("name").refuse(format!("{name:?} is the name of {earlier} too"));
+            continue;
+        }
+        match by_name.remove(&name) {
+            Some(named) => joined.extend(join(node, name, interface, named)),
+            None => node.named("name").refuse(format!("there is no network {name:?}")),
+        }
+    }
+    // An interface without a readable name may be the one that is missed; its own complaint comes first.
+    if names.len() == interfaces.len() {
+        for named in by_name.values() {
+            named.node.named("name").refuse(format!("there is no interface {:?}", named.name));
+        }
+    }
+    check_ports(&interfaces, &joined);
+    joined
+}
+
+fn default_nic() -> Nic {
+    Nic {
+        name: DEFAULT_NAME.to_owned(),
+        network: Network::Pod { cidr: None, cidr6: None },
+        binding: DEFAULT_BINDING,
+        model: NicModel::default(),
+        mac: None,
+        ports: Vec::new(),
+        boot_order: None,
+        acpi_index: None,
+        dhcp: DhcpOptions::default(),
+        link_down: false,
+    }
+}
+
+fn read_networks<'a>(networks: &[Node<'a>]) -> BTreeMap<String, NamedNetwork<'a>> {
+    let mut by_name: BTreeMap<String, NamedNetwork<'a>> = BTreeMap::new();
+    let mut primary: Option<String> = None;
+    for named in networks.iter().filter_map(network::read) {
+        if named.network.as_ref().is_some_and(Network::is_primary) {
+            match &primary {
+                Some(earlier) => {
+                    let complaint = "is a second pod network or multus default beside";
+                    named.node.refuse(format!("{complaint} {earlier}, there can be one"));
+                }
+                None => primary = Some(named.node.path().to_owned()),
+            }
+        }
+        match by_name.get(&named.name) {
+            Some(earlier) => {
+                let complaint = format!("{:?} is the name of {} too", named.name, earlier.node.path());
+                named.node.named("name").refuse(complaint);
+            }
+            None => {
+                by_name.insert(named.name.clone(), named);
+            }
+        }
+    }
+    by_name
+}
+
+fn join(node: &Node<'_>, name: String, interface: Interface, named: NamedNetwork<'_>) -> Option<Nic> {
+    let network = named.network?;
+    let Interface { binding, model, mac, ports, boot_order, acpi_index, dhcp, link_down } = interface;
+    let binding = binding.unwrap_or(DEFAULT_BINDING);
+    if binding != Binding::Masquerade {
+        if !ports.is_empty() {
+            node.named("ports").warn(Scope::Everywhere, "a bridge binding lets all ports through");
+        }
+        if let Network::Pod { cidr, cidr6 } = &network {
+            let pod = named.node.named("pod");
+            let given = [("vmNetworkCIDR", cidr.is_some()), ("vmIPv6NetworkCIDR", cidr6.is_some())];
+            for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+                pod.named(field).warn(Scope::Everywhere, "only a masquerade NIC has a subnet of its own");
+            }
+        }
+    }
+    Some(Nic { name, network, binding, model, mac, ports, boot_order, acpi_index, dhcp, link_down })
+}
+
+/// Port names are unique over the machine, for Services know no interface.
+fn check_ports(interfaces: &[Node<'_>], nics: &[Nic]) {
+    let count: usize = nics.iter().map(|nic| nic.ports.len()).sum();
+    if let (true, Some(node)) = (count > Request::MAX_PORTS, interfaces.first()) {
+        node.named("ports")
+            .refuse(format!("{count} ports over all interfaces, at most {} are possible", Request::MAX_PORTS));
+    }
+    let mut names = BTreeMap::new();
+    for nic in nics {
+        for name in nic.ports.iter().filter_map(|port| port.name.as_deref()) {
+            let other = names.insert(name, nic.name.as_str()).filter(|other| *other != nic.name);
+            let place = interfaces.iter().find(|node| node.value().get("name") == Some(&nic.name.as_str().into()));
+            if let (Some(other), Some(node)) = (other, place) {
+                node.named("ports").refuse(format!("the name {name:?} is given to a port of interface {other:?} too"));
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Volumes: where a disk's content comes from.
+
+use std::path::PathBuf;
+
+use terms::ObjectKey;
+
+use super::firmware::read_path;
+use crate::encoding::from_base64;
+use crate::quantity::Quantity;
+use crate::reader::{Fields, Node};
+
+/// Where a disk's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Volume {
+    /// A disk image in a container image; what the guest writes ends with it.
+    ContainerDisk {
+        /// Image reference.
+        image: String,
+        /// When it is pulled.
+        pull_policy: ImagePullPolicy,
+        /// Secret to pull it with.
+        pull_secret: Option<String>,
+        /// The disk image's absolute path; without it the only file in `/disk`.
+        path: Option<String>,
+    },
+    /// A cloud-init volume labelled `cidata`.
+    CloudInitNoCloud(CloudInit),
+    /// An empty disk that ends with the machine.
+    EmptyDisk {
+        /// Its size.
+        capacity_bytes: u64,
+    },
+    /// A file on the host that keeps what the guest writes.
+    HostDisk {
+        /// The file.
+        path: PathBuf,
+        /// The size of the sparse file to make if there is none.
+        create_bytes: Option<u64>,
+    },
+}
+
+/// The content of a cloud-init volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudInit {
+    /// User data.
+    pub user_data: Option<CloudInitData>,
+    /// Network configuration.
+    pub network_data: Option<CloudInitData>,
+}
+
+/// One file of a cloud-init volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloudInitData {
+    /// Its text.
+    Inline(String),
+    /// The Secret, in the machine's namespace, that holds it.
+    SecretRef(String),
+}
+
+/// When a container image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImagePullPolicy {
+    /// Each time.
+    Always,
+    /// If it is not there.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+const UNSUPPORTED: &[&str] = &[
+    "cloudInitConfigDrive",
+    "configMap",
+    "containerPath",
+    "dataVolume",
+    "downwardAPI",
+    "downwardMetrics",
+    "ephemeral",
+    "memoryDump",
+    "persistentVolumeClaim",
+    "secret",
+    "serviceAccount",
+    "sysprep",
+];
+const SUPPORTED: &[&str] = &["containerDisk", "cloudInitNoCloud", "emptyDisk", "hostDisk"];
+
+/// A volume's name, and the volume unless it had complaints.
+pub(super) struct NamedVolume<'a> {
+    pub(super) node: Node<'a>,
+    pub(super) name: String,
+    pub(super) volume: Option<Volume>,
+}
+
+/// Reads an element of `volumes`.
+pub(super) fn read<'a>(node: &Node<'a>) -> Option<NamedVolume<'a>> {
+    let (name, volume) = node.fields(|fields| {
+        fields.unsupported(UNSUPPORTED);
+        let given = |names: &[&'static str]| -> Vec<_> {
+            names.iter().copied().filter(|name| fields.field(name).is_some()).collect()
+        };
+        let (supported, unsupported) = (given(SUPPORTED), given(UNSUPPORTED));
+        if supported.len() + unsupported.len() > 1 {
+            fields.node().refuse(format!("has more than one source: {}", [supported, unsupported].concat().join(", ")));
+        } else if supported.len() + unsupported.len() == 0 {
+            fields.node().refuse(format!("needs a source, one of {}", SUPPORTED.join(", ")));
+        }
+        (read_name(fields), read_source(fields))
+    })?;
+    Some(NamedVolume { node: node.clone(), name: name?, volume })
+}
+
+/// The name of a volume or a disk.
+pub(super) fn read_name(fields: &Fields<'_>) -> Option<String> {
+    let node = fields.required("name")?;
+    let text = node.text()?;
+    if ObjectKey::new(text, "x").is_err() {
+        node.refuse("must be at most 63 lower-case letters, digits and '-', with a letter or digit at both ends");
+    }
+    Some(text.to_owned())
+}
+
+fn read_source(volume: &Fields<'_>) -> Option<Volume> {
+    let container = volume.field("containerDisk").and_then(|node| node.fields(read_container_disk)?);
+    let cloud_init = volume.field("cloudInitNoCloud").and_then(|node| node.fields(read_cloud_init)?);
+    let empty = volume.field("emptyDisk").and_then(|node| {
+        let capacity_bytes = node.fields(|empty| Quantity::read_bytes(&empty.required("capacity")?))??;
+        Some(Volume::EmptyDisk { capacity_bytes })
+    });
+    let host = volume.field("hostDisk").and_then(|node| node.fields(read_host_disk)?);
+    container.or(cloud_init.map(Volume::CloudInitNoCloud)).or(empty).or(host)
+}
+
+fn read_container_disk(disk: &Fields<'_>) -> Option<Volume> {
+    let image = read_image(disk);
+    let pull_policy = read_pull_policy(disk, image.as_deref());
+    let pull_secret = disk.filled_text("imagePullSecret").map(str::to_owned);
+    let path = disk.set("path").map(|node| read_path(&node));
+    Some(Volume::ContainerDisk { image: image?, pull_policy, pull_secret, path: path.flatten() })
+}
+
+/// Reads a required image reference.
+pub(super) fn read_image(container: &Fields<'_>) -> Option<String> {
+    let node = container.required("image")?;
+    let text = node.text()?;
+    if text.is_empty() || text.len() > 1024 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        node.refuse("must be an image reference without spaces");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Reads `imagePullPolicy`; an image without tag or digest, or with the tag `latest`, is pulled each time.
+pub(super) fn read_pull_policy(container: &Fields<'_>, image: Option<&str>) -> ImagePullPolicy {
+    let words = &[
+        ("Always", ImagePullPolicy::Always),
+        ("IfNotPresent", ImagePullPolicy::IfNotPresent),
+        ("Never", ImagePullPolicy::Never),
+    ];
+    let moving = |image: &str| {
+        let name = image.rsplit('/').next().unwrap_or_default();
+        !image.contains('@') && (name.ends_with(":latest") || !name.contains(':'))
+    };
+    let default = if image.is_some_and(moving) { ImagePullPolicy::Always } else { ImagePullPolicy::IfNotPresent };
+    container.one_of("imagePullPolicy", words, &[]).unwrap_or(default)
+}
+
+fn read_host_disk(disk: &Fields<'_>) -> Option<Volume> {
+    let path = disk.required("path").and_then(|node| read_path(&node)).map(PathBuf::from);
+    let create = disk.required("type").and_then(|node| node.one_of(&[("Disk", false), ("DiskOrCreate", true)], &[]));
+    // It says whether other nodes see the path too: nothing for one machine, nothing to refuse.
+    disk.boolean("shared");
+    let capacity = disk.set("capacity");
+    if let (Some(false), Some(capacity)) = (create, &capacity) {
+        capacity.refuse("is for type DiskOrCreate, a Disk has its own size");
+        return None;
+    }
+    if create == Some(true) && capacity.is_none() {
+        disk.node().named("capacity").refuse("is required for type DiskOrCreate");
+        return None;
+    }
+    let create_bytes = match capacity {
+        Some(capacity) => Some(Quantity::read_bytes(&capacity)?),
+        None => None,
+    };
+    create?;
+    Some(Volume::HostDisk { path: path?, create_bytes })
+}
+
+fn read_cloud_init(volume: &Fields<'_>) -> Option<CloudInit> {
+    let user_data = read_data(volume, ["userData", "userDataBase64", "secretRef"]);
+    let network_data = read_data(volume, ["networkData", "networkDataBase64", "networkDataSecretRef"]);
+    let (user_data, network_data) = (user_data?, network_data?);
+    if user_data.is_none() && network_data.is_none() {
+        volume.node().refuse("needs userData, userDataBase64, secretRef or network data");
+        return None;
+    }
+    Some(CloudInit { user_data, network_data })
+}
+
+/// Reads one of three ways to give a file: its text, its text in base64, a reference to a Secret.
+/// The outer `None` stands for complaints, the inner one for nothing given.
+fn read_data(volume: &Fields<'_>, names: [&'static str; 3]) -> Option<Option<CloudInitData>> {
+    let [text, base64, secret] = names.map(|name| volume.set(name));
+    if [&text, &base64, &secret].into_iter().flatten().count() > 1 {
+        volume.node().refuse(format!("give only one of {}", names.join(", ")));
+        return None;
+    }
+    if let Some(node) = text {
+        return Some(Some(CloudInitData::Inline(node.text()?.to_owned())));
+    }
+    if let Some(node) = base64 {
+        let decoded = from_base64(node.text()?).and_then(|bytes| String::from_utf8(bytes).ok());
+        if decoded.is_none() {
+            node.refuse("must be base64 of UTF-8 text");
+        }
+        return decoded.map(|text| Some(CloudInitData::Inline(text)));
+    }
+    match secret {
+        Some(node) => {
+            let name = node.fields(|reference| Some(reference.required("name")?.text()?.to_owned()))??;
+            Some(Some(CloudInitData::SecretRef(name)))
+        }
+        None => Some(None),
+    }
+}

@@ -1,0 +1,325 @@
+//! Service of v1: an address and ports in front of the machines whose labels it selects.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use terms::{ObjectKey, Protocol};
+
+use crate::kubevirt::{Port, Spec, is_port_name};
+use crate::metadata::{self, Labels, Metadata};
+use crate::reader::{Fields, Node, Scope};
+
+/// An address and ports in front of machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Identity, labels and annotations.
+    pub metadata: Metadata,
+    /// How far it reaches.
+    pub kind: ServiceKind,
+    /// The labels a machine must have; empty selects none.
+    pub selector: Labels,
+    /// Ports, at least one unless headless.
+    pub ports: Vec<ServicePort>,
+    /// The cluster address.
+    pub cluster_ip: ClusterIp,
+    /// Families of the cluster addresses, first the primary's; empty leaves the choice.
+    pub ip_families: Vec<IpFamily>,
+    /// One family or two.
+    pub ip_family_policy: IpFamilyPolicy,
+    /// Addresses of others that are routed here.
+    pub external_ips: Vec<IpAddr>,
+    /// The address that a load balancer is asked for.
+    pub load_balancer_ip: Option<IpAddr>,
+    /// How long a client stays with a machine; `None` for not at all.
+    pub session_affinity_seconds: Option<u32>,
+    /// Whether traffic from outside goes to machines of this node only, with its source address kept.
+    pub external_traffic_is_local: bool,
+    /// Whether traffic from within goes to machines of this node only.
+    pub internal_traffic_is_local: bool,
+    /// Whether machines that are not ready get traffic too.
+    pub publish_not_ready: bool,
+}
+
+/// How far a Service reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceKind {
+    /// Within the cluster.
+    #[default]
+    ClusterIp,
+    /// On each node's addresses.
+    NodePort,
+    /// From outside.
+    LoadBalancer,
+}
+
+/// A Service's cluster address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterIp {
+    /// One is chosen.
+    Assigned,
+    /// These, one of a family.
+    Given(Vec<IpAddr>),
+    /// None: names resolve to the machines themselves.
+    Headless,
+}
+
+/// An IP family by Kubernetes' name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// One family or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IpFamilyPolicy {
+    /// One.
+    #[default]
+    SingleStack,
+    /// Two where there are two.
+    PreferDualStack,
+    /// Two.
+    RequireDualStack,
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; there is one unless the port is alone.
+    pub name: Option<String>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The number clients use.
+    pub port: u16,
+    /// The machine's port.
+    pub target: TargetPort,
+    /// The number on the node's addresses, if it is wished.
+    pub node_port: Option<u16>,
+}
+
+/// A machine's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    /// By number.
+    Number(u16),
+    /// By the name that the machine gives it.
+    Name(String),
+}
+
+/// Kubernetes' default range of node ports.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+const FAMILIES: &[(&str, IpFamily)] = &[("IPv4", IpFamily::V4), ("IPv6", IpFamily::V6)];
+
+impl Service {
+    pub(crate) fn read(object: &Fields<'_>) -> Option<Self> {
+        let metadata = metadata::read(object);
+        object.ignored(Scope::Everywhere, "the controller writes it", &["status"]);
+        let spec = object.required("spec")?.fields(|spec| read_spec(spec, metadata.as_ref()))??;
+        Some(spec)
+    }
+
+    /// Whether it has no address of its own.
+    #[must_use]
+    pub fn is_headless(&self) -> bool {
+        self.cluster_ip == ClusterIp::Headless
+    }
+
+    /// Whether it selects a machine with these labels.
+    #[must_use]
+    pub fn selects(&self, labels: &Labels) -> bool {
+        !self.selector.is_empty() && self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+impl ServicePort {
+    /// The port's number on a machine; `None` if the machine has no port of that name and protocol.
+    #[must_use]
+    pub fn number_on(&self, machine: &Spec) -> Option<u16> {
+        match &self.target {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => {
+                let named = |port: &&Port| port.name.as_ref() == Some(name) && port.protocol == self.protocol;
+                machine.nics.iter().flat_map(|nic| &nic.ports).find(named).map(|port| port.port)
+            }
+        }
+    }
+}
+
+fn read_spec(spec: &Fields<'_>, metadata: Option<&Metadata>) -> Option<Service> {
+    spec.unsupported(&["externalName", "healthCheckNodePort", "loadBalancerSourceRanges"]);
+    spec.ignored(Scope::Local, "there is one load balancer", &["loadBalancerClass", "allocateLoadBalancerNodePorts"]);
+    spec.ignored(Scope::Local, "there is one machine", &["trafficDistribution"]);
+    let kinds = &[
+        ("ClusterIP", ServiceKind::ClusterIp),
+        ("NodePort", ServiceKind::NodePort),
+        ("LoadBalancer", ServiceKind::LoadBalancer),
+    ];
+    let kind = spec.one_of("type", kinds, &["ExternalName"]).unwrap_or_default();
+    let cluster_ip = read_cluster_ip(spec);
+    let policies = &[
+        ("SingleStack", IpFamilyPolicy::SingleStack),
+        ("PreferDualStack", IpFamilyPolicy::PreferDualStack),
+        ("RequireDualStack", IpFamilyPolicy::RequireDualStack),
+    ];
+    let ip_families = read_families(spec, &cluster_ip);
+    let local = |name| spec.one_of(name, &[("Cluster", false), ("Local", true)], &[]).unwrap_or(false);
+    if cluster_ip == ClusterIp::Headless && kind != ServiceKind::ClusterIp {
+        spec.node().named("clusterIP").refuse("None is for type ClusterIP");
+    }
+    let ports = read_ports(spec, kind, cluster_ip == ClusterIp::Headless);
+    let service = Service {
+        metadata: metadata?.clone(),
+        kind,
+        selector: metadata::texts(spec, "selector"),
+        ports,
+        cluster_ip,
+        ip_family_policy: spec.one_of("ipFamilyPolicy", policies, &[]).unwrap_or_else(|| default_policy(&ip_families)),
+        ip_families,
+        external_ips: spec.items("externalIPs").iter().filter_map(read_external_ip).collect(),
+        load_balancer_ip: spec.set("loadBalancerIP").and_then(|node| read_external_ip(&node)),
+        session_affinity_seconds: read_affinity(spec),
+        external_traffic_is_local: local("externalTrafficPolicy"),
+        internal_traffic_is_local: local("internalTrafficPolicy"),
+        publish_not_ready: spec.boolean("publishNotReadyAddresses").unwrap_or(false),
+    };
+    Some(service)
+}
+
+/// Two families given without a policy ask for both.
+fn default_policy(families: &[IpFamily]) -> IpFamilyPolicy {
+    if families.len() > 1 { IpFamilyPolicy::RequireDualStack } else { IpFamilyPolicy::SingleStack }
+}
+
+fn read_cluster_ip(spec: &Fields<'_>) -> ClusterIp {
+    let (first, all) = (spec.set("clusterIP"), spec.items("clusterIPs"));
+    let first = first.into_iter().collect::<Vec<_>>();
+    let nodes = if all.is_empty() { &first } else { &all };
+    if let ([single], [head, ..]) = (first.as_slice(), all.as_slice())
+        && single.value() != head.value()
+    {
+        single.refuse("must be the first of clusterIPs");
+    }
+    if nodes.iter().any(|node| node.value() == "None") {
+        if let Some(node) = nodes.get(1) {
+            node.refuse("None stands alone");
+        }
+        return ClusterIp::Headless;
+    }
+    let addresses: Vec<IpAddr> = nodes.iter().filter_map(Node::parsed).collect();
+    match addresses.as_slice() {
+        [] => ClusterIp::Assigned,
+        [_] => ClusterIp::Given(addresses),
+        [one, two] if one.is_ipv4() != two.is_ipv4() => ClusterIp::Given(addresses),
+        _ => {
+            spec.node().named("clusterIPs").refuse("must be at most one address of each family");
+            ClusterIp::Given(addresses)
+        }
+    }
+}
+
+fn read_families(spec: &Fields<'_>, cluster_ip: &ClusterIp) -> Vec<IpFamily> {
+    let nodes = spec.items("ipFamilies");
+    let families: Vec<_> = nodes.iter().filter_map(|node| node.one_of(FAMILIES, &[])).collect();
+    let distinct: BTreeSet<_> = families.iter().collect();
+    if distinct.len() < families.len() {
+        spec.node().named("ipFamilies").refuse("must name each family once");
+    }
+    let ClusterIp::Given(addresses) = cluster_ip else { return families };
+    let given: Vec<_> = addresses.iter().map(|a| if a.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 }).collect();
+    if !families.is_empty() && !given.iter().zip(&families).all(|(given, family)| given == family) {
+        spec.node().named("ipFamilies").refuse("must be the families of the cluster addresses, in their order");
+    }
+    if families.is_empty() { given } else { families }
+}
+
+/// An address that is routed here from elsewhere: never one that means something on every host.
+fn read_external_ip(node: &Node<'_>) -> Option<IpAddr> {
+    let address: IpAddr = node.parsed()?;
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() || link_local {
+        node.refuse("must not be a loopback, link-local, multicast or unspecified address");
+        return None;
+    }
+    Some(address)
+}
+
+fn read_affinity(spec: &Fields<'_>) -> Option<u32> {
+    // Kubernetes' default: three hours.
+    const DEFAULT_SECONDS: u32 = 10_800;
+    let by_client = spec.one_of("sessionAffinity", &[("None", false), ("ClientIP", true)], &[]).unwrap_or(false);
+    let config = spec.field("sessionAffinityConfig");
+    let seconds = config.as_ref().and_then(|node| {
+        node.fields(|config| {
+            let client = config.field("clientIP")?;
+            client.fields(|client| client.integer("timeoutSeconds", 1..=86_400_u32))?
+        })?
+    });
+    if let (false, Some(config)) = (by_client, config) {
+        config.refuse("is for sessionAffinity ClientIP");
+    }
+    by_client.then(|| seconds.unwrap_or(DEFAULT_SECONDS))
+}
+
+fn read_ports(spec: &Fields<'_>, kind: ServiceKind, headless: bool) -> Vec<ServicePort> {
+    let nodes = spec.items("ports");
+    if nodes.is_empty() && !headless {
+        spec.node().named("ports").refuse("must have a port");
+    }
+    let (mut names, mut numbers, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut ports = Vec::new();
+    for node in &nodes {
+        let Some(Some(port)) = node.fields(|port| read_port(port, kind, nodes.len() > 1)) else { continue };
+        if port.name.as_ref().is_some_and(|name| !names.insert(name.clone())) {
+            node.named("name").refuse("is given twice");
+        }
+        if !numbers.insert((port.protocol, port.port)) {
+            node.named("port").refuse(format!("{} {} is given twice", port.protocol, port.port));
+        }
+        if port.node_port.is_some_and(|number| !node_ports.insert((port.protocol, number))) {
+            node.named("nodePort").refuse("is given twice");
+        }
+        ports.push(port);
+    }
+    ports
+}
+
+fn read_port(port: &Fields<'_>, kind: ServiceKind, one_of_many: bool) -> Option<ServicePort> {
+    // A hint about what is spoken, which no rule here looks at.
+    port.text("appProtocol");
+    let protocols = &[("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
+    let protocol = port.one_of("protocol", protocols, &[]).unwrap_or_default();
+    let name = port.set("name").and_then(|node| Some((node.text()?.to_owned(), node)));
+    match &name {
+        Some((name, node)) if ObjectKey::new(name, "x").is_err() => {
+            node.refuse("must be at most 63 lower-case letters, digits and '-'");
+        }
+        None if one_of_many => port.node().named("name").refuse("is required when there is more than one port"),
+        _ => {}
+    }
+    let node_port = port.set("nodePort").and_then(|node| {
+        if kind == ServiceKind::ClusterIp {
+            node.refuse("is for type NodePort and LoadBalancer");
+        }
+        node.integer(NODE_PORTS)
+    });
+    let target = port.set("targetPort").map(|node| read_target(&node));
+    let number = port.required("port")?.integer(1..=u16::MAX)?;
+    let target = target.unwrap_or(Some(TargetPort::Number(number)))?;
+    Some(ServicePort { name: name.map(|(name, _)| name), protocol, port: number, target, node_port })
+}
+
+fn read_target(node: &Node<'_>) -> Option<TargetPort> {
+    match node.value().as_str() {
+        None => node.integer(1..=u16::MAX).map(TargetPort::Number),
+        Some(name) if is_port_name(name) => Some(TargetPort::Name(name.to_owned())),
+        Some(_) => {
+            node.refuse("must be a number from 1 to 65535 or the name of a port");
+            None
+        }
+    }
+}

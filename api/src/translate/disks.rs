@@ -1,0 +1,120 @@
+//! Disks of a specification become disks of a machine: references are resolved, images become files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use terms::ObjectKey;
+
+use super::{Surroundings, TranslateError};
+use crate::kubevirt::{self, CloudInit, CloudInitData, DiskDevice, VirtualMachineInstance, Volume};
+use crate::machine::{Disk, DiskSource, NoCloud};
+use crate::secret::Secret;
+
+/// Secrets by namespace and name.
+pub type Secrets = BTreeMap<ObjectKey, Secret>;
+
+/// A disk image on the host that is made, sparse and raw, if it is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HostFile {
+    /// The volume.
+    pub volume: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub capacity_bytes: u64,
+}
+
+/// The keys under which KubeVirt looks for cloud-init data in a Secret, first come first served.
+const USER_DATA_KEYS: [&str; 2] = ["userdata", "userData"];
+const NETWORK_DATA_KEYS: [&str; 2] = ["networkdata", "networkData"];
+
+pub(super) fn translate(
+    instance: &VirtualMachineInstance,
+    surroundings: &Surroundings<'_>,
+    errors: &mut Vec<TranslateError>,
+) -> Vec<Disk> {
+    let mut disks = Vec::new();
+    for disk in &instance.spec.disks {
+        match source(instance, disk, surroundings) {
+            Ok(source) => disks.push(Disk {
+                name: disk.name.clone(),
+                bus: disk.bus,
+                cdrom: disk.device == DiskDevice::Cdrom,
+                read_only: disk.read_only,
+                serial: disk.serial.clone(),
+                boot_order: disk.boot_order,
+                cache: disk.cache,
+                source,
+            }),
+            Err(found) => errors.extend(found),
+        }
+    }
+    disks
+}
+
+/// The files to make before the start where there are none yet; the launcher has no right to make them.
+pub(super) fn host_files(instance: &VirtualMachineInstance) -> Vec<HostFile> {
+    let file = |disk: &kubevirt::Disk| match &disk.volume {
+        Volume::HostDisk { path, create_bytes: Some(bytes) } => {
+            Some(HostFile { volume: disk.name.clone(), path: path.clone(), capacity_bytes: *bytes })
+        }
+        _ => None,
+    };
+    instance.spec.disks.iter().filter_map(file).collect()
+}
+
+fn source(
+    instance: &VirtualMachineInstance,
+    disk: &kubevirt::Disk,
+    surroundings: &Surroundings<'_>,
+) -> Result<DiskSource, Vec<TranslateError>> {
+    match &disk.volume {
+        Volume::ContainerDisk { .. } => {
+            let file = surroundings.images.disks.get(&disk.name);
+            let path = file.ok_or_else(|| vec![TranslateError::NoImageFile(format!("volume {}", disk.name))])?;
+            Ok(DiskSource::Overlay { path: path.clone() })
+        }
+        Volume::EmptyDisk { capacity_bytes } => Ok(DiskSource::Empty { capacity_bytes: *capacity_bytes }),
+        Volume::HostDisk { path, .. } => Ok(DiskSource::File { path: path.clone() }),
+        Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, &disk.name, cloud_init, surroundings.secrets),
+    }
+}
+
+fn no_cloud(
+    instance: &VirtualMachineInstance,
+    volume: &str,
+    cloud_init: &CloudInit,
+    secrets: &Secrets,
+) -> Result<DiskSource, Vec<TranslateError>> {
+    let read = |data: &Option<CloudInitData>, keys| match data {
+        None => Ok(None),
+        Some(CloudInitData::Inline(text)) => Ok(Some(text.clone())),
+        Some(CloudInitData::SecretRef(name)) => {
+            from_secret(instance.metadata.key.namespace(), name, keys, volume, secrets).map(Some)
+        }
+    };
+    match (read(&cloud_init.user_data, USER_DATA_KEYS), read(&cloud_init.network_data, NETWORK_DATA_KEYS)) {
+        // cloud-init takes an empty user-data for none; without the file it takes no data source at all.
+        (Ok(user_data), Ok(network_data)) => {
+            Ok(DiskSource::NoCloud(NoCloud { user_data: user_data.unwrap_or_default(), network_data }))
+        }
+        (user_data, network_data) => Err(user_data.err().into_iter().chain(network_data.err()).collect()),
+    }
+}
+
+fn from_secret(
+    namespace: &str,
+    name: &str,
+    keys: [&'static str; 2],
+    volume: &str,
+    secrets: &Secrets,
+) -> Result<String, TranslateError> {
+    let (volume, full_name) = (volume.to_owned(), format!("{namespace}/{name}"));
+    let secret = ObjectKey::new(namespace, name).ok().and_then(|key| secrets.get(&key));
+    let Some(secret) = secret else { return Err(TranslateError::NoSecret { volume, secret: full_name }) };
+    let bytes = keys.iter().find_map(|key| secret.data.get(*key));
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes.clone()).ok());
+    text.ok_or(TranslateError::SecretContent { volume, secret: full_name, key: keys[0] })
+}

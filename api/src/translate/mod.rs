@@ -1,0 +1,133 @@
+//! A VirtualMachineInstance becomes a machine, a wiring request and a list of networks.
+//!
+//! Everything that is chosen here is derived from the object's identity, so the same object gives the same result:
+//! MAC addresses and UUID survive a restart with no file to remember them.
+
+mod disks;
+mod identity;
+mod images;
+mod nics;
+
+use serde::{Deserialize, Serialize};
+use terms::IfName;
+use wiring::{Owner, Request};
+
+pub use disks::{HostFile, Secrets};
+pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
+pub use nics::{NetworkSource, NetworkUse};
+
+use crate::kubevirt::VirtualMachineInstance;
+use crate::machine::{Boot, Emulation, LaunchFile, Machine};
+
+/// What the machine is made of besides its object.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// Secrets that cloud-init data may come from.
+    pub secrets: &'a Secrets,
+    /// The files of the images that [`container_images`] lists.
+    pub images: &'a ImageFiles,
+    /// Who may open the taps.
+    pub owner: Owner,
+    /// Which engine may run it.
+    pub emulation: Emulation,
+    /// The name of the pod's first interface.
+    pub primary_interface: IfName,
+    /// Whether a service mesh's proxy shares the pod when the annotation `sidecar.istio.io/inject` asks for one.
+    pub has_mesh_sidecar: bool,
+}
+
+/// A machine, its wiring, and the networks to plug the pod into first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Translation {
+    /// What `tapvisor launch` reads.
+    pub launch: LaunchFile,
+    /// Networks in the order in which Multus attaches them: the primary, then the others as listed.
+    pub networks: Vec<NetworkUse>,
+    /// Disk images to make on the host where they are not there yet.
+    pub host_files: Vec<HostFile>,
+}
+
+/// Why an object that obeys every rule still gives no machine here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TranslateError {
+    /// A Secret that cloud-init data should come from was not given.
+    #[error("volume {volume}: there is no Secret {secret}")]
+    NoSecret {
+        /// The volume.
+        volume: String,
+        /// Namespace and name of the Secret.
+        secret: String,
+    },
+    /// The Secret lacks the data, or it is not text.
+    #[error("volume {volume}: Secret {secret} must have UTF-8 text under {key}")]
+    SecretContent {
+        /// The volume.
+        volume: String,
+        /// Namespace and name of the Secret.
+        secret: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// An image's file was not given.
+    #[error("{0}: the file of its container image is not known")]
+    NoImageFile(String),
+    /// The wiring request would break a rule.
+    #[error("the wiring request is refused")]
+    Wiring(#[source] wiring::RequestError),
+}
+
+/// Makes machine, wiring request and networks of an instance.
+///
+/// # Errors
+/// All that is missing: Secrets, their keys, image files. A wiring request that breaks a rule is a defect of this crate.
+pub fn translate(
+    instance: &VirtualMachineInstance,
+    surroundings: &Surroundings<'_>,
+) -> Result<Translation, Vec<TranslateError>> {
+    let mut errors = Vec::new();
+    let nics = nics::plan(instance, surroundings);
+    let wiring = Request::new(surroundings.owner, nics.interfaces);
+    let wiring = wiring.map_err(|error| errors.push(TranslateError::Wiring(error))).ok();
+    let disks = disks::translate(instance, surroundings, &mut errors);
+    let boot = boot(instance, surroundings.images).map_err(|error| errors.push(error)).ok();
+    let (Some(wiring), Some(boot), []) = (wiring, boot, errors.as_slice()) else { return Err(errors) };
+    let (spec, key) = (&instance.spec, &instance.metadata.key);
+    let machine = Machine {
+        namespace: key.namespace().to_owned(),
+        name: key.name().to_owned(),
+        uuid: spec.firmware.uuid.clone().unwrap_or_else(|| identity::uuid(key)),
+        serial_number: spec.firmware.serial.clone(),
+        hostname: instance.hostname(),
+        subdomain: spec.subdomain.clone(),
+        cpu: spec.cpu,
+        memory_bytes: spec.memory_bytes,
+        boot,
+        disks,
+        nics: nics.nics,
+        serial_console: spec.serial_console,
+        rng: spec.rng,
+        watchdog: spec.watchdog,
+        reboot_policy: spec.reboot_policy,
+        start_paused: spec.start_paused,
+        grace_period_seconds: spec.grace_period_seconds,
+        emulation: surroundings.emulation,
+    };
+    let launch = LaunchFile { version: LaunchFile::VERSION, machine, wiring };
+    Ok(Translation { launch, networks: nics.networks, host_files: disks::host_files(instance) })
+}
+
+fn boot(instance: &VirtualMachineInstance, images: &ImageFiles) -> Result<Boot, TranslateError> {
+    let Some(kernel_boot) = &instance.spec.firmware.kernel_boot else { return Ok(Boot::Bios) };
+    let missing = |what: &str| TranslateError::NoImageFile(format!("kernelBoot, {what}"));
+    let initrd = match kernel_boot.container.initrd_path {
+        Some(_) => Some(images.initrd.clone().ok_or_else(|| missing("initrdPath"))?),
+        None => None,
+    };
+    let kernel = images.kernel.clone().ok_or_else(|| missing("kernelPath"))?;
+    Ok(Boot::Kernel { kernel, initrd, command_line: kernel_boot.kernel_args.clone() })
+}
+
+#[cfg(test)]
+mod tests;

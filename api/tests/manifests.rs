@@ -1,0 +1,110 @@
+//! Walks `tests/manifests`: each manifest beside what must come of it.
+//!
+//! `NAME.yaml` is read; `NAME.expected.json` holds its complaints, or its warnings and, for each machine, what
+//! translation gives. `TAPVISOR_REWRITE_GOLDEN=1` writes the expectations anew; a review reads the difference.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its own files has failed")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use api::kubevirt::VirtualMachineInstance;
+use api::machine::Emulation;
+use api::manifest::{self, Body, Object};
+use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, container_images, translate};
+use serde_json::{Value, json};
+use wiring::Owner;
+
+const FEWEST_MANIFESTS: usize = 2;
+
+#[test]
+fn each_manifest_gives_what_stands_beside_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let rewrite = std::env::var_os("TAPVISOR_REWRITE_GOLDEN").is_some();
+    let mut manifests: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    manifests.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    manifests.sort();
+    assert!(manifests.len() >= FEWEST_MANIFESTS, "only {} manifests in {}", manifests.len(), folder.display());
+    let mut differing = Vec::new();
+    for path in manifests {
+        let expected_path = path.with_extension("expected.json");
+        let found = format!("{:#}\n", outcome(&path));
+        if rewrite {
+            fs::write(&expected_path, &found).unwrap();
+        } else if fs::read_to_string(&expected_path).unwrap_or_default() != found {
+            differing.push(format!("{}:\n{found}", expected_path.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
+
+fn outcome(path: &Path) -> Value {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    match manifest::parse(&fs::read_to_string(path).unwrap(), name) {
+        Err(errors) => json!({ "refused": errors.iter().map(ToString::to_string).collect::<Vec<_>>() }),
+        Ok(objects) => {
+            let secrets = secrets(&objects);
+            json!({ "objects": objects.iter().map(|object| object_outcome(object, &secrets)).collect::<Vec<_>>() })
+        }
+    }
+}
+
+fn secrets(objects: &[Object]) -> Secrets {
+    let secret = |object: &Object| match &object.body {
+        Body::Secret(secret) => Some((secret.metadata.key.clone(), secret.clone())),
+        _ => None,
+    };
+    objects.iter().filter_map(secret).collect()
+}
+
+fn object_outcome(object: &Object, secrets: &Secrets) -> Value {
+    let mut outcome = json!({ "object": format!("{} {}", object.body.kind(), object.body.key()) });
+    if !object.warnings.is_empty() {
+        outcome["warnings"] = object.warnings.iter().map(ToString::to_string).collect();
+    }
+    match &object.body {
+        Body::VirtualMachine(vm) => {
+            outcome["runStrategy"] = format!("{:?}", vm.run_strategy).into();
+            outcome["machine"] = machine_outcome(&vm.instance(), secrets);
+        }
+        Body::VirtualMachineInstance(instance) => outcome["machine"] = machine_outcome(instance, secrets),
+        Body::Service(service) => outcome["service"] = format!("{service:?}").into(),
+        Body::NetworkAttachmentDefinition(network) => outcome["config"] = format!("{:?}", network.config).into(),
+        _ => {}
+    }
+    outcome
+}
+
+fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Value {
+    let images = images(instance);
+    let surroundings = Surroundings {
+        secrets,
+        images: &images,
+        owner: Owner { uid: 107, gid: 107 },
+        emulation: Emulation::Allowed,
+        primary_interface: "eth0".parse().unwrap(),
+        has_mesh_sidecar: true,
+    };
+    match translate(instance, &surroundings) {
+        Ok(translation) => serde_json::to_value(translation).unwrap(),
+        Err(errors) => json!({ "refused": errors.iter().map(ToString::to_string).collect::<Vec<_>>() }),
+    }
+}
+
+/// Invented places for the files that an image store would hand out.
+fn images(instance: &VirtualMachineInstance) -> ImageFiles {
+    let mut files = ImageFiles { disks: BTreeMap::new(), kernel: None, initrd: None };
+    for image in container_images(instance) {
+        match image.usage {
+            ImageUse::Disk { volume, .. } => {
+                files.disks.insert(volume.clone(), Path::new("/images").join(volume));
+            }
+            ImageUse::KernelBoot { initrd, .. } => {
+                files.kernel = Some("/images/kernel".into());
+                files.initrd = initrd.map(|_| "/images/initrd".into());
+            }
+        }
+    }
+    files
+}
