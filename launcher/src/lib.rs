@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The VM process, the supervisor and the commands of `tapvisor`.
+
+pub mod services;

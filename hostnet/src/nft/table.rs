@@ -135,6 +135,20 @@ pub enum Command {
     ReplaceTable(Table),
     /// Removes a table with all it holds, if it is there.
     DeleteTable(TableId),
+    /// Adds a set or map with its elements to a table that exists.
+    AddSet {
+        /// The table.
+        table: TableId,
+        /// The set.
+        set: Set,
+    },
+    /// Removes a set or map; no rule may look into it.
+    DeleteSet {
+        /// The table.
+        table: TableId,
+        /// The set's name.
+        set: String,
+    },
     /// Adds a chain with its rules to a table that exists.
     AddChain {
         /// The table.
@@ -204,6 +218,8 @@ impl Command {
         match self {
             Self::AddTable(table) | Self::ReplaceTable(table) => &table.id,
             Self::DeleteTable(table)
+            | Self::AddSet { table, .. }
+            | Self::DeleteSet { table, .. }
             | Self::AddChain { table, .. }
             | Self::DeleteChain { table, .. }
             | Self::FlushChain { table, .. }
@@ -228,6 +244,8 @@ impl fmt::Display for Command {
             Self::AddTable(table) => write!(f, "add table {}", table.id),
             Self::ReplaceTable(table) => write!(f, "replace table {}", table.id),
             Self::DeleteTable(table) => write!(f, "delete table {table}"),
+            Self::AddSet { table, set } => write!(f, "add set {table} {}", set.name),
+            Self::DeleteSet { table, set } => write!(f, "delete set {table} {set}"),
             Self::AddChain { table, chain } => write!(f, "add chain {table} {}", chain.name),
             Self::DeleteChain { table, chain } => write!(f, "delete chain {table} {chain}"),
             Self::FlushChain { table, chain } => write!(f, "flush chain {table} {chain}"),
