@@ -2,6 +2,9 @@
 //!
 //! Everything here panics with a full account when the fixture itself breaks: a test that cannot be set up has failed.
 
+#[path = "../conformance/mod.rs"]
+pub mod conformance;
+
 mod command;
 mod dist;
 mod fake_guest;
