@@ -6,6 +6,7 @@
 pub mod conformance;
 
 mod command;
+mod dhcp_service;
 mod dist;
 mod fake_guest;
 mod ns;
@@ -17,6 +18,7 @@ mod trial;
 mod world;
 
 pub use command::{Ran, wait_for};
+pub use dhcp_service::DhcpService;
 pub use dist::{cache_file, dist_file, workspace};
 pub use fake_guest::FakeGuest;
 pub use ns::Ns;

@@ -1,4 +1,4 @@
-//! Tap devices by descriptor: whole frames in and out, behind a virtio-net header.
+//! Tap devices by descriptor: whole frames in and out, behind a virtio-net header or without one.
 #![expect(unsafe_code, reason = "no safe crate attaches a descriptor to a tap")]
 
 use std::fs::{File, OpenOptions};
@@ -22,6 +22,7 @@ pub(crate) const FRAME_BYTES: usize = HEADER_BYTES + 14 + 65_536;
 #[derive(Debug)]
 pub struct Tap {
     file: File,
+    header_bytes: usize,
 }
 
 impl Tap {
@@ -31,25 +32,24 @@ impl Tap {
     /// When it exists and does not take this user or this number of queues, or cannot be made.
     #[must_use]
     pub fn attach(name: &str, multi_queue: bool) -> Self {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-            .open("/dev/net/tun")
-            .expect("/dev/net/tun opens");
-        let flags =
-            libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
-        let request = named_request(name, flags);
-        // SAFETY: TUNSETIFF reads one ifreq, which lives on this stack frame.
-        unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }
-            .unwrap_or_else(|error| panic!("cannot attach to tap {name}: {error}"));
+        let queues = if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+        let file = attached(name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues);
         let header = libc::c_int::try_from(HEADER_BYTES).expect("12 fits");
         // SAFETY: TUNSETVNETHDRSZ reads one int, which lives on this stack frame.
         unsafe { tun_set_vnet_hdr_sz(file.as_raw_fd(), &raw const header) }.expect("the header size is known");
         let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
         // SAFETY: TUNSETOFFLOAD takes an integer and no memory.
         unsafe { tun_set_offload(file.as_raw_fd(), offloads.cast_signed()) }.expect("the offloads are known");
-        Self { file }
+        Self { file, header_bytes: HEADER_BYTES }
+    }
+
+    /// The same without header and offloads: every frame is whole, its checksums are right, none is above the MTU.
+    ///
+    /// # Panics
+    /// As [`Tap::attach`].
+    #[must_use]
+    pub fn attach_plain(name: &str) -> Self {
+        Self { file: attached(name, libc::IFF_TAP | libc::IFF_NO_PI), header_bytes: 0 }
     }
 
     /// The next frame without its header, or `None` when none came within `milliseconds`.
@@ -61,7 +61,7 @@ impl Tap {
         let mut buffer = vec![0; FRAME_BYTES];
         poll(&mut [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)], PollTimeout::from(milliseconds)).ok()?;
         let length = self.read_raw(&mut buffer)?;
-        Some(buffer.get(HEADER_BYTES..length)?.to_vec())
+        Some(buffer.get(self.header_bytes..length)?.to_vec())
     }
 
     /// Sends a frame that needs no offload.
@@ -69,7 +69,7 @@ impl Tap {
     /// # Panics
     /// When the tap refuses it, for instance because it is down.
     pub fn send(&self, frame: &[u8]) {
-        let mut bytes = vec![0; HEADER_BYTES];
+        let mut bytes = vec![0; self.header_bytes];
         bytes.extend_from_slice(frame);
         (&self.file).write_all(&bytes).unwrap_or_else(|error| panic!("the tap does not take the frame: {error}"));
     }
@@ -89,6 +89,20 @@ impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+fn attached(name: &str, flags: libc::c_int) -> File {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")
+        .expect("/dev/net/tun opens");
+    let request = named_request(name, flags);
+    // SAFETY: TUNSETIFF reads one ifreq, which lives on this stack frame.
+    unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }
+        .unwrap_or_else(|error| panic!("cannot attach to tap {name}: {error}"));
+    file
 }
 
 fn named_request(name: &str, flags: libc::c_int) -> libc::ifreq {
