@@ -1,0 +1,203 @@
+//! Addresses and ports that a Service is given once and keeps.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use api::service::{ClusterIp, IpFamily, IpFamilyPolicy, Service};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use terms::{IpNetwork, ObjectKey};
+
+use super::ServiceError;
+
+/// First and last port on the host's addresses, as in Kubernetes.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// What a Service was given, in the order in which its manifest lists families and ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Assigned {
+    /// Cluster addresses, the primary family's first.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Host ports, one for each of the Service's ports; empty for one that has none.
+    pub node_ports: Vec<u16>,
+}
+
+/// The ranges of cluster addresses and what of them is taken.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    ranges: Vec<IpNetwork>,
+    addresses: BTreeSet<IpAddr>,
+    ports: BTreeSet<u16>,
+}
+
+impl Pool {
+    /// The ranges, less what other Services hold.
+    #[must_use]
+    pub fn new<'a>(ranges: Vec<IpNetwork>, others: impl IntoIterator<Item = &'a Assigned>) -> Self {
+        let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
+        for other in others {
+            addresses.extend(&other.cluster_ips);
+            ports.extend(&other.node_ports);
+        }
+        Self { ranges, addresses, ports }
+    }
+
+    /// Gives a Service what it asks for, and the rest by its name: the same name gets the same address where it is free.
+    ///
+    /// # Errors
+    /// When an address or port it asks for is taken or out of range, or none is left.
+    pub fn assign(&mut self, service: &Service) -> Result<Assigned, ServiceError> {
+        let cluster_ips = match &service.cluster_ip {
+            ClusterIp::Headless => return Err(ServiceError::Headless(service.metadata.key.clone())),
+            ClusterIp::Given(addresses) => self.take_addresses(&service.metadata.key, addresses)?,
+            ClusterIp::Assigned => families(service)
+                .iter()
+                .map(|family| self.choose_address(&service.metadata.key, *family))
+                .collect::<Result<_, _>>()?,
+        };
+        let node_ports = match service.kind {
+            api::service::ServiceKind::ClusterIp => Vec::new(),
+            _ => self.node_ports(service)?,
+        };
+        Ok(Assigned { cluster_ips, node_ports })
+    }
+
+    fn take_addresses(&mut self, service: &ObjectKey, wished: &[IpAddr]) -> Result<Vec<IpAddr>, ServiceError> {
+        for address in wished {
+            if !self.ranges.iter().any(|range| range.contains(*address)) {
+                let ranges = self.ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(ServiceError::OutOfRange { service: service.clone(), address: *address, ranges });
+            }
+            if !self.addresses.insert(*address) {
+                return Err(ServiceError::AddressTaken { service: service.clone(), address: *address });
+            }
+        }
+        Ok(wished.to_vec())
+    }
+
+    fn choose_address(&mut self, service: &ObjectKey, family: IpFamily) -> Result<IpAddr, ServiceError> {
+        let exhausted = || ServiceError::NoAddressLeft { service: service.clone() };
+        let of_family = |range: &&IpNetwork| range.is_ipv4() == (family == IpFamily::V4);
+        let range = *self.ranges.iter().find(of_family).ok_or_else(exhausted)?;
+        // The first address is the network's own; an IPv4 range also keeps its last, which is the broadcast address.
+        let hosts = host_count(range);
+        let start = seed(&format!("{service} {family:?}")) % hosts.max(1);
+        let address = (0..hosts)
+            .map(|step| nth_host(range, (start + step) % hosts))
+            .find(|address| !self.addresses.contains(address))
+            .ok_or_else(exhausted)?;
+        self.addresses.insert(address);
+        Ok(address)
+    }
+
+    fn node_ports(&mut self, service: &Service) -> Result<Vec<u16>, ServiceError> {
+        let key = &service.metadata.key;
+        let wished: Vec<u16> = service.ports.iter().filter_map(|port| port.node_port).collect();
+        for port in &wished {
+            if !self.ports.insert(*port) {
+                return Err(ServiceError::PortTaken { service: key.clone(), port: *port });
+            }
+        }
+        service.ports.iter().map(|port| port.node_port.map_or_else(|| self.choose_port(key, port.port), Ok)).collect()
+    }
+
+    fn choose_port(&mut self, service: &ObjectKey, port: u16) -> Result<u16, ServiceError> {
+        let count = u64::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
+        let start = seed(&format!("{service} {port}")) % count;
+        let candidate = |step: u64| u16::try_from((start + step) % count).map(|offset| NODE_PORTS.start() + offset);
+        let free = (0..count).filter_map(|step| candidate(step).ok()).find(|port| !self.ports.contains(port));
+        let port = free.ok_or_else(|| ServiceError::NoPortLeft { service: service.clone() })?;
+        self.ports.insert(port);
+        Ok(port)
+    }
+}
+
+/// The families a Service is to have here, where both are to be had.
+fn families(service: &Service) -> Vec<IpFamily> {
+    let mut families = service.ip_families.clone();
+    if families.is_empty() {
+        families.push(IpFamily::V4);
+    }
+    if service.ip_family_policy != IpFamilyPolicy::SingleStack && families.len() == 1 {
+        families.push(if families == [IpFamily::V4] { IpFamily::V6 } else { IpFamily::V4 });
+    }
+    families
+}
+
+fn host_count(range: IpNetwork) -> u64 {
+    match range {
+        IpNetwork::V4(range) => u64::from(range.size()).saturating_sub(2),
+        IpNetwork::V6(range) => u64::try_from(range.size() - 1).unwrap_or(u64::MAX),
+    }
+}
+
+fn nth_host(range: IpNetwork, n: u64) -> IpAddr {
+    match range {
+        // `n` is below the host count, which fits the range's own width.
+        IpNetwork::V4(range) => {
+            let offset = u32::try_from(n + 1).unwrap_or(1);
+            Ipv4Addr::from_bits(range.network().to_bits().wrapping_add(offset)).into()
+        }
+        IpNetwork::V6(range) => Ipv6Addr::from_bits(range.network().to_bits().wrapping_add(u128::from(n) + 1)).into(),
+    }
+}
+
+fn seed(text: &str) -> u64 {
+    Sha256::digest(text).iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(spec: &str) -> Service {
+        let text = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{selector: {{app: web}}, {spec}}}}}"
+        );
+        match api::manifest::parse(&text, "test").unwrap().remove(0).body {
+            api::manifest::Body::Service(service) => service,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pool(others: &[Assigned]) -> Pool {
+        Pool::new(vec!["172.30.78.0/24".parse().unwrap(), "fd77:7461:7078::/112".parse().unwrap()], others)
+    }
+
+    #[test]
+    fn the_same_service_gets_the_same_address_and_two_get_different_ones() {
+        let web = service("ports: [{port: 80}]");
+        let first = pool(&[]).assign(&web).unwrap();
+        assert_eq!(pool(&[]).assign(&web).unwrap(), first);
+        assert_ne!(pool(std::slice::from_ref(&first)).assign(&web).unwrap(), first);
+    }
+
+    #[test]
+    fn dual_stack_gets_one_of_each_and_a_node_port_service_a_port_for_each() {
+        let web = service(
+            "type: NodePort, ipFamilyPolicy: PreferDualStack, ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30081}]",
+        );
+        let assigned = pool(&[]).assign(&web).unwrap();
+        assert!(assigned.cluster_ips[0].is_ipv4() && assigned.cluster_ips[1].is_ipv6());
+        assert!(NODE_PORTS.contains(&assigned.node_ports[0]) && assigned.node_ports[1] == 30081);
+    }
+
+    #[test]
+    fn a_wish_that_cannot_be_met_is_refused_by_name() {
+        let taken = Assigned { cluster_ips: vec!["172.30.78.9".parse().unwrap()], node_ports: vec![30081] };
+        let refusal = |spec: &str| pool(std::slice::from_ref(&taken)).assign(&service(spec)).unwrap_err().to_string();
+        assert!(refusal("clusterIP: 172.30.78.9, ports: [{port: 80}]").contains("172.30.78.9 is taken"));
+        assert!(refusal("clusterIP: 10.0.0.1, ports: [{port: 80}]").contains("10.0.0.1 is not in 172.30.78.0/24"));
+        assert!(refusal("type: NodePort, ports: [{port: 80, nodePort: 30081}]").contains("30081 is taken"));
+        assert!(refusal("clusterIP: None, ports: [{port: 80}]").contains("headless"));
+    }
+
+    #[test]
+    fn a_full_range_is_said() {
+        let all =
+            Assigned { cluster_ips: (1..=254).map(|n| IpAddr::from([172, 30, 78, n])).collect(), node_ports: vec![] };
+        let error = pool(&[all]).assign(&service("ports: [{port: 80}]")).unwrap_err().to_string();
+        assert!(error.contains("no cluster address is left"), "{error}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Which VMs stand behind which Service.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use api::kubevirt::Spec;
+use api::metadata::Labels;
+use api::service::{Service, ServiceKind, ServicePort};
+use terms::IpNetwork;
+use wiring::Family;
+
+use super::{Assigned, Frontend, Services};
+
+/// A VM as a Service sees it.
+#[derive(Debug, Clone)]
+pub struct Endpoint<'a> {
+    /// What selectors match.
+    pub labels: &'a Labels,
+    /// What gives ports names.
+    pub spec: &'a Spec,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Addresses on the pod network.
+    pub addresses: &'a [IpAddr],
+    /// Whether it may receive traffic.
+    pub ready: bool,
+}
+
+/// A Service and what it was given.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// The manifest's.
+    pub service: &'a Service,
+    /// Ours.
+    pub assigned: &'a Assigned,
+}
+
+impl Services {
+    /// Joins Services and VMs into what the kernel is to serve.
+    #[must_use]
+    pub fn resolve(served: &[Served<'_>], endpoints: &[Endpoint<'_>], ranges: Vec<IpNetwork>) -> Self {
+        let frontends = served.iter().flat_map(|served| served.frontends(endpoints)).collect();
+        Self { frontends, vms: endpoints.iter().flat_map(|endpoint| endpoint.addresses).copied().collect(), ranges }
+    }
+}
+
+impl Served<'_> {
+    fn frontends(&self, endpoints: &[Endpoint<'_>]) -> Vec<Frontend> {
+        let ports = self.service.ports.iter().enumerate();
+        ports
+            .flat_map(|(index, port)| self.assigned.cluster_ips.iter().map(move |ip| (index, port, Family::of(*ip))))
+            .map(|(index, port, family)| self.frontend(index, port, family, endpoints))
+            .collect()
+    }
+
+    fn frontend(&self, index: usize, port: &ServicePort, family: Family, endpoints: &[Endpoint<'_>]) -> Frontend {
+        let Self { service, assigned } = self;
+        let port_name = port.name.clone().unwrap_or_else(|| port.port.to_string());
+        let extra = match service.kind {
+            ServiceKind::LoadBalancer => service.load_balancer_ip,
+            ServiceKind::ClusterIp | ServiceKind::NodePort => None,
+        };
+        let addresses = assigned.cluster_ips.iter().chain(&service.external_ips).chain(&extra);
+        Frontend {
+            name: format!("{}/{port_name}", service.metadata.key),
+            family,
+            protocol: port.protocol,
+            addresses: addresses.copied().filter(|address| Family::of(*address) == family).collect(),
+            port: port.port,
+            node_port: assigned.node_ports.get(index).copied(),
+            affinity_seconds: service.session_affinity_seconds,
+            backends: self.backends(port, family, endpoints),
+        }
+    }
+
+    fn backends(&self, port: &ServicePort, family: Family, endpoints: &[Endpoint<'_>]) -> BTreeSet<SocketAddr> {
+        let service = self.service;
+        let behind = |endpoint: &&Endpoint<'_>| {
+            endpoint.namespace == service.metadata.key.namespace()
+                && service.selects(endpoint.labels)
+                && (endpoint.ready || service.publish_not_ready)
+        };
+        let at = |endpoint: &Endpoint<'_>| {
+            let number = port.number_on(endpoint.spec)?;
+            let address = endpoint.addresses.iter().find(|address| Family::of(**address) == family)?;
+            Some(SocketAddr::new(*address, number))
+        };
+        endpoints.iter().filter(behind).filter_map(at).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::manifest::{Body, parse};
+
+    use super::*;
+
+    const TEXT: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  loadBalancerIP: 192.0.2.9
+  ipFamilyPolicy: RequireDualStack
+  selector: {app: web}
+  ports: [{name: http, port: 80, targetPort: www}]
+---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: one, labels: {app: web}}
+spec:
+  domain:
+    memory: {guest: 64Mi}
+    devices: {interfaces: [{name: default, masquerade: {}, ports: [{name: www, port: 8080}]}]}
+  networks: [{name: default, pod: {}}]
+";
+
+    #[test]
+    fn a_named_port_is_found_on_the_vm_in_each_family() {
+        let objects = parse(TEXT, "test").unwrap();
+        let (mut service, mut vm) = (None, None);
+        for object in objects {
+            match object.body {
+                Body::Service(found) => service = Some(found),
+                Body::VirtualMachineInstance(found) => vm = Some(found),
+                other => panic!("{other:?}"),
+            }
+        }
+        let (service, vm) = (service.unwrap(), vm.unwrap());
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let assigned =
+            Assigned { cluster_ips: vec![ip("172.30.78.4"), ip("fd77:7461:7078::4")], node_ports: vec![30001] };
+        let addresses = [ip("172.30.77.2"), ip("fd77:7461:7076::2")];
+        let endpoint = |namespace, ready| Endpoint {
+            labels: &vm.metadata.labels,
+            spec: &vm.spec,
+            namespace,
+            addresses: &addresses,
+            ready,
+        };
+        let served = [Served { service: &service, assigned: &assigned }];
+        let frontends = Services::resolve(&served, &[endpoint("default", true)], Vec::new()).frontends;
+        let shown: Vec<_> = frontends.iter().map(|f| (f.addresses.clone(), f.backends.clone())).collect();
+        assert_eq!(
+            shown[0],
+            (
+                BTreeSet::from([ip("172.30.78.4"), ip("192.0.2.9")]),
+                BTreeSet::from(["172.30.77.2:8080".parse().unwrap()])
+            )
+        );
+        assert_eq!(shown[1].1, BTreeSet::from(["[fd77:7461:7076::2]:8080".parse().unwrap()]));
+        for endpoint in [endpoint("default", false), endpoint("other", true)] {
+            let nobody = Services::resolve(&served, &[endpoint], Vec::new());
+            assert!(nobody.frontends.iter().all(|frontend| frontend.backends.is_empty()));
+        }
+    }
+}
