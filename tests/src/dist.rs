@@ -21,7 +21,7 @@ pub fn dist_file(name: &str) -> PathBuf {
     existing(folder.join(name), "make build")
 }
 
-/// A file that `make setup` prepared: `guest/vmlinuz`, `guest/initrd.img`, `bin/cnitool`, …
+/// A file that `make setup` prepared: `guest/vmlinuz`, `guest/initrd.img`, `go/cnitool/cnitool`, `go/plugins/bridge`, …
 ///
 /// # Panics
 /// When it was not prepared.

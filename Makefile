@@ -1,0 +1,51 @@
+# Tapvisor's commands. `make demo` and `make test` do all their own set-up on a Debian 12 or 13 machine.
+# Each set-up step looks first and does only what is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+CNI_BIN ?= /opt/cni/bin
+target := $(or $(CARGO_TARGET_DIR),target)
+musl := x86_64-unknown-linux-musl
+export TAPVISOR_DIST ?= $(abspath $(target))/dist
+
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: demo
+demo: setup-demo build ## two virtual machines on a dual-stack network, every promise checked before your eyes
+	@cargo run --quiet --package tests --bin demo
+
+.PHONY: test
+test: setup-test build ## all rungs of the test ladder; the last line counts them
+	@tests/ladder l0 l1 guest
+
+.PHONY: test-l0 test-l1 test-guest
+test-l0: setup-build ## rung L0: pure tests and the rules of the house, no privilege
+	@tests/ladder l0
+test-l1: setup-test build ## rung L1: root and namespaces
+	@tests/ladder l1
+test-guest: setup-test build ## end to end with real guests
+	@tests/ladder guest
+
+.PHONY: lint
+lint: setup-lint ## format, clippy, dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@tests/setup run-deny check bans licenses sources
+
+.PHONY: build
+build: setup-build ## target/dist/tapvisor and the static plugin target/dist/tapvisor-cni
+	@tests/build
+
+.PHONY: install
+install: build ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DESTDIR
+	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
+	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
+
+.PHONY: setup-build setup-lint setup-demo setup-test
+setup-build setup-lint setup-demo setup-test: setup-%:
+	@tests/setup $*
