@@ -21,13 +21,15 @@ demo: setup-demo build ## two virtual machines on a dual-stack network, every pr
 
 .PHONY: test
 test: setup-test build ## all rungs of the test ladder; the last line counts them
-	@tests/ladder l0 l1 guest
+	@tests/ladder l0 l1 conformance guest
 
-.PHONY: test-l0 test-l1 test-guest
+.PHONY: test-l0 test-l1 test-conformance test-guest
 test-l0: setup-build ## rung L0: pure tests and the rules of the house, no privilege
 	@tests/ladder l0
 test-l1: setup-test build ## rung L1: root and namespaces
 	@tests/ladder l1
+test-conformance: setup-test build ## what a CNI plugin must hold to, with faults at every kernel step
+	@tests/ladder conformance
 test-guest: setup-test build ## end to end with real guests
 	@tests/ladder guest
 

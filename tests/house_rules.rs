@@ -1,0 +1,293 @@
+//! The rules of the house that a compiler does not hold: what may depend on what, where `unsafe` may stand, how files
+//! begin and how long they get, what must not be in the repository.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tests::workspace;
+
+/// Which of our packages a package may use. Tests may use all.
+const EDGES: [(&str, &[&str]); 8] = [
+    ("terms", &[]),
+    ("wiring", &["terms"]),
+    ("hostnet", &["terms"]),
+    ("dhcp", &["terms"]),
+    ("cni", &["hostnet", "terms", "wiring"]),
+    ("api", &["terms", "wiring"]),
+    ("launcher", &["api", "cni", "dhcp", "hostnet", "terms", "wiring"]),
+    ("tests", &["api", "cni", "dhcp", "hostnet", "launcher", "terms", "wiring"]),
+];
+
+/// Crates of others that a package must never use, directly or through one of ours.
+const NEVER: [(&str, &[&str]); 5] = [
+    ("terms", &["tokio", "nix", "libc", "kube"]),
+    ("hostnet", &["tokio", "rtnetlink", "kube"]),
+    ("dhcp", &["tokio", "nix", "libc", "netlink-sys", "kube"]),
+    ("cni", &["tokio", "rtnetlink", "clap", "kube"]),
+    ("api", &["tokio", "nix", "kube"]),
+];
+
+/// Where `unsafe` may stand: what no safe crate offers.
+const UNSAFE: [&str; 6] = [
+    "hostnet/src/sys/",
+    "hostnet/src/sys.rs",
+    "launcher/src/sys/",
+    "launcher/src/sys.rs",
+    "tests/conformance/stepper/",
+    "tests/src/tap.rs",
+];
+
+/// At this length a file is asked what it does that is not one thing.
+const MOST_LINES: usize = 600;
+
+fn tracked() -> Vec<String> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(workspace()).output().unwrap();
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let names = String::from_utf8(listed.stdout).unwrap();
+    let existing = |name: &&str| !name.is_empty() && workspace().join(name).is_file();
+    names.split('\0').filter(existing).map(str::to_owned).collect()
+}
+
+fn rust_files() -> Vec<(String, String)> {
+    let is_rust = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "rs");
+    tracked().into_iter().filter(is_rust).map(|name| (name.clone(), read(&name))).collect()
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(workspace().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Fails with every broken rule at once.
+fn none(broken: &[String]) {
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// What each of our packages depends on when built for users, by name.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = |value: &Value| value["name"].as_str().unwrap().to_owned();
+    let used = |package: &Value| {
+        let all = package["dependencies"].as_array().unwrap().iter();
+        all.filter(|dependency| dependency["kind"] != "dev").map(name).collect()
+    };
+    metadata["packages"].as_array().unwrap().iter().map(|package| (name(package), used(package))).collect()
+}
+
+#[test]
+fn arrows_between_packages_point_one_way() {
+    let dependencies = dependencies();
+    let allowed = BTreeMap::from(EDGES);
+    let mut broken = Vec::new();
+    for (package, used) in &dependencies {
+        let Some(may) = allowed.get(package.as_str()) else {
+            broken.push(format!("{package} is not in EDGES: say what it may use"));
+            continue;
+        };
+        let ours = used.iter().filter(|name| dependencies.contains_key(*name));
+        broken.extend(ours.filter(|name| !may.contains(&name.as_str())).map(|name| format!("{package} uses {name}")));
+    }
+    none(&broken);
+}
+
+#[test]
+fn packages_keep_away_from_what_their_room_forbids() {
+    let dependencies = dependencies();
+    let mut broken = Vec::new();
+    for (package, never) in NEVER {
+        let mut seen = BTreeSet::new();
+        let mut reached = vec![package.to_owned()];
+        while let Some(name) = reached.pop() {
+            for used in dependencies.get(&name).into_iter().flatten() {
+                if never.contains(&used.as_str()) {
+                    broken.push(format!("{package} must never use {used}, and does through {name}"));
+                }
+                if seen.insert(used.clone()) {
+                    reached.push(used.clone());
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn versions_of_dependencies_are_named_once() {
+    let manifests = tracked().into_iter().filter(|name| name.ends_with("/Cargo.toml"));
+    let own_version = |line: &&str| {
+        let value = line.split_once('=').map_or("", |(_, value)| value.trim());
+        value.starts_with('"') && value.trim_matches('"').starts_with(|c: char| c.is_ascii_digit() || "=^~".contains(c))
+            || value.contains("version =")
+    };
+    let broken: Vec<_> = manifests
+        .flat_map(|name| {
+            let text = read(&name);
+            text.lines().filter(own_version).map(|line| format!("{name}: {line}")).collect::<Vec<_>>()
+        })
+        .collect();
+    none(&broken);
+}
+
+#[test]
+fn unsafe_stands_only_where_a_sign_says_why() {
+    let keyword = ["unsafe", " "].concat();
+    let opens = ["expect(", "unsafe_code"].concat();
+    let mut broken = Vec::new();
+    for (name, text) in rust_files() {
+        let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+        let uses = code.clone().any(|line| {
+            let code = line.split("//").next().unwrap_or_default();
+            !code.contains('"') && (code.contains(&format!("{keyword}{{")) || code.contains(&format!("{keyword}fn")))
+        });
+        let listed = UNSAFE.iter().any(|place| name.starts_with(place));
+        match (uses || text.contains(&opens), listed) {
+            (true, false) if name != "tests/house_rules.rs" => broken.push(format!("{name} holds unsafe code")),
+            _ => {}
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for_and_stays_short() {
+    let mut broken = Vec::new();
+    for (name, text) in rust_files() {
+        if !text.starts_with("//! ") {
+            broken.push(format!("{name} does not begin with //! and what it is for"));
+        }
+        let lines = text.lines().count();
+        if lines > MOST_LINES {
+            broken.push(format!("{name} has {lines} lines, more than {MOST_LINES}"));
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn every_folder_at_the_top_has_a_short_readme() {
+    let folders: BTreeSet<_> = tracked()
+        .iter()
+        .filter_map(|name| name.split_once('/').map(|(folder, _)| folder.to_owned()))
+        .filter(|folder| !folder.starts_with('.'))
+        .collect();
+    let complaint = |folder: String| match std::fs::read_to_string(workspace().join(&folder).join("README.md")) {
+        Err(_) => Some(format!("{folder}/README.md is missing")),
+        Ok(text) if text.lines().count() > 20 => Some(format!("{folder}/README.md has more than 20 lines")),
+        Ok(_) => None,
+    };
+    none(&folders.into_iter().filter_map(complaint).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_are_named_for_what_they_hold() {
+    let banned = ["util", "utils", "common", "helper", "helpers", "manager", "base", "misc"];
+    let words = |name: &str| {
+        let path = Path::new(name).with_extension("");
+        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        parts.iter().flat_map(|part| part.split(['_', '-']).map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let is_rust = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "rs");
+    let names = tracked().into_iter().filter(is_rust);
+    none(&names.filter(|name| words(name).iter().any(|word| banned.contains(&word.as_str()))).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_names_this_machine_or_a_registry() {
+    // In pieces, so that this file does not break its own rule.
+    let machine = ["/wo rk/", "/ro ot/", "/ho me/", "/Us ers/"].map(|word| word.replace(' ', ""));
+    let hosts = ["crates .io", "docker .io", "quay .io", "gcr .io", "ghcr .io", "registry.k8s .io", "deb.debian .org"];
+    let hosts = hosts.map(|word| word.replace(' ', ""));
+    // What package managers write for themselves.
+    let generated = |name: &String| name == "Cargo.lock" || name.ends_with("go.sum");
+    let mut broken = Vec::new();
+    for name in tracked().into_iter().filter(|name| !generated(name)) {
+        let Ok(text) = std::fs::read_to_string(workspace().join(&name)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let mut words = machine.iter().chain(&hosts);
+            if let Some(word) = words.find(|word| line.contains(word.as_str())) {
+                broken.push(format!("{name}:{}: {word}", number + 1));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn no_binaries_and_no_leftovers_are_kept() {
+    let leftovers = ["TO DO", "FIX ME", "to do!(", "unimple mented!("].map(|word| word.replace(' ', ""));
+    let mut broken = Vec::new();
+    for name in tracked() {
+        let bytes = std::fs::read(workspace().join(&name)).unwrap();
+        if bytes.len() > 400_000 {
+            broken.push(format!("{name} has {} bytes", bytes.len()));
+        }
+        // A crash that a fuzzer found is kept as it was found.
+        if bytes.contains(&0) && !name.contains("/corpus/") && !name.ends_with(".pcap") {
+            broken.push(format!("{name} is not text"));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some(word) = leftovers.iter().find(|word| text.contains(word.as_str())) {
+            broken.push(format!("{name} says {word}"));
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn the_changelog_keeps_its_shape() {
+    let text = read("CHANGELOG.md");
+    assert!(text.starts_with("# Changelog\n"));
+    assert!(text.contains("\n## Unreleased\n"));
+    let kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    let wrong = text.lines().filter_map(|line| line.strip_prefix("### ")).filter(|kind| !kinds.contains(kind));
+    none(&wrong.map(|kind| format!("### {kind} is none of {kinds:?}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_promise_names_its_test_or_says_there_is_none() {
+    let specification = read("SPECIFICATION.md");
+    let sources: String =
+        tracked().iter().filter(|name| *name != "SPECIFICATION.md").filter_map(|name| sources_of(name)).collect();
+    let is_row = |line: &&str| line.starts_with('|') && !line.starts_with("|-") && !line.starts_with("| -");
+    let mut broken = Vec::new();
+    for table in specification.split("\n\n").filter(|part| part.contains("\n|-") || part.contains("\n| -")) {
+        for row in table.lines().filter(is_row).skip(1) {
+            let holder = row.trim().trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
+            let names: Vec<_> = holder.split('`').skip(1).step_by(2).collect();
+            let unknown = names.iter().find(|name| !sources.contains(**name));
+            match unknown {
+                Some(name) => broken.push(format!("no test or benchmark is called {name}: {row}")),
+                None if names.is_empty() && !holder.contains("no test yet") => {
+                    broken.push(format!("names neither a test nor \"no test yet\": {row}"));
+                }
+                None => {}
+            }
+        }
+    }
+    none(&broken);
+}
+
+fn sources_of(name: &str) -> Option<String> {
+    std::fs::read_to_string(workspace().join(name)).ok()
+}
+
+#[test]
+fn make_test_climbs_every_rung_and_each_has_a_minimum() {
+    let minimum = read("tests/minimum");
+    let makefile = read("Makefile");
+    let recipe = makefile.lines().skip_while(|line| !line.starts_with("test:")).nth(1).unwrap_or_default();
+    let climbed: Vec<_> = recipe.split_whitespace().skip(1).collect();
+    let listed: Vec<_> = minimum.lines().filter_map(|line| line.split_once(' ')).map(|(rung, _)| rung).collect();
+    assert_eq!(climbed, listed);
+    for line in minimum.lines() {
+        let (rung, number) = line.split_once(' ').unwrap();
+        assert!(number.parse::<u32>().unwrap() > 0, "{line}");
+        assert!(read("tests/ladder").contains(&format!("\n    {rung})")), "the ladder has no rung {rung}");
+    }
+}
