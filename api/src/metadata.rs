@@ -43,9 +43,8 @@ pub(crate) fn read(object: &Fields<'_>) -> Option<Metadata> {
     object.required("metadata")?.fields(|fields| {
         let (labels, annotations) = read_labels(fields);
         fields.unsupported_because("generateName", "give a name");
-        let name = fields.required("name");
-        let name_text = name.as_ref().and_then(Node::text)?;
         let namespace = fields.filled_text("namespace").unwrap_or(DEFAULT_NAMESPACE);
+        let name_text = fields.required("name")?.text()?;
         match ObjectKey::new(namespace, name_text) {
             Ok(key) => Some(Metadata { key, labels, annotations }),
             Err(error) => {

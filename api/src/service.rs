@@ -110,14 +110,23 @@ pub enum TargetPort {
 
 /// Kubernetes' default range of node ports.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+const KINDS: &[(&str, ServiceKind)] = &[
+    ("ClusterIP", ServiceKind::ClusterIp),
+    ("NodePort", ServiceKind::NodePort),
+    ("LoadBalancer", ServiceKind::LoadBalancer),
+];
+const POLICIES: &[(&str, IpFamilyPolicy)] = &[
+    ("SingleStack", IpFamilyPolicy::SingleStack),
+    ("PreferDualStack", IpFamilyPolicy::PreferDualStack),
+    ("RequireDualStack", IpFamilyPolicy::RequireDualStack),
+];
 const FAMILIES: &[(&str, IpFamily)] = &[("IPv4", IpFamily::V4), ("IPv6", IpFamily::V6)];
 
 impl Service {
     pub(crate) fn read(object: &Fields<'_>) -> Option<Self> {
         let metadata = metadata::read(object);
         object.ignored(Scope::Everywhere, "the controller writes it", &["status"]);
-        let spec = object.required("spec")?.fields(|spec| read_spec(spec, metadata.as_ref()))??;
-        Some(spec)
+        object.required("spec")?.fields(|spec| read_spec(spec, metadata))?
     }
 
     /// Whether it has no address of its own.
@@ -147,44 +156,44 @@ impl ServicePort {
     }
 }
 
-fn read_spec(spec: &Fields<'_>, metadata: Option<&Metadata>) -> Option<Service> {
+fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
     spec.unsupported(&["externalName", "healthCheckNodePort", "loadBalancerSourceRanges"]);
     spec.ignored(Scope::Local, "there is one load balancer", &["loadBalancerClass", "allocateLoadBalancerNodePorts"]);
     spec.ignored(Scope::Local, "there is one machine", &["trafficDistribution"]);
-    let kinds = &[
-        ("ClusterIP", ServiceKind::ClusterIp),
-        ("NodePort", ServiceKind::NodePort),
-        ("LoadBalancer", ServiceKind::LoadBalancer),
-    ];
-    let kind = spec.one_of("type", kinds, &["ExternalName"]).unwrap_or_default();
+    let kind = spec.one_of("type", KINDS, &["ExternalName"]).unwrap_or_default();
     let cluster_ip = read_cluster_ip(spec);
-    let policies = &[
-        ("SingleStack", IpFamilyPolicy::SingleStack),
-        ("PreferDualStack", IpFamilyPolicy::PreferDualStack),
-        ("RequireDualStack", IpFamilyPolicy::RequireDualStack),
-    ];
-    let ip_families = read_families(spec, &cluster_ip);
-    let local = |name| spec.one_of(name, &[("Cluster", false), ("Local", true)], &[]).unwrap_or(false);
     if cluster_ip == ClusterIp::Headless && kind != ServiceKind::ClusterIp {
         spec.node().named("clusterIP").refuse("None is for type ClusterIP");
     }
-    let ports = read_ports(spec, kind, cluster_ip == ClusterIp::Headless);
-    let service = Service {
-        metadata: metadata?.clone(),
+    let ip_families = read_families(spec, &cluster_ip);
+    let policy = spec.one_of("ipFamilyPolicy", POLICIES, &[]);
+    // One that only stands for an outside name has no ports either; that kind has had its complaint.
+    let is_name = spec.field("type").is_some_and(|node| node.value() == "ExternalName");
+    let ports = read_ports(spec, kind, cluster_ip != ClusterIp::Headless && !is_name);
+    let local = |name| spec.one_of(name, &[("Cluster", false), ("Local", true)], &[]).unwrap_or(false);
+    let (selector, session_affinity_seconds) = (metadata::texts(spec, "selector"), read_affinity(spec));
+    let external_ips = spec.items("externalIPs").iter().filter_map(read_external_ip).collect();
+    let load_balancer_ip = spec.set("loadBalancerIP").and_then(|node| read_external_ip(&node));
+    let (external_traffic_is_local, internal_traffic_is_local) =
+        (local("externalTrafficPolicy"), local("internalTrafficPolicy"));
+    let publish_not_ready = spec.boolean("publishNotReadyAddresses").unwrap_or(false);
+    // Only now: complaints about the rest are worth reading even if the object has no name.
+    let metadata = metadata?;
+    Some(Service {
+        metadata,
         kind,
-        selector: metadata::texts(spec, "selector"),
+        selector,
         ports,
         cluster_ip,
-        ip_family_policy: spec.one_of("ipFamilyPolicy", policies, &[]).unwrap_or_else(|| default_policy(&ip_families)),
+        ip_family_policy: policy.unwrap_or_else(|| default_policy(&ip_families)),
         ip_families,
-        external_ips: spec.items("externalIPs").iter().filter_map(read_external_ip).collect(),
-        load_balancer_ip: spec.set("loadBalancerIP").and_then(|node| read_external_ip(&node)),
-        session_affinity_seconds: read_affinity(spec),
-        external_traffic_is_local: local("externalTrafficPolicy"),
-        internal_traffic_is_local: local("internalTrafficPolicy"),
-        publish_not_ready: spec.boolean("publishNotReadyAddresses").unwrap_or(false),
-    };
-    Some(service)
+        external_ips,
+        load_balancer_ip,
+        session_affinity_seconds,
+        external_traffic_is_local,
+        internal_traffic_is_local,
+        publish_not_ready,
+    })
 }
 
 /// Two families given without a policy ask for both.
@@ -207,7 +216,7 @@ fn read_cluster_ip(spec: &Fields<'_>) -> ClusterIp {
         }
         return ClusterIp::Headless;
     }
-    let addresses: Vec<IpAddr> = nodes.iter().filter_map(Node::parsed).collect();
+    let addresses: Vec<IpAddr> = nodes.iter().filter_map(Node::ip_address).collect();
     match addresses.as_slice() {
         [] => ClusterIp::Assigned,
         [_] => ClusterIp::Given(addresses),
@@ -236,7 +245,7 @@ fn read_families(spec: &Fields<'_>, cluster_ip: &ClusterIp) -> Vec<IpFamily> {
 
 /// An address that is routed here from elsewhere: never one that means something on every host.
 fn read_external_ip(node: &Node<'_>) -> Option<IpAddr> {
-    let address: IpAddr = node.parsed()?;
+    let address = node.ip_address()?;
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
@@ -265,9 +274,9 @@ fn read_affinity(spec: &Fields<'_>) -> Option<u32> {
     by_client.then(|| seconds.unwrap_or(DEFAULT_SECONDS))
 }
 
-fn read_ports(spec: &Fields<'_>, kind: ServiceKind, headless: bool) -> Vec<ServicePort> {
+fn read_ports(spec: &Fields<'_>, kind: ServiceKind, needs_ports: bool) -> Vec<ServicePort> {
     let nodes = spec.items("ports");
-    if nodes.is_empty() && !headless {
+    if nodes.is_empty() && needs_ports {
         spec.node().named("ports").refuse("must have a port");
     }
     let (mut names, mut numbers, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -321,5 +330,47 @@ fn read_target(node: &Node<'_>) -> Option<TargetPort> {
             node.refuse("must be a number from 1 to 65535 or the name of a port");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kubevirt::VirtualMachineInstance;
+    use crate::manifest::{Body, parse};
+
+    use super::*;
+
+    fn service(spec: &str) -> Service {
+        let text = format!("{{apiVersion: v1, kind: Service, metadata: {{name: a}}, spec: {spec}}}");
+        match parse(&text, "test").unwrap().remove(0).body {
+            Body::Service(service) => service,
+            body => panic!("{} is no service", body.kind()),
+        }
+    }
+
+    fn machine() -> VirtualMachineInstance {
+        let text = "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: web},
+            spec: {networks: [{name: a, pod: {}}], domain: {memory: {guest: 64Mi}, devices: {interfaces:
+            [{name: a, masquerade: {}, ports: [{name: web, port: 8080}, {name: dns, port: 53, protocol: UDP}]}]}}}}";
+        match parse(text, "test").unwrap().remove(0).body {
+            Body::VirtualMachineInstance(instance) => instance,
+            body => panic!("{} is no instance", body.kind()),
+        }
+    }
+
+    #[test]
+    fn a_named_target_is_the_machines_port_of_that_name_and_protocol() {
+        let ports = "[{name: a, port: 80, targetPort: web}, {name: b, port: 81, targetPort: dns}, {name: c, port: 82}]";
+        let service = service(&format!("{{ports: {ports}}}"));
+        let numbers: Vec<_> = service.ports.iter().map(|port| port.number_on(&machine().spec)).collect();
+        assert_eq!(numbers, [Some(8080), None, Some(82)]);
+    }
+
+    #[test]
+    fn an_empty_selector_selects_nothing_and_virtctl_expose_its_machine() {
+        let labels = machine().pod_labels();
+        assert!(!service("{ports: [{port: 80}]}").selects(&labels));
+        assert!(service("{ports: [{port: 80}], selector: {vmi.kubevirt.io/id: web}}").selects(&labels));
+        assert!(!service("{ports: [{port: 80}], selector: {vmi.kubevirt.io/id: web, app: a}}").selects(&labels));
     }
 }

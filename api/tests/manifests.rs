@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use api::Problem;
 use api::kubevirt::VirtualMachineInstance;
 use api::machine::Emulation;
 use api::manifest::{self, Body, Object};
@@ -16,7 +17,7 @@ use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, container_imag
 use serde_json::{Value, json};
 use wiring::Owner;
 
-const FEWEST_MANIFESTS: usize = 2;
+const FEWEST_MANIFESTS: usize = 22;
 
 #[test]
 fn each_manifest_gives_what_stands_beside_it() {
@@ -107,4 +108,51 @@ fn images(instance: &VirtualMachineInstance) -> ImageFiles {
         }
     }
     files
+}
+
+/// Reading goes on after a complaint: a field that a reader had no more time to ask for would be called unknown.
+#[test]
+fn a_wrong_value_anywhere_never_makes_another_field_unknown() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let (mut changed, mut wronged) = (0, Vec::new());
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml");
+        let Ok(objects) = manifest::parse(&fs::read_to_string(&path).unwrap_or_default(), "a") else { continue };
+        for object in objects.iter().filter(|_| is_yaml) {
+            for pointer in pointers(&object.source, String::new()) {
+                changed += 1;
+                wronged.extend(fields_made_unknown(object, &pointer));
+            }
+        }
+    }
+    assert!(wronged.is_empty(), "{}", wronged.join("\n"));
+    assert!(changed > 500, "only {changed} fields in all manifests");
+}
+
+fn fields_made_unknown(object: &Object, pointer: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for wrong in [Value::Null, json!(7), json!("~"), json!([]), json!([{}]), json!({}), json!(true)] {
+        let mut source = object.source.clone();
+        *source.pointer_mut(pointer).unwrap() = wrong.clone();
+        let errors = manifest::from_value(&source, "a").err().into_iter().flatten();
+        let unknown = errors.filter(|error| matches!(error.problem, Problem::UnknownField { .. }));
+        found.extend(unknown.map(|error| format!("{pointer} = {wrong}: {error}")));
+    }
+    found
+}
+
+/// JSON pointers of everything in a value.
+fn pointers(value: &Value, path: String) -> Vec<String> {
+    let below: Vec<String> = match value {
+        Value::Object(map) => {
+            let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
+            map.iter().flat_map(|(key, value)| pointers(value, format!("{path}/{}", escaped(key)))).collect()
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(index, value)| pointers(value, format!("{path}/{index}"))).collect()
+        }
+        _ => Vec::new(),
+    };
+    below.into_iter().chain([path]).collect()
 }

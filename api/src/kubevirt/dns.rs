@@ -55,7 +55,7 @@ fn read_config(config: &Fields<'_>, policy: DnsPolicy) -> DnsConfig {
     bounded(config, "searches", 32);
     DnsConfig {
         policy,
-        nameservers: config.items("nameservers").iter().filter_map(Node::parsed).collect(),
+        nameservers: config.items("nameservers").iter().filter_map(Node::ip_address).collect(),
         searches: config.items("searches").iter().filter_map(|node| read_word(node, "a domain")).collect(),
         options: config.items("options").iter().filter_map(|node| node.fields(read_option)?).collect(),
     }

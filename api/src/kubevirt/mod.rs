@@ -85,7 +85,8 @@ impl VirtualMachine {
             object.required("spec")?.fields(|spec| {
                 spec.unsupported(&["dataVolumeTemplates", "instancetype", "preference"]);
                 spec.ignored(Scope::Everywhere, "volumes cannot be changed while it runs", &["updateVolumesStrategy"]);
-                Some((read_run_strategy(spec)?, read_template(spec)?))
+                let (run_strategy, template) = (read_run_strategy(spec), read_template(spec));
+                Some((run_strategy?, template?))
             })??;
         Some(Self { metadata: metadata?, run_strategy, instance_labels, instance_annotations, instance_spec })
     }

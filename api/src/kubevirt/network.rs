@@ -40,12 +40,13 @@ impl Network {
 /// A network's name, and the network unless it had complaints.
 pub(super) struct NamedNetwork<'a> {
     pub(super) node: Node<'a>,
+    pub(super) position: usize,
     pub(super) name: String,
     pub(super) network: Option<Network>,
 }
 
 /// Reads an element of `networks`.
-pub(super) fn read<'a>(node: &Node<'a>) -> Option<NamedNetwork<'a>> {
+pub(super) fn read<'a>(position: usize, node: &Node<'a>) -> Option<NamedNetwork<'a>> {
     let (name, network) = node.fields(|fields| {
         fields.unsupported(&["resourceClaim"]);
         let name = fields.required("name").and_then(|name| name.text()).map(str::to_owned);
@@ -59,7 +60,7 @@ pub(super) fn read<'a>(node: &Node<'a>) -> Option<NamedNetwork<'a>> {
         let pod = pod.and_then(|node| node.fields(read_pod));
         (name, pod.or(multus.and_then(|node| node.fields(read_multus)?)))
     })?;
-    Some(NamedNetwork { node: node.clone(), name: name?, network })
+    Some(NamedNetwork { node: node.clone(), position, name: name?, network })
 }
 
 fn read_pod(pod: &Fields<'_>) -> Network {

@@ -19,6 +19,8 @@ pub struct Nic {
     pub name: String,
     /// What it is plugged into.
     pub network: Network,
+    /// The network's place in the manifest's list, in whose order networks are attached.
+    pub network_position: usize,
     /// How it is joined to the pod's interface.
     pub binding: Binding,
     /// Device model.
@@ -88,6 +90,7 @@ pub(super) fn read(
         }
     }
     check_ports(&interfaces, &joined);
+    check_acpi_indices(&interfaces, &joined);
     joined
 }
 
@@ -95,6 +98,7 @@ fn default_nic() -> Nic {
     Nic {
         name: DEFAULT_NAME.to_owned(),
         network: Network::Pod { cidr: None, cidr6: None },
+        network_position: 0,
         binding: DEFAULT_BINDING,
         model: NicModel::default(),
         mac: None,
@@ -109,7 +113,8 @@ fn default_nic() -> Nic {
 fn read_networks<'a>(networks: &[Node<'a>]) -> BTreeMap<String, NamedNetwork<'a>> {
     let mut by_name: BTreeMap<String, NamedNetwork<'a>> = BTreeMap::new();
     let mut primary: Option<String> = None;
-    for named in networks.iter().filter_map(network::read) {
+    let read = |(position, node)| network::read(position, node);
+    for named in networks.iter().enumerate().filter_map(read) {
         if named.network.as_ref().is_some_and(Network::is_primary) {
             match &primary {
                 Some(earlier) => {
@@ -148,7 +153,21 @@ fn join(node: &Node<'_>, name: String, interface: Interface, named: NamedNetwork
             }
         }
     }
-    Some(Nic { name, network, binding, model, mac, ports, boot_order, acpi_index, dhcp, link_down })
+    let network_position = named.position;
+    Some(Nic { name, network, network_position, binding, model, mac, ports, boot_order, acpi_index, dhcp, link_down })
+}
+
+fn check_acpi_indices(interfaces: &[Node<'_>], nics: &[Nic]) {
+    let mut taken = BTreeMap::new();
+    for (nic, index) in nics.iter().filter_map(|nic| Some((nic, nic.acpi_index?))) {
+        if let (Some(other), Some(node)) = (taken.insert(index, &nic.name), node_of(interfaces, nic)) {
+            node.named("acpiIndex").refuse(format!("{index} is taken by interface {other:?}"));
+        }
+    }
+}
+
+fn node_of<'n, 'a>(interfaces: &'n [Node<'a>], nic: &Nic) -> Option<&'n Node<'a>> {
+    interfaces.iter().find(|node| node.value().get("name") == Some(&nic.name.as_str().into()))
 }
 
 /// Port names are unique over the machine, for Services know no interface.
@@ -162,8 +181,7 @@ fn check_ports(interfaces: &[Node<'_>], nics: &[Nic]) {
     for nic in nics {
         for name in nic.ports.iter().filter_map(|port| port.name.as_deref()) {
             let other = names.insert(name, nic.name.as_str()).filter(|other| *other != nic.name);
-            let place = interfaces.iter().find(|node| node.value().get("name") == Some(&nic.name.as_str().into()));
-            if let (Some(other), Some(node)) = (other, place) {
+            if let (Some(other), Some(node)) = (other, node_of(interfaces, nic)) {
                 node.named("ports").refuse(format!("the name {name:?} is given to a port of interface {other:?} too"));
             }
         }

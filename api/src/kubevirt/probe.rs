@@ -133,7 +133,8 @@ fn read_http(http: &Fields<'_>, nics: &[Nic]) -> Option<ProbeAction> {
 }
 
 fn read_header(header: &Fields<'_>) -> Option<(String, String)> {
-    let (name, value) = (header.required("name")?, header.text("value").unwrap_or_default());
+    let value = header.text("value").unwrap_or_default();
+    let name = header.required("name")?;
     let text = name.text()?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if text.is_empty() || !text.bytes().all(token) {

@@ -62,6 +62,7 @@ pub(super) fn list_items<'a>(root: &Node<'a>) -> Option<Vec<(Node<'a>, Option<Ki
 
 /// Reads the object that `kind` and `apiVersion` say it is; items of a typed list need say neither.
 pub(super) fn read_body(fields: &Fields<'_>, item_kind: Option<Kind>) -> Option<Body> {
+    fields.field("apiVersion");
     let given = fields.field("kind").is_some() || item_kind.is_none();
     let kind = if given { read_kind(fields) } else { item_kind };
     let Some(kind) = kind else {

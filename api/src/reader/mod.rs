@@ -8,6 +8,7 @@ mod fields;
 mod findings;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -124,6 +125,14 @@ impl<'a> Node<'a> {
         self.text()?.parse().map_err(|error| self.refuse(error)).ok()
     }
 
+    pub(crate) fn ip_address(&self) -> Option<IpAddr> {
+        let address = self.text()?.parse().ok();
+        if address.is_none() {
+            self.expected("an IP address");
+        }
+        address
+    }
+
     /// One of a fixed set of words; those in `lacking` are KubeVirt's or Kubernetes' and not implemented.
     pub(crate) fn one_of<T: Copy>(&self, words: &[(&str, T)], lacking: &[&str]) -> Option<T> {
         let text = self.text()?;
@@ -132,7 +141,12 @@ impl<'a> Node<'a> {
             self.refuse_unsupported(format!("{text:?}"));
         } else if found.is_none() {
             let choices: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            self.refuse(format!("{} is not one of {}", shown(self.value), choices.join(", ")));
+            let rule = if let [only] = choices.as_slice() {
+                format!("not {only}")
+            } else {
+                format!("not one of {}", choices.join(", "))
+            };
+            self.refuse(format!("{} is {rule}", shown(self.value)));
         }
         found
     }

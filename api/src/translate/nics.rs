@@ -51,6 +51,7 @@ pub(super) struct Nics {
 pub(super) fn plan(instance: &VirtualMachineInstance, surroundings: &Surroundings<'_>) -> Nics {
     let mut subnets = Subnets::around(&instance.spec.nics);
     let mut planned = Nics { networks: Vec::new(), interfaces: Vec::new(), nics: Vec::new() };
+    let mut attached = Vec::new();
     for nic in &instance.spec.nics {
         let pod_interface = if nic.network.is_primary() {
             surroundings.primary_interface.clone()
@@ -60,12 +61,10 @@ pub(super) fn plan(instance: &VirtualMachineInstance, surroundings: &Surrounding
         };
         planned.interfaces.push(interface(instance, nic, &pod_interface, surroundings, &mut subnets));
         planned.nics.push(guest_nic(instance, nic, &pod_interface));
-        planned.networks.push(network_use(instance, nic, pod_interface));
+        attached.push((!nic.network.is_primary(), nic.network_position, network_use(instance, nic, pod_interface)));
     }
-    // A stable sort: the primary moves to the front, the others keep their order.
-    planned.networks.sort_by_key(|network| {
-        !matches!(network.source, NetworkSource::Pod | NetworkSource::Multus { default: true, .. })
-    });
+    attached.sort_by_key(|(secondary, position, _)| (*secondary, *position));
+    planned.networks.extend(attached.into_iter().map(|(_, _, network)| network));
     planned
 }
 

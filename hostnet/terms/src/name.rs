@@ -69,14 +69,14 @@ impl ObjectKey {
     /// # Errors
     /// When the namespace is no RFC 1123 label or the name no RFC 1123 subdomain.
     pub fn new(namespace: &str, name: &str) -> Result<Self, Invalid> {
-        if !is_dns_label(namespace) {
+        if namespace.len() > 63 || !is_dns_part(namespace) {
             return Err(Invalid::new(
                 "namespace",
                 namespace,
                 "must be an RFC 1123 label: at most 63 lower-case letters, digits and '-'",
             ));
         }
-        if name.len() > 253 || !name.split('.').all(is_dns_label) {
+        if name.len() > 253 || !name.split('.').all(is_dns_part) {
             return Err(Invalid::new(
                 "name",
                 name,
@@ -105,9 +105,9 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-fn is_dns_label(text: &str) -> bool {
+/// One part of a name between dots. Kubernetes bounds a subdomain as a whole, not its parts.
+fn is_dns_part(text: &str) -> bool {
     !text.is_empty()
-        && text.len() <= 63
         && !text.starts_with('-')
         && !text.ends_with('-')
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -133,5 +133,8 @@ mod tests {
         {
             assert!(ObjectKey::new(namespace, name).is_err(), "{namespace}/{name}");
         }
+        assert!(ObjectKey::new("default", &"a".repeat(253)).is_ok());
+        assert!(ObjectKey::new("default", &"a".repeat(254)).is_err());
+        assert!(ObjectKey::new(&"a".repeat(64), "a").is_err());
     }
 }
