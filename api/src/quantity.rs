@@ -9,6 +9,8 @@ use terms::Invalid;
 use crate::reader::Node;
 
 const NANO: u128 = 1_000_000_000;
+/// Longer than any number that makes a difference.
+const MAX_BYTES: usize = 64;
 const RULE: &str =
     "must be a number of at least 0 with one of the suffixes n u m k M G T P E Ki Mi Gi Ti Pi Ei or an exponent";
 
@@ -68,6 +70,9 @@ impl FromStr for Quantity {
 /// `text` in billionths, rounded up. The number's digits are joined to an integer, so nothing is lost on the way.
 fn nano(text: &str) -> Option<u128> {
     let text = text.strip_prefix('+').unwrap_or(text);
+    if text.len() > MAX_BYTES {
+        return None;
+    }
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -24,6 +24,31 @@ fn survives(text: &str) {
     }
 }
 
+#[test]
+fn a_complaint_is_short_whatever_the_document_holds() {
+    let long = "a".repeat(50_000);
+    let spec = format!(
+        "networks: [{{name: {long}, pod: {{}}}}], volumes: [{{name: {long}, emptyDisk: {{capacity: {zeros}}}}}],
+         domain: {{memory: {{guest: {long}}}, devices: {{{long}: 1, interfaces: [{{name: {long}, model: {long}}}],
+         disks: [{{name: {long}, cache: {long}}}]}}}}, {long}: {{}}",
+        zeros = "0".repeat(50_000)
+    );
+    let text = format!(
+        "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: {long}}}, spec: {{{spec}}}}}"
+    );
+    let errors = api::manifest::parse(&text, "a").unwrap_err();
+    assert!(errors.len() > 8, "{errors:?}");
+    survives(&text);
+}
+
+#[test]
+fn complaints_are_counted_beyond_a_hundred() {
+    let fields: String = (0..1000).fold(String::new(), |text, n| format!("{text}, f{n}: 1"));
+    let errors = api::manifest::parse(&format!("{{apiVersion: v1, kind: Secret, metadata: {{name: a}}{fields}}}"), "a");
+    let errors = errors.unwrap_err();
+    assert_eq!((errors.len(), errors[100].to_string()), (101, "a, document 1: 900 more complaints".to_owned()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use terms::{Ipv4Network, Ipv6Network, ObjectKey};
 
+use super::interface;
 use crate::metadata::DEFAULT_NAMESPACE;
 use crate::reader::{Fields, Node};
 
@@ -49,7 +50,7 @@ pub(super) struct NamedNetwork<'a> {
 pub(super) fn read<'a>(position: usize, node: &Node<'a>) -> Option<NamedNetwork<'a>> {
     let (name, network) = node.fields(|fields| {
         fields.unsupported(&["resourceClaim"]);
-        let name = fields.required("name").and_then(|name| name.text()).map(str::to_owned);
+        let name = interface::read_name(fields);
         let (pod, multus) = (fields.field("pod"), fields.field("multus"));
         let lacking = fields.field("resourceClaim").is_some();
         match usize::from(pod.is_some()) + usize::from(multus.is_some()) + usize::from(lacking) {

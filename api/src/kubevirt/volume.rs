@@ -115,6 +115,7 @@ pub(super) fn read_name(fields: &Fields<'_>) -> Option<String> {
     let text = node.text()?;
     if ObjectKey::new(text, "x").is_err() {
         node.refuse("must be at most 63 lower-case letters, digits and '-', with a letter or digit at both ends");
+        return None;
     }
     Some(text.to_owned())
 }

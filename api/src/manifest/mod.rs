@@ -84,6 +84,9 @@ impl Body {
     }
 }
 
+/// Most complaints about one document; a text that is no manifest at all would fill the screen.
+const MOST_COMPLAINTS: usize = 100;
+
 /// Reads every object of a YAML or JSON text; `source_name` is what complaints call it.
 ///
 /// # Errors
@@ -133,7 +136,13 @@ fn read_document(value: &Value, source_name: &str, document: usize) -> Result<Ve
     let (complaints, warnings) = findings.into_parts();
     if !complaints.is_empty() {
         let describe = |finding: Finding| ManifestError::of(source_name, document, value, finding);
-        return Err(complaints.into_iter().map(describe).collect());
+        let unshown = complaints.len().saturating_sub(MOST_COMPLAINTS);
+        let mut errors: Vec<_> = complaints.into_iter().take(MOST_COMPLAINTS).map(describe).collect();
+        if unshown > 0 {
+            let problem = Problem::Syntax(format!("{unshown} more complaints"));
+            errors.push(ManifestError::at(source_name, document, problem));
+        }
+        return Err(errors);
     }
     // One set of findings serves the whole list, so that paths tell the items apart.
     for warning in warnings {

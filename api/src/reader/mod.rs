@@ -18,6 +18,9 @@ pub(crate) use fields::Fields;
 pub(crate) use findings::{Finding, Findings};
 pub use findings::{Problem, Scope, Warning};
 
+/// How much of a text a complaint repeats.
+const SHOWN_CHARS: usize = 80;
+
 /// A value somewhere in a document.
 #[derive(Clone)]
 pub(crate) struct Node<'a> {
@@ -157,7 +160,8 @@ impl<'a> Node<'a> {
     }
 
     fn member(&self, key: &str, value: &'a Value) -> Node<'a> {
-        let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        let plain = (1..=SHOWN_CHARS).contains(&key.len())
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         let path = match (self.path.as_str(), plain) {
             ("", true) => key.to_owned(),
             (path, true) => format!("{path}.{key}"),
@@ -183,5 +187,5 @@ fn shown(value: &Value) -> String {
 }
 
 fn clip(text: &str) -> String {
-    text.chars().take(80).collect()
+    text.chars().take(SHOWN_CHARS).collect()
 }
