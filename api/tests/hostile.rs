@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 /// Longest complaint in bytes: paths and names are the user's own, the rest is cut.
 const LONGEST_COMPLAINT: usize = 4096;
@@ -27,15 +28,20 @@ fn survives(text: &str) {
 #[test]
 fn a_complaint_is_short_whatever_the_document_holds() {
     let long = "a".repeat(50_000);
-    let spec = format!(
-        "networks: [{{name: {long}, pod: {{}}}}], volumes: [{{name: {long}, emptyDisk: {{capacity: {zeros}}}}}],
-         domain: {{memory: {{guest: {long}}}, devices: {{{long}: 1, interfaces: [{{name: {long}, model: {long}}}],
-         disks: [{{name: {long}, cache: {long}}}]}}}}, {long}: {{}}",
-        zeros = "0".repeat(50_000)
-    );
-    let text = format!(
-        "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: {long}}}, spec: {{{spec}}}}}"
-    );
+    let spec = json!({
+        "networks": [{"name": long, "pod": {}}],
+        "volumes": [{"name": long, "emptyDisk": {"capacity": "0".repeat(50_000)}}],
+        "domain": {"memory": {"guest": long}, "devices": {
+            &long: 1,
+            "interfaces": [{"name": long, "model": long}],
+            "disks": [{"name": long, "cache": long}],
+        }},
+        &long: {},
+    });
+    let object = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": long}, "spec": spec,
+    });
+    let text = object.to_string();
     let errors = api::manifest::parse(&text, "a").unwrap_err();
     assert!(errors.len() > 8, "{errors:?}");
     survives(&text);
