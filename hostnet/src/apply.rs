@@ -11,7 +11,7 @@ use crate::op::{Op, Plan};
 pub struct ApplyError {
     /// What failed first.
     #[source]
-    pub cause: Failure,
+    pub cause: Box<Failure>,
     /// What could not be undone; empty if everything is as it was.
     pub left: Vec<String>,
 }
@@ -35,7 +35,7 @@ impl fmt::Display for ApplyError {
 pub fn apply(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<(), ApplyError> {
     let Err(cause) = kernel.execute(&plan.ops) else { return Ok(()) };
     let left = undo(kernel, before, plan).unwrap_or_else(|error| vec![format!("the kernel cannot be read: {error}")]);
-    Err(ApplyError { cause, left })
+    Err(ApplyError { cause: Box::new(cause), left })
 }
 
 /// Puts back what a plan changed, however far it came: also the way to clean up after a process that was killed.

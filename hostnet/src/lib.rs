@@ -3,11 +3,17 @@
 pub mod apply;
 pub mod facts;
 pub mod kernel;
+pub mod linux;
+pub mod netns;
 pub mod nft;
 pub mod op;
+mod sys;
 pub mod sysctl;
+pub mod tap;
 
 pub use apply::{ApplyError, apply, tear_down};
 pub use facts::{Ask, Facts};
 pub use kernel::{Failure, Kernel, KernelError};
+pub use linux::Linux;
+pub use netns::{Netns, NetnsError};
 pub use op::{Op, Plan};

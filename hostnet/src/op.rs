@@ -243,6 +243,15 @@ impl fmt::Display for LinkChange {
 }
 
 impl NewLinkKind {
+    /// The link that it stands on.
+    #[must_use]
+    pub fn parent(&self) -> Option<&IfName> {
+        match self {
+            Self::Macvlan { parent, .. } => Some(parent),
+            _ => None,
+        }
+    }
+
     /// The kernel's name for the kind.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -2,6 +2,7 @@
 
 mod dhcp;
 mod fixtures;
+mod hostnet;
 
 use std::process::ExitCode;
 
@@ -9,5 +10,6 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(dhcp::trials());
     trials.extend(fixtures::trials());
+    trials.extend(hostnet::trials());
     tests::main(trials)
 }

@@ -58,9 +58,15 @@ impl Route {
     /// A static route by a link, to be refined with struct update.
     #[must_use]
     pub fn by(link: IfName, destination: IpNetwork) -> Self {
+        Self { link: Some(link), ..Self::to(destination) }
+    }
+
+    /// A static route that leads nowhere yet, to be refined with struct update.
+    #[must_use]
+    pub fn to(destination: IpNetwork) -> Self {
         Self {
             destination,
-            link: Some(link),
+            link: None,
             gateway: None,
             onlink: false,
             more_hops: Vec::new(),

@@ -182,6 +182,23 @@ impl Hook {
     }
 }
 
+impl Hook {
+    /// The hook that has this number in a family.
+    #[must_use]
+    pub fn of(number: u32, family: Family) -> Option<Self> {
+        let all = [
+            Self::Prerouting,
+            Self::Input,
+            Self::Forward,
+            Self::Output,
+            Self::Postrouting,
+            Self::Ingress,
+            Self::Egress,
+        ];
+        all.into_iter().find(|hook| hook.number(family) == Some(number))
+    }
+}
+
 /// What happens to what no rule of a base chain decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,19 +1,28 @@
 //! nft tables as typed data, their transactions, and what the kernel says they are.
 
+pub(crate) mod batch;
+pub(crate) mod canon;
 mod chain;
+mod check;
+mod compile;
+mod expression;
 mod field;
 mod readback;
 mod rule;
 mod set;
+pub(crate) mod shape;
 mod statement;
 mod table;
+pub(crate) mod uapi;
 mod value;
+pub(crate) mod writer;
 
 pub use chain::{Base, Chain, ChainKind, Hook, Policy, priority};
 pub use field::{Direction, FibResult, Field, IpVersion};
 pub use readback::{ChainFacts, Counter, ElementFacts, RuleFacts, SetFacts, TableFacts};
 pub use rule::Rule;
 pub use set::{Element, ElementData, ElementKey, Set, SetData, SetFlags, ValueKind};
+pub use shape::NftError;
 pub use statement::{NatTarget, Reject, Remember, Statement, Test, Verdict, VerdictMap};
 pub use table::{Command, Family, Table, TableId, Transaction};
 pub use value::{CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_UNTRACKED, Value};

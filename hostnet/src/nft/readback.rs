@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Base, TableId};
+use crate::facts::is_default;
 
 /// A table as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct Counter {
 pub struct SetFacts {
     /// Its name.
     pub name: String,
+    /// Rules fill it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dynamic: bool,
     /// Its elements, sorted by key.
     #[serde(default)]
     pub elements: Vec<ElementFacts>,
@@ -74,7 +78,7 @@ pub struct SetFacts {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ElementFacts {
-    /// The key's bytes, each part padded to four.
+    /// The key's bytes; each part of a concatenation is padded to four.
     pub key: String,
     /// The key's bytes at the end of a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,197 @@
+//! The real kernel: netlink sockets, tun ioctls and files of /proc.
+
+mod address;
+mod channel;
+mod frame;
+mod link;
+mod neighbour;
+mod nft;
+mod nft_dump;
+mod route;
+mod rtnl;
+mod steps;
+
+use std::io;
+
+use terms::IfName;
+
+use crate::facts::{Ask, Facts};
+use crate::kernel::{Failure, Kernel, KernelError};
+use crate::op::{NewTap, Op};
+use crate::sysctl::Sysctl;
+use crate::tap::{TUN_NODE, TunCall, node_hint};
+
+use channel::Channel;
+pub(crate) use frame::attributes_of;
+use rtnl::Batch;
+pub use steps::{Bus, Real, Steps};
+
+/// The network namespace of the calling thread.
+#[derive(Debug)]
+pub struct Linux<S = Real> {
+    channel: Channel<S>,
+    /// Indices of links that operations named.
+    indices: Vec<(IfName, u32)>,
+}
+
+impl Linux {
+    /// The namespace that the calling thread is in; use it on that thread only.
+    #[must_use]
+    pub fn here() -> Self {
+        Self::with(Real::default())
+    }
+}
+
+impl<S: Steps> Linux<S> {
+    /// A kernel whose single calls go through `steps`.
+    #[must_use]
+    pub fn with(steps: S) -> Self {
+        Self { channel: Channel::new(steps), indices: Vec::new() }
+    }
+
+    /// The calls' receiver, with what it recorded.
+    #[must_use]
+    pub fn into_steps(self) -> S {
+        self.channel.steps
+    }
+
+    fn index(&mut self, link: &IfName) -> Result<u32, KernelError> {
+        if let Some((_, index)) = self.indices.iter().find(|(name, _)| name == link) {
+            return Ok(*index);
+        }
+        let index = self.channel.steps.link_index(link).map_err(|source| match source.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => KernelError::NoLink(link.clone()),
+            _ => KernelError::Socket { action: "look-up of a link", source },
+        })?;
+        self.indices.push((link.clone(), index));
+        Ok(index)
+    }
+
+    fn create_tap(&mut self, tap: &NewTap) -> Result<(), KernelError> {
+        let steps = &mut self.channel.steps;
+        let tun = steps.open_tun().map_err(|source| KernelError::File {
+            action: "open",
+            path: TUN_NODE.to_owned(),
+            hint: node_hint(&source).to_owned(),
+            source,
+        })?;
+        let name = tap.name.clone();
+        let group = tap.group.map(TunCall::Group);
+        let calls = [
+            Some(TunCall::Interface { name, multi_queue: tap.multi_queue, exclusive: true }),
+            Some(TunCall::Owner(tap.owner)),
+            group,
+            // Last: until then the tap vanishes with the descriptor if anything fails.
+            Some(TunCall::Persist(true)),
+        ];
+        calls.iter().flatten().try_for_each(|call| {
+            // EBUSY is what IFF_TUN_EXCL says of a name that is taken.
+            steps.tun(&tun, call).map_err(|source| match source.raw_os_error() {
+                Some(libc::EBUSY) => KernelError::refused(libc::EEXIST),
+                errno => KernelError::refused(errno.unwrap_or(libc::EIO)),
+            })
+        })
+    }
+
+    fn write_sysctl(&mut self, key: &Sysctl, value: &str) -> Result<(), KernelError> {
+        let path = format!("/proc/sys/{key}");
+        self.channel.steps.write_file(&path, value).map_err(|source| {
+            let hint = match source.kind() {
+                io::ErrorKind::NotFound => "this kernel has no such setting, or the link is not there",
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    "/proc/sys is read-only here, or CAP_NET_ADMIN is missing"
+                }
+                _ => "the kernel refuses the value",
+            };
+            KernelError::File { action: "write", path, hint: hint.to_owned(), source }
+        })
+    }
+
+    fn read_sysctl(&mut self, key: &Sysctl) -> Result<Option<String>, KernelError> {
+        let path = format!("/proc/sys/{key}");
+        match self.channel.steps.read_file(&path) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(KernelError::File { action: "read", path, hint: "it is there".to_owned(), source }),
+        }
+    }
+
+    /// Sends what waits; a refusal becomes that of the operation whose message it was.
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), (usize, KernelError)> {
+        let Some((bytes, first, last)) = batch.finish() else { return Ok(()) };
+        let answer = self.channel.request(Bus::Route, bytes, first, last);
+        let outcome = match answer {
+            Ok(None) => Ok(()),
+            Ok(Some(refused)) => Err((batch.operation_of(refused.sequence), refused.error)),
+            Err(error) => Err((batch.operation_of(first), error)),
+        };
+        batch.clear();
+        outcome
+    }
+
+    fn run(&mut self, batch: &mut Batch, index: usize, op: &Op) -> Result<(), (usize, KernelError)> {
+        let here = |error| (index, error);
+        match op {
+            Op::CreateTap(tap) => {
+                self.flush(batch)?;
+                self.create_tap(tap).map_err(here)?;
+                self.queue_change(batch, index, &tap.name, &tap.set).map_err(here)
+            }
+            Op::WriteSysctl { key, value } => {
+                self.flush(batch)?;
+                self.write_sysctl(key, value).map_err(here)
+            }
+            Op::Nft(transaction) => {
+                self.flush(batch)?;
+                self.commit(transaction).map_err(here)
+            }
+            op => match self.queue(batch, index, op) {
+                // The link may be made by a message that still waits.
+                Err(KernelError::NoLink(_)) if !batch.is_empty() => {
+                    self.flush(batch)?;
+                    self.queue(batch, index, op).map_err(here)
+                }
+                other => other.map_err(here),
+            },
+        }
+    }
+}
+
+impl<S: Steps> Kernel for Linux<S> {
+    fn gather(&mut self, ask: &Ask) -> Result<Facts, KernelError> {
+        let mut facts = Facts::default();
+        if ask.links || ask.addresses || ask.routes || ask.neighbours {
+            facts.links = self.read_links(ask.statistics)?;
+        }
+        if ask.addresses {
+            facts.addresses = self.read_addresses(&facts.links)?;
+        }
+        if ask.routes {
+            facts.routes = self.read_routes(&facts.links)?;
+        }
+        if ask.neighbours {
+            facts.neighbours = self.read_neighbours(&facts.links)?;
+        }
+        for key in &ask.sysctls {
+            let value = self.read_sysctl(key)?;
+            facts.sysctls.insert(key.clone(), value);
+        }
+        for table in &ask.tables {
+            facts.tables.extend(self.read_table(table)?);
+        }
+        Ok(facts)
+    }
+
+    fn execute(&mut self, ops: &[Op]) -> Result<(), Failure> {
+        let mut batch = Batch::default();
+        let done = ops
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, op)| self.run(&mut batch, index, op))
+            .and_then(|()| self.flush(&mut batch));
+        done.map_err(|(index, error)| {
+            let what = ops.get(index).map(ToString::to_string).unwrap_or_default();
+            Failure { index, what, error }
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! nft tables read back from the kernel.
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use terms::IfName;
+
+use super::Linux;
+use super::frame::attributes_of;
+use super::steps::{Bus, Steps};
+use crate::kernel::KernelError;
+use crate::nft::batch::successor;
+use crate::nft::canon::{attribute, body, data_text, hex, joined, text};
+use crate::nft::uapi::{chain, data, element, elements, hook, list, rule, set, table};
+use crate::nft::writer::Writer;
+use crate::nft::{
+    Base, ChainFacts, ChainKind, ElementFacts, Family, Hook, Policy, RuleFacts, SetFacts, TableFacts, TableId,
+};
+
+/// `struct nfgenmsg`.
+const GENERIC_BYTES: usize = 4;
+
+/// A set as listed, with what only this file needs.
+struct Listed {
+    facts: SetFacts,
+    unnamed: bool,
+    interval: bool,
+}
+
+impl<S: Steps> Linux<S> {
+    /// A table with all it holds; `None` if there is none of that name.
+    pub(super) fn read_table(&mut self, id: &TableId) -> Result<Option<TableFacts>, KernelError> {
+        let there = self.list(id, libc::NFT_MSG_GETTABLE, NLM_F_ACK, &[(table::NAME, &id.name)], |_| Some(()));
+        match there {
+            Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let sets = self.read_sets(id)?;
+        let mut chains: Vec<ChainFacts> =
+            self.list(id, libc::NFT_MSG_GETCHAIN, NLM_F_DUMP, &[(chain::TABLE, &id.name)], |bytes| {
+                // The kernel lists the chains of all tables of the family.
+                (attribute(bytes, chain::TABLE).map(text)? == id.name).then(|| read_chain(bytes, id.family))
+            })?;
+        let rules = self.list(id, libc::NFT_MSG_GETRULE, NLM_F_DUMP, &[(rule::TABLE, &id.name)], |bytes| {
+            Some((attribute(bytes, rule::CHAIN).map(text)?, read_rule(bytes, &sets)))
+        })?;
+        for (name, rule) in rules {
+            if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
+                chain.rules.push(rule);
+            }
+        }
+        let sets = sets.into_iter().filter(|set| !set.unnamed).map(|set| set.facts).collect();
+        Ok(Some(TableFacts { id: id.clone(), chains, sets }))
+    }
+
+    fn read_sets(&mut self, id: &TableId) -> Result<Vec<Listed>, KernelError> {
+        let mut sets = self.list(id, libc::NFT_MSG_GETSET, NLM_F_DUMP, &[(set::TABLE, &id.name)], |bytes| {
+            let flags = attribute(bytes, set::FLAGS).and_then(|flags| flags.first_chunk().copied());
+            let flags = flags.map_or(0, u32::from_be_bytes);
+            let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
+            let name = attribute(bytes, set::NAME).map(text)?;
+            Some(Listed {
+                facts: SetFacts { name, dynamic: has(libc::NFT_SET_EVAL), elements: Vec::new() },
+                unnamed: has(libc::NFT_SET_ANONYMOUS),
+                interval: has(libc::NFT_SET_INTERVAL),
+            })
+        })?;
+        for set in &mut sets {
+            let wanted = [(elements::TABLE, id.name.as_str()), (elements::SET, set.facts.name.as_str())];
+            let found = self.list(id, libc::NFT_MSG_GETSETELEM, NLM_F_DUMP, &wanted, |bytes| {
+                let all = attribute(bytes, elements::ELEMENTS)?;
+                Some(
+                    attributes_of(all)
+                        .filter(|(kind, _)| *kind == list::ELEM)
+                        .filter_map(|(_, one)| read_element(one))
+                        .collect::<Vec<_>>(),
+                )
+            })?;
+            set.facts.elements = paired(found.into_iter().flatten().collect(), set.interval);
+        }
+        Ok(sets)
+    }
+
+    /// Asks nf_tables for a list and reads the attributes of each answer.
+    fn list<T>(
+        &mut self,
+        id: &TableId,
+        kind: libc::c_int,
+        flags: u16,
+        wanted: &[(u16, &str)],
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        let sequence = self.channel.next_sequence();
+        let mut writer = Writer::default();
+        writer.bytes.extend_from_slice(&[0; 4]);
+        let kind = u16::from_be_bytes([libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], kind.to_le_bytes()[0]]);
+        writer.bytes.extend_from_slice(&kind.to_ne_bytes());
+        writer.bytes.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
+        writer.bytes.extend_from_slice(&sequence.to_ne_bytes());
+        writer.bytes.extend_from_slice(&[0; 4]);
+        writer.bytes.extend_from_slice(&[id.family.number(), 0, 0, 0]);
+        wanted.iter().for_each(|(kind, name)| writer.text(*kind, name));
+        let length = u32::try_from(writer.bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
+        writer.bytes.iter_mut().zip(length).for_each(|(place, byte)| *place = byte);
+        self.channel.dump(Bus::Netfilter, &writer.bytes, sequence, |frame| {
+            Ok(read(frame.payload.get(GENERIC_BYTES..).unwrap_or_default()))
+        })
+    }
+}
+
+fn read_chain(bytes: &[u8], family: Family) -> ChainFacts {
+    let base = attribute(bytes, chain::HOOK).and_then(|inside| {
+        let number = |kind| attribute(inside, kind)?.first_chunk().copied().map(u32::from_be_bytes);
+        let policy = attribute(bytes, chain::POLICY).and_then(|policy| policy.first_chunk().copied());
+        Some(Base {
+            kind: match attribute(bytes, chain::TYPE).map(text)?.as_str() {
+                "nat" => ChainKind::Nat,
+                "route" => ChainKind::Route,
+                _ => ChainKind::Filter,
+            },
+            hook: Hook::of(number(hook::NUMBER)?, family)?,
+            priority: number(hook::PRIORITY)?.cast_signed(),
+            device: attribute(inside, hook::DEVICE).and_then(|name| text(name).parse::<IfName>().ok()),
+            policy: match policy.map(i32::from_be_bytes) {
+                Some(libc::NF_DROP) => Policy::Drop,
+                _ => Policy::Accept,
+            },
+        })
+    });
+    ChainFacts { name: attribute(bytes, chain::NAME).map(text).unwrap_or_default(), base, rules: Vec::new() }
+}
+
+fn read_rule(bytes: &[u8], sets: &[Listed]) -> RuleFacts {
+    let contents = |name: &str, _| {
+        sets.iter().find(|set| set.unnamed && set.facts.name == name).map(|set| joined(&set.facts.elements))
+    };
+    let (body, counter) = body(attribute(bytes, rule::EXPRESSIONS).unwrap_or_default(), &contents);
+    // Type 0, length, text with closing NUL (nftables' `udata.h`).
+    let comment = attribute(bytes, rule::USERDATA).and_then(|data| match data {
+        [0, length, words @ ..] => words.get(..usize::from(*length)).map(text),
+        _ => None,
+    });
+    let handle = attribute(bytes, rule::HANDLE).and_then(|handle| handle.first_chunk().copied());
+    RuleFacts { handle: handle.map_or(0, u64::from_be_bytes), comment, counter, body }
+}
+
+/// An element, and whether it only says that a range ends before it.
+fn read_element(bytes: &[u8]) -> Option<(Vec<u8>, bool, ElementFacts)> {
+    let key = attribute(attribute(bytes, element::KEY)?, data::VALUE)?.to_vec();
+    let flags = attribute(bytes, element::FLAGS).and_then(|flags| flags.first_chunk().copied());
+    let is_end = flags.map_or(0, u32::from_be_bytes) & libc::NFT_SET_ELEM_INTERVAL_END.cast_unsigned() != 0;
+    let expiration = attribute(bytes, element::EXPIRATION).and_then(|time| time.first_chunk().copied());
+    let facts = ElementFacts {
+        key: hex(&key),
+        key_end: attribute(bytes, element::KEY_END).and_then(|end| attribute(end, data::VALUE)).map(hex),
+        data: attribute(bytes, element::DATA).and_then(data_text),
+        expires_milliseconds: expiration.map(u64::from_be_bytes),
+    };
+    Some((key, is_end, facts))
+}
+
+/// Sorts elements by key and joins each range's two halves.
+fn paired(mut found: Vec<(Vec<u8>, bool, ElementFacts)>, interval: bool) -> Vec<ElementFacts> {
+    // Of equal keys the end of one range comes before the beginning of the next.
+    found.sort_by(|one, other| one.0.cmp(&other.0).then(other.1.cmp(&one.1)));
+    let ends: Vec<_> = found.iter().filter(|(_, is_end, _)| *is_end).map(|(key, ..)| key.clone()).collect();
+    let starts = found.into_iter().filter(|(_, is_end, _)| !is_end);
+    let starts = starts.map(|(key, _, mut facts)| {
+        if interval && facts.key_end.is_none() {
+            let end = ends.iter().find(|end| **end > key).and_then(|end| predecessor(end));
+            facts.key_end = Some(hex(&end.unwrap_or_else(|| vec![0xff; key.len()])));
+        }
+        facts
+    });
+    starts.collect()
+}
+
+/// The next lower value of a number in network order; `None` before the lowest.
+fn predecessor(bytes: &[u8]) -> Option<Vec<u8>> {
+    let complement = |bytes: &[u8]| bytes.iter().map(|byte| !byte).collect::<Vec<_>>();
+    successor(&complement(bytes)).map(|next| complement(&next))
+}

@@ -1,0 +1,232 @@
+//! Routes in rtnetlink's words.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol as Protocol,
+    RouteScope as Scope, RouteType, RouteVia,
+};
+use terms::IpNetwork;
+
+use super::steps::Steps;
+use super::{Linux, address};
+use crate::facts::{Link, NextHop, Route, RouteKind, RouteProtocol, RouteScope};
+use crate::kernel::KernelError;
+
+/// RTNH_F_ONLINK of `linux/rtnetlink.h`, which the crate knows for hops of multipath routes only.
+const ONLINK: u32 = 4;
+
+impl<S: Steps> Linux<S> {
+    pub(super) fn route(&mut self, route: &Route) -> Result<RouteMessage, KernelError> {
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = address::family(route.destination.ip());
+        header.destination_prefix_length = route.destination.prefix();
+        header.protocol = protocol(route.protocol);
+        header.scope = scope(route.scope);
+        header.kind = kind(route.kind);
+        // Tables beyond a byte travel in an attribute; the header then says "unspecified".
+        header.table = u8::try_from(route.table).unwrap_or(0);
+        if route.onlink {
+            header.flags = RouteFlags::from_bits_retain(ONLINK);
+        }
+        let attributes = &mut message.attributes;
+        if route.table > u32::from(u8::MAX) {
+            attributes.push(RouteAttribute::Table(route.table));
+        }
+        if route.destination.prefix() > 0 {
+            attributes.push(RouteAttribute::Destination(route.destination.ip().into()));
+        }
+        attributes.extend(route.prefer_source.map(|ip| RouteAttribute::PrefSource(ip.into())));
+        attributes.extend(route.metric.map(RouteAttribute::Priority));
+        attributes.extend(route.mtu_bytes.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+        let first = NextHop { link: route.link.clone(), gateway: route.gateway };
+        if route.more_hops.is_empty() {
+            let (index, gateway) = self.hop(route.destination, &first)?;
+            attributes.extend(index.map(RouteAttribute::Oif));
+            attributes.extend(gateway);
+        } else {
+            let hops = std::iter::once(&first).chain(&route.more_hops);
+            let hops = hops.map(|hop| {
+                let (index, gateway) = self.hop(route.destination, hop)?;
+                let mut next = RouteNextHop::default();
+                next.interface_index = index.unwrap_or(0);
+                next.attributes.extend(gateway);
+                Ok(next)
+            });
+            attributes.push(RouteAttribute::MultiPath(hops.collect::<Result<_, KernelError>>()?));
+        }
+        Ok(message)
+    }
+
+    fn hop(&mut self, to: IpNetwork, hop: &NextHop) -> Result<(Option<u32>, Option<RouteAttribute>), KernelError> {
+        let index = hop.link.as_ref().map(|link| self.index(link)).transpose()?;
+        let gateway = hop.gateway.map(|gateway| match gateway {
+            gateway if gateway.is_ipv4() == to.is_ipv4() => RouteAttribute::Gateway(gateway.into()),
+            IpAddr::V4(gateway) => RouteAttribute::Via(RouteVia::Inet(gateway)),
+            IpAddr::V6(gateway) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        });
+        Ok((index, gateway))
+    }
+
+    pub(super) fn read_routes(&mut self, links: &[Link]) -> Result<Vec<Route>, KernelError> {
+        let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        self.channel.dump_route(request, "routes", |message| match message {
+            RouteNetlinkMessage::NewRoute(message) => Ok(read(&message, links)),
+            _ => Ok(None),
+        })
+    }
+}
+
+/// A removal matches whatever scope and origin the entry has (RT_SCOPE_NOWHERE, RTPROT_UNSPEC).
+pub(super) fn deletion(mut message: RouteMessage) -> RouteMessage {
+    message.header.scope = Scope::NoWhere;
+    message.header.protocol = Protocol::Unspec;
+    message
+}
+
+/// `None` for what is no IP route: multicast routing's and exceptions in the cache.
+fn read(message: &RouteMessage, links: &[Link]) -> Option<Route> {
+    let header = &message.header;
+    if header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+    let unspecified = match header.address_family {
+        netlink_packet_route::AddressFamily::Inet => IpAddr::from([0; 4]),
+        netlink_packet_route::AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => return None,
+    };
+    let destination = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
+    let mut route = Route {
+        kind: read_kind(header.kind),
+        table: header.table.into(),
+        protocol: read_protocol(header.protocol),
+        scope: read_scope(header.scope),
+        onlink: header.flags.bits() & ONLINK != 0,
+        ..Route::to(destination)
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => {
+                route.destination = IpNetwork::new(ip(to)?, header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Oif(index) => route.link = name(*index),
+            RouteAttribute::Table(table) => route.table = *table,
+            RouteAttribute::PrefSource(from) => route.prefer_source = ip(from),
+            RouteAttribute::Priority(metric) => route.metric = Some(*metric),
+            RouteAttribute::Metrics(metrics) => {
+                route.mtu_bytes = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(bytes) => Some(*bytes),
+                    _ => None,
+                });
+            }
+            RouteAttribute::MultiPath(hops) => {
+                let mut hops = hops.iter().map(|hop| NextHop {
+                    link: name(hop.interface_index),
+                    gateway: hop.attributes.iter().find_map(gateway),
+                });
+                let first = hops.next();
+                route.more_hops = hops.collect();
+                route.link = first.as_ref().and_then(|hop| hop.link.clone());
+                route.gateway = first.and_then(|hop| hop.gateway);
+            }
+            attribute => route.gateway = gateway(attribute).or(route.gateway),
+        }
+    }
+    Some(route)
+}
+
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(gateway) => ip(gateway),
+        RouteAttribute::Via(RouteVia::Inet(gateway)) => Some((*gateway).into()),
+        RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some((*gateway).into()),
+        _ => None,
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
+
+fn kind(kind: RouteKind) -> RouteType {
+    match kind {
+        RouteKind::Unicast => RouteType::Unicast,
+        RouteKind::Local => RouteType::Local,
+        RouteKind::Broadcast => RouteType::Broadcast,
+        RouteKind::Anycast => RouteType::Anycast,
+        RouteKind::Multicast => RouteType::Multicast,
+        RouteKind::Blackhole => RouteType::BlackHole,
+        RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Prohibit => RouteType::Prohibit,
+        RouteKind::Throw => RouteType::Throw,
+        RouteKind::Other(number) => RouteType::Other(number),
+    }
+}
+
+fn read_kind(kind: RouteType) -> RouteKind {
+    match kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::Local => RouteKind::Local,
+        RouteType::Broadcast => RouteKind::Broadcast,
+        RouteType::Anycast => RouteKind::Anycast,
+        RouteType::Multicast => RouteKind::Multicast,
+        RouteType::BlackHole => RouteKind::Blackhole,
+        RouteType::Unreachable => RouteKind::Unreachable,
+        RouteType::Prohibit => RouteKind::Prohibit,
+        RouteType::Throw => RouteKind::Throw,
+        other => RouteKind::Other(other.into()),
+    }
+}
+
+fn protocol(protocol: RouteProtocol) -> Protocol {
+    match protocol {
+        RouteProtocol::Unspecified => Protocol::Unspec,
+        RouteProtocol::Kernel => Protocol::Kernel,
+        RouteProtocol::Boot => Protocol::Boot,
+        RouteProtocol::Static => Protocol::Static,
+        RouteProtocol::RouterAdvertisement => Protocol::Ra,
+        RouteProtocol::Dhcp => Protocol::Dhcp,
+        RouteProtocol::Other(number) => Protocol::Other(number),
+    }
+}
+
+fn read_protocol(protocol: Protocol) -> RouteProtocol {
+    match protocol {
+        Protocol::Unspec => RouteProtocol::Unspecified,
+        Protocol::Kernel => RouteProtocol::Kernel,
+        Protocol::Boot => RouteProtocol::Boot,
+        Protocol::Static => RouteProtocol::Static,
+        Protocol::Ra => RouteProtocol::RouterAdvertisement,
+        Protocol::Dhcp => RouteProtocol::Dhcp,
+        other => RouteProtocol::Other(other.into()),
+    }
+}
+
+fn scope(scope: RouteScope) -> Scope {
+    match scope {
+        RouteScope::Global => Scope::Universe,
+        RouteScope::Site => Scope::Site,
+        RouteScope::Link => Scope::Link,
+        RouteScope::Host => Scope::Host,
+        RouteScope::Nowhere => Scope::NoWhere,
+        RouteScope::Other(number) => Scope::Other(number),
+    }
+}
+
+fn read_scope(scope: Scope) -> RouteScope {
+    match scope {
+        Scope::Universe => RouteScope::Global,
+        Scope::Site => RouteScope::Site,
+        Scope::Link => RouteScope::Link,
+        Scope::Host => RouteScope::Host,
+        Scope::NoWhere => RouteScope::Nowhere,
+        other => RouteScope::Other(other.into()),
+    }
+}

@@ -1,0 +1,257 @@
+//! Network namespaces: opening, making, entering.
+//!
+//! A thread that entered a namespace never comes back: [`Netns::run`] enters on a thread of its own and lets that end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::sys;
+
+/// The namespace that the calling thread is in.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+/// Where `ip netns` keeps its namespaces.
+const WELL_KNOWN: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// A network namespace, kept alive by an open descriptor.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// What went wrong with a network namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// Nothing is at the path.
+    #[error("network namespace {0} does not exist")]
+    Absent(PathBuf),
+    /// What is at the path is something else.
+    #[error("{path} is no network namespace: {found}")]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// Something is at the path already.
+    #[error("{0} exists already")]
+    Exists(PathBuf),
+    /// A call failed.
+    #[error("cannot {action} network namespace {path}{}", hint(.source))]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// The namespace.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The code that ran inside panicked.
+    #[error("a panic inside network namespace {path}: {message}")]
+    Panicked {
+        /// The namespace.
+        path: PathBuf,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => ": CAP_SYS_ADMIN is needed",
+        _ => "",
+    }
+}
+
+impl Netns {
+    /// Opens the namespace at a path, such as CNI_NETNS or `/run/netns/<name>`.
+    ///
+    /// # Errors
+    /// When nothing is there, or something that is no network namespace.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
+        let path = path.as_ref();
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => NetnsError::Absent(path.to_owned()),
+            _ => NetnsError::Failed { action: "open", path: path.to_owned(), source },
+        };
+        // Without O_NONBLOCK, a FIFO at that path would hold us for ever.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+        let foreign = |found| NetnsError::Foreign { path: path.to_owned(), found };
+        match sys::namespace_type(file.as_fd()) {
+            Ok(libc::CLONE_NEWNET) => {}
+            Ok(_) => return Err(foreign("it is a namespace of another type")),
+            Err(_) => return Err(foreign("it is an ordinary file or directory, not one mounted from nsfs")),
+        }
+        let metadata = file.metadata().map_err(failed)?;
+        Ok(Self { identity: (metadata.dev(), metadata.ino()), file, path: path.to_owned() })
+    }
+
+    /// The namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// When /proc is not there.
+    pub fn current() -> Result<Self, NetnsError> {
+        Self::open(HERE)
+    }
+
+    /// Makes a namespace that outlives this process, mounted at `path` as `ip netns add` does.
+    ///
+    /// # Errors
+    /// When something is at the path already, or the kernel refuses; then nothing is left behind.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
+        let path = path.as_ref();
+        let failed = |action| move |source: io::Error| NetnsError::Failed { action, path: path.to_owned(), source };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent).map_err(failed("make the folder of"))?;
+        if WELL_KNOWN.iter().any(|known| parent == Path::new(known)) {
+            share(parent).map_err(failed("share the folder of"))?;
+        }
+        OpenOptions::new().write(true).create_new(true).mode(0o0).open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => NetnsError::Exists(path.to_owned()),
+            _ => failed("make the mount point of")(source),
+        })?;
+        let made = on_own_thread(path, || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            mount(Some(HERE), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        });
+        let opened = match made {
+            Ok(Ok(())) => Self::open(path),
+            Ok(Err(errno)) => Err(failed("make")(errno.into())),
+            Err(panicked) => Err(panicked),
+        };
+        if opened.is_err() {
+            // The first error is the one to report; what cannot be taken back now was never made.
+            let _ = umount2(path, MntFlags::MNT_DETACH);
+            let _ = fs::remove_file(path);
+        }
+        opened
+    }
+
+    /// Unmounts and removes the namespace at a path; the kernel frees it once nothing uses it. One that is gone is no error.
+    ///
+    /// # Errors
+    /// When the path holds something else, or the kernel refuses.
+    pub fn remove(path: impl AsRef<Path>) -> Result<(), NetnsError> {
+        let path = path.as_ref();
+        let failed = |source: io::Error| NetnsError::Failed { action: "remove", path: path.to_owned(), source };
+        match umount2(path, MntFlags::MNT_DETACH) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return Ok(()),
+            // Not a mount: what a creation left that was killed half-way is an empty file.
+            Err(Errno::EINVAL) => {
+                let metadata = fs::symlink_metadata(path).map_err(failed)?;
+                if !metadata.is_file() || metadata.len() != 0 {
+                    return Err(NetnsError::Foreign {
+                        path: path.to_owned(),
+                        found: "it is a file with contents or a folder",
+                    });
+                }
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs `work` inside the namespace, on a thread that ends with it.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, or `work` panics.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        on_own_thread(&self.path, || setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))?
+            .map_err(|errno| NetnsError::Failed { action: "enter", path: self.path.clone(), source: errno.into() })
+    }
+}
+
+impl PartialEq for Netns {
+    /// Whether both are the same namespace, by whatever path.
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for Netns {}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn on_own_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    let failed = |source| NetnsError::Failed { action: "start a thread for", path: path.to_owned(), source };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work).map_err(failed)?;
+        thread.join().map_err(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            NetnsError::Panicked { path: path.to_owned(), message }
+        })
+    })
+}
+
+/// Makes the folder a shared mount of its own, so that namespaces mounted in it appear in every mount namespace.
+fn share(folder: &Path) -> io::Result<()> {
+    let make_shared = || mount(None::<&str>, folder, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    // As iproute2 does: two creators at once must not both bind the folder onto itself.
+    let lock = nix::fcntl::Flock::lock(File::open(folder)?, nix::fcntl::FlockArg::LockExclusive);
+    let _lock = lock.map_err(|(_, errno)| errno)?;
+    match make_shared() {
+        Err(Errno::EINVAL) => {
+            mount(Some(folder), folder, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+            make_shared()?;
+        }
+        other => other?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_current_namespace_is_itself_by_any_path() {
+        let here = Netns::current().unwrap();
+        assert_eq!(here, Netns::open("/proc/self/ns/net").unwrap());
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_is_named() {
+        let error = Netns::open("/proc/self/ns/uts").unwrap_err().to_string();
+        assert_eq!(error, "/proc/self/ns/uts is no network namespace: it is a namespace of another type");
+        let error = Netns::open("/").unwrap_err().to_string();
+        assert!(error.starts_with("/ is no network namespace"), "{error}");
+        let error = Netns::open("/nowhere/at/all").unwrap_err().to_string();
+        assert_eq!(error, "network namespace /nowhere/at/all does not exist");
+    }
+
+    #[test]
+    fn removing_what_is_gone_is_no_error_and_what_is_foreign_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        Netns::remove(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        // Without CAP_SYS_ADMIN unmounting is refused before the kernel looks; either way the file stays.
+        assert!(Netns::remove(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,484 @@
+//! A transaction as one nfnetlink batch.
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+use terms::IfName;
+
+use super::compile::{Encoded, EncodedData, Surroundings, compile, encode_element};
+use super::expression::{SetRef, libc_u32, value, verdict_data};
+use super::shape::{NftError, key_bytes, type_number};
+use super::uapi::{self, chain, data, desc, element, elements, hook, list, rule, set, table};
+use super::writer::Writer;
+use super::{Chain, Command, Family, Policy, Rule, Set, SetData, Table, TableId, Transaction, ValueKind};
+
+/// Elements that travel in one message: well below the 64 KiB that an attribute can hold.
+const ELEMENTS_PER_MESSAGE: usize = 200;
+
+/// For `nft list`, which takes a bare number to be in network order: type 0 (key byte order), length, 1 (host order), of
+/// nftables' `udata.h`.
+const HOST_ORDER: [u8; 6] = {
+    let [a, b, c, d] = 1u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
+
+/// Length and flags of `struct nlmsghdr`.
+const LENGTH: std::ops::Range<usize> = 0..4;
+const FLAGS: std::ops::Range<usize> = 6..8;
+
+/// How the index of a link is found.
+pub(crate) type IndexOf<'a> = dyn FnMut(&IfName) -> Result<u32, NftError> + 'a;
+
+/// A batch being written.
+pub(crate) struct Batch<'a> {
+    writer: Writer,
+    first: u32,
+    count: u32,
+    last_start: usize,
+    /// The message whose description is wanted, and the description.
+    wanted: Option<u32>,
+    found: Option<String>,
+    next_set: u32,
+    index_of: &'a mut IndexOf<'a>,
+}
+
+/// A written batch.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) bytes: Vec<u8>,
+    /// Number of the last command, which is acknowledged.
+    pub(crate) last: u32,
+    /// Numbers used.
+    pub(crate) count: u32,
+    /// What the wanted message does.
+    pub(crate) found: Option<String>,
+}
+
+/// Writes a transaction, numbering messages from `first`; `wanted` asks for the description of one.
+pub(crate) fn write<'a>(
+    transaction: &Transaction,
+    first: u32,
+    wanted: Option<u32>,
+    index_of: &'a mut IndexOf<'a>,
+) -> Result<Written, NftError> {
+    let writer = Writer { bytes: Vec::with_capacity(8 * 1024) };
+    let mut batch = Batch { writer, first, count: 0, last_start: 0, wanted, found: None, next_set: 0, index_of };
+    batch.bracket(libc::NFNL_MSG_BATCH_BEGIN);
+    transaction.commands.iter().try_for_each(|command| batch.command(command))?;
+    batch.acknowledge_last();
+    let last = first.wrapping_add(batch.count).wrapping_sub(1);
+    batch.bracket(libc::NFNL_MSG_BATCH_END);
+    Ok(Written { bytes: batch.writer.bytes, last, count: batch.count, found: batch.found })
+}
+
+impl Batch<'_> {
+    /// NFNL_MSG_BATCH_BEGIN and _END, which carry the subsystem where others carry zero.
+    fn bracket(&mut self, kind: libc::c_int) {
+        let [low, high, ..] = kind.to_le_bytes();
+        let subsystem = u16::from_le_bytes([libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], 0]);
+        self.start(u16::from_le_bytes([low, high]), NLM_F_REQUEST, 0, subsystem);
+        self.finish();
+    }
+
+    /// One message to nf_tables. `what` describes it, should the kernel refuse it.
+    fn message(
+        &mut self,
+        kind: libc::c_int,
+        flags: u16,
+        family: Family,
+        what: impl FnOnce() -> String,
+        fill: impl FnOnce(&mut Writer),
+    ) {
+        if self.wanted == Some(self.first.wrapping_add(self.count)) {
+            self.found = Some(what());
+        }
+        let subsystem = libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0];
+        let kind = u16::from_be_bytes([subsystem, kind.to_le_bytes()[0]]);
+        self.start(kind, NLM_F_REQUEST | flags, family.number(), 0);
+        fill(&mut self.writer);
+        self.finish();
+    }
+
+    fn start(&mut self, kind: u16, flags: u16, family: u8, resource: u16) {
+        self.last_start = self.writer.bytes.len();
+        let bytes = &mut self.writer.bytes;
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(&self.first.wrapping_add(self.count).to_ne_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        // struct nfgenmsg: family, version 0, resource id.
+        bytes.extend_from_slice(&[family, 0]);
+        bytes.extend_from_slice(&resource.to_be_bytes());
+        self.count = self.count.wrapping_add(1);
+    }
+
+    fn finish(&mut self) {
+        let message = self.writer.bytes.get_mut(self.last_start..).unwrap_or_default();
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_ne_bytes();
+        if let Some(place) = message.get_mut(LENGTH) {
+            place.copy_from_slice(&length);
+        }
+    }
+
+    /// Only the last command asks for an acknowledgement: refusals come unasked, and this one comes after them all.
+    fn acknowledge_last(&mut self) {
+        let message = self.writer.bytes.get_mut(self.last_start..).unwrap_or_default();
+        if let Some(flags) = message.get_mut(FLAGS).and_then(|flags| flags.first_chunk_mut::<2>()) {
+            *flags = (u16::from_ne_bytes(*flags) | NLM_F_ACK).to_ne_bytes();
+        }
+    }
+
+    fn command(&mut self, command: &Command) -> Result<(), NftError> {
+        match command {
+            Command::AddTable(table) => {
+                self.table(libc::NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, &table.id);
+                self.contents(table)?;
+            }
+            Command::ReplaceTable(table) => {
+                self.clear(&table.id);
+                self.table(libc::NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, &table.id);
+                self.contents(table)?;
+            }
+            Command::DeleteTable(table) => self.clear(table),
+            Command::AddChain { table, chain } => {
+                self.chain(table, chain)?;
+                chain.rules.iter().try_for_each(|rule| self.rule(table, &chain.name, rule))?;
+            }
+            Command::DeleteChain { table, chain } => {
+                self.flush(table, chain);
+                self.message(
+                    libc::NFT_MSG_DELCHAIN,
+                    0,
+                    table.family,
+                    || command.to_string(),
+                    |writer| {
+                        writer.text(chain::TABLE, &table.name);
+                        writer.text(chain::NAME, chain);
+                    },
+                );
+            }
+            Command::FlushChain { table, chain } => self.flush(table, chain),
+            Command::AddRule { table, chain, rule } => self.rule(table, chain, rule)?,
+            Command::DeleteRule { table, chain, handle } => {
+                self.message(
+                    libc::NFT_MSG_DELRULE,
+                    0,
+                    table.family,
+                    || command.to_string(),
+                    |writer| {
+                        writer.text(rule::TABLE, &table.name);
+                        writer.text(rule::CHAIN, chain);
+                        writer.u64(rule::HANDLE, *handle);
+                    },
+                );
+            }
+            Command::AddElements { table, set } => {
+                self.elements(libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE, table, set, None)?;
+            }
+            Command::DeleteElements { table, set } => {
+                self.elements(libc::NFT_MSG_DELSETELEM, 0, table, set, None)?;
+            }
+            Command::AddSet { table, set } => {
+                self.set(table, set, None, 0)?;
+                self.elements(libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE, table, set, None)?;
+            }
+            Command::DeleteSet { table, set } => {
+                self.message(
+                    libc::NFT_MSG_DELSET,
+                    0,
+                    table.family,
+                    || command.to_string(),
+                    |writer| {
+                        writer.text(set::TABLE, &table.name);
+                        writer.text(set::NAME, set);
+                    },
+                );
+            }
+            Command::FlushSet { table, set } => {
+                self.message(
+                    libc::NFT_MSG_DELSETELEM,
+                    0,
+                    table.family,
+                    || command.to_string(),
+                    |writer| {
+                        writer.text(elements::TABLE, &table.name);
+                        writer.text(elements::SET, set);
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, kind: libc::c_int, flags: u16, id: &TableId) {
+        self.message(kind, flags, id.family, || format!("table {id}"), |writer| writer.text(table::NAME, &id.name));
+    }
+
+    /// Adding without NLM_F_EXCL and then deleting removes a table whether it was there or not; "destroy" needs kernel 6.3.
+    fn clear(&mut self, id: &TableId) {
+        self.table(libc::NFT_MSG_NEWTABLE, NLM_F_CREATE, id);
+        self.table(libc::NFT_MSG_DELTABLE, 0, id);
+    }
+
+    /// Chains before what refers to them: elements of verdict maps, and rules.
+    fn contents(&mut self, table: &Table) -> Result<(), NftError> {
+        for declared in &table.sets {
+            self.set(&table.id, declared, None, 0)?;
+        }
+        for chain in &table.chains {
+            self.chain(&table.id, chain)?;
+        }
+        for declared in &table.sets {
+            self.elements(libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE, &table.id, declared, None)?;
+        }
+        for chain in &table.chains {
+            for rule in &chain.rules {
+                self.rule(&table.id, &chain.name, rule)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn chain(&mut self, id: &TableId, new: &Chain) -> Result<(), NftError> {
+        let place = || format!("chain {id} {}", new.name);
+        let base = new.base.as_ref().map(|base| {
+            let number = base.hook.number(id.family);
+            number.map(|number| (base, number)).ok_or_else(|| {
+                NftError::Other(format!("{}: family {} has no hook {:?}", place(), id.family, base.hook))
+            })
+        });
+        let base = base.transpose()?;
+        self.message(libc::NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, id.family, place, |writer| {
+            writer.text(chain::TABLE, &id.name);
+            writer.text(chain::NAME, &new.name);
+            let Some((base, number)) = base else { return };
+            writer.nest(chain::HOOK, |writer| {
+                writer.u32(hook::NUMBER, number);
+                writer.u32(hook::PRIORITY, base.priority.cast_unsigned());
+                if let Some(device) = &base.device {
+                    writer.text(hook::DEVICE, device.as_str());
+                }
+            });
+            let policy = match base.policy {
+                Policy::Accept => libc::NF_ACCEPT,
+                Policy::Drop => libc::NF_DROP,
+            };
+            writer.u32(chain::POLICY, policy.cast_unsigned());
+            writer.text(chain::TYPE, base.kind.name());
+        });
+        Ok(())
+    }
+
+    /// Deletes all rules of a chain: a removal that names no rule.
+    fn flush(&mut self, id: &TableId, chain: &str) {
+        self.message(
+            libc::NFT_MSG_DELRULE,
+            0,
+            id.family,
+            || format!("rules of chain {id} {chain}"),
+            |writer| {
+                writer.text(rule::TABLE, &id.name);
+                writer.text(rule::CHAIN, chain);
+            },
+        );
+    }
+
+    fn rule(&mut self, id: &TableId, chain: &str, new: &Rule) -> Result<(), NftError> {
+        let named = || format!("rule \"{}\" in chain {id} {chain}", new.comment.as_deref().unwrap_or_default());
+        let mut body = Writer::default();
+        compile(&mut body, id.family, new, &mut InBatch { batch: self, table: id })
+            .map_err(|error| NftError::Other(format!("{}: {error}", named())))?;
+        let words = comment(new.comment.as_deref())?;
+        self.message(libc::NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, id.family, named, |writer| {
+            writer.text(rule::TABLE, &id.name);
+            writer.text(rule::CHAIN, chain);
+            writer.raw(rule::EXPRESSIONS, &body.bytes);
+            if let Some(words) = &words {
+                writer.raw(rule::USERDATA, words);
+            }
+        });
+        Ok(())
+    }
+
+    fn set(&mut self, id: &TableId, new: &Set, number: Option<u32>, extra: u32) -> Result<(), NftError> {
+        let number = number.unwrap_or_else(|| self.set_number());
+        let ranges_of_parts = new.flags.interval && new.key.len() > 1;
+        let flags = flags(new) | extra | if ranges_of_parts { uapi::SET_CONCAT } else { 0 };
+        if new.key.is_empty() {
+            return Err(NftError::Other(format!("set {id} {} has no key", new.name)));
+        }
+        let place = || format!("set {id} {}", new.name);
+        self.message(libc::NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, id.family, place, |writer| {
+            writer.text(set::TABLE, &id.name);
+            writer.text(set::NAME, &new.name);
+            writer.u32(set::FLAGS, flags);
+            writer.u32(set::KEY_TYPE, type_number(&new.key));
+            writer.u32(set::KEY_LEN, key_bytes(&new.key));
+            match &new.data {
+                Some(SetData::Verdict) => {
+                    writer.u32(set::DATA_TYPE, libc::NFT_DATA_VERDICT);
+                    writer.u32(set::DATA_LEN, 0);
+                }
+                Some(SetData::Values(kinds)) => {
+                    writer.u32(set::DATA_TYPE, type_number(kinds));
+                    writer.u32(set::DATA_LEN, key_bytes(kinds));
+                }
+                None => {}
+            }
+            writer.u32(set::ID, number);
+            if let Some(seconds) = new.timeout_seconds {
+                writer.u64(set::TIMEOUT, u64::from(seconds) * 1000);
+            }
+            if new.key == [ValueKind::Number] {
+                writer.raw(set::USERDATA, &HOST_ORDER);
+            }
+            if ranges_of_parts || new.size.is_some() {
+                writer.nest(set::DESC, |writer| describe(writer, new, ranges_of_parts));
+            }
+        });
+        Ok(())
+    }
+
+    fn set_number(&mut self) -> u32 {
+        self.next_set += 1;
+        self.next_set
+    }
+
+    fn elements(
+        &mut self,
+        kind: libc::c_int,
+        flags: u16,
+        id: &TableId,
+        set: &Set,
+        number: Option<u32>,
+    ) -> Result<(), NftError> {
+        for portion in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
+            let encoded = portion.iter().map(|element| {
+                let words = comment(element.comment.as_deref())?;
+                encode_element(set, element).map(|encoded| (encoded, words))
+            });
+            let encoded = encoded.collect::<Result<Vec<_>, NftError>>()?;
+            let place = || format!("elements of set {id} {}", set.name);
+            self.message(kind, flags, id.family, place, |writer| {
+                writer.text(elements::TABLE, &id.name);
+                writer.text(elements::SET, &set.name);
+                if let Some(number) = number {
+                    writer.u32(elements::SET_ID, number);
+                }
+                writer.nest(elements::ELEMENTS, |writer| {
+                    for (encoded, words) in &encoded {
+                        write_element(writer, encoded, words.as_deref(), set.key.len() > 1);
+                    }
+                });
+            });
+        }
+        Ok(())
+    }
+}
+
+fn flags(set: &Set) -> u32 {
+    let flags = [
+        (set.flags.interval, libc::NFT_SET_INTERVAL),
+        (set.flags.dynamic, libc::NFT_SET_EVAL),
+        (set.data.is_some(), libc::NFT_SET_MAP),
+        (set.timeout_seconds.is_some(), libc::NFT_SET_TIMEOUT),
+    ];
+    flags.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | libc_u32(flag))
+}
+
+fn describe(writer: &mut Writer, set: &Set, parts: bool) {
+    if let Some(size) = set.size {
+        writer.u32(desc::SIZE, size);
+    }
+    if parts {
+        writer.nest(desc::CONCAT, |writer| {
+            for kind in &set.key {
+                let bytes = u32::try_from(kind.shape().bytes()).unwrap_or(u32::MAX);
+                writer.nest(list::ELEM, |writer| writer.u32(uapi::field::LEN, bytes));
+            }
+        });
+    }
+}
+
+/// A range of a lone part is two elements, the second of which says "from here on no more"; a range of a concatenation is one
+/// element with two keys.
+fn write_element(writer: &mut Writer, encoded: &Encoded, words: Option<&[u8]>, concatenation: bool) {
+    writer.nest(list::ELEM, |writer| {
+        value(writer, element::KEY, &encoded.key);
+        if let (Some(end), true) = (&encoded.key_end, concatenation) {
+            value(writer, element::KEY_END, end);
+        }
+        match &encoded.data {
+            Some(EncodedData::Value(bytes)) => value(writer, element::DATA, bytes),
+            Some(EncodedData::Verdict(verdict)) => {
+                writer.nest(element::DATA, |writer| verdict_data(writer, verdict));
+            }
+            None => {}
+        }
+        if let Some(words) = words {
+            writer.raw(element::USERDATA, words);
+        }
+    });
+    // No second element where the range reaches the highest value: nothing is behind it.
+    if let (Some(after), false) = (encoded.key_end.as_deref().and_then(successor), concatenation) {
+        writer.nest(list::ELEM, |writer| {
+            writer.nest(element::KEY, |writer| writer.raw(data::VALUE, &after));
+            writer.u32(element::FLAGS, libc_u32(libc::NFT_SET_ELEM_INTERVAL_END));
+        });
+    }
+}
+
+/// The next higher value of a number in network order; `None` after the highest.
+pub(crate) fn successor(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut next = bytes.to_vec();
+    for byte in next.iter_mut().rev() {
+        let (sum, carried) = byte.overflowing_add(1);
+        *byte = sum;
+        if !carried {
+            return Some(next);
+        }
+    }
+    None
+}
+
+/// A comment as `nft` keeps it in user data: type 0, length, text with closing NUL (nftables' `udata.h`).
+fn comment(words: Option<&str>) -> Result<Option<Vec<u8>>, NftError> {
+    let Some(words) = words else { return Ok(None) };
+    // NFT_USERDATA_MAXLEN is 256, of which the type, the length and the NUL take three.
+    let length = u8::try_from(words.len() + 1).ok().filter(|length| *length <= 254);
+    let length = length.ok_or_else(|| NftError::Other(format!("the comment {words:?} is longer than 253 bytes")))?;
+    Ok(Some([&[0, length], words.as_bytes(), &[0]].concat()))
+}
+
+/// A batch while a rule of it is compiled.
+struct InBatch<'b, 'a> {
+    batch: &'b mut Batch<'a>,
+    table: &'b TableId,
+}
+
+impl Surroundings for InBatch<'_, '_> {
+    fn link_index(&mut self, link: &IfName) -> Result<u32, NftError> {
+        (self.batch.index_of)(link)
+    }
+
+    fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError> {
+        let number = self.batch.set_number();
+        let unnamed = libc_u32(libc::NFT_SET_ANONYMOUS | libc::NFT_SET_CONSTANT);
+        self.batch.set(self.table, &set, Some(number), unnamed)?;
+        self.batch.elements(libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE, self.table, &set, Some(number))?;
+        Ok(SetRef { name: set.name, id: Some(number) })
+    }
+}
+
+impl Family {
+    /// NFPROTO_* of `linux/netfilter.h`.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Inet => uapi::NFPROTO_INET,
+            Self::Ip => 2,
+            Self::Arp => 3,
+            Self::Netdev => uapi::NFPROTO_NETDEV,
+            Self::Bridge => 7,
+            Self::Ip6 => 10,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a table would look like if it were as asked for, and where the kernel's differs.
+
+use std::cell::RefCell;
+
+use terms::IfName;
+
+use super::canon::{body, element_facts, joined};
+use super::compile::{Surroundings, compile, encode_element};
+use super::expression::SetRef;
+use super::writer::Writer;
+use super::{ChainFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};
+use crate::facts::Facts;
+
+impl TableFacts {
+    /// What the kernel would list for `table`, in a namespace with the links of `facts`; handles are 0.
+    ///
+    /// # Errors
+    /// When the table cannot be expressed, or names a link that is not there.
+    pub fn expected(table: &Table, facts: &Facts) -> Result<Self, NftError> {
+        let chains = table.chains.iter().map(|chain| {
+            let rules = chain.rules.iter().map(|rule| {
+                let mut writer = Writer::default();
+                let mut around = Aside { facts, sets: RefCell::default() };
+                compile(&mut writer, table.id.family, rule, &mut around)?;
+                let (body, counter) = body(&writer.bytes, &|_, number| around.contents(number));
+                Ok(RuleFacts { handle: 0, comment: rule.comment.clone(), counter, body })
+            });
+            let rules = rules.collect::<Result<_, NftError>>()?;
+            Ok(ChainFacts { name: chain.name.clone(), base: chain.base.clone(), rules })
+        });
+        let sets = table.sets.iter().map(|set| {
+            let mut elements =
+                set.elements.iter().map(|element| encode_element(set, element)).collect::<Result<Vec<_>, _>>()?;
+            elements.sort_by(|one, other| one.key.cmp(&other.key));
+            Ok(SetFacts {
+                name: set.name.clone(),
+                dynamic: set.flags.dynamic,
+                elements: elements.iter().map(element_facts).collect(),
+            })
+        });
+        Ok(Self {
+            id: table.id.clone(),
+            chains: chains.collect::<Result<_, NftError>>()?,
+            sets: sets.collect::<Result<_, NftError>>()?,
+        })
+    }
+
+    /// Where `found` differs from this, in words; nothing if it is the same. Counters and handles do not matter, nor do the
+    /// elements of sets that rules fill.
+    #[must_use]
+    pub fn differences(&self, found: Option<&Self>) -> Vec<String> {
+        let Some(found) = found else { return vec![format!("table {} is missing", self.id)] };
+        let mut words = Vec::new();
+        for chain in &self.chains {
+            match found.chains.iter().find(|other| other.name == chain.name) {
+                None => words.push(format!("chain {} {} is missing", self.id, chain.name)),
+                Some(other) => {
+                    if other.base != chain.base {
+                        words.push(format!("chain {} {} is hooked in elsewhere", self.id, chain.name));
+                    }
+                    self.rule_differences(chain, other, &mut words);
+                }
+            }
+        }
+        for chain in found.chains.iter().filter(|chain| !self.chains.iter().any(|known| known.name == chain.name)) {
+            words.push(format!("chain {} {} was added by somebody", self.id, chain.name));
+        }
+        for set in &self.sets {
+            match found.sets.iter().find(|other| other.name == set.name) {
+                None => words.push(format!("set {} {} is missing", self.id, set.name)),
+                Some(other) if !set.dynamic && joined(&other.elements) != joined(&set.elements) => {
+                    words.push(format!("set {} {} has other elements", self.id, set.name));
+                }
+                Some(_) => {}
+            }
+        }
+        words
+    }
+
+    fn rule_differences(&self, chain: &ChainFacts, found: &ChainFacts, words: &mut Vec<String>) {
+        let place = format!("chain {} {}", self.id, chain.name);
+        let mut rest = found.rules.as_slice();
+        let mut strangers = Vec::new();
+        for rule in &chain.rules {
+            let name = rule.comment.as_deref().unwrap_or("without a name");
+            match rest.iter().position(|other| other.body == rule.body) {
+                Some(at) => {
+                    let (before, after) = rest.split_at(at);
+                    strangers.extend(before);
+                    rest = after.get(1..).unwrap_or_default();
+                }
+                None => words.push(format!("rule \"{name}\" of {place} is missing or altered")),
+            }
+        }
+        strangers.extend(rest);
+        for rule in strangers {
+            words.push(format!("{place} has a rule (handle {}) that was not asked for", rule.handle));
+        }
+    }
+}
+
+/// Compiling aside from any transaction: indices come from facts, sets made on the fly are kept.
+struct Aside<'a> {
+    facts: &'a Facts,
+    sets: RefCell<Vec<String>>,
+}
+
+impl Aside<'_> {
+    fn contents(&self, number: Option<u32>) -> Option<String> {
+        let at = usize::try_from(number?).ok()?.checked_sub(1)?;
+        self.sets.borrow().get(at).cloned()
+    }
+}
+
+impl Surroundings for Aside<'_> {
+    fn link_index(&mut self, link: &IfName) -> Result<u32, NftError> {
+        let found = self.facts.link(link).map(|link| link.index);
+        found.ok_or_else(|| NftError::Other(format!("there is no link {link}")))
+    }
+
+    fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError> {
+        let elements =
+            set.elements.iter().map(|element| encode_element(&set, element).map(|encoded| element_facts(&encoded)));
+        let elements = elements.collect::<Result<Vec<_>, _>>()?;
+        let mut sets = self.sets.borrow_mut();
+        sets.push(joined(&elements));
+        Ok(SetRef { name: set.name, id: u32::try_from(sets.len()).ok() })
+    }
+}

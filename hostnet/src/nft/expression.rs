@@ -1,0 +1,224 @@
+//! The kernel's expressions: what a rule is compiled to.
+
+use super::uapi::{self, bitwise, cmp, data, expr, immediate, list, lookup, range, verdict};
+use super::writer::Writer;
+use super::{Field, Verdict};
+use crate::nft::{Direction, FibResult};
+
+/// The kernel's number for the register that starts at a slot of four bytes: the old one where there is one, as its dumps do.
+pub(crate) fn register(slot: u32) -> u32 {
+    if slot.is_multiple_of(4) { libc_u32(libc::NFT_REG_1) + slot / 4 } else { libc_u32(libc::NFT_REG32_00) + slot }
+}
+
+/// Numbers of the kernel's enums that libc has as a signed type; none is negative but verdicts.
+pub(crate) fn libc_u32(number: libc::c_int) -> u32 {
+    number.cast_unsigned()
+}
+
+/// Opens one expression of a rule.
+pub(crate) fn expression(writer: &mut Writer, name: &str, fill: impl FnOnce(&mut Writer)) {
+    writer.nest(list::ELEM, |writer| {
+        writer.text(expr::NAME, name);
+        writer.nest(expr::DATA, fill);
+    });
+}
+
+/// Loads a field into the registers from `slot` on.
+pub(crate) fn load(writer: &mut Writer, field: Field, slot: u32) {
+    let meta = |writer: &mut Writer, key: libc::c_int| {
+        expression(writer, "meta", |writer| {
+            writer.u32(uapi::meta::KEY, libc_u32(key));
+            writer.u32(uapi::meta::DREG, register(slot));
+        });
+    };
+    let ct = |writer: &mut Writer, key: libc::c_int, direction: Option<u8>| {
+        expression(writer, "ct", |writer| {
+            writer.u32(uapi::ct::KEY, libc_u32(key));
+            writer.u32(uapi::ct::DREG, register(slot));
+            if let Some(direction) = direction {
+                writer.raw(uapi::ct::DIRECTION, &[direction]);
+            }
+        });
+    };
+    let numgen = |writer: &mut Writer, kind: libc::c_int, modulus: u32| {
+        expression(writer, "numgen", |writer| {
+            writer.u32(uapi::numgen::DREG, register(slot));
+            writer.u32(uapi::numgen::MODULUS, modulus);
+            writer.u32(uapi::numgen::TYPE, libc_u32(kind));
+        });
+    };
+    match field {
+        Field::Iifname => meta(writer, libc::NFT_META_IIFNAME),
+        Field::Oifname => meta(writer, libc::NFT_META_OIFNAME),
+        Field::Iifgroup => meta(writer, libc::NFT_META_IIFGROUP),
+        Field::L4proto => meta(writer, libc::NFT_META_L4PROTO),
+        Field::Nfproto => meta(writer, libc::NFT_META_NFPROTO),
+        Field::Protocol => meta(writer, libc::NFT_META_PROTOCOL),
+        Field::Mark => meta(writer, libc::NFT_META_MARK),
+        Field::Pkttype => meta(writer, libc::NFT_META_PKTTYPE),
+        Field::CtState => ct(writer, libc::NFT_CT_STATE, None),
+        Field::CtStatus => ct(writer, libc::NFT_CT_STATUS, None),
+        Field::CtMark => ct(writer, libc::NFT_CT_MARK, None),
+        Field::CtDirection => ct(writer, libc::NFT_CT_DIRECTION, None),
+        Field::CtOriginalIpDaddr => ct(writer, libc::NFT_CT_DST_IP, Some(0)),
+        Field::CtOriginalIp6Daddr => ct(writer, libc::NFT_CT_DST_IP6, Some(0)),
+        Field::Random { modulus } => numgen(writer, libc::NFT_NG_RANDOM, modulus),
+        Field::RoundRobin { modulus } => numgen(writer, libc::NFT_NG_INCREMENTAL, modulus),
+        Field::Fib { address, result } => expression(writer, "fib", |writer| {
+            writer.u32(uapi::fib::DREG, register(slot));
+            writer.u32(
+                uapi::fib::RESULT,
+                match result {
+                    FibResult::Oif => uapi::FIB_OIF,
+                    FibResult::AddressKind => uapi::FIB_ADDRTYPE,
+                },
+            );
+            writer.u32(
+                uapi::fib::FLAGS,
+                match address {
+                    Direction::Source => uapi::FIB_SADDR,
+                    Direction::Destination => uapi::FIB_DADDR,
+                },
+            );
+        }),
+        field => {
+            if let Some(place) = place(field) {
+                expression(writer, "payload", |writer| {
+                    writer.u32(uapi::payload::DREG, register(slot));
+                    writer.u32(uapi::payload::BASE, place.base);
+                    writer.u32(uapi::payload::OFFSET, place.offset);
+                    writer.u32(uapi::payload::LEN, place.bytes);
+                });
+            }
+        }
+    }
+}
+
+/// Where in the packet a field stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) base: u32,
+    pub(crate) offset: u32,
+    pub(crate) bytes: u32,
+}
+
+/// RFC 791 §3.1, RFC 8200 §3, RFC 9293 §3.1, RFC 768, RFC 792, RFC 4443 §2.1, RFC 4861 §4.3, RFC 826, IEEE 802.3 §3.2.
+pub(crate) fn place(field: Field) -> Option<Place> {
+    const LINK: libc::c_int = libc::NFT_PAYLOAD_LL_HEADER;
+    const NETWORK: libc::c_int = libc::NFT_PAYLOAD_NETWORK_HEADER;
+    const TRANSPORT: libc::c_int = libc::NFT_PAYLOAD_TRANSPORT_HEADER;
+    let (base, offset) = match field {
+        Field::EtherDaddr => (LINK, 0),
+        Field::EtherSaddr => (LINK, 6),
+        Field::EtherType => (LINK, 12),
+        Field::IpSaddr => (NETWORK, 12),
+        Field::IpDaddr => (NETWORK, 16),
+        Field::Ip6Saddr => (NETWORK, 8),
+        Field::Ip6Daddr => (NETWORK, 24),
+        Field::ArpOperation => (NETWORK, 6),
+        Field::ArpSenderEther => (NETWORK, 8),
+        Field::ArpSenderIp => (NETWORK, 14),
+        Field::ArpTargetIp => (NETWORK, 24),
+        Field::TcpSport | Field::UdpSport | Field::ThSport | Field::IcmpType | Field::Icmpv6Type => (TRANSPORT, 0),
+        Field::TcpDport | Field::UdpDport | Field::ThDport => (TRANSPORT, 2),
+        Field::TcpFlags => (TRANSPORT, 13),
+        Field::NdTarget => (TRANSPORT, 8),
+        _ => return None,
+    };
+    let bytes = u32::try_from(field.shape().bytes()).ok()?;
+    Some(Place { base: libc_u32(base), offset, bytes })
+}
+
+/// Compares a register with bytes; `op` is one of NFT_CMP_*.
+pub(crate) fn compare(writer: &mut Writer, slot: u32, op: libc::c_int, bytes: &[u8]) {
+    expression(writer, "cmp", |writer| {
+        writer.u32(cmp::SREG, register(slot));
+        writer.u32(cmp::OP, libc_u32(op));
+        value(writer, cmp::DATA, bytes);
+    });
+}
+
+/// Goes on if a register is between two values, both included.
+pub(crate) fn between(writer: &mut Writer, slot: u32, from: &[u8], to: &[u8]) {
+    expression(writer, "range", |writer| {
+        writer.u32(range::SREG, register(slot));
+        writer.u32(range::OP, libc_u32(libc::NFT_RANGE_EQ));
+        value(writer, range::FROM, from);
+        value(writer, range::TO, to);
+    });
+}
+
+/// Keeps the bits of a mask in a register.
+pub(crate) fn mask(writer: &mut Writer, slot: u32, mask: &[u8]) {
+    expression(writer, "bitwise", |writer| {
+        writer.u32(bitwise::SREG, register(slot));
+        writer.u32(bitwise::DREG, register(slot));
+        writer.u32(bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+        value(writer, bitwise::MASK, mask);
+        value(writer, bitwise::XOR, &vec![0; mask.len()]);
+    });
+}
+
+/// Loads bytes into a register.
+pub(crate) fn constant(writer: &mut Writer, slot: u32, bytes: &[u8]) {
+    expression(writer, "immediate", |writer| {
+        writer.u32(immediate::DREG, register(slot));
+        value(writer, immediate::DATA, bytes);
+    });
+}
+
+/// Decides.
+pub(crate) fn decide(writer: &mut Writer, verdict: &Verdict) {
+    expression(writer, "immediate", |writer| {
+        writer.u32(immediate::DREG, libc_u32(libc::NFT_REG_VERDICT));
+        writer.nest(immediate::DATA, |writer| verdict_data(writer, verdict));
+    });
+}
+
+/// A set that a rule looks something up in.
+#[derive(Debug, Clone)]
+pub(crate) struct SetRef {
+    pub(crate) name: String,
+    /// For a set made on the fly, whose name the kernel chooses.
+    pub(crate) id: Option<u32>,
+}
+
+/// Looks up the registers from slot 0 on; `into` receives what a map yields.
+pub(crate) fn look_up(writer: &mut Writer, set: &SetRef, into: Option<u32>, negate: bool) {
+    expression(writer, "lookup", |writer| {
+        writer.text(lookup::SET, &set.name);
+        if let Some(id) = set.id {
+            writer.u32(lookup::SET_ID, id);
+        }
+        writer.u32(lookup::SREG, register(0));
+        if let Some(register) = into {
+            writer.u32(lookup::DREG, register);
+        }
+        if negate {
+            writer.u32(lookup::FLAGS, 1);
+        }
+    });
+}
+
+/// An attribute that holds a value (struct nft_data).
+pub(crate) fn value(writer: &mut Writer, kind: u16, bytes: &[u8]) {
+    writer.nest(kind, |writer| writer.raw(data::VALUE, bytes));
+}
+
+/// A verdict inside an attribute that holds data.
+pub(crate) fn verdict_data(writer: &mut Writer, what: &Verdict) {
+    let (code, chain) = match what {
+        Verdict::Accept => (libc::NF_ACCEPT, None),
+        Verdict::Drop => (libc::NF_DROP, None),
+        Verdict::Return => (libc::NFT_RETURN, None),
+        Verdict::Continue => (libc::NFT_CONTINUE, None),
+        Verdict::Jump(chain) => (libc::NFT_JUMP, Some(chain)),
+        Verdict::Goto(chain) => (libc::NFT_GOTO, Some(chain)),
+    };
+    writer.nest(data::VERDICT, |writer| {
+        writer.u32(verdict::CODE, code.cast_unsigned());
+        if let Some(chain) = chain {
+            writer.text(verdict::CHAIN, chain);
+        }
+    });
+}

@@ -1,0 +1,215 @@
+//! How values look in a packet or register: width, byte order, and what `nft` calls them.
+
+use std::net::IpAddr;
+
+use terms::IpNetwork;
+
+use super::{Field, Value, ValueKind};
+
+/// Width and byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Ipv4,
+    Ipv6,
+    Ether,
+    Name,
+    /// A number of that many bytes in network order.
+    Network(usize),
+    /// A number of 32 bits in the host's order.
+    Host,
+}
+
+/// What no nft rule or set can express.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NftError {
+    /// A field or set cannot take the value.
+    #[error("{value:?} is no value for {place}")]
+    Value {
+        /// The value.
+        value: Value,
+        /// The field or set.
+        place: String,
+    },
+    /// A field is not of the network's IP version.
+    #[error("{network} is no network for {place}")]
+    Network {
+        /// The network.
+        network: IpNetwork,
+        /// The field.
+        place: String,
+    },
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Shape {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Ipv4 | Self::Host => 4,
+            Self::Ipv6 | Self::Name => 16,
+            Self::Ether => 6,
+            Self::Network(bytes) => bytes,
+        }
+    }
+
+    /// Registers of four bytes that it fills.
+    pub(crate) fn slots(self) -> u32 {
+        match self {
+            Self::Ipv6 | Self::Name => 4,
+            Self::Ether => 2,
+            _ => 1,
+        }
+    }
+
+    /// The value's bytes.
+    pub(crate) fn encode(self, value: &Value, place: &dyn std::fmt::Debug) -> Result<Vec<u8>, NftError> {
+        let bytes = match (self, value) {
+            (Self::Ipv4, Value::Ip(IpAddr::V4(ip))) => Some(ip.octets().to_vec()),
+            (Self::Ipv6, Value::Ip(IpAddr::V6(ip))) => Some(ip.octets().to_vec()),
+            (Self::Ether, Value::Mac(mac)) => Some(mac.bytes().to_vec()),
+            (Self::Ether, Value::GroupMac(mac)) => Some(mac.to_vec()),
+            (Self::Name, Value::Device(name)) => {
+                let mut bytes = name.as_str().as_bytes().to_vec();
+                bytes.resize(16, 0);
+                Some(bytes)
+            }
+            (Self::Host, Value::Number(number)) => u32::try_from(*number).ok().map(|n| n.to_ne_bytes().to_vec()),
+            (Self::Network(width), Value::Number(number)) => {
+                let bytes = number.to_be_bytes();
+                let (high, low) = bytes.split_at(bytes.len().saturating_sub(width));
+                high.iter().all(|byte| *byte == 0).then(|| low.to_vec())
+            }
+            _ => None,
+        };
+        bytes.ok_or_else(|| NftError::Value { value: value.clone(), place: format!("{place:?}") })
+    }
+
+    /// A bit mask's bytes.
+    pub(crate) fn mask(self, bits: u64, place: &dyn std::fmt::Debug) -> Result<Vec<u8>, NftError> {
+        self.encode(&Value::Number(bits), place)
+    }
+
+    /// A network's address and mask.
+    pub(crate) fn network(
+        self,
+        network: IpNetwork,
+        place: &dyn std::fmt::Debug,
+    ) -> Result<(Vec<u8>, Vec<u8>), NftError> {
+        match (self, network) {
+            (Self::Ipv4, IpNetwork::V4(v4)) => Ok((v4.network().octets().to_vec(), v4.mask().octets().to_vec())),
+            (Self::Ipv6, IpNetwork::V6(v6)) => Ok((v6.network().octets().to_vec(), v6.mask().octets().to_vec())),
+            _ => Err(NftError::Network { network, place: format!("{place:?}") }),
+        }
+    }
+}
+
+/// Pads a part of a concatenation to whole registers.
+pub(crate) fn pad(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+impl Field {
+    pub(crate) fn shape(self) -> Shape {
+        match self {
+            Self::Iifname | Self::Oifname => Shape::Name,
+            Self::IpSaddr | Self::IpDaddr | Self::ArpSenderIp | Self::ArpTargetIp | Self::CtOriginalIpDaddr => {
+                Shape::Ipv4
+            }
+            Self::Ip6Saddr | Self::Ip6Daddr | Self::NdTarget | Self::CtOriginalIp6Daddr => Shape::Ipv6,
+            Self::EtherSaddr | Self::EtherDaddr | Self::ArpSenderEther => Shape::Ether,
+            Self::L4proto
+            | Self::Nfproto
+            | Self::Pkttype
+            | Self::TcpFlags
+            | Self::IcmpType
+            | Self::Icmpv6Type
+            | Self::CtDirection => Shape::Network(1),
+            Self::Protocol
+            | Self::EtherType
+            | Self::TcpSport
+            | Self::TcpDport
+            | Self::UdpSport
+            | Self::UdpDport
+            | Self::ThSport
+            | Self::ThDport
+            | Self::ArpOperation => Shape::Network(2),
+            Self::Mark
+            | Self::Iifgroup
+            | Self::CtState
+            | Self::CtStatus
+            | Self::CtMark
+            | Self::Fib { .. }
+            | Self::Random { .. }
+            | Self::RoundRobin { .. } => Shape::Host,
+        }
+    }
+
+    /// The kind of set key that the field is, for sets made on the fly.
+    pub(crate) fn kind(self) -> ValueKind {
+        match self {
+            Self::Iifname | Self::Oifname => ValueKind::Ifname,
+            Self::L4proto => ValueKind::L4proto,
+            Self::Mark | Self::CtMark => ValueKind::Mark,
+            Self::Protocol | Self::EtherType => ValueKind::EtherType,
+            Self::IcmpType => ValueKind::IcmpType,
+            Self::Icmpv6Type => ValueKind::Icmpv6Type,
+            Self::ArpOperation => ValueKind::ArpOperation,
+            field => match field.shape() {
+                Shape::Ipv4 => ValueKind::Ipv4,
+                Shape::Ipv6 => ValueKind::Ipv6,
+                Shape::Ether => ValueKind::Ether,
+                Shape::Network(2) => ValueKind::Port,
+                Shape::Network(_) => ValueKind::L4proto,
+                Shape::Name | Shape::Host => ValueKind::Number,
+            },
+        }
+    }
+}
+
+impl ValueKind {
+    pub(crate) fn shape(self) -> Shape {
+        match self {
+            Self::Ipv4 => Shape::Ipv4,
+            Self::Ipv6 => Shape::Ipv6,
+            Self::Ether => Shape::Ether,
+            Self::L4proto | Self::IcmpType | Self::Icmpv6Type => Shape::Network(1),
+            Self::Port | Self::EtherType | Self::ArpOperation => Shape::Network(2),
+            Self::Ifname => Shape::Name,
+            Self::Mark | Self::Number => Shape::Host,
+        }
+    }
+
+    /// `nft`'s number for the type (enum datatypes of nftables' `include/datatype.h`): the kernel keeps it for `nft list`.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Number => 4,
+            Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
+            Self::Ether => 9,
+            Self::EtherType => 10,
+            Self::ArpOperation => 11,
+            Self::L4proto => 12,
+            Self::Port => 13,
+            Self::IcmpType => 14,
+            Self::Mark => 19,
+            Self::Icmpv6Type => 29,
+            Self::Ifname => 41,
+        }
+    }
+}
+
+/// `nft`'s number for a concatenation: six bits for each part.
+pub(crate) fn type_number(kinds: &[ValueKind]) -> u32 {
+    kinds.iter().fold(0, |number, kind| number << 6 | kind.number())
+}
+
+/// Bytes of a key: a lone part as it is, parts of a concatenation padded.
+pub(crate) fn key_bytes(kinds: &[ValueKind]) -> u32 {
+    let bytes = match kinds {
+        [only] => only.shape().bytes(),
+        parts => parts.iter().map(|kind| kind.shape().bytes().next_multiple_of(4)).sum(),
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
