@@ -213,7 +213,7 @@ pub enum DiskSource {
 }
 
 /// The files of a NoCloud volume; the launcher adds `meta-data`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NoCloud {
     /// Content of `user-data`.
@@ -221,6 +221,15 @@ pub struct NoCloud {
     /// Content of `network-config`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data: Option<String>,
+}
+
+impl std::fmt::Debug for NoCloud {
+    /// Without the texts, which often hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let network_bytes = self.network_data.as_ref().map(String::len);
+        let mut files = f.debug_struct("NoCloud");
+        files.field("user_data_bytes", &self.user_data.len()).field("network_data_bytes", &network_bytes).finish()
+    }
 }
 
 /// A NIC the guest sees; its wiring is the interface of the same name in the wiring request.

@@ -49,12 +49,22 @@ pub struct CloudInit {
 }
 
 /// One file of a cloud-init volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum CloudInitData {
     /// Its text.
     Inline(String),
     /// The Secret, in the machine's namespace, that holds it.
     SecretRef(String),
+}
+
+impl std::fmt::Debug for CloudInitData {
+    /// Without the text, which often holds a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
+            Self::SecretRef(name) => f.debug_tuple("SecretRef").field(name).finish(),
+        }
+    }
 }
 
 /// When a container image is pulled.

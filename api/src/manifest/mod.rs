@@ -20,7 +20,7 @@ use crate::secret::{ConfigMap, Secret};
 use crate::service::Service;
 
 /// An object of a manifest that obeys every rule.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Object {
     /// Number of its document in the text, from 1; empty documents do not count.
     pub document: usize,
@@ -30,6 +30,15 @@ pub struct Object {
     pub source: Value,
     /// The object.
     pub body: Body,
+}
+
+impl std::fmt::Debug for Object {
+    /// Without the source, which may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { document, warnings, source: _, body } = self;
+        let mut object = f.debug_struct("Object");
+        object.field("document", document).field("warnings", warnings).field("body", body).finish_non_exhaustive()
+    }
 }
 
 /// The kinds of objects.

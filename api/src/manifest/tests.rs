@@ -89,6 +89,15 @@ fn an_object_given_twice_is_refused_and_a_machine_shares_its_name_with_its_insta
 }
 
 #[test]
+fn what_a_secret_holds_is_not_shown_when_objects_are_printed() {
+    let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {password: hunter2}}\n---\n
+        {apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: a}, spec: {domain:
+        {memory: {guest: 1Gi}, devices: {}}, volumes: [{name: a, cloudInitNoCloud: {userData: 'password: hunter2'}}]}}";
+    let shown = format!("{:?}", parse(text, "a").unwrap());
+    assert!(shown.contains("password") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
 fn an_object_read_again_from_its_source_is_the_same() {
     let text = "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: a},
         spec: {nodeSelector: {a: b}, domain: {memory: {guest: 1Gi}, devices: {}}}}";

@@ -174,6 +174,18 @@ mod tests {
     }
 
     #[test]
+    fn files_from_other_systems_are_read() {
+        assert_eq!(only("\u{feff}a: 1\r\nb: |\r\n  x\r\n").unwrap(), serde_json::json!({"a": 1, "b": "x\n"}));
+        assert_eq!(only("\u{feff}{\"a\": 1}").unwrap(), serde_json::json!({"a": 1}));
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_are_resolved() {
+        let document = only("a: &a {x: 1}\nb: *a\nc:\n  <<: *a\n  y: 2\n").unwrap();
+        assert_eq!(document, serde_json::json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}));
+    }
+
+    #[test]
     fn size_depth_and_aliases_are_bounded() {
         assert!(only(&" ".repeat(MAX_BYTES + 1)).unwrap_err().contains("at most 1048576"));
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {

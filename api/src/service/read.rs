@@ -43,6 +43,9 @@ fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
     }
     let ip_families = read_families(spec, &cluster_ip);
     let policy = spec.one_of("ipFamilyPolicy", POLICIES, &[]);
+    if policy == Some(IpFamilyPolicy::SingleStack) && ip_families.len() > 1 {
+        spec.node().named("ipFamilyPolicy").refuse("SingleStack stands against two families");
+    }
     // One that only stands for an outside name has no ports either; that kind has had its complaint.
     let is_name = spec.field("type").is_some_and(|node| node.value() == "ExternalName");
     let ports = read_ports(spec, kind, cluster_ip != ClusterIp::Headless && !is_name);
