@@ -13,7 +13,7 @@ export TAPVISOR_DIST ?= $(abspath $(target))/dist
 
 .PHONY: help
 help: ## this list
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 .PHONY: demo
 demo: setup-demo build ## two virtual machines on a dual-stack network, every promise checked before your eyes
@@ -47,6 +47,11 @@ build: setup-build ## target/dist/tapvisor and the static plugin target/dist/tap
 install: build ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DESTDIR
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
+
+GUEST_DIR ?= /var/lib/tapvisor/guest
+.PHONY: guest
+guest: setup-demo ## copies the guest that the examples boot to GUEST_DIR, below DESTDIR
+	@tests/setup copy-guest "$(DESTDIR)$(GUEST_DIR)"
 
 .PHONY: setup-build setup-lint setup-demo setup-test
 setup-build setup-lint setup-demo setup-test: setup-%:
