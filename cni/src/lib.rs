@@ -4,6 +4,7 @@
 //! - [`plugin`]: what a plugin sees of a call, and how one is served.
 //! - [`runtime`]: executing lists of plugins, as libcni does.
 
+pub mod binding;
 pub mod plugin;
 pub mod runtime;
 pub mod spec;

@@ -1,5 +1,6 @@
 //! Rung L1: real kernels' namespaces as root, everything inside worlds that the tests make.
 
+mod binding;
 mod dhcp;
 mod fixtures;
 mod hostnet;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
+    trials.extend(binding::trials());
     trials.extend(dhcp::trials());
     trials.extend(fixtures::trials());
     trials.extend(hostnet::trials());

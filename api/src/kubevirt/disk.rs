@@ -124,7 +124,6 @@ impl Default for Device {
 fn read_device(disk: &Fields<'_>, boot_orders: &mut BootOrders) -> Device {
     disk.unsupported(&["blockSize", "changedBlockTracking", "errorPolicy", "lun", "shareable", "tag"]);
     disk.ignored(Scope::Everywhere, "the engine chooses its own threads", &["dedicatedIOThread", "io"]);
-    disk.one_of("io", &[("native", ()), ("threads", ()), ("default", ())], &[]);
     let as_disk = disk.field("disk").map(|node| node.fields(read_target));
     let as_cdrom = disk.field("cdrom").map(|node| node.fields(read_cdrom));
     if as_disk.is_some() && as_cdrom.is_some() {
@@ -148,12 +147,7 @@ fn read_target(target: &Fields<'_>) -> (Bus, bool) {
     target.unsupported(&["pciAddress"]);
     let buses = &[("virtio", Bus::Virtio), ("sata", Bus::Sata), ("scsi", Bus::Scsi)];
     let bus = target.one_of("bus", buses, &["usb"]).unwrap_or(DEFAULT_BUS);
-    let read_only = target.boolean("readonly").unwrap_or(false);
-    if bus == Bus::Sata && read_only {
-        // ATA has no way to say so; KubeVirt refuses it too.
-        target.node().named("readonly").refuse("a disk on bus sata cannot be read-only, use virtio or scsi");
-    }
-    (bus, read_only)
+    (bus, target.boolean("readonly").unwrap_or(false))
 }
 
 fn read_cdrom(target: &Fields<'_>) -> (Bus, bool) {

@@ -37,6 +37,12 @@ impl Code {
     /// Anything else (from the reference library, not the specification).
     pub const INTERNAL: Self = Self(999);
 
+    /// A code of a plugin's own, counted from 0.
+    #[must_use]
+    pub const fn plugin(number: u16) -> Self {
+        Self(100 + number as u32)
+    }
+
     /// The number.
     #[must_use]
     pub const fn value(self) -> u32 {

@@ -7,11 +7,13 @@ mod mark;
 mod masquerade;
 mod names;
 mod request;
+mod service;
 
 pub use mark::{Mark, MarkError};
 pub use masquerade::{Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL, MASQUERADE_GATEWAY_MAC};
 pub use names::{NicKey, NicNameError};
 pub use request::{Binding, Digest, Interface, Mesh, Owner, Port, Request, RequestError};
+pub use service::{VIRTUAL_ROUTER, service_mac};
 
 /// The annotation, `args.cni` key and configuration key that hold a request.
 pub const ANNOTATION: &str = "tapvisor.io/wiring";

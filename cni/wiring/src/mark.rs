@@ -2,6 +2,9 @@
 //!
 //! Shape: `tapvisor/1 <16 hex digits of the request's digest>[ <key>=<value>]…`, at most 255 bytes (IFALIASZ less the
 //! closing NUL). The pairs say what DEL must put back; neither keys nor values hold spaces.
+//!
+//! ADD also writes a provisional mark, whose digest is all zeros, when it makes the tap and before it changes what the pairs
+//! tell of: whoever is killed in between leaves a tap that says what to undo, and that no launcher takes for its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +46,26 @@ impl Mark {
             bytes if bytes > Self::MAX_BYTES => Err(MarkError::TooLong(bytes)),
             _ => Ok(mark),
         }
+    }
+
+    /// The mark of a wiring that is not finished.
+    ///
+    /// # Errors
+    /// As [`Mark::new`].
+    pub fn provisional(restore: BTreeMap<String, String>) -> Result<Self, MarkError> {
+        Self::new(Digest::NONE, restore)
+    }
+
+    /// The same for a wiring that is finished.
+    #[must_use]
+    pub fn committed(self, digest: Digest) -> Self {
+        Self { digest, ..self }
+    }
+
+    /// Whether the wiring is finished.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.digest != Digest::NONE
     }
 
     /// The digest of the request that was met.
@@ -96,6 +119,15 @@ mod tests {
         let mark = Mark::new(digest, restore).unwrap();
         assert_eq!(mark.to_string(), "tapvisor/1 00112233445566ff ip_forward=0");
         assert_eq!(mark.to_string().parse::<Mark>().unwrap(), mark);
+    }
+
+    #[test]
+    fn a_provisional_mark_keeps_its_pairs_when_it_is_committed() {
+        let restore = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let mark = Mark::provisional(restore.clone()).unwrap();
+        assert!(!mark.is_committed() && mark.to_string().starts_with("tapvisor/1 0000000000000000 "));
+        let mark = mark.committed("00112233445566ff".parse().unwrap());
+        assert!(mark.is_committed() && *mark.restore() == restore);
     }
 
     #[test]

@@ -122,6 +122,16 @@ pub enum RequestError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 8]);
 
+impl Digest {
+    /// What no request's digest is: a provisional mark carries it.
+    pub(crate) const NONE: Self = Self([0; 8]);
+
+    /// The eight bytes.
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
+
 impl Request {
     /// The only version there is.
     pub const VERSION: u32 = 1;

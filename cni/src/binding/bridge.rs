@@ -1,0 +1,76 @@
+//! Bridge binding: the pod interface's frames go to the guest and the guest's to it, without a bridge.
+//!
+//! The guest takes the pod interface's Ethernet and IP addresses; the namespace keeps them for readers and is silent.
+//! What a guest can send: any frame, from any address, but for what it asks its DHCP server and router; the network behind
+//! the pod interface sees it as it would see a pod with CAP_NET_RAW. Filtering sources is the network's choice.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use hostnet::Facts;
+use terms::{IfName, MacAddr};
+use wiring::{Digest, Family, Interface, NicKey, service_mac};
+
+use super::desired::{Nic, Refusal, Tap, mtu, pod_link, reachable};
+
+/// What the rules of one bridge-bound NIC are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bridge {
+    pub(super) pod_interface: IfName,
+    pub(super) tap: IfName,
+    /// For a NIC with addresses, whose guest is told of them.
+    pub(super) service: Option<Service>,
+}
+
+/// The launcher's part in a bridge-bound NIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) tap: IfName,
+    /// What the launcher's own frames on the pod network come from.
+    pub(super) mac: MacAddr,
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+    /// The next hops that no router advertisement can announce; the launcher resolves them and plays the router.
+    pub(super) global_gateways: Vec<Ipv6Addr>,
+}
+
+/// The taps of a bridge-bound NIC, and what its rules are made of.
+pub(super) fn of(interface: &Interface, request: Digest, facts: &Facts) -> Result<(Nic, Bridge), Refusal> {
+    let link = pod_link(interface, facts)?;
+    let key = NicKey::of(&interface.pod_interface)?;
+    let current = link.mac.ok_or_else(|| Refusal::NotEthernet(link.name.clone()))?;
+    let has = |family| !reachable(&link.name, family, facts).is_empty();
+    let (v4, v6) = (has(Family::V4), has(Family::V6));
+    let tap = Tap {
+        name: key.bridge_tap(),
+        mac: None,
+        mtu: mtu(interface, link, v6)?,
+        multi_queue: interface.queues.value() > 1,
+        has_ipv6: link.addr_gen_mode.is_some(),
+        addresses: Vec::new(),
+        routes: Vec::new(),
+    };
+    let service = (v4 || v6).then(|| Service {
+        tap: key.service_tap(),
+        mac: service_mac(request, interface.mac.unwrap_or(current)),
+        v4,
+        v6,
+        global_gateways: global_gateways(&link.name, facts),
+    });
+    let service_tap =
+        service.as_ref().map(|service| Tap { name: service.tap.clone(), multi_queue: false, ..tap.clone() });
+    let shape = Bridge { pod_interface: link.name.clone(), tap: tap.name.clone(), service };
+    Ok((Nic { pod_interface: link.name.clone(), pod_mac: interface.mac, tap, service_tap }, shape))
+}
+
+fn global_gateways(link: &IfName, facts: &Facts) -> Vec<Ipv6Addr> {
+    let next_hops = facts.routes_of(link).filter_map(|route| route.gateway);
+    let mut gateways: Vec<_> = next_hops
+        .filter_map(|gateway| match gateway {
+            IpAddr::V6(gateway) if !gateway.is_unicast_link_local() => Some(gateway),
+            _ => None,
+        })
+        .collect();
+    gateways.sort();
+    gateways.dedup();
+    gateways
+}

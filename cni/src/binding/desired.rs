@@ -1,0 +1,234 @@
+//! What a request comes to in one namespace: taps, settings and tables as they must be once it is met.
+
+use std::collections::BTreeMap;
+
+use hostnet::Facts;
+use hostnet::facts::{AddressScope, Link, Route, RouteProtocol};
+use hostnet::nft::Table;
+use hostnet::sysctl::Sysctl;
+use terms::{IfName, IpNetwork, MacAddr, Mtu};
+use wiring::{Binding, Digest, Family, Interface, MarkError, NicNameError, Owner, Request};
+
+use super::{bridge, masquerade, rules};
+
+/// All that must be there, in the order of the request's interfaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Desired {
+    pub(super) digest: Digest,
+    pub(super) owner: Owner,
+    /// The link group of all our taps: one message deletes them.
+    pub(super) group: u32,
+    pub(super) nics: Vec<Nic>,
+    /// Settings, in the order in which they are written.
+    pub(super) sysctls: Vec<(Sysctl, &'static str)>,
+    pub(super) tables: Vec<Table>,
+}
+
+/// One NIC of the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nic {
+    pub(super) pod_interface: IfName,
+    /// The address the pod interface must have, if the request wishes one.
+    pub(super) pod_mac: Option<MacAddr>,
+    pub(super) tap: Tap,
+    pub(super) service_tap: Option<Tap>,
+}
+
+/// A tap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tap {
+    pub(super) name: IfName,
+    pub(super) mac: Option<MacAddr>,
+    pub(super) mtu: Mtu,
+    pub(super) multi_queue: bool,
+    /// Whether the kernel has IPv6 on links here, so that it can be told to make no address of its own.
+    pub(super) has_ipv6: bool,
+    pub(super) addresses: Vec<IpNetwork>,
+    pub(super) routes: Vec<Route>,
+}
+
+/// Why a request cannot be met in a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The pod interface is missing.
+    #[error("{0} is not in the namespace: attached after this plugin?")]
+    Absent(IfName),
+    /// It has no Ethernet address.
+    #[error("{0} has no Ethernet address: a VM cannot be joined to it")]
+    NotEthernet(IfName),
+    /// It has no address to share.
+    #[error("{0} has no IP address: masquerade needs one")]
+    NoAddress(IfName),
+    /// A masquerade subnet is in use.
+    #[error("interface {nic:?}: subnet {subnet} overlaps {what} of the pod")]
+    Overlap {
+        /// The VM's NIC.
+        nic: String,
+        /// The subnet asked for.
+        subnet: IpNetwork,
+        /// The address or route.
+        what: String,
+    },
+    /// The MTU does not fit the family or the link.
+    #[error("interface {nic:?}: MTU {mtu}: {rule}")]
+    Mtu {
+        /// The VM's NIC.
+        nic: String,
+        /// The MTU asked for, or the link's.
+        mtu: u32,
+        /// What it breaks.
+        rule: String,
+    },
+    /// A name leaves no room for the taps' names.
+    #[error(transparent)]
+    Name(#[from] NicNameError),
+    /// A link has a name that ours must have.
+    #[error("link {0} is there already and was not made by this plugin")]
+    Foreign(IfName),
+    /// The namespace is wired for another request.
+    #[error("{link} carries the mark of request {found}, this one is {asked}: DEL that one first")]
+    OtherRequest {
+        /// The tap.
+        link: IfName,
+        /// The request it was made for.
+        found: Digest,
+        /// The request of this call.
+        asked: Digest,
+    },
+    /// The namespace is wired in part.
+    #[error("{0} is missing beside taps that carry this request's mark: DEL first")]
+    Incomplete(IfName),
+    /// What must be restored does not fit the mark.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
+}
+
+impl Desired {
+    /// What `request` comes to where `facts` are so; `group` is the link group of this attachment.
+    pub(super) fn of(request: &Request, group: u32, facts: &Facts) -> Result<Self, Refusal> {
+        let mut desired = Self {
+            digest: request.digest(),
+            owner: request.owner(),
+            group,
+            nics: Vec::new(),
+            sysctls: Vec::new(),
+            tables: Vec::new(),
+        };
+        let (mut masqueraded, mut bridged) = (Vec::new(), Vec::new());
+        for interface in request.interfaces() {
+            match interface.binding {
+                Binding::Masquerade => {
+                    let (nic, shape) = masquerade::of(interface, facts)?;
+                    desired.nics.push(nic);
+                    masqueraded.push(shape);
+                }
+                Binding::Bridge => {
+                    let (nic, shape) = bridge::of(interface, request.digest(), facts)?;
+                    desired.nics.push(nic);
+                    bridged.push(shape);
+                }
+                // The device itself goes to the guest; one with a user-space driver cannot even be seen from here.
+                Binding::Sriov => {}
+            }
+        }
+        desired.sysctls = masquerade::sysctls(&masqueraded, facts);
+        desired.tables = rules::tables(&masqueraded, &bridged);
+        Ok(desired)
+    }
+
+    /// All taps: a NIC's own, then its service tap.
+    pub(super) fn taps(&self) -> impl Iterator<Item = &Tap> {
+        self.nics.iter().flat_map(|nic| std::iter::once(&nic.tap).chain(&nic.service_tap))
+    }
+
+    /// Earlier values of what is about to change, by the tap that will tell of them: those of the namespace stand on the first.
+    pub(super) fn restore(&self, facts: &Facts) -> Vec<BTreeMap<String, String>> {
+        let mut pairs: Vec<BTreeMap<_, _>> = self.nics.iter().map(|nic| nic.restore(facts)).collect();
+        for (key, wanted) in &self.sysctls {
+            // A setting of a link of our own goes with the link; so nothing of it is among the facts.
+            if let (Some(old), Some(first)) = (facts.sysctl(key), pairs.first_mut())
+                && old != *wanted
+            {
+                first.insert(key.path().to_owned(), old.to_owned());
+            }
+        }
+        pairs
+    }
+}
+
+impl Nic {
+    fn restore(&self, facts: &Facts) -> BTreeMap<String, String> {
+        let old = facts.link(&self.pod_interface).and_then(|link| link.mac);
+        let changed = self.pod_mac.filter(|wanted| Some(*wanted) != old).and(old);
+        changed.map(|old| (mac_key(&self.pod_interface), old.to_string())).into_iter().collect()
+    }
+}
+
+const MAC_KEY: &str = "mac/";
+
+/// The key under which a mark keeps the earlier Ethernet address of a pod interface.
+pub(super) fn mac_key(pod_interface: &IfName) -> String {
+    format!("{MAC_KEY}{pod_interface}")
+}
+
+/// The pod interface of such a key.
+pub(super) fn mac_key_link(key: &str) -> Option<IfName> {
+    key.strip_prefix(MAC_KEY)?.parse().ok()
+}
+
+/// The pod interface of a request's interface.
+pub(super) fn pod_link<'a>(interface: &Interface, facts: &'a Facts) -> Result<&'a Link, Refusal> {
+    facts.link(&interface.pod_interface).ok_or_else(|| Refusal::Absent(interface.pod_interface.clone()))
+}
+
+/// The addresses under which others reach the pod by a link.
+pub(super) fn reachable(link: &IfName, family: Family, facts: &Facts) -> Vec<IpNetwork> {
+    let ours = |address: &&hostnet::facts::Address| {
+        address.scope == AddressScope::Global
+            && Family::of(address.address.ip()) == family
+            && !is_link_local(address.address)
+    };
+    facts.addresses_of(link).filter(ours).map(|address| address.address).collect()
+}
+
+fn is_link_local(address: IpNetwork) -> bool {
+    match address {
+        IpNetwork::V4(address) => address.ip().is_link_local(),
+        IpNetwork::V6(address) => address.ip().is_unicast_link_local(),
+    }
+}
+
+/// Links with routes that a router advertisement made.
+pub(super) fn advertised_links(facts: &Facts) -> Vec<IfName> {
+    let mut links: Vec<_> = facts
+        .routes
+        .iter()
+        .filter(|route| route.protocol == RouteProtocol::RouterAdvertisement)
+        .filter_map(|route| route.link.clone())
+        .collect();
+    links.sort();
+    links.dedup();
+    links
+}
+
+/// The MTU of a NIC's taps: the one asked for, else the pod interface's.
+pub(super) fn mtu(interface: &Interface, link: &Link, ipv6: bool) -> Result<Mtu, Refusal> {
+    /// RFC 8200 §5; the kernel takes IPv6 off a link below it.
+    const IPV6_LEAST: u32 = 1280;
+    let refuse = |mtu, rule: String| Err(Refusal::Mtu { nic: interface.name.clone(), mtu, rule });
+    let mtu = match interface.mtu {
+        Some(mtu) if mtu.value() > link.mtu_bytes => {
+            return refuse(mtu.value(), format!("{} carries at most {}", link.name, link.mtu_bytes));
+        }
+        Some(mtu) => mtu,
+        None => match Mtu::try_from(u64::from(link.mtu_bytes)) {
+            Ok(mtu) => mtu,
+            Err(error) => return refuse(link.mtu_bytes, error.rule().to_owned()),
+        },
+    };
+    if ipv6 && mtu.value() < IPV6_LEAST {
+        return refuse(mtu.value(), format!("the pod has IPv6, which needs at least {IPV6_LEAST}"));
+    }
+    Ok(mtu)
+}

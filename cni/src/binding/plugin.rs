@@ -1,0 +1,138 @@
+//! The verbs as the protocol knows them.
+
+use hostnet::linux::Linux;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use terms::NetworkName;
+use wiring::Request;
+
+use super::conf::{Asked, asked};
+use super::verbs::{self, Outcome};
+use super::{BindingError, reply};
+use crate::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
+use crate::spec::{CniResult, Code, Error};
+
+/// The pairs that Kubernetes' runtimes and Multus send; this plugin reads none of them.
+const KNOWN_ARGS: [&str; 7] =
+    ["K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "IP", "MAC", "GATEWAY"];
+
+/// The plugin.
+#[derive(Debug, Clone, Default)]
+pub struct Tapvisor {
+    /// ADD changes nothing and answers with its plan.
+    pub dry_run: bool,
+}
+
+impl Plugin for Tapvisor {
+    fn about(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "tapvisor-cni {version}: a CNI plugin that turns a pod's interfaces into taps for a VM. Container runtimes execute \
+             it.\nThe command for people is `tapvisor`: try `tapvisor run -f vm.yaml`."
+        )
+    }
+
+    fn add(&self, call: &Add) -> Result<Added, Error> {
+        call.attachment.args.expect_only(&KNOWN_ARGS).map_err(bad_args)?;
+        let previous = call.conf.prev_document();
+        let Some(asked) = asked(&call.conf)? else {
+            return Ok(
+                previous.map_or(Added::Result(CniResult::default()), |document| Added::Previous(document.clone()))
+            );
+        };
+        tell_of_ignored(&asked);
+        let group = group(call.conf.name(), &call.attachment);
+        let outcome = in_namespace(&call.netns, |kernel| verbs::add(kernel, &asked.request, group, self.dry_run))?;
+        let Outcome { plan, macs } = outcome;
+        if self.dry_run {
+            return Ok(Added::Previous(json!(plan)));
+        }
+        Ok(reply::result(previous, &call.netns.path().to_string_lossy(), &macs))
+    }
+
+    fn del(&self, call: &Del) -> Result<(), Error> {
+        // All that this plugin makes dies with the namespace.
+        let Some(netns) = &call.netns else { return Ok(()) };
+        let group = group(call.conf.name(), &call.attachment);
+        let request = request_or_none(&call.conf);
+        Ok(in_namespace(netns, |kernel| verbs::del(kernel, request.as_ref(), group))?)
+    }
+
+    fn check(&self, call: &Check) -> Result<(), Error> {
+        let Some(asked) = asked(&call.conf)? else { return Ok(()) };
+        let group = group(call.conf.name(), &call.attachment);
+        Ok(in_namespace(&call.netns, |kernel| verbs::check(kernel, &asked.request, group))?)
+    }
+
+    fn gc(&self, _: &Collect) -> Result<(), Error> {
+        // Nothing of ours is outside a container's namespace, and with that it goes.
+        Ok(())
+    }
+
+    fn status(&self, _: &Status) -> Result<(), Error> {
+        Ok(super::status::check()?)
+    }
+}
+
+/// A request that is refused now was refused by ADD, or was another then: what is to be removed shows in the namespace.
+fn request_or_none(conf: &NetConf) -> Option<Request> {
+    match asked(conf) {
+        Ok(asked) => asked.map(|asked| asked.request),
+        Err(error) => {
+            eprintln!("tapvisor: removing by what is found in the namespace, for the request is refused: {error}");
+            None
+        }
+    }
+}
+
+fn in_namespace<T: Send>(
+    netns: &Netns,
+    work: impl FnOnce(&mut Linux) -> Result<T, BindingError> + Send,
+) -> Result<T, BindingError> {
+    let netns = hostnet::netns::Netns::open(netns.path())?;
+    netns.run(|| work(&mut Linux::here()))?
+}
+
+fn tell_of_ignored(asked: &Asked) {
+    for ignored in &asked.ignored {
+        eprintln!("tapvisor: {ignored} is not read, because {} counts before it", asked.source);
+    }
+}
+
+fn bad_args(error: ArgsError) -> Error {
+    Error::from_chain(Code::INVALID_ENVIRONMENT, &error)
+}
+
+/// The link group of an attachment's taps: by it DEL knows them without a file, a request or a previous result.
+fn group(network: &NetworkName, attachment: &Attachment) -> u32 {
+    let key = format!("{network}/{}/{}", attachment.container_id, attachment.if_name);
+    let hash = Sha256::digest(key);
+    let number = hash.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte));
+    // Away from 0, which all links are in, and from the small numbers that people use.
+    number & 0x3fff_ffff | 0x4000_0000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::Args;
+
+    fn group_of(network: &str, container: &str, if_name: &str) -> u32 {
+        let attachment = Attachment {
+            container_id: container.parse().unwrap(),
+            if_name: if_name.parse().unwrap(),
+            args: Args::default(),
+        };
+        group(&network.parse().unwrap(), &attachment)
+    }
+
+    #[test]
+    fn a_group_belongs_to_one_attachment() {
+        let one = group_of("net", "c1", "eth0");
+        assert_eq!(one, group_of("net", "c1", "eth0"));
+        for other in [group_of("ne", "c1", "eth0"), group_of("net", "c2", "eth0"), group_of("net", "c1", "eth1")] {
+            assert_ne!(one, other);
+        }
+        assert!(one >= 0x4000_0000);
+    }
+}

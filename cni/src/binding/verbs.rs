@@ -1,0 +1,84 @@
+//! The verbs inside a namespace: read, plan, change.
+
+use hostnet::sysctl::Sysctl;
+use hostnet::{Ask, Facts, Kernel, Plan, apply, tear_down};
+use terms::{IfName, MacAddr};
+use wiring::Request;
+
+use super::desired::{Desired, advertised_links};
+use super::standing::{self, Standing};
+use super::{BindingError, check, del, plan, rules};
+
+/// What an ADD comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// What was done; empty when all was there already.
+    pub(super) plan: Plan,
+    /// Pod interfaces whose Ethernet address is now the one that the request wishes.
+    pub(super) macs: Vec<(IfName, MacAddr)>,
+}
+
+/// Meets a request. `dry` only plans.
+pub(super) fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Result<Outcome, BindingError> {
+    let mut facts = gather(kernel, request)?;
+    let mut desired = Desired::of(request, group, &facts)?;
+    let mut standing = standing::of(&desired, &facts)?;
+    if standing == Standing::LeftOver && !dry {
+        // Somebody was killed in the middle of an ADD; its taps tell what it had changed.
+        remove(kernel, &del::plan(group, Some(request), &facts))?;
+        facts = gather(kernel, request)?;
+        desired = Desired::of(request, group, &facts)?;
+        standing = Standing::Fresh;
+    }
+    let macs = desired.nics.iter().filter_map(|nic| Some((nic.pod_interface.clone(), nic.pod_mac?))).collect();
+    if standing == Standing::Wired {
+        return Ok(Outcome { plan: Plan::default(), macs });
+    }
+    let plan = plan::plan(&desired, &facts)?;
+    if !dry {
+        apply(kernel, &facts, &plan)?;
+    }
+    Ok(Outcome { plan, macs })
+}
+
+/// Removes an attachment, whatever is left of it.
+pub(super) fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u32) -> Result<(), BindingError> {
+    let links = kernel.gather(&Ask { links: true, ..Ask::default() })?;
+    let nothing = links.links.iter().all(|link| link.group != group) && request.is_none();
+    if nothing {
+        return Ok(());
+    }
+    let facts = Facts { tables: kernel.gather(&Ask::default().with_tables(rules::ids()))?.tables, ..links };
+    remove(kernel, &del::plan(group, request, &facts))
+}
+
+/// Compares what is with what ADD made.
+pub(super) fn check(kernel: &mut impl Kernel, request: &Request, group: u32) -> Result<(), BindingError> {
+    let facts = gather(kernel, request)?;
+    let desired = Desired::of(request, group, &facts)?;
+    match check::differences(&desired, &facts) {
+        differences if differences.is_empty() => Ok(()),
+        differences => Err(BindingError::Drift(differences)),
+    }
+}
+
+fn remove(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), BindingError> {
+    match tear_down(kernel, &plan.ops) {
+        failures if failures.is_empty() => Ok(()),
+        failures => Err(BindingError::TearDown(failures)),
+    }
+}
+
+/// All that planning looks at. Which links' settings matter shows only when the routes are known.
+fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
+    let fixed = [Sysctl::net("ipv4/ip_forward"), Sysctl::net("ipv6/conf/all/forwarding")];
+    let ask = Ask::network().with_sysctls(fixed).with_tables(rules::ids());
+    let mut facts = kernel.gather(&ask)?;
+    let of_routers = advertised_links(&facts).into_iter().map(|link| Sysctl::ipv6_conf(&link, "accept_ra"));
+    let of_taps = standing::names(request).into_iter().filter(|name| facts.link(name).is_some());
+    let more: Vec<_> = of_routers.chain(of_taps.map(|tap| Sysctl::ipv4_conf(&tap, "route_localnet"))).collect();
+    if !more.is_empty() {
+        facts.sysctls.extend(kernel.gather(&Ask::default().with_sysctls(more))?.sysctls);
+    }
+    Ok(facts)
+}

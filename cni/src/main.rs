@@ -1,0 +1,49 @@
+//! The multi-call plugin binary: the name it is called by says which plugin it is.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use cni::binding::Tapvisor;
+use cni::plugin::{Environment, Plugin, serve};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    let plugin = match plugin(&called, arguments) {
+        Ok(plugin) => plugin,
+        Err(message) => {
+            eprintln!("tapvisor-cni: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let served =
+        serve(&*plugin, &Environment::of_process(), &mut std::io::stdin().lock(), &mut std::io::stdout().lock());
+    match served {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("tapvisor-cni: the answer cannot be written to stdout: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// By argv[0]; the file's own name stands for the binding plugin.
+fn plugin(called: &OsString, arguments: impl Iterator<Item = OsString>) -> Result<Box<dyn Plugin>, String> {
+    let name = Path::new(called).file_name().unwrap_or_default().to_string_lossy();
+    match name.as_ref() {
+        "tapvisor" | "tapvisor-cni" => tapvisor(arguments),
+        other => Err(format!("there is no plugin {other:?} in this file, there is \"tapvisor\"")),
+    }
+}
+
+fn tapvisor(arguments: impl Iterator<Item = OsString>) -> Result<Box<dyn Plugin>, String> {
+    let mut plugin = Tapvisor::default();
+    for argument in arguments {
+        match argument.to_str() {
+            Some("--dry-run") => plugin.dry_run = true,
+            _ => return Err(format!("unknown argument {argument:?}; for trials there is --dry-run (ADD only plans)")),
+        }
+    }
+    Ok(Box::new(plugin))
+}

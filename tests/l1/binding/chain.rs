@@ -1,0 +1,169 @@
+//! A chain of plugins executed as a runtime would, in a world: environment, stdin, results handed on.
+
+use serde_json::{Value, json};
+use tests::{Ns, Ran, World, dist_file};
+
+/// Where the world keeps the plugin under test and the distribution's.
+const CNI_PATH: &str = "/opt/cni/bin:/usr/lib/cni";
+
+/// A world that forwards, with the plugin under test installed. Its IPv6 default route came from a router advertisement, and
+/// the distribution's plugins turn on forwarding, which deletes it where `accept_ra` is not 2.
+pub(crate) fn world() -> World {
+    let world = World::new();
+    let forwarding = "net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1";
+    world.sh(&format!("sysctl -qw {forwarding}")).assert_ok();
+    world.write("/opt/cni/bin/tapvisor", std::fs::read(dist_file("tapvisor-cni")).expect("the plugin was built"));
+    world.run(&["chmod", "0755", "/opt/cni/bin/tapvisor"]).assert_ok();
+    world
+}
+
+/// A pod and the plugins that make its network.
+#[derive(Debug)]
+pub(crate) struct Chain<'w> {
+    world: &'w World,
+    pod: Ns<'w>,
+    pub(crate) plugins: Vec<Value>,
+    pub(crate) if_name: String,
+    /// What the last plugin of ADD answered.
+    pub(crate) result: Option<Value>,
+}
+
+impl<'w> Chain<'w> {
+    /// A pod of its own that has no network yet.
+    pub(crate) fn new(world: &'w World, pod: &str, plugins: &[Value]) -> Self {
+        let pod = world.ns(pod);
+        Self { world, pod, plugins: plugins.to_vec(), if_name: "eth0".to_owned(), result: None }
+    }
+
+    /// Another network of the same pod.
+    pub(crate) fn beside(&self, if_name: &str, plugins: &[Value]) -> Self {
+        let pod = self.world.named(self.pod.name());
+        Self { world: self.world, pod, plugins: plugins.to_vec(), if_name: if_name.to_owned(), result: None }
+    }
+
+    pub(crate) fn pod(&self) -> &Ns<'w> {
+        &self.pod
+    }
+
+    /// ADD of all plugins; the first that fails ends it.
+    pub(crate) fn add(&mut self) {
+        for index in 0..self.plugins.len() {
+            let ran = self.call("ADD", index, self.result.as_ref());
+            self.result = Some(ran.json());
+        }
+    }
+
+    /// CHECK of all plugins; each must be content.
+    pub(crate) fn check(&self) {
+        for index in 0..self.plugins.len() {
+            self.call("CHECK", index, self.result.as_ref()).assert_ok();
+        }
+    }
+
+    /// CHECK of the last plugin, which must fail; gives its message.
+    pub(crate) fn check_fails(&self) -> String {
+        let ran = self.call("CHECK", self.plugins.len() - 1, self.result.as_ref());
+        assert_eq!(ran.code(), Some(1), "{}", ran.account());
+        serde_json::from_str::<Value>(&ran.stdout()).expect("an error document")["msg"].to_string()
+    }
+
+    /// DEL of all plugins in reverse.
+    pub(crate) fn del(&self) {
+        for index in (0..self.plugins.len()).rev() {
+            self.call("DEL", index, self.result.as_ref()).assert_ok();
+        }
+    }
+
+    /// The address of the pod, by IP version.
+    pub(crate) fn address(&self, version: u8) -> Option<std::net::IpAddr> {
+        let ips = self.result.as_ref().expect("ADD came before")["ips"].as_array().cloned().unwrap_or_default();
+        let addresses = ips.iter().map(|ip| {
+            let text = ip["address"].as_str().expect("an address");
+            text.split('/').next().expect("split gives one").parse::<std::net::IpAddr>().expect("an IP address")
+        });
+        addresses.into_iter().find(|address| address.is_ipv4() == (version == 4))
+    }
+
+    /// One verb of one plugin.
+    pub(crate) fn call(&self, verb: &str, index: usize, previous: Option<&Value>) -> Ran {
+        self.call_in(verb, index, previous, &self.pod.path())
+    }
+
+    /// The same with another CNI_NETNS.
+    pub(crate) fn call_in(&self, verb: &str, index: usize, previous: Option<&Value>, netns: &str) -> Ran {
+        let mut conf = self.plugins[index].clone();
+        conf["cniVersion"] = "1.0.0".into();
+        conf["name"] = format!("net-{}", self.if_name).into();
+        if let Some(previous) = previous {
+            conf["prevResult"] = previous.clone();
+        }
+        let kind = conf["type"].as_str().expect("a type").to_owned();
+        let folder = if kind == "tapvisor" { "/opt/cni/bin" } else { "/usr/lib/cni" };
+        let mut command = self.world.command(format!("{folder}/{kind}"));
+        command
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", format!("cid-{}", self.pod.name()))
+            .env("CNI_NETNS", netns)
+            .env("CNI_IFNAME", &self.if_name)
+            .env("CNI_PATH", CNI_PATH);
+        Ran::with_input(&mut command, conf.to_string().as_bytes())
+    }
+}
+
+/// The plugin under test with a request for these interfaces.
+pub(crate) fn tapvisor(interfaces: &Value) -> Value {
+    json!({"type": "tapvisor", "wiring": {"version": 1, "owner": {"uid": 107, "gid": 107}, "interfaces": interfaces}})
+}
+
+/// IP versions that a network has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stack {
+    Dual,
+    V4,
+    V6,
+}
+
+impl Stack {
+    pub(crate) fn versions(self) -> &'static [u8] {
+        match self {
+            Self::Dual => &[4, 6],
+            Self::V4 => &[4],
+            Self::V6 => &[6],
+        }
+    }
+
+    fn ranges(self, v4: &Value, v6: &Value) -> Value {
+        match self {
+            Self::Dual => json!([[v4], [v6]]),
+            Self::V4 => json!([[v4]]),
+            Self::V6 => json!([[v6]]),
+        }
+    }
+
+    fn routes(self) -> Value {
+        let all = [(4, "0.0.0.0/0"), (6, "::/0")];
+        let ours = all.iter().filter(|(version, _)| self.versions().contains(version));
+        ours.map(|(_, dst)| json!({"dst": dst})).collect()
+    }
+}
+
+/// A network of the distribution's plugins, with host-local addresses.
+pub(crate) fn network(kind: &str, stack: Stack) -> Value {
+    let (v4, v6) = if kind == "macvlan" {
+        // On the uplink's own network.
+        (
+            json!({"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.50", "gateway": "192.0.2.1"}),
+            json!({"subnet": "2001:db8:1::/64", "rangeStart": "2001:db8:1::50", "gateway": "2001:db8:1::1"}),
+        )
+    } else {
+        (json!({"subnet": "10.244.1.0/24"}), json!({"subnet": "fd00:10:244:1::/64"}))
+    };
+    let ipam = json!({"type": "host-local", "ranges": stack.ranges(&v4, &v6), "routes": stack.routes()});
+    let mut conf = json!({"type": kind, "ipam": ipam});
+    match kind {
+        "bridge" => conf["isGateway"] = true.into(),
+        "macvlan" => conf["master"] = "uplink0".into(),
+        _ => {}
+    }
+    conf
+}
