@@ -107,8 +107,8 @@ fn cloud_init() {
     let path = run(&host, "cloud-init.yaml");
     let seeded = host.guest("seeded");
     let _ = seeded.wait_told("ready", 1);
-    let label = seeded.ok("blkid /dev/vda");
-    assert!(label.to_lowercase().contains("label=\"cidata\""), "{label}");
+    // The label stands in the file system's first sectors, whatever its kind.
+    let _ = seeded.ok("head -c 65536 /dev/vda | grep -aiq cidata");
     let files =
         seeded.ok("mkdir -p /mnt; mount -o ro /dev/vda /mnt && cat /mnt/user-data /mnt/meta-data /mnt/network-config");
     for word in ["#cloud-config", "hostname: seeded", "instance-id", "version: 2"] {

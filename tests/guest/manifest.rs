@@ -40,7 +40,7 @@ spec:
         firmware:
           kernelBoot:
             kernelArgs: console=ttyS0 quiet panic=-1
-            container: {{image: 'oci:/var/lib/tapvisor/guest/kernel', kernelPath: /boot/vmlinuz, initrdPath: /boot/initrd.img}}
+            container: {{image: 'tapvisor/guest-kernel:1', kernelPath: /boot/vmlinuz, initrdPath: /boot/initrd.img}}
         devices:
           rng: {{}}
           {queues}
