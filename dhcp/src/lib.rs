@@ -13,8 +13,6 @@
 mod arp;
 mod budget;
 mod bytes;
-#[cfg(test)]
-mod captures;
 mod config;
 mod engine;
 mod frame;

@@ -2,7 +2,6 @@
 
 pub mod apply;
 pub mod facts;
-pub mod fake;
 pub mod kernel;
 pub mod linux;
 pub mod netns;
@@ -14,7 +13,6 @@ pub mod tap;
 
 pub use apply::{ApplyError, apply, tear_down};
 pub use facts::{Ask, Facts};
-pub use fake::Fake;
 pub use kernel::{Failure, Kernel, KernelError};
 pub use linux::Linux;
 pub use netns::{Netns, NetnsError};

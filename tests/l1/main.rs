@@ -4,7 +4,6 @@ mod binding;
 mod dhcp;
 mod fixtures;
 mod hostnet;
-mod services;
 
 use std::process::ExitCode;
 
@@ -14,6 +13,5 @@ fn main() -> ExitCode {
     trials.extend(dhcp::trials());
     trials.extend(fixtures::trials());
     trials.extend(hostnet::trials());
-    trials.extend(services::trials());
     tests::main(trials)
 }

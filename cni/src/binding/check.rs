@@ -7,7 +7,7 @@ use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind, TunMode};
 use hostnet::nft::{Table, TableFacts};
 
-use super::desired::{Desired, Nic, Tap};
+use super::desired::{Desired, MTU_KEY, Nic, Tap};
 use super::{rules, standing};
 
 /// What is not as ADD made it, in words; empty if all is well.
@@ -55,7 +55,9 @@ fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<Strin
     }
     expect("link group", link.group.to_string(), desired.group.to_string());
     expect("up", link.up.to_string(), true.to_string());
-    expect("MTU", link.mtu_bytes.to_string(), tap.mtu.to_string());
+    if let Some(mtu) = mtu_of_mark(tap, desired, facts) {
+        expect("MTU", link.mtu_bytes.to_string(), mtu);
+    }
     if let Some(mac) = tap.mac {
         expect("MAC", link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string()), mac.to_string());
     }
@@ -70,6 +72,14 @@ fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<Strin
         }
     }
     found
+}
+
+/// The MTU of ADD's time; without a mark, which is said elsewhere, nothing is known.
+fn mtu_of_mark(tap: &Tap, desired: &Desired, facts: &Facts) -> Option<String> {
+    let has =
+        |nic: &&Nic| nic.tap.name == tap.name || nic.service_tap.as_ref().is_some_and(|other| other.name == tap.name);
+    let nic = desired.nics.iter().find(has)?;
+    standing::mark(facts.link(&nic.tap.name)?)?.restore().get(MTU_KEY).cloned()
 }
 
 fn of_mark(nic: &Nic, desired: &Desired, facts: &Facts) -> Option<String> {

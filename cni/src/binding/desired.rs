@@ -142,9 +142,10 @@ impl Desired {
         self.nics.iter().flat_map(|nic| std::iter::once(&nic.tap).chain(&nic.service_tap))
     }
 
-    /// Earlier values of what is about to change, by the tap that will tell of them: those of the namespace stand on the first.
-    pub(super) fn restore(&self, facts: &Facts) -> Vec<BTreeMap<String, String>> {
-        let mut pairs: Vec<BTreeMap<_, _>> = self.nics.iter().map(|nic| nic.restore(facts)).collect();
+    /// What each NIC's tap tells whoever reads its mark: earlier values of what is about to change (those of the namespace
+    /// stand on the first tap), and the MTU, because the pod interface's may be changed later.
+    pub(super) fn notes(&self, facts: &Facts) -> Vec<BTreeMap<String, String>> {
+        let mut pairs: Vec<BTreeMap<_, _>> = self.nics.iter().map(|nic| nic.notes(facts)).collect();
         for (key, wanted) in &self.sysctls {
             // A setting of a link of our own goes with the link; so nothing of it is among the facts.
             if let (Some(old), Some(first)) = (facts.sysctl(key), pairs.first_mut())
@@ -158,12 +159,16 @@ impl Desired {
 }
 
 impl Nic {
-    fn restore(&self, facts: &Facts) -> BTreeMap<String, String> {
+    fn notes(&self, facts: &Facts) -> BTreeMap<String, String> {
         let old = facts.link(&self.pod_interface).and_then(|link| link.mac);
         let changed = self.pod_mac.filter(|wanted| Some(*wanted) != old).and(old);
-        changed.map(|old| (mac_key(&self.pod_interface), old.to_string())).into_iter().collect()
+        let mac = changed.map(|old| (mac_key(&self.pod_interface), old.to_string()));
+        mac.into_iter().chain([(MTU_KEY.to_owned(), self.tap.mtu.to_string())]).collect()
     }
 }
+
+/// The key under which a mark keeps the MTU of its tap.
+pub(super) const MTU_KEY: &str = "mtu";
 
 const MAC_KEY: &str = "mac/";
 

@@ -1,7 +1,7 @@
 //! The commit mark: the last thing ADD writes, in the alias of the VM tap, readable by anybody.
 //!
 //! Shape: `tapvisor/1 <16 hex digits of the request's digest>[ <key>=<value>]…`, at most 255 bytes (IFALIASZ less the
-//! closing NUL). The pairs say what DEL must put back; neither keys nor values hold spaces.
+//! closing NUL). The pairs are the plugin's notes: what DEL must put back, what CHECK must know; neither keys nor values hold spaces.
 //!
 //! ADD also writes a provisional mark, whose digest is all zeros, when it makes the tap and before it changes what the pairs
 //! tell of: whoever is killed in between leaves a tap that says what to undo, and that no launcher takes for its own.

@@ -7,10 +7,12 @@ use tests::{Ns, Ran, World, dist_file};
 const CNI_PATH: &str = "/opt/cni/bin:/usr/lib/cni";
 
 /// A world that forwards, with the plugin under test installed. Its IPv6 default route came from a router advertisement, and
-/// the distribution's plugins turn on forwarding, which deletes it where `accept_ra` is not 2.
+/// the distribution's plugins turn on forwarding, which deletes it where `accept_ra` is not 2. Links of the world take their
+/// IPv6 addresses without waiting for duplicates: a gateway answers at once.
 pub(crate) fn world() -> World {
     let world = World::new();
-    let forwarding = "net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1";
+    let forwarding = "net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1 \
+                      net.ipv6.conf.default.accept_dad=0";
     world.sh(&format!("sysctl -qw {forwarding}")).assert_ok();
     world.write("/opt/cni/bin/tapvisor", std::fs::read(dist_file("tapvisor-cni")).expect("the plugin was built"));
     world.run(&["chmod", "0755", "/opt/cni/bin/tapvisor"]).assert_ok();

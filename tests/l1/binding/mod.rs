@@ -1,10 +1,12 @@
 //! The binding plugin on real kernels: chained after the distribution's plugins, with a namespace playing the guest.
 
+mod bridge;
 mod chain;
 mod masquerade;
+mod verbs;
 
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    masquerade::trials()
+    [bridge::trials(), masquerade::trials(), verbs::trials()].into_iter().flatten().collect()
 }

@@ -1,34 +1,15 @@
 //! hostnet on the real kernel, judged by `ip`, `nft` and `sysctl`.
 
-#[path = "../../../hostnet/tests/cases/mod.rs"]
-mod cases;
-mod faults;
 mod links;
-mod netns;
 mod nft;
-mod tables;
 
 use hostnet::facts::Ask;
 use hostnet::{Facts, Kernel, Linux, Op};
 use libtest_mimic::Trial;
-use tests::{Ns, World, trial};
+use tests::{Ns, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial("the real kernel keeps the rules that the fake one keeps", same_cases)];
-    trials.extend(links::trials());
-    trials.extend(netns::trials());
-    trials.extend(nft::trials());
-    trials.extend(faults::trials());
-    trials
-}
-
-fn same_cases() {
-    let world = World::bare();
-    for (number, (sentence, case)) in cases::CASES.iter().enumerate() {
-        println!("{sentence}");
-        let ns = world.ns(&format!("case{number}"));
-        ns.enter(|| case(&mut Linux::here()));
-    }
+    links::trials().into_iter().chain(nft::trials()).collect()
 }
 
 /// Carries out operations in a namespace; a failure comes back in words.
