@@ -48,10 +48,9 @@ install: build ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DE
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
 
-GUEST_DIR ?= /var/lib/tapvisor/guest
 .PHONY: guest
-guest: setup-demo ## copies the guest that the examples boot to GUEST_DIR, below DESTDIR
-	@tests/setup copy-guest "$(DESTDIR)$(GUEST_DIR)"
+guest: setup-demo build ## takes the guest that the examples boot into this machine's image store
+	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
 .PHONY: setup-build setup-lint setup-demo setup-test
 setup-build setup-lint setup-demo setup-test: setup-%:

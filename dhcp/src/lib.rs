@@ -13,6 +13,8 @@
 mod arp;
 mod budget;
 mod bytes;
+#[cfg(test)]
+mod captures;
 mod config;
 mod engine;
 mod frame;

@@ -1,8 +1,8 @@
 //! The virtual router: answers solicitations for its link-local address with the real gateway's Ethernet address.
 //!
 //! *Flow.* At the guest's first question the gateway is asked by multicast, from a link-local of the service's own; its
-//! answer is passed on and kept. While the guest keeps asking, the gateway is asked again every half minute, by
-//! unicast; a new Ethernet address is told to the guest unasked.
+//! answer is passed on and kept. While the guest keeps asking, the gateway is asked again every half minute, sooner when
+//! the guest asks again, by unicast; a new Ethernet address is told to the guest unasked.
 //!
 //! *Guarantees.* One entry, one waiting question; never more than one solicitation to the gateway a second.
 //!
@@ -35,6 +35,8 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const RETRANSMIT: Duration = Duration::from_secs(1);
 const TRIES: u8 = 3;
 const FRESH: Duration = Duration::from_secs(30);
+/// A guest that asks again doubts the answer it has: an entry older than this is checked (DELAY_FIRST_PROBE_TIME).
+const DOUBTED: Duration = Duration::from_secs(5);
 /// A guest that has not asked for so long does not use the route.
 const IDLE: Duration = Duration::from_secs(120);
 
@@ -102,7 +104,7 @@ impl Neighbour {
             return if self.question.is_some() { Vec::new() } else { vec![self.ask(now, config, route)] };
         };
         let mut frames = vec![answer(config, route, mac, Some(message.source))];
-        if self.question.is_none() && now.saturating_sub(confirmed_at) >= FRESH {
+        if self.question.is_none() && now.saturating_sub(confirmed_at) >= DOUBTED {
             frames.push(self.ask(now, config, route));
         }
         frames

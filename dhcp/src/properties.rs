@@ -14,7 +14,7 @@ const GUEST: MacAddr = MacAddr::local([0, 0, 0, 0, 7]);
 const SERVICE: MacAddr = MacAddr::local([0, 0, 0, 0, 8]);
 const GUEST_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7);
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
-const MTU: usize = 1400;
+const MTU: usize = 1500;
 
 /// An engine with everything configured, and more of it than fits into one packet.
 fn engine() -> Engine {
@@ -45,7 +45,7 @@ fn engine() -> Engine {
     Engine::new(config).unwrap()
 }
 
-fn check(answers: &[Frame]) {
+pub(crate) fn check(answers: &[Frame]) {
     assert!(answers.len() <= 2);
     for answer in answers {
         assert!(answer.len() <= 14 + MTU, "{} bytes", answer.len());

@@ -235,6 +235,14 @@ fn a_known_gateway_is_answered_at_once_and_asked_again_while_the_guest_uses_it()
 }
 
 #[test]
+fn a_guest_that_asks_again_has_its_answer_checked() {
+    let mut engine = resolved_engine();
+    let frames = engine.on_frame(at(15), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL));
+    let kinds: Vec<_> = frames.iter().map(|frame| (hear(frame).kind, hear(frame).mac)).collect();
+    assert_eq!(kinds, [(136, GUEST.bytes()), (135, GATEWAY.bytes())]);
+}
+
+#[test]
 fn a_gateway_that_moved_is_found_and_told_unasked() {
     let mut engine = resolved_engine();
     for seconds in [40, 41, 42] {

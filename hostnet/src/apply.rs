@@ -32,7 +32,7 @@ impl fmt::Display for ApplyError {
 ///
 /// # Errors
 /// The operation that failed, and what of the plan could not be undone.
-pub fn apply(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<(), ApplyError> {
+pub fn apply(kernel: &mut (impl Kernel + ?Sized), before: &Facts, plan: &Plan) -> Result<(), ApplyError> {
     let Err(cause) = kernel.execute(&plan.ops) else { return Ok(()) };
     let left = undo(kernel, before, plan).unwrap_or_else(|error| vec![format!("the kernel cannot be read: {error}")]);
     Err(ApplyError { cause: Box::new(cause), left })
@@ -44,7 +44,7 @@ pub fn apply(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<()
 ///
 /// # Errors
 /// When the fresh snapshot cannot be taken.
-pub fn undo(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<Vec<String>, KernelError> {
+pub fn undo(kernel: &mut (impl Kernel + ?Sized), before: &Facts, plan: &Plan) -> Result<Vec<String>, KernelError> {
     let mut ask = Ask::default();
     plan.ops.iter().for_each(|op| op.concerns(&mut ask));
     let now = kernel.gather(&ask)?;
@@ -53,7 +53,7 @@ pub fn undo(kernel: &mut impl Kernel, before: &Facts, plan: &Plan) -> Result<Vec
 }
 
 /// Carries out every operation whatever became of the others; what is gone already counts as removed.
-pub fn tear_down(kernel: &mut impl Kernel, ops: &[Op]) -> Vec<Failure> {
+pub fn tear_down(kernel: &mut (impl Kernel + ?Sized), ops: &[Op]) -> Vec<Failure> {
     ops.iter()
         .enumerate()
         .filter_map(|(index, op)| match kernel.execute(std::slice::from_ref(op)) {

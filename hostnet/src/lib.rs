@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod facts;
+pub mod fake;
 pub mod kernel;
 pub mod linux;
 pub mod netns;
@@ -13,6 +14,7 @@ pub mod tap;
 
 pub use apply::{ApplyError, apply, tear_down};
 pub use facts::{Ask, Facts};
+pub use fake::Fake;
 pub use kernel::{Failure, Kernel, KernelError};
 pub use linux::Linux;
 pub use netns::{Netns, NetnsError};

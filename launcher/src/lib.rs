@@ -1,3 +1,8 @@
 //! The VM process, the supervisor and the commands of `tapvisor`.
 
+pub mod cloud_init;
+pub mod disk;
+pub mod image;
 pub mod services;
+mod sys;
+pub mod vm;

@@ -13,9 +13,6 @@ use crate::{Ns, Outside, Ran, Snapshot};
 /// Longest any command in a world may take, in seconds.
 const COMMAND_LIMIT: &str = "180";
 
-/// Where the examples look for the guest.
-const GUEST: &str = "/var/lib/tapvisor/guest";
-
 /// What the world's first process does before it waits for its end.
 const INIT: &str = include_str!("world_init.sh");
 
@@ -109,14 +106,13 @@ impl World {
         Ran::of(self.command(crate::dist_file("tapvisor")).args(arguments))
     }
 
-    /// Puts the guest where the examples look for it: `/var/lib/tapvisor/guest`.
+    /// Takes the images that the examples boot into this host's store.
     ///
     /// # Panics
-    /// When it was not prepared.
+    /// When they were not prepared or are refused.
     pub fn bring_guest(&self) {
-        let guest = crate::cache_file("guest");
-        let line = format!("mkdir -p {GUEST}; mount --bind '{}' {GUEST}", guest.display());
-        self.sh(&line).assert_ok();
+        let images = crate::cache_file("guest/images").display().to_string();
+        self.tapvisor(&["image", "import", &images]).assert_ok();
     }
 
     /// Makes a network namespace, as `ip netns add` does, with its loopback up.

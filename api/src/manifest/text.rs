@@ -10,6 +10,7 @@ use serde_saphyr::{budget, options};
 /// Most bytes of one manifest; Kubernetes' own store takes 1.5 MiB for an object.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 64;
+const MAX_DOCUMENTS: usize = 256;
 
 /// Splits a text into its documents, numbered from 1; empty ones do not count.
 ///
@@ -21,7 +22,13 @@ pub(crate) fn documents(text: &str) -> Vec<(usize, Result<Value, String>)> {
     // JSON is read as JSON: a YAML reader takes neither tabs for indentation nor escaped surrogate pairs.
     let read =
         if text.trim_start().starts_with(['{', '[']) { json(text).unwrap_or_else(|| yaml(text)) } else { yaml(text) };
-    (1..).zip(read.into_iter().filter(|document| !matches!(document, Ok(Value::Null)))).collect()
+    let mut documents: Vec<_> =
+        (1..).zip(read.into_iter().filter(|document| !matches!(document, Ok(Value::Null)))).collect();
+    if documents.len() > MAX_DOCUMENTS {
+        documents.truncate(MAX_DOCUMENTS);
+        documents.push((MAX_DOCUMENTS + 1, Err(format!("is one too many, at most {MAX_DOCUMENTS} are read"))));
+    }
+    documents
 }
 
 /// `None` when the text is not JSON at all; YAML may start with `{` too.
@@ -42,14 +49,16 @@ fn json(text: &str) -> Option<Vec<Result<Value, String>>> {
 
 fn yaml(text: &str) -> Vec<Result<Value, String>> {
     let options = options! {
-        budget: budget! { max_depth: MAX_DEPTH, max_nodes: 100_000, max_anchors: 1_000, max_documents: 256 },
+        budget: budget! { max_depth: MAX_DEPTH, max_nodes: 100_000, max_anchors: 1_000 },
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         reject_unsupported_tags: true,
     };
     let mut bytes = text.as_bytes();
     let read = serde_saphyr::read_with_options::<_, Tree>(&mut bytes, options);
-    read.map(|document| document.map(|tree| tree.0).map_err(|error| brief(&error))).collect()
+    let not_empty = |document: &Result<Value, String>| !matches!(document, Ok(Value::Null));
+    let documents = read.map(|document| document.map(|tree| tree.0).map_err(|error| brief(&error)));
+    documents.filter(not_empty).take(MAX_DOCUMENTS + 1).collect()
 }
 
 /// The reason and the place, without the excerpt of the text: a manifest may hold secrets.
@@ -192,6 +201,8 @@ mod tests {
             let deep = format!("{}1{}", open.repeat(5_000), close.repeat(5_000));
             assert!(only(&deep).is_err());
         }
+        let many = documents(&"---\na\n".repeat(100_000));
+        assert!(many.len() == 257 && many[256].1.as_ref().is_err_and(|error| error.contains("at most 256")));
         let bomb: String = (0..40).fold("a0: &a0 [x, x]\n".to_owned(), |text, n| {
             format!("{text}a{next}: &a{next} [*a{n}, *a{n}]\n", next = n + 1)
         });

@@ -7,6 +7,7 @@ mod link;
 mod neighbour;
 mod nft;
 mod nft_dump;
+mod record;
 mod route;
 mod rtnl;
 mod steps;
@@ -23,6 +24,7 @@ use crate::tap::{TUN_NODE, TunCall, node_hint};
 
 use channel::Channel;
 pub(crate) use frame::attributes_of;
+pub use record::{Fault, Faulty, Recorder, Step};
 use rtnl::Batch;
 pub use steps::{Bus, Real, Steps};
 

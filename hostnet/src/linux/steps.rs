@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use netlink_sys::{Socket, protocols};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use terms::IfName;
 
@@ -96,7 +97,16 @@ fn open(protocol: isize) -> io::Result<Socket> {
 
 impl Steps for Real {
     fn send(&mut self, bus: Bus, messages: &[u8]) -> io::Result<()> {
-        self.socket(bus)?.send(messages, 0).map(drop)
+        let socket = self.socket(bus)?;
+        match socket.send(messages, 0) {
+            // A transaction of thousands of rules; only who may raise the limit has such.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                setsockopt(socket, sockopt::SndBufForce, &messages.len().saturating_mul(2))?;
+                socket.send(messages, 0)
+            }
+            sent => sent,
+        }
+        .map(drop)
     }
 
     fn receive(&mut self, bus: Bus, buffer: &mut Vec<u8>) -> io::Result<usize> {

@@ -18,7 +18,8 @@ impl Op {
             Self::SetLink { link, set } => undo_change(link, set, before, now),
             Self::AddAddress(new) => {
                 let held = |facts: &Facts| facts.addresses_of(&new.link).any(|old| old.address == new.address);
-                (held(now) && !held(before))
+                // What hangs on a link that was not there goes with it.
+                (held(now) && !held(before) && before.link(&new.link).is_some())
                     .then(|| Self::DeleteAddress { link: new.link.clone(), address: new.address })
             }
             Self::DeleteAddress { link, address } => {
@@ -30,7 +31,10 @@ impl Op {
             }
             Self::AddRoute(route) | Self::ReplaceRoute(route) | Self::DeleteRoute(route) => {
                 match (entry(route, before), entry(route, now)) {
-                    (None, Some(new)) => Some(Self::DeleteRoute(new.clone())),
+                    (None, Some(new)) => {
+                        let stays = new.link.as_ref().is_none_or(|link| before.link(link).is_some());
+                        stays.then(|| Self::DeleteRoute(new.clone()))
+                    }
                     (Some(old), new) if new != Some(old) => Some(Self::ReplaceRoute(old.clone())),
                     _ => None,
                 }

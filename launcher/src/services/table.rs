@@ -15,7 +15,7 @@ use hostnet::nft::{
     Chain, Direction, Element, Family as TableFamily, FibResult, Field, Hook, Reject, Rule, Set, Statement, Table,
     TableId, Test, Value, ValueKind, VerdictMap, priority,
 };
-use terms::{IfName, IpNetwork};
+use terms::{IfName, IpNetwork, Protocol};
 use wiring::Family;
 
 use super::frontend::{Entries, Frontend, Parts};
@@ -103,8 +103,9 @@ impl Services {
             Chain::nat("own", Hook::Output, priority::DSTNAT).rule(to_service()),
             Chain::nat("leaving", Hook::Postrouting, priority::SRCNAT).rules(answers_through_us()),
             // What still goes to a cluster address after translation has found no Service there.
-            Chain::filter("unserved-passing", Hook::Forward, priority::FILTER).rules(self.ranges.iter().map(unserved)),
-            Chain::filter("unserved-own", Hook::Output, priority::FILTER).rules(self.ranges.iter().map(unserved)),
+            Chain::filter("unserved-passing", Hook::Forward, priority::FILTER)
+                .rules(self.ranges.iter().flat_map(unserved)),
+            Chain::filter("unserved-own", Hook::Output, priority::FILTER).rules(self.ranges.iter().flat_map(unserved)),
         ]
     }
 }
@@ -160,7 +161,9 @@ fn refusals() -> impl Iterator<Item = Rule> {
             to_the_host(Rule::named(NAME).is(Field::Nfproto, nfproto(family)))
                 .in_set(at_node, &format!("refused-ports{digit}")),
         ]
-        .map(|rule| rule.counter().reject(Reject::PortUnreachable))
+        .into_iter()
+        .flat_map(refusing)
+        .collect::<Vec<_>>()
     })
 }
 
@@ -193,12 +196,16 @@ fn keep_loopback() -> Rule {
         .drop()
 }
 
-fn unserved(range: &IpNetwork) -> Rule {
+fn unserved(range: &IpNetwork) -> [Rule; 2] {
     let daddr = if range.is_ipv4() { Field::IpDaddr } else { Field::Ip6Daddr };
-    Rule::named(format!("no Service at this port of {range}"))
-        .when(daddr, Test::Within(*range))
-        .counter()
-        .reject(Reject::PortUnreachable)
+    refusing(Rule::named(format!("no Service at this port of {range}")).when(daddr, Test::Within(*range)))
+}
+
+/// TCP is told by a reset: the kernel does not send the ICMP error for a packet of the host's own that leaves by the
+/// loopback device, where the route to the Services' range leads.
+fn refusing(rule: Rule) -> [Rule; 2] {
+    let reset = rule.clone().is(Field::L4proto, Protocol::Tcp).counter().reject(Reject::TcpReset);
+    [reset, rule.counter().reject(Reject::PortUnreachable)]
 }
 
 fn to_the_host(rule: Rule) -> Rule {

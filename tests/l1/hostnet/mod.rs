@@ -1,15 +1,34 @@
 //! hostnet on the real kernel, judged by `ip`, `nft` and `sysctl`.
 
+#[path = "../../../hostnet/tests/cases/mod.rs"]
+mod cases;
+mod faults;
 mod links;
+mod netns;
 mod nft;
+mod tables;
 
 use hostnet::facts::Ask;
 use hostnet::{Facts, Kernel, Linux, Op};
 use libtest_mimic::Trial;
-use tests::{Ns, trial};
+use tests::{Ns, World, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    links::trials().into_iter().chain(nft::trials()).collect()
+    let mut trials = vec![trial("the real kernel keeps the rules that the fake one keeps", same_cases)];
+    trials.extend(links::trials());
+    trials.extend(netns::trials());
+    trials.extend(nft::trials());
+    trials.extend(faults::trials());
+    trials
+}
+
+fn same_cases() {
+    let world = World::bare();
+    for (number, (sentence, case)) in cases::CASES.iter().enumerate() {
+        println!("{sentence}");
+        let ns = world.ns(&format!("case{number}"));
+        ns.enter(|| case(&mut Linux::here()));
+    }
 }
 
 /// Carries out operations in a namespace; a failure comes back in words.

@@ -1,0 +1,142 @@
+//! Links of the fake kernel.
+
+use terms::{IfName, MacAddr};
+
+use super::refused;
+use crate::facts::{Facts, Link, LinkKind, TABLE_LOCAL, Tun, TunMode};
+use crate::kernel::KernelError;
+use crate::op::{LinkChange, Master, NewLink, NewLinkKind, NewTap};
+
+/// IFALIASZ of `linux/if.h` without the closing NUL.
+const ALIAS_BYTES: usize = 255;
+
+pub(super) fn find<'a>(facts: &'a mut Facts, name: &IfName) -> Result<&'a mut Link, KernelError> {
+    facts.links.iter_mut().find(|link| link.name == *name).ok_or_else(|| KernelError::NoLink(name.clone()))
+}
+
+fn add(facts: &mut Facts, name: &IfName, kind: LinkKind) -> Result<u32, KernelError> {
+    if facts.link(name).is_some() {
+        return Err(refused(libc::EEXIST));
+    }
+    let index = facts.links.iter().map(|link| link.index).max().unwrap_or(0) + 1;
+    let [a, b, c, d] = index.to_be_bytes();
+    facts.links.push(Link { mac: Some(MacAddr::local([0xff, a, b, c, d])), ..Link::new(index, name.clone(), kind) });
+    Ok(index)
+}
+
+pub(super) fn create_tap(facts: &mut Facts, tap: &NewTap) -> Result<(), KernelError> {
+    let kind = LinkKind::Tun(Tun {
+        mode: TunMode::Tap,
+        owner: Some(tap.owner),
+        group: tap.group,
+        multi_queue: tap.multi_queue,
+        persist: true,
+        vnet_hdr: true,
+        packet_info: false,
+    });
+    add(facts, &tap.name, kind)?;
+    change(facts, &tap.name, &tap.set)
+}
+
+pub(super) fn create(facts: &mut Facts, new: &NewLink) -> Result<(), KernelError> {
+    let (kind, peer) = match &new.kind {
+        NewLinkKind::Veth { peer } => (LinkKind::Veth, Some(peer)),
+        NewLinkKind::Bridge => (LinkKind::Bridge, None),
+        NewLinkKind::Ifb => (LinkKind::Ifb, None),
+        NewLinkKind::Dummy => (LinkKind::Other("dummy".to_owned()), None),
+        NewLinkKind::Macvlan { parent, mode } => {
+            find(facts, parent)?;
+            (LinkKind::Macvlan(*mode), None)
+        }
+    };
+    let is_ifb = kind == LinkKind::Ifb;
+    let index = add(facts, &new.name, kind)?;
+    if let Some(peer) = peer {
+        let other = add(facts, peer, LinkKind::Veth)?;
+        find(facts, peer)?.peer_index = Some(index);
+        find(facts, &new.name)?.peer_index = Some(other);
+    }
+    if is_ifb {
+        // Its MAC address can be given at creation and never again.
+        let link = find(facts, &new.name)?;
+        link.mac = new.set.mac.or(link.mac);
+        return change(facts, &new.name, &LinkChange { mac: None, ..new.set.clone() });
+    }
+    change(facts, &new.name, &new.set)
+}
+
+pub(super) fn change(facts: &mut Facts, name: &IfName, set: &LinkChange) -> Result<(), KernelError> {
+    if let Some(Master::Link(master)) = &set.master {
+        find(facts, master)?;
+    }
+    let link = find(facts, name)?;
+    if set.alias.as_ref().is_some_and(|alias| alias.len() > ALIAS_BYTES) {
+        return Err(refused(libc::EINVAL));
+    }
+    if set.mac.is_some() && link.kind == LinkKind::Ifb {
+        return Err(refused(libc::EOPNOTSUPP));
+    }
+    link.mtu_bytes = set.mtu.map_or(link.mtu_bytes, terms::Mtu::value);
+    link.mac = set.mac.or(link.mac);
+    link.addr_gen_mode = set.addr_gen_mode.or(link.addr_gen_mode);
+    link.group = set.group.unwrap_or(link.group);
+    link.noarp = set.noarp.unwrap_or(link.noarp);
+    if let Some(alias) = &set.alias {
+        link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
+    }
+    match &set.master {
+        Some(Master::None) => link.master = None,
+        Some(Master::Link(master)) => link.master = Some(master.clone()),
+        None => {}
+    }
+    let falls = link.up && set.up == Some(false);
+    link.up = set.up.unwrap_or(link.up);
+    if falls {
+        // A link that goes down loses its routes, but for those to its own IPv4 addresses, and its IPv6 addresses.
+        facts.routes.retain(|route| {
+            route.link.as_ref() != Some(name) || (route.table == TABLE_LOCAL && route.destination.is_ipv4())
+        });
+        facts.addresses.retain(|address| address.link != *name || address.address.is_ipv4());
+    }
+    Ok(())
+}
+
+pub(super) fn delete(facts: &mut Facts, name: &IfName) -> Result<(), KernelError> {
+    let link = find(facts, name)?;
+    let (index, peer) = (link.index, link.peer_index.filter(|_| link.kind == LinkKind::Veth));
+    let gone: Vec<IfName> = facts
+        .links
+        .iter()
+        .filter(|other| other.index == index || Some(other.index) == peer)
+        .map(|link| link.name.clone())
+        .collect();
+    let is_gone = |name: Option<&IfName>| name.is_some_and(|name| gone.contains(name));
+    facts.links.retain(|link| !gone.contains(&link.name));
+    facts.addresses.retain(|address| !gone.contains(&address.link));
+    facts.routes.retain(|route| !is_gone(route.link.as_ref()));
+    facts.neighbours.retain(|neighbour| !gone.contains(&neighbour.link));
+    facts.sysctls.retain(|key, _| !is_gone(key.link().as_ref()));
+    for link in facts.links.iter_mut().filter(|link| is_gone(link.master.as_ref())) {
+        link.master = None;
+    }
+    for table in &mut facts.tables {
+        // Chains of a netdev table go with their device.
+        table.chains.retain(|chain| !is_gone(chain.base.as_ref().and_then(|base| base.device.as_ref())));
+    }
+    Ok(())
+}
+
+pub(super) fn delete_group(facts: &mut Facts, group: u32) -> Result<(), KernelError> {
+    if group == 0 {
+        return Err(KernelError::Invalid("group 0 is every link's: it cannot be deleted".to_owned()));
+    }
+    let members: Vec<_> = facts.links.iter().filter(|link| link.group == group).map(|link| link.name.clone()).collect();
+    if members.is_empty() {
+        return Err(refused(libc::ENODEV));
+    }
+    members.iter().try_for_each(|name| match delete(facts, name) {
+        // The other end of a cable that went already.
+        Err(KernelError::NoLink(_)) => Ok(()),
+        other => other,
+    })
+}

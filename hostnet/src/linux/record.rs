@@ -1,0 +1,183 @@
+//! Decorators of kernel steps: one writes them down, one breaks them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+use terms::IfName;
+
+use super::steps::{Bus, Steps};
+use crate::tap::TunCall;
+
+/// One call as it was made, for replaying it without us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// A buffer of netlink messages sent.
+    Send {
+        /// Where to.
+        bus: Bus,
+        /// Its bytes in hexadecimal.
+        hex: String,
+    },
+    /// A datagram of answers received.
+    Receive {
+        /// Where from.
+        bus: Bus,
+    },
+    /// An unattached tun descriptor opened.
+    OpenTun,
+    /// An ioctl on the tun descriptor that was opened last.
+    Tun(TunCall),
+    /// The index of a link looked up.
+    LinkIndex(IfName),
+    /// A file read.
+    ReadFile {
+        /// Its path.
+        path: String,
+    },
+    /// A file written.
+    WriteFile {
+        /// Its path.
+        path: String,
+        /// What was written.
+        contents: String,
+    },
+}
+
+/// Makes the calls and writes them down.
+#[derive(Debug, Default)]
+pub struct Recorder<S> {
+    inner: S,
+    steps: Vec<Step>,
+}
+
+impl<S> Recorder<S> {
+    /// A recorder around the calls of `inner`.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        Self { inner, steps: Vec::new() }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+impl<S: Steps> Steps for Recorder<S> {
+    fn send(&mut self, bus: Bus, messages: &[u8]) -> io::Result<()> {
+        self.steps.push(Step::Send { bus, hex: crate::nft::canon::hex(messages) });
+        self.inner.send(bus, messages)
+    }
+
+    fn receive(&mut self, bus: Bus, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.steps.push(Step::Receive { bus });
+        self.inner.receive(bus, buffer)
+    }
+
+    fn open_tun(&mut self) -> io::Result<OwnedFd> {
+        self.steps.push(Step::OpenTun);
+        self.inner.open_tun()
+    }
+
+    fn tun(&mut self, tun: &OwnedFd, call: &TunCall) -> io::Result<()> {
+        self.steps.push(Step::Tun(call.clone()));
+        self.inner.tun(tun, call)
+    }
+
+    fn link_index(&mut self, link: &IfName) -> io::Result<u32> {
+        self.steps.push(Step::LinkIndex(link.clone()));
+        self.inner.link_index(link)
+    }
+
+    fn read_file(&mut self, path: &str) -> io::Result<String> {
+        self.steps.push(Step::ReadFile { path: path.to_owned() });
+        self.inner.read_file(path)
+    }
+
+    fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()> {
+        self.steps.push(Step::WriteFile { path: path.to_owned(), contents: contents.to_owned() });
+        self.inner.write_file(path, contents)
+    }
+}
+
+/// What happens at the step that a [`Faulty`] breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The step is not taken and fails.
+    Refuse,
+    /// The step is taken, and reported as failed.
+    Report,
+    /// The step is taken, and the process ends at once without unwinding, as if killed.
+    Abort,
+}
+
+/// Makes the calls and breaks one step: the `at`th send, tun ioctl or file write, counted from 0. A dump's request is a
+/// send too.
+#[derive(Debug)]
+pub struct Faulty<S> {
+    inner: S,
+    fault: Fault,
+    at: usize,
+    taken: usize,
+}
+
+impl<S> Faulty<S> {
+    /// Breaks step `at` of `inner`.
+    #[must_use]
+    pub fn new(inner: S, fault: Fault, at: usize) -> Self {
+        Self { inner, fault, at, taken: 0 }
+    }
+
+    /// Whether the run came to the step that breaks.
+    #[must_use]
+    pub fn struck(&self) -> bool {
+        self.taken > self.at
+    }
+
+    fn step<T>(&mut self, act: impl FnOnce(&mut S) -> io::Result<T>) -> io::Result<T> {
+        let strikes = self.taken == self.at;
+        self.taken += 1;
+        if strikes && self.fault == Fault::Refuse {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        let outcome = act(&mut self.inner);
+        match self.fault {
+            Fault::Abort if strikes => std::process::abort(),
+            Fault::Report if strikes => Err(io::Error::from_raw_os_error(libc::EIO)),
+            _ => outcome,
+        }
+    }
+}
+
+impl<S: Steps> Steps for Faulty<S> {
+    fn send(&mut self, bus: Bus, messages: &[u8]) -> io::Result<()> {
+        self.step(|inner| inner.send(bus, messages))
+    }
+
+    fn receive(&mut self, bus: Bus, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.inner.receive(bus, buffer)
+    }
+
+    fn open_tun(&mut self) -> io::Result<OwnedFd> {
+        self.inner.open_tun()
+    }
+
+    fn tun(&mut self, tun: &OwnedFd, call: &TunCall) -> io::Result<()> {
+        self.step(|inner| inner.tun(tun, call))
+    }
+
+    fn link_index(&mut self, link: &IfName) -> io::Result<u32> {
+        self.inner.link_index(link)
+    }
+
+    fn read_file(&mut self, path: &str) -> io::Result<String> {
+        self.inner.read_file(path)
+    }
+
+    fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()> {
+        self.step(|inner| inner.write_file(path, contents))
+    }
+}

@@ -1,0 +1,48 @@
+//! The fake kernel keeps the rules that the real one is shown to keep in the rung of namespaces.
+
+#[cfg(test)]
+mod cases;
+
+use std::collections::BTreeMap;
+
+use hostnet::facts::{Facts, Link, LinkKind};
+use hostnet::sysctl::Sysctl;
+use hostnet::{Fake, Kernel, Plan, apply};
+
+fn namespace() -> Fake {
+    let lo = Link::new(1, "lo".parse().unwrap(), LinkKind::Loopback);
+    let sysctls = BTreeMap::from([(Sysctl::net("ipv4/ip_forward"), Some("0".to_owned()))]);
+    Fake::new(Facts { links: vec![lo], sysctls, ..Facts::default() })
+}
+
+#[test]
+fn every_case_holds() {
+    for (sentence, case) in cases::CASES {
+        println!("{sentence}");
+        case(&mut namespace());
+    }
+}
+
+#[test]
+fn a_fault_at_any_step_is_undone() {
+    let (ops, steps) = {
+        let mut kernel = namespace();
+        let ops = serde_json::from_str::<Plan>(include_str!("plan.json")).unwrap().ops;
+        kernel.execute(&ops).unwrap();
+        (ops, kernel.steps())
+    };
+    for step in 0..steps {
+        let before = namespace().facts().clone();
+        let mut kernel = namespace().failing_after(step);
+        let error = apply(&mut kernel, &before, &Plan { ops: ops.clone() }).unwrap_err();
+        assert!(error.left.is_empty(), "step {step}: {error}");
+        assert_eq!(*kernel.facts(), before, "step {step}");
+    }
+}
+
+#[test]
+fn plans_are_written_as_they_are_read() {
+    let text = include_str!("plan.json");
+    let plan: Plan = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_value(&plan).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+}

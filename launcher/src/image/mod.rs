@@ -1,0 +1,88 @@
+//! Images of container disks and kernels in a local OCI layout: imported, found by reference, one file taken out of each.
+//!
+//! Guarantees: every blob is checked against its digest when it comes in and again when a file is taken out; nothing is
+//! written anywhere but under names of our own, whatever an archive calls its entries; a store that is killed in the
+//! middle holds either the old or the new state.
+
+mod blob;
+mod extract;
+mod import;
+mod reference;
+mod store;
+mod temporary;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use store::{Image, Store};
+
+/// Largest index, manifest or configuration that is read.
+const MAX_JSON_BYTES: u64 = 4 << 20;
+
+/// Why an image could not be stored or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// No image of that name.
+    #[error("image {reference:?} is not in {store:?}: import it first")]
+    Unknown {
+        /// What was looked for.
+        reference: String,
+        /// Where.
+        store: PathBuf,
+    },
+    /// A name without registry that several registries' images have.
+    #[error("image {reference:?} may be any of {}: write its registry too", .names.join(", "))]
+    Ambiguous {
+        /// What was looked for.
+        reference: String,
+        /// What it may mean.
+        names: Vec<String>,
+    },
+    /// No such file in it.
+    #[error("image {reference:?}: {flaw}")]
+    NoFile {
+        /// The image.
+        reference: String,
+        /// What was looked for and what was found.
+        flaw: String,
+    },
+    /// Not an OCI layout, or one that contradicts itself.
+    #[error("{place}: {flaw}")]
+    Malformed {
+        /// The file or blob.
+        place: String,
+        /// What is wrong with it.
+        flaw: String,
+    },
+    /// A blob is not what its name says.
+    #[error("blob {expected}: its content has digest {found}")]
+    Digest {
+        /// The digest it is named by.
+        expected: String,
+        /// The digest of what is there.
+        found: String,
+    },
+    /// The system failed.
+    #[error("cannot {what} {path:?}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ImageError {
+    fn malformed(place: impl Into<String>, flaw: impl Into<String>) -> Self {
+        Self::Malformed { place: place.into(), flaw: flaw.into() }
+    }
+}
+
+fn system(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ImageError {
+    let path = path.into();
+    move |source| ImageError::System { what, path, source }
+}

@@ -1,0 +1,12 @@
+//! The VM's side of the pod's network: what the namespace must hold, what the guest is told of it, and the taps.
+
+mod attach;
+mod guest;
+mod resolv;
+mod service;
+mod verify;
+
+pub(crate) use attach::{AttachError, Descriptors, attach};
+pub(crate) use resolv::ResolvConf;
+pub(crate) use service::{Lease, Service};
+pub(crate) use verify::{VerifyError, WiredNic, verify};

@@ -1,0 +1,151 @@
+//! One NIC's service tap: a thread between the tap and the DHCP engine.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dhcp::{Config, ConfigError, Engine, Frame, Observations};
+use hostnet::tap::VNET_HEADER_BYTES;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+
+/// Largest frame a tap hands over: header, Ethernet, 64 KiB.
+const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES as usize + 14 + 65_536;
+
+/// A guest got or kept its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// The NIC's name.
+    pub(crate) nic: String,
+    /// The address.
+    pub(crate) address: IpAddr,
+}
+
+/// The answering side of one NIC.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    engine: Arc<Mutex<Engine>>,
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+}
+
+impl Service {
+    /// Checks what is to be answered.
+    ///
+    /// # Errors
+    /// When something of it cannot be sent.
+    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+        let v4 = config.v4.as_ref().map(|v4| IpAddr::V4(v4.address.ip()));
+        let v6 = config.v6.as_ref().map(|v6| IpAddr::V6(v6.address));
+        Ok(Self { engine: Arc::new(Mutex::new(Engine::new(config)?)), v4, v6 })
+    }
+
+    /// Answers on `tap` until it is gone, in a thread.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(crate) fn start(&self, nic: String, tap: OwnedFd, on_lease: impl Fn(Lease) + Send + 'static) -> io::Result<()> {
+        let wire = Wire { service: self.clone(), tap: tap.into(), nic, epoch: epoch() };
+        thread::Builder::new().name("dhcp".into()).spawn(move || wire.run(&on_lease))?;
+        Ok(())
+    }
+
+    /// For `status`: addresses, and which of them the guest holds.
+    pub(crate) fn status(&self) -> Value {
+        let engine = self.lock();
+        let seen = engine.snapshot();
+        let family = |address: &Option<IpAddr>, is_leased: bool, grants: u64| {
+            address.map(|address| json!({"address": address, "leased": is_leased, "grants": grants}))
+        };
+        json!({
+            "ipv4": family(&self.v4, seen.v4.lease.is_some(), seen.v4.acks),
+            "ipv6": family(&self.v6, seen.v6.lease.is_some(), seen.v6.grants),
+            "routerAdvertisements": seen.router_advertisements,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: the engine's clock starts with its thread")]
+fn epoch() -> Instant {
+    Instant::now()
+}
+
+/// A tap and the engine behind it.
+struct Wire {
+    service: Service,
+    tap: File,
+    nic: String,
+    epoch: Instant,
+}
+
+impl Wire {
+    fn run(mut self, on_lease: &impl Fn(Lease)) {
+        let mut buffer = vec![0; MAX_FRAME_BYTES];
+        loop {
+            match self.turn(&mut buffer, on_lease) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::error!(nic = self.nic, %error, "the service tap is gone: the guest's leases will run out");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, buffer: &mut [u8], on_lease: &impl Fn(Lease)) -> io::Result<()> {
+        let has_frame = self.wait()?;
+        let now = self.epoch.elapsed();
+        let (frames, leases) = {
+            let mut engine = self.service.lock();
+            let before = grants(&engine.snapshot());
+            let frames = if has_frame {
+                let read = self.tap.read(buffer)?;
+                let frame = buffer.get(usize::from(VNET_HEADER_BYTES)..read);
+                frame.map(|frame| engine.on_frame(now, frame)).unwrap_or_default()
+            } else {
+                engine.on_deadline(now)
+            };
+            let after = grants(&engine.snapshot());
+            let granted = [(self.service.v4, before.0 < after.0), (self.service.v6, before.1 < after.1)];
+            (frames, granted.into_iter().filter(|(_, is_new)| *is_new).filter_map(|(address, _)| address))
+        };
+        frames.iter().for_each(|frame| self.send(frame));
+        leases.for_each(|address| on_lease(Lease { nic: self.nic.clone(), address }));
+        Ok(())
+    }
+
+    /// Waits for a frame or the engine's deadline; says which.
+    fn wait(&self) -> io::Result<bool> {
+        let deadline = self.service.lock().next_deadline();
+        let timeout = match deadline.map(|deadline| deadline.saturating_sub(self.epoch.elapsed())) {
+            None => PollTimeout::NONE,
+            // Rounded up: a wait that ends just before the deadline would be repeated with nothing to wait for.
+            Some(left) => PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX),
+        };
+        let mut fds = [PollFd::new(self.tap.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut fds, timeout)? > 0)
+    }
+
+    fn send(&self, frame: &Frame) {
+        // An all-zero header asks for nothing: sums are complete, there are no segments.
+        let mut bytes = vec![0; usize::from(VNET_HEADER_BYTES)];
+        bytes.extend_from_slice(frame);
+        // A tap writes a frame whole or not at all, and what is lost is asked for again.
+        if let Err(error) = (&self.tap).write(&bytes) {
+            tracing::warn!(nic = self.nic, %error, "an answer to the guest was lost");
+        }
+    }
+}
+
+fn grants(seen: &Observations) -> (u64, u64) {
+    (seen.v4.acks, seen.v6.grants)
+}

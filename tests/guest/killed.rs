@@ -1,0 +1,88 @@
+//! Processes killed at any moment: the next command repairs, other VMs never notice, `rm` leaves nothing.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tests::{Guest, trial, wait_for};
+
+use crate::manifest::Vm;
+use crate::vm::Host;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a killed supervisor is repaired by the next command and nobody else notices", || killed("supervise")),
+        trial("a killed launcher is started again by its run strategy and nobody else notices", || killed("launch")),
+        trial("a killed QEMU is started again by its run strategy and nobody else notices", || killed("qemu-system")),
+        trial("everything killed at once leaves nothing after rm", all_at_once),
+        trial("a run that is killed at any moment of its start leaves nothing after rm", killed_while_starting),
+    ]
+}
+
+fn killed(process: &str) {
+    let host = Host::new();
+    host.run(&[Vm::new("web", "masquerade"), Vm::new("other", "masquerade")], None).assert_ok();
+    let (web, other) = (host.guest("web"), host.guest("other"));
+    let _ = (web.lease4("eth0"), other.lease4("eth0"));
+    kill(&host, &web, process);
+    if process == "supervise" {
+        // Nobody is left to apply the strategy: the record says so and goes with `rm`.
+        host.world.tapvisor(&["ps"]).assert_ok();
+        assert!(!is_running(&host, &web), "the guest outlived its supervisor and the repair");
+    } else {
+        let _ = web.wait_told("lease4 eth0", 2);
+        host.assert_reached(&web, "-4");
+    }
+    host.assert_reached(&other, "-4");
+    assert_eq!(other.told("boot").len(), 1, "the other guest started again");
+    host.assert_removed(&["web", "other"]);
+}
+
+fn all_at_once() {
+    let host = Host::new();
+    host.run(&[Vm::new("web", "masquerade"), Vm::new("db", "bridge")], None).assert_ok();
+    let _ = (host.guest("web").lease4("eth0"), host.guest("db").lease4("eth0"));
+    host.world.sh("pkill -9 -f 'tapvisor|qemu-system'").assert_ok();
+    host.assert_removed(&["web", "db"]);
+}
+
+fn killed_while_starting() {
+    let host = Host::new();
+    for milliseconds in [5, 20, 40, 80, 160, 320, 640, 1280] {
+        host.world.write("/run/vms.yaml", Vm::new("web", "masquerade").yaml());
+        let tapvisor = tests::dist_file("tapvisor").display().to_string();
+        let script = format!(
+            "'{tapvisor}' run --detach -f /run/vms.yaml >/dev/null 2>&1 & sleep {}; pkill -9 -f 'tapvisor|qemu-system' || true; wait",
+            f64::from(milliseconds) / 1000.0
+        );
+        host.world.sh(&script).assert_ok();
+        let removed = host.remove(&["web"]);
+        assert!(removed.code() == Some(0) || removed.code() == Some(4), "{}", removed.account());
+    }
+    host.assert_nothing_left();
+}
+
+/// Kills the VM's own process of a kind.
+fn kill(host: &Host, guest: &Guest<'_>, process: &str) {
+    let namespace = guest.pod().path();
+    let script = match process {
+        "supervise" => format!("kill -9 $(cat /run/tapvisor/vms/default.{}/pid)", guest.name()),
+        "qemu-system" => format!(
+            "kill -9 $(ip netns pids $(basename {namespace}) | xargs -n1 -I@ sh -c 'grep -q qemu-system /proc/@/comm && echo @ || true')"
+        ),
+        _ => format!(
+            "kill -9 $(ip netns pids $(basename {namespace}) | xargs -n1 -I@ sh -c 'grep -q tapvisor /proc/@/comm && grep -qz ^launch /proc/@/cmdline && echo @ || true')"
+        ),
+    };
+    host.world.sh(&script).assert_ok();
+}
+
+fn is_running(host: &Host, guest: &Guest<'_>) -> bool {
+    let alive =
+        || host.world.sh(&format!("pgrep -f 'qemu-system.*{}' >/dev/null && echo yes || true", guest.name())).text();
+    let mut running = true;
+    wait_for("processes to settle", Duration::from_secs(10), || {
+        running = !alive().is_empty();
+        (!running).then_some(())
+    });
+    running
+}

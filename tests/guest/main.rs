@@ -1,0 +1,19 @@
+//! Rung guest: manifests through the real `tapvisor`, real kernels in the machines, on networks of a world.
+
+mod examples;
+mod killed;
+mod manifest;
+mod networks;
+mod strangers;
+mod vm;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    trials.extend(examples::trials());
+    trials.extend(networks::trials());
+    trials.extend(killed::trials());
+    trials.extend(strangers::trials());
+    tests::main(trials)
+}

@@ -1,0 +1,90 @@
+//! A hostile guest: what it forges stays in its own pod.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tests::{Outside, trial};
+
+use crate::manifest::Vm;
+use crate::vm::Host;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("nothing a masquerade guest forges leaves its pod or reaches its loopback", masquerade),
+        trial("a masquerade guest that changes its MAC still speaks for nobody but itself", changed_mac),
+    ]
+}
+
+/// A tcpdump in the world that counts what must not be seen.
+struct Watch {
+    child: Child,
+}
+
+impl Watch {
+    fn start(host: &Host, filter: &str) -> Self {
+        let mut command = host.world.command_without_limit("tcpdump");
+        command.args(["-ni", "any", "-l", "--immediate-mode", filter]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It listens once it says so.
+        let mut said = [0; 64];
+        let _ = std::io::Read::read(child.stderr.as_mut().unwrap(), &mut said).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        Self { child }
+    }
+
+    fn seen(mut self, host: &Host) -> String {
+        std::thread::sleep(Duration::from_millis(500));
+        host.world.sh("pkill -INT -x tcpdump").assert_ok();
+        let mut text = String::new();
+        std::io::Read::read_to_string(self.child.stdout.as_mut().unwrap(), &mut text).unwrap();
+        let _ = self.child.wait();
+        text
+    }
+}
+
+fn masquerade() {
+    let host = Host::new();
+    host.run(&[Vm::new("web", "masquerade")], None).assert_ok();
+    let web = host.guest("web");
+    let _ = (web.lease4("eth0"), web.lease6("eth0"));
+    let pod = web.pod();
+    let listener = pod.enter(|| std::net::TcpListener::bind("127.0.0.1:8099").unwrap());
+    listener.set_nonblocking(true).unwrap();
+
+    let forged = "src net 10.0.2.0/24 or src 203.0.113.9 or src 2001:db8:bad::9 or src net fd10:0:2::/120 \
+         or udp src port 67 or udp src port 547 or (icmp6 and ip6[40] == 134 and ether src not 02:00:00:00:00:00)";
+    let forged = forged.replace(" and ether src not 02:00:00:00:00:00", "");
+    let watch = Watch::start(&host, &format!("({forged}) and not net 192.0.2.0/24 and not src net fe80::/10"));
+    let attacks = [
+        "ip addr add 203.0.113.9/32 dev eth0; ping -c 2 -W 1 -I 203.0.113.9 198.51.100.7",
+        "ip addr add 10.0.2.50/24 dev eth0; ping -c 2 -W 1 -I 10.0.2.50 198.51.100.7",
+        "ip addr add 2001:db8:bad::9/128 dev eth0; ping -6 -c 2 -W 1 -I 2001:db8:bad::9 2001:db8:2::7",
+        "ip addr add fd10:0:2::50/120 dev eth0; ping -6 -c 2 -W 1 -I fd10:0:2::50 2001:db8:2::7",
+        "printf 'start 10.244.0.10\\nend 10.244.0.20\\ninterface eth0\\nlease_file /tmp/l\\n' >/tmp/c; touch /tmp/l; udhcpd -f /tmp/c & sleep 2; kill $!",
+        "echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet; ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.1 table local; ip route add 127.0.0.1 via 10.0.2.1; nc -w 2 127.0.0.1 8099 </dev/null",
+    ];
+    for attack in attacks {
+        let _ = web.sh(attack);
+    }
+    let seen = watch.seen(&host);
+    assert!(seen.is_empty(), "left the pod:\n{seen}");
+    assert!(listener.accept().is_err(), "the guest reached the pod's loopback");
+    // It is still served what is its own.
+    host.assert_reached(&web, "-4");
+    host.assert_removed(&["web"]);
+}
+
+fn changed_mac() {
+    let host = Host::new();
+    host.run(&[Vm::new("web", "masquerade"), Vm::new("other", "masquerade")], None).assert_ok();
+    let (web, other) = (host.guest("web"), host.guest("other"));
+    let _ = (web.lease4("eth0"), other.lease4("eth0"), web.lease6("eth0"), other.lease6("eth0"));
+    let _ = web.sh("ip link set eth0 down; ip link set eth0 address 02:00:00:00:0b:ad; ip link set eth0 up");
+    let watch = Watch::start(&host, "ether src 02:00:00:00:0b:ad");
+    let _ = web.sh(&format!("ping -c 2 -W 1 {}", Outside::V4));
+    let seen = watch.seen(&host);
+    assert!(seen.is_empty(), "a frame with the forged address left the pod:\n{seen}");
+    host.assert_reached(&other, "-4");
+    host.assert_removed(&["web", "other"]);
+}

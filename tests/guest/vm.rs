@@ -1,0 +1,76 @@
+//! What the tests of this rung have in common: a host with the guest, VMs on it, and all as before at the end.
+
+use std::time::Duration;
+
+use tests::{Guest, Outside, Ran, Snapshot, World, wait_for};
+
+use crate::manifest::Vm;
+
+/// A host that knows the guest, and how its network was.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) world: World,
+    before: Snapshot,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let world = World::new();
+        world.bring_guest();
+        let before = world.snapshot();
+        Self { world, before }
+    }
+
+    /// Runs VMs in the background, on the network configuration `network` or the built-in one.
+    pub(crate) fn run(&self, vms: &[Vm], network: Option<&str>) -> Ran {
+        let manifest: String = vms.iter().map(Vm::yaml).collect();
+        self.world.write("/run/vms.yaml", manifest);
+        let mut line = vec!["run", "--detach", "-f", "/run/vms.yaml"];
+        if let Some(config) = network {
+            self.world.write("/run/network.conflist", config);
+            line.extend(["--network", "/run/network.conflist"]);
+        }
+        self.world.tapvisor(&line)
+    }
+
+    pub(crate) fn guest(&self, name: &str) -> Guest<'_> {
+        Guest::of(&self.world, name)
+    }
+
+    /// Demands that the guest answers on its pod's address, asked from the host, and reaches the outside.
+    pub(crate) fn assert_reached(&self, guest: &Guest<'_>, family: &str) {
+        let url = url(&guest.pod_address(family));
+        let page = self.world.run(&["busybox", "wget", "-T", "10", "-qO-", &url]).text();
+        assert!(page.starts_with(&format!("guest {}\n", guest.name())), "{page}");
+        let outside = if family == "-4" { Outside::V4 } else { Outside::V6 };
+        let page = guest.ok(&format!("wget -T 10 -qO- {}", self::url(outside)));
+        assert!(page.contains("outside sees "), "{page}");
+    }
+
+    /// Removes VMs and demands that the host is as it was.
+    pub(crate) fn assert_removed(self, names: &[&str]) {
+        self.remove(names).assert_ok();
+        self.assert_nothing_left();
+    }
+
+    pub(crate) fn remove(&self, names: &[&str]) -> Ran {
+        self.world.tapvisor(&[&["rm"], names].concat())
+    }
+
+    pub(crate) fn assert_nothing_left(self) {
+        let namespaces: Vec<_> = self.world.ns_names().into_iter().filter(|name| name.starts_with("tv-")).collect();
+        assert!(namespaces.is_empty(), "{namespaces:?}");
+        let gone = || {
+            let processes = self.world.sh("pgrep -af 'tapvisor|qemu-system' || true").text();
+            processes.is_empty().then_some(())
+        };
+        wait_for("the last process to end", Duration::from_secs(5), gone);
+        let files = self.world.sh("find /run/tapvisor/vms -mindepth 1 2>/dev/null || true").text();
+        assert!(files.is_empty(), "{files}");
+        self.before.assert_same(&self.world.snapshot());
+    }
+}
+
+pub(crate) fn url(address: &str) -> String {
+    if address.contains(':') { format!("http://[{address}]/") } else { format!("http://{address}/") }
+}

@@ -1,0 +1,78 @@
+//! First contact: each client gets what it can use.
+
+use libtest_mimic::Trial;
+use tests::{Skip, World, needs, trial};
+
+use super::{Scene, run_dhclient6, start_networkd};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("dhclient gets a dual-stack default route", dhclient),
+        trial("dhcpcd gets a dual-stack default route", dhcpcd),
+        trial("udhcpc gets an IPv4 default route", udhcpc),
+        trial("systemd-networkd gets a dual-stack default route", networkd),
+        needs("udhcpc6 gets an IPv6 address", has_udhcpc6, udhcpc6),
+        trial("frames of a guest with checksum offload reach the service with finished checksums", checksums),
+    ]
+}
+
+fn dhclient() {
+    let world = World::bare();
+    let scene = Scene::of("dhclient", &world, 3600);
+    scene.ns().run(&["dhclient", "-4", "-1", "-pf", "/run/dhclient4.pid", "eth0"]).assert_ok();
+    scene.assert_ipv4();
+    run_dhclient6(scene.ns());
+    scene.assert_ipv6();
+    let resolv = std::fs::read_to_string(world.path("/etc/resolv.conf")).unwrap();
+    assert!(resolv.contains("fd00:96::a") && resolv.contains("cluster.local"), "{resolv}");
+}
+
+fn dhcpcd() {
+    let world = World::bare();
+    let scene = Scene::of("dhcpcd", &world, 3600);
+    scene.ns().run(&["dhcpcd", "-w", "eth0"]).assert_ok();
+    scene.assert_ipv4();
+    scene.assert_ipv6();
+}
+
+fn udhcpc() {
+    let world = World::bare();
+    let scene = Scene::of("udhcpc", &world, 3600);
+    scene.ns().run(&["udhcpc", "-i", "eth0", "-n", "-p", "/run/udhcpc.pid"]).assert_ok();
+    scene.assert_ipv4();
+}
+
+fn has_udhcpc6() -> Result<(), Skip> {
+    let found = std::process::Command::new("busybox").args(["udhcpc6", "--help"]).output();
+    match found {
+        Ok(ran) if !String::from_utf8_lossy(&ran.stderr).contains("applet not found") => Ok(()),
+        _ => Err(Skip("the busybox of this machine has no udhcpc6 (Debian builds it without)".to_owned())),
+    }
+}
+
+fn udhcpc6() {
+    let world = World::bare();
+    let scene = Scene::of("udhcpc6", &world, 3600);
+    scene.ns().run(&["busybox", "udhcpc6", "-i", "eth0", "-n", "-q", "-s", "/bin/true"]).assert_ok();
+    assert!(scene.service.snapshot().v6.lease.is_some());
+}
+
+fn networkd() {
+    let world = World::bare();
+    let scene = Scene::of("networkd", &world, 3600);
+    let _daemon = start_networkd(&world, scene.ns());
+    scene.assert_ipv4();
+    scene.assert_ipv6();
+}
+
+/// The kernel leaves the sum of a datagram from a socket to the device; the VM tap takes it so, the service tap does not.
+fn checksums() {
+    let world = World::bare();
+    let scene = Scene::of("checksums", &world, 3600);
+    scene.ns().sh("ip addr add 10.0.2.2/24 dev eth0; ip addr add fd10:0:2::2/120 dev eth0 nodad").assert_ok();
+    scene.ns().sh("echo of a socket >/dev/udp/10.0.2.1/67; echo of a socket >/dev/udp/fd10:0:2::1/547").assert_ok();
+    scene.wait("both datagrams", |seen| (seen.ignored.unusable >= 2).then_some(()));
+    world.write("/run/seen.pcap", scene.service.pcap());
+    let account = world.run(&["tcpdump", "-nvvr", "/run/seen.pcap", "udp and (port 67 or port 547)"]).text();
+    assert_eq!(account.matches("udp sum ok").count(), 2, "{account}");
+}

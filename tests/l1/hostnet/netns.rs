@@ -1,0 +1,75 @@
+//! Namespaces made, entered and removed; descriptors attached to taps.
+
+use hostnet::netns::{Netns, NetnsError};
+use hostnet::op::{LinkChange, NewTap};
+use hostnet::tap::{self, Offload};
+use hostnet::{Kernel, Linux, Op};
+use libtest_mimic::Trial;
+use tests::World;
+
+use super::{execute, name, trial};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a namespace is made, seen by ip, entered and removed", made_and_removed),
+        trial("a panic inside a namespace is an error and the thread is gone", panics),
+        trial("a descriptor attaches to the tap it asks for and to no other", attaching),
+    ]
+}
+
+/// A folder of our own: the machine's `/run/netns` is not ours to write to.
+fn made_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/tv-hostnet");
+    let here = Netns::current().unwrap();
+    let made = Netns::create(&path).unwrap();
+    assert!(made != here && made == Netns::open(&path).unwrap());
+    assert!(matches!(Netns::create(&path), Err(NetnsError::Exists(_))));
+    let inside = made.run(|| Netns::current().unwrap() == made).unwrap();
+    assert!(inside && Netns::current().unwrap() == here);
+    let links = made.run(|| Linux::here().gather(&hostnet::Ask::network()).unwrap().links).unwrap();
+    assert_eq!(links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["lo"]);
+    let mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("tv-hostnet");
+    assert!(mounted());
+    Netns::remove(&path).unwrap();
+    assert!(!mounted() && !path.exists());
+    Netns::remove(&path).unwrap();
+    // What a creation leaves behind that was killed before the mount is an empty file.
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(Netns::open(&path), Err(NetnsError::Foreign { .. })));
+    Netns::remove(&path).unwrap();
+    assert!(!path.exists());
+}
+
+fn panics() {
+    let here = Netns::current().unwrap();
+    let error = here.run(|| panic!("inside")).map(|(): ()| ()).unwrap_err();
+    assert!(error.to_string().ends_with(": inside"), "{error}");
+}
+
+fn attaching() {
+    let world = World::bare();
+    let ns = world.ns("pod");
+    let tap = |own: &str, multi_queue| {
+        let set = LinkChange::up();
+        Op::CreateTap(NewTap { name: name(own), owner: 107, group: None, multi_queue, set })
+    };
+    execute(&ns, &[tap("one", false), tap("many", true)]).unwrap();
+    ns.enter(|| {
+        let open = || tap::open().unwrap();
+        let held = open();
+        tap::attach(&held, &name("one"), false).unwrap();
+        tap::set_offload(&held, Offload { checksum: true, tso4: true, tso6: true, ..Offload::default() }).unwrap();
+        let says = |multi_queue, own: &str, words: &str| {
+            let error = tap::attach(&open(), &name(own), multi_queue).unwrap_err().to_string();
+            assert!(error.contains(own) && error.contains(words), "{error}");
+        };
+        says(false, "one", "another process is attached");
+        says(true, "one", "one descriptor where several");
+        says(false, "many", "one descriptor where several");
+        let queues = [open(), open()];
+        queues.iter().for_each(|queue| tap::attach(queue, &name("many"), true).unwrap());
+    });
+    let link = &ns.run(&["ip", "-j", "-d", "link", "show", "one"]).json()[0];
+    assert_eq!(link["linkinfo"]["info_data"]["vnet_hdr"], true);
+}

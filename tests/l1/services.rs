@@ -1,0 +1,259 @@
+//! Services' table in a real kernel: who reaches whom, in both shapes of a pod network, with br_netfilter on and off.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use hostnet::{Ask, Facts, Kernel, Linux, Op};
+use launcher::services::{Frontend, Services};
+use libtest_mimic::Trial;
+use terms::Protocol;
+use tests::{Ns, World, trial, wait_for};
+use wiring::Family;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("VMs on one bridge reach each other and themselves by a Service, br_netfilter on", || bridged("1")),
+        trial("VMs on one bridge reach each other and themselves by a Service, br_netfilter off", || bridged("0")),
+        trial("routed VMs, the host, its loopback and strangers reach a Service in both families", routed),
+        trial("a port without ready VMs or without Service is refused at once", refused),
+        trial("a client stays with its VM, also when another VM joins", sticky),
+        trial("UDP reaches a Service and its answers come from the Service's address", datagrams),
+        trial("ten thousand Services are one transaction and an update of one stays small", many),
+    ]
+}
+
+const VIP: &str = "172.30.78.10";
+const VIP6: &str = "fd77:7461:7078::10";
+const NODE_PORT: u16 = 30080;
+
+/// Two pods behind routed links, as the reference plugin `ptp` makes them.
+const ROUTED: &str = "
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.accept_ra=2 net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1
+    for n in 2 3; do
+        ip link add veth$n type veth peer name eth0 netns vm$n
+        sysctl -qw net.ipv6.conf.veth$n.accept_dad=0 net.ipv4.conf.veth$n.route_localnet=1
+        ip addr add 172.30.77.1/32 dev veth$n; ip addr add fd77::1/128 dev veth$n nodad; ip link set veth$n up
+        ip route add 172.30.77.$n dev veth$n; ip -6 route add fd77::$n dev veth$n
+        ip -n vm$n addr add 172.30.77.$n/32 dev eth0; ip -n vm$n addr add fd77::$n/128 dev eth0 nodad
+        ip -n vm$n link set eth0 up
+        ip -n vm$n route add 172.30.77.1 dev eth0; ip -n vm$n route add default via 172.30.77.1
+        ip -n vm$n -6 route add fd77::1 dev eth0; ip -n vm$n -6 route add default via fd77::1
+    done
+    ip route add 172.30.78.0/24 dev lo; ip -6 route add fd77:7461:7078::/112 dev lo";
+
+/// Two pods on one bridge with hairpin mode, as the reference plugin `bridge` makes them.
+const BRIDGED: &str = "
+    sysctl -qw net.ipv4.ip_forward=1
+    ip link add cni0 type bridge; ip addr add 172.30.77.1/24 dev cni0; ip link set cni0 up
+    for n in 2 3; do
+        ip link add veth$n type veth peer name eth0 netns vm$n
+        ip link set veth$n master cni0 up; bridge link set dev veth$n hairpin on
+        ip -n vm$n addr add 172.30.77.$n/24 dev eth0; ip -n vm$n link set eth0 up
+        ip -n vm$n route add default via 172.30.77.1
+    done
+    ip route add 172.30.78.0/24 dev lo";
+
+fn web(port: u16, backends: &[&str]) -> Frontend {
+    let backends: BTreeSet<SocketAddr> = backends.iter().map(|backend| backend.parse().unwrap()).collect();
+    let family = if backends.iter().any(SocketAddr::is_ipv6) { Family::V6 } else { Family::V4 };
+    let vip = if family == Family::V4 { VIP } else { VIP6 };
+    Frontend {
+        name: format!("default/web/{port}"),
+        family,
+        protocol: Protocol::Tcp,
+        addresses: BTreeSet::from([vip.parse().unwrap()]),
+        port,
+        node_port: None,
+        affinity_seconds: None,
+        backends,
+    }
+}
+
+fn services(frontends: Vec<Frontend>) -> Services {
+    let vms = ["172.30.77.2", "172.30.77.3", "fd77::2", "fd77::3"];
+    let ranges = ["172.30.78.0/24", "fd77:7461:7078::/112"];
+    Services {
+        frontends,
+        vms: vms.iter().map(|vm| vm.parse().unwrap()).collect(),
+        ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+    }
+}
+
+/// Installs, or goes from one state to the next; returns the table as our own reader sees it.
+fn install(world: &World, next: &Services, installed: Option<&Services>) -> Facts {
+    world.enter(|| {
+        let mut kernel = Linux::here();
+        kernel.execute(&[Op::Nft(next.update(installed))]).unwrap();
+        kernel.gather(&Ask::default().with_tables([Services::table_id()])).unwrap()
+    })
+}
+
+/// Answers on a port of both families with its own name and the client's address.
+fn serve(ns: &Ns<'_>, port: u16) {
+    let name = ns.name().to_owned();
+    let listener = ns.enter(|| TcpListener::bind(("::", port)).unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let peer = stream.peer_addr().unwrap().ip().to_canonical();
+            let _ = write!(stream, "{name} sees {peer}");
+        }
+    });
+}
+
+fn ask(to: &str, port: u16) -> Result<String, std::io::ErrorKind> {
+    let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3)).map_err(|error| error.kind())?;
+    let mut said = String::new();
+    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    stream.read_to_string(&mut said).map_err(|error| error.kind())?;
+    Ok(said)
+}
+
+fn bridged(br_netfilter: &str) {
+    let world = World::new();
+    let (two, three) = (world.ns("vm2"), world.ns("vm3"));
+    world.sh(BRIDGED).assert_ok();
+    let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    world.sh(&format!("[ ! -e {switch} ] || echo {br_netfilter} > {switch}")).assert_ok();
+    serve(&three, 8080);
+    install(&world, &services(vec![web(80, &["172.30.77.3:8080"])]), None);
+    assert_eq!(two.enter(|| ask(VIP, 80)).unwrap(), "vm3 sees 172.30.77.1");
+    assert_eq!(three.enter(|| ask(VIP, 80)).unwrap(), "vm3 sees 172.30.77.1", "itself");
+    assert!(world.enter(|| ask(VIP, 80)).unwrap().starts_with("vm3 sees "), "the host");
+    assert_eq!(two.enter(|| ask("172.30.77.3", 8080)).unwrap(), "vm3 sees 172.30.77.2", "without the Service");
+}
+
+fn routed() {
+    let world = World::new();
+    let (two, three) = (world.ns("vm2"), world.ns("vm3"));
+    world.sh(ROUTED).assert_ok();
+    serve(&three, 8080);
+    let at_node = |frontend: Frontend, ip: &str| Frontend {
+        node_port: Some(NODE_PORT),
+        addresses: frontend.addresses.iter().copied().chain([ip.parse().unwrap()]).collect(),
+        ..frontend
+    };
+    let v4 = at_node(web(80, &["172.30.77.3:8080"]), "192.0.2.77");
+    let v6 = at_node(web(80, &["[fd77::3]:8080"]), "2001:db8:1::77");
+    install(&world, &services(vec![v4, v6]), None);
+    for vip in [VIP, VIP6] {
+        let gateway = if vip == VIP { "172.30.77.1" } else { "fd77::1" };
+        assert_eq!(two.enter(|| ask(vip, 80)).unwrap(), format!("vm3 sees {gateway}"));
+        assert_eq!(three.enter(|| ask(vip, 80)).unwrap(), format!("vm3 sees {gateway}"), "itself");
+        assert!(world.enter(|| ask(vip, 80)).unwrap().starts_with("vm3 sees "), "the host to {vip}");
+    }
+    for own in ["127.0.0.1", "192.0.2.2", "2001:db8:1::2"] {
+        assert!(world.enter(|| ask(own, NODE_PORT)).unwrap().starts_with("vm3 sees "), "{own}");
+    }
+    let outside = world.named("outside");
+    assert_eq!(
+        outside.enter(|| ask("192.0.2.2", NODE_PORT)).unwrap(),
+        "vm3 sees 192.0.2.1",
+        "the client's address is kept"
+    );
+    assert_eq!(outside.enter(|| ask("2001:db8:1::2", NODE_PORT)).unwrap(), "vm3 sees 2001:db8:1::1");
+    world.sh("ip -n outside route add 192.0.2.77 via 192.0.2.2; ip -n outside -6 route add 2001:db8:1::77 via 2001:db8:1::2").assert_ok();
+    assert_eq!(outside.enter(|| ask("192.0.2.77", 80)).unwrap(), "vm3 sees 192.0.2.1", "load balancer");
+    assert_eq!(outside.enter(|| ask("2001:db8:1::77", 80)).unwrap(), "vm3 sees 2001:db8:1::1");
+    loopback_is_the_hosts(&world, &two);
+}
+
+/// NodePorts on 127.0.0.1 need `route_localnet` on VM links; a VM must not reach the host's loopback by it.
+fn loopback_is_the_hosts(world: &World, vm: &Ns<'_>) {
+    let _private = world.enter(|| TcpListener::bind("127.0.0.1:9000").unwrap());
+    vm.sh("ip route flush table local; sysctl -qw net.ipv4.conf.eth0.route_localnet=1
+        ip route add local 172.30.77.2 dev eth0 table local; ip route add 127.0.0.1 via 172.30.77.1 src 172.30.77.2")
+        .assert_ok();
+    let answer = vm.enter(|| ask("127.0.0.1", 9000));
+    assert!(matches!(answer, Err(std::io::ErrorKind::TimedOut)), "{answer:?}");
+    let guard = world.run(&["nft", "list", "chain", "inet", "tapvisor-services", "guard"]).text();
+    assert!(guard.contains("counter packets") && !guard.contains("counter packets 0 "), "{guard}");
+}
+
+fn refused() {
+    let world = World::new();
+    let two = world.ns("vm2");
+    let _three = world.ns("vm3");
+    world.sh(ROUTED).assert_ok();
+    let nobody = Frontend { node_port: Some(NODE_PORT), ..web(81, &[]) };
+    install(&world, &services(vec![nobody]), None);
+    for (address, port) in [(VIP, 81), (VIP, 9999), ("172.30.78.99", 80)] {
+        for from in ["vm2", "host"] {
+            let answer =
+                if from == "host" { world.enter(|| ask(address, port)) } else { two.enter(|| ask(address, port)) };
+            assert_eq!(answer.unwrap_err(), std::io::ErrorKind::ConnectionRefused, "{from} to {address}:{port}");
+        }
+    }
+    let outside = world.named("outside");
+    assert_eq!(outside.enter(|| ask("192.0.2.2", NODE_PORT)).unwrap_err(), std::io::ErrorKind::ConnectionRefused);
+}
+
+fn sticky() {
+    let world = World::new();
+    let (two, three) = (world.ns("vm2"), world.ns("vm3"));
+    world.sh(ROUTED).assert_ok();
+    serve(&two, 8080);
+    serve(&three, 8080);
+    let sticky = |backends: &[&str]| services(vec![Frontend { affinity_seconds: Some(600), ..web(80, backends) }]);
+    let (one, both) = (sticky(&["172.30.77.3:8080"]), sticky(&["172.30.77.2:8080", "172.30.77.3:8080"]));
+    install(&world, &one, None);
+    let outside = world.named("outside");
+    world.sh("ip -n outside route add 172.30.78.0/24 via 192.0.2.2").assert_ok();
+    assert!(outside.enter(|| ask(VIP, 80)).unwrap().starts_with("vm3"));
+    install(&world, &both, Some(&one));
+    for _ in 0..20 {
+        assert!(outside.enter(|| ask(VIP, 80)).unwrap().starts_with("vm3"));
+    }
+    // Another client draws anew; without affinity both VMs are drawn.
+    install(&world, &services(vec![web(80, &["172.30.77.2:8080", "172.30.77.3:8080"])]), Some(&both));
+    let drawn: BTreeSet<String> = (0..40).map(|_| outside.enter(|| ask(VIP, 80)).unwrap()[..3].to_owned()).collect();
+    assert_eq!(drawn, BTreeSet::from(["vm2".to_owned(), "vm3".to_owned()]));
+}
+
+fn datagrams() {
+    let world = World::new();
+    let (two, three) = (world.ns("vm2"), world.ns("vm3"));
+    world.sh(ROUTED).assert_ok();
+    let echo = three.enter(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
+    std::thread::spawn(move || {
+        let mut datagram = [0; 64];
+        while let Ok((length, from)) = echo.recv_from(&mut datagram) {
+            let _ = echo.send_to(&datagram[..length], from);
+        }
+    });
+    let dns = Frontend { protocol: Protocol::Udp, ..web(53, &["172.30.77.3:5353"]) };
+    install(&world, &services(vec![dns]), None);
+    let client = two.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    client.connect((VIP, 53)).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    client.send(b"question").unwrap();
+    let mut answer = [0; 64];
+    let length = client.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..length], b"question");
+}
+
+fn many() {
+    let world = World::new();
+    let (_two, three) = (world.ns("vm2"), world.ns("vm3"));
+    world.sh(ROUTED).assert_ok();
+    serve(&three, 8080);
+    let numbered = |n: u32| Frontend {
+        name: format!("default/s{n}/http"),
+        addresses: BTreeSet::from([IpAddr::from((0x0a60_0000 + n).to_be_bytes())]),
+        ..web(80, &["172.30.77.2:8080"])
+    };
+    let mut all = services((1..=10_000).map(numbered).collect());
+    install(&world, &all, None);
+    let before = all.clone();
+    all.frontends[4321].backends = BTreeSet::from(["172.30.77.3:8080".parse().unwrap()]);
+    let vip = all.frontends[4321].addresses.first().unwrap().to_string();
+    assert!(all.update(Some(&before)).commands.len() <= 4);
+    let facts = install(&world, &all, Some(&before));
+    assert_eq!(facts.tables[0].chains.iter().filter(|chain| chain.name.starts_with("service-")).count(), 10_000);
+    world.sh("ip route add 10.96.0.0/16 dev lo").assert_ok();
+    wait_for("the changed Service", Duration::from_secs(5), || world.enter(|| ask(&vip, 80)).ok());
+    let listed = world.run(&["nft", "list", "map", "inet", "tapvisor-services", "services4"]).text();
+    assert_eq!(listed.matches("goto service-").count(), 10_000);
+}
