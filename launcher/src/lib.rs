@@ -1,8 +1,10 @@
 //! The VM process, the supervisor and the commands of `tapvisor`.
 
+pub mod cli;
 pub mod cloud_init;
 pub mod disk;
 pub mod image;
+pub mod runner;
 pub mod services;
 mod sys;
 pub mod vm;

@@ -3,3 +3,4 @@
 pub(crate) mod child;
 pub(crate) mod descriptors;
 pub(crate) mod kvm_probe;
+pub(crate) mod spawn;

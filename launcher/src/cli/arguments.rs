@@ -1,0 +1,166 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, with or without a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "tapvisor", version, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the VMs of a manifest
+    Run(Run),
+    /// List VMs
+    Ps(Ps),
+    /// Attach to a VM's serial console; Ctrl-] detaches
+    Console {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Show what a VM wrote to its serial console
+    Logs {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+        /// Wait for more
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Stop a VM: its power button, and after the grace period its plug
+    Stop(Stop),
+    /// Start a VM that is stopped
+    Start {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Stop a VM and start it again
+    Restart {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+        /// Time the guest has to power off, instead of the manifest's
+        #[arg(long, value_name = "SECONDS")]
+        grace: Option<u64>,
+    },
+    /// Halt a VM's processors
+    Pause {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Let a VM's processors go on
+    Unpause {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Remove VMs; those that run are stopped first
+    Rm(Rm),
+    /// Import and list images of container disks and kernels
+    #[command(subcommand)]
+    Image(Image),
+    /// Say what this host lacks for running VMs, what that means, and what to do about it
+    Doctor(Doctor),
+    /// Print the completion script of a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+    /// The VM process
+    #[command(hide = true)]
+    Launch(crate::vm::LaunchArgs),
+    /// The process behind a VM
+    #[command(hide = true)]
+    Supervise(Supervise),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The manifest, YAML or JSON; - reads standard input
+    #[arg(short, long)]
+    pub(crate) file: PathBuf,
+    /// Return once the VMs run
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// A network instead of the built-in one: a configuration file, or a name in /etc/tapvisor/net.d
+    #[arg(long, value_name = "CONF")]
+    pub(crate) network: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The VM: NAME or NAMESPACE/NAME
+    pub(crate) name: String,
+    /// Time the guest has to power off, instead of the manifest's
+    #[arg(long, value_name = "SECONDS", conflicts_with = "force")]
+    pub(crate) grace: Option<u64>,
+    /// Pull the plug at once
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// What to remove: NAME or vm/NAME, with a namespace NAMESPACE/NAME
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) names: Vec<String>,
+    /// Everything a manifest holds
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Pull the plug at once, and forget the VM even if not everything of it can be taken back
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Supervise {
+    pub(crate) name: String,
+    #[arg(long)]
+    pub(crate) lock_fd: i32,
+    #[arg(long)]
+    pub(crate) starter_fd: i32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Take in the images of an OCI layout: a folder, or an archive of one
+    Import {
+        /// The layout
+        path: PathBuf,
+        /// The name to know it by, instead of the one the layout gives it
+        name: Option<String>,
+    },
+    /// List images
+    Ls {
+        /// How to print
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+}

@@ -1,0 +1,119 @@
+//! Looking at a host.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use cni::runtime::ConfigList;
+use hostnet::nft::{Chain, Family, Hook, Policy, Rule, Table, TableId, Transaction};
+use hostnet::op::{LinkChange, NewLink, NewLinkKind};
+use hostnet::{Ask, Kernel as _, Linux, Netns, Op};
+use terms::{IfName, ObjectKey};
+use wiring::{Owner, Request};
+
+use super::judge::{Kvm, Seen};
+use crate::cli::lifecycle::plugin_folders;
+use crate::runner::chain;
+use crate::runner::host::overlap;
+use crate::runner::layout::Layout;
+use crate::runner::network::{binding, built_in, ranges};
+use crate::runner::record::OnHost;
+use crate::runner::store::Store;
+use crate::runner::supervisor::LAUNCHER_USER;
+use crate::sys::kvm_probe::{Verdict, probe};
+
+/// Looks at everything that [`super::judge`] has an opinion on.
+pub(super) fn look() -> Seen {
+    let store = Store::new(Layout::default());
+    let is_root = nix::unistd::geteuid().is_root();
+    Seen {
+        is_root,
+        has_tun: can_open("/dev/net/tun").is_ok(),
+        kvm: kvm(),
+        has_vhost_net: can_open("/dev/vhost-net").is_ok(),
+        has_qemu: is_in_path("qemu-system-x86_64"),
+        missing_plugins: missing_plugins(&store),
+        fwd: is_root.then(try_fwd),
+        owner_of_107: nix::unistd::User::from_uid(LAUNCHER_USER.into()).ok().flatten().map(|user| user.name),
+        ipv4_forwarding: read_flag("/proc/sys/net/ipv4/ip_forward"),
+        has_ipv6: read_flag("/proc/sys/net/ipv6/conf/all/disable_ipv6") == Some(false),
+        drops_forwarded: drops_forwarded(),
+        overlap: overlapping(&store),
+    }
+}
+
+fn can_open(path: &str) -> std::io::Result<()> {
+    OpenOptions::new().read(true).write(true).open(path).map(drop)
+}
+
+fn kvm() -> Kvm {
+    match can_open("/dev/kvm") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kvm::Absent,
+        Err(error) => Kvm::Refused(error.to_string()),
+        Ok(()) => match probe(None) {
+            Verdict::Usable => Kvm::Present("works".to_owned()),
+            Verdict::Unusable { reason } => Kvm::Unusable(reason),
+        },
+    }
+}
+
+fn is_in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+fn missing_plugins(store: &Store) -> Vec<String> {
+    let folders = plugin_folders(store);
+    let request = Request::new(Owner { uid: LAUNCHER_USER, gid: LAUNCHER_USER }, Vec::new()).ok();
+    let lists = [Some(built_in(Path::new("/"))), request.as_ref().map(binding)];
+    let missing = |document| folders.expect(&ConfigList::from_value(document).ok()?).err();
+    lists.into_iter().flatten().filter_map(missing).map(|missing| missing.plugin).collect()
+}
+
+fn read_flag(path: &str) -> Option<bool> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim() != "0")
+}
+
+/// Loads the very kind of rule that a VM needs, in a namespace of its own that goes again.
+fn try_fwd() -> Result<(), String> {
+    let path = Layout::default().netns_dir().join(format!("tv-doctor-{}", std::process::id()));
+    let netns = Netns::create(&path).map_err(|error| chain(&error))?;
+    let tried = netns.run(load_fwd).map_err(|error| chain(&error));
+    drop(netns);
+    Netns::remove(&path).map_err(|error| chain(&error))?;
+    tried?
+}
+
+fn load_fwd() -> Result<(), String> {
+    let name = |text: &str| text.parse::<IfName>().map_err(|error| error.to_string());
+    let (one, other) = (name("one")?, name("other")?);
+    let kind = NewLinkKind::Veth { peer: other.clone() };
+    let cable = Op::CreateLink(NewLink { name: one.clone(), kind, set: LinkChange::default() });
+    let ingress = Chain::ingress("in", one, 0).rule(Rule::named("doctor").forward(&other));
+    let table = Table::new(Family::Netdev, "doctor").chain(ingress);
+    let load = Op::Nft(Transaction::add([table]));
+    Linux::here().execute(&[cable, load]).map_err(|error| chain(&error))
+}
+
+/// Filters that drop what no rule of theirs decided, as Docker and ufw leave them.
+fn drops_forwarded() -> Vec<String> {
+    let tables = [(Family::Ip, "filter"), (Family::Ip6, "filter"), (Family::Inet, "filter")];
+    let tables = tables.map(|(family, name)| TableId::new(family, name));
+    let Ok(facts) = Linux::here().gather(&Ask::default().with_tables(tables)) else { return Vec::new() };
+    let chains = facts.tables.iter().flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+    chains
+        .filter(|(_, chain)| {
+            chain.base.as_ref().is_some_and(|base| base.hook == Hook::Forward && base.policy == Policy::Drop)
+        })
+        .map(|(table, chain)| format!("{} {}", table.id, chain.name))
+        .collect()
+}
+
+/// Only while no VM is on the default network: it would meet itself.
+fn overlapping(store: &Store) -> Option<String> {
+    let is_present = |key: &ObjectKey| store.status(key).is_ok_and(|status| status.on_host == OnHost::Present);
+    if store.keys().is_ok_and(|keys| keys.iter().any(is_present)) {
+        return None;
+    }
+    let facts = Linux::here().gather(&Ask::network()).ok()?;
+    overlap(&facts, &ranges()).map(|overlap| overlap.to_string())
+}

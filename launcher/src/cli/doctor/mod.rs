@@ -1,0 +1,40 @@
+//! `tapvisor doctor`: what this host has, what that means for VMs, and what to do about it.
+//!
+//! *Flow:* look (no change but a namespace that goes again) → judge, which is pure → print. The exit code is 0 when VMs can
+//! run, with whatever warnings, and 6 when they cannot.
+
+mod judge;
+mod look;
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use self::judge::{Finding, Severity, judge};
+use super::arguments::{Doctor, Output};
+use super::failure::{Exit, Failure};
+use super::terminal;
+
+/// Looks, judges, prints.
+#[expect(clippy::unnecessary_wraps, reason = "every command has this shape")]
+pub(crate) fn doctor(arguments: &Doctor) -> Result<ExitCode, Failure> {
+    let findings = judge(&look::look());
+    match arguments.output {
+        Output::Json => terminal::listing("Report", &findings.iter().map(|finding| json!(finding)).collect::<Vec<_>>()),
+        Output::Table => findings.iter().for_each(print),
+    }
+    let is_fit = findings.iter().all(|finding| finding.severity != Severity::Error);
+    Ok(if is_fit { ExitCode::SUCCESS } else { ExitCode::from(Exit::HostLacks as u8) })
+}
+
+fn print(finding: &Finding) {
+    let mark = match finding.severity {
+        Severity::Ok => "ok     ",
+        Severity::Warning => "warning",
+        Severity::Error => "error  ",
+    };
+    terminal::line(&format!("{mark}  {}: {}", finding.check, finding.found));
+    for text in [&finding.consequence, &finding.remedy].into_iter().flatten() {
+        terminal::line(&format!("           {text}"));
+    }
+}

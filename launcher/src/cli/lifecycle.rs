@@ -1,0 +1,171 @@
+//! `stop`, `start`, `restart`, `pause`, `unpause`, `rm`.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use terms::ObjectKey;
+
+use super::arguments::{Rm, Stop};
+use super::failure::{Exit, Failure};
+use super::run::{self, wait_until_running};
+use super::supervisor::Line;
+use super::{names, open_store, terminal};
+use crate::runner::network::PluginFolders;
+use crate::runner::protocol::Request;
+use crate::runner::reap::{Reaped, abandon};
+use crate::runner::record::{Kind, OnHost};
+use crate::runner::start::{Written, start_supervisor, write_again};
+use crate::runner::store::{Store, StoreError};
+
+/// Stops a VM and keeps it known.
+pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(&arguments.name)?;
+    let grace_seconds = if arguments.force { Some(0) } else { arguments.grace };
+    if store.status(&key)?.on_host == OnHost::Present {
+        let mut line = expect_line(&store, &key)?;
+        // Who stops a VM wants to find it again: also one that a terminal started.
+        line.ask(Request::Keep)?;
+        line.ask(Request::Stop { grace_seconds, remove: false })?;
+    }
+    terminal::line(&format!("{key} stopped"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a VM that is known and does not run.
+pub(crate) fn start(name: &str) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(name)?;
+    start_stopped(&store, &key)?;
+    terminal::line(&format!("{key} running"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Restarts a VM, or starts it if it does not run.
+pub(crate) fn restart(name: &str, grace_seconds: Option<u64>) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(name)?;
+    match store.status(&key)?.on_host {
+        OnHost::Present => drop(expect_line(&store, &key)?.ask(Request::Restart { grace_seconds })?),
+        OnHost::Absent => start_stopped(&store, &key)?,
+    }
+    terminal::line(&format!("{key} running"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Halts a VM's processors.
+pub(crate) fn pause(name: &str) -> Result<ExitCode, Failure> {
+    command(name, "pause", "paused")
+}
+
+/// Lets a VM's processors go on.
+pub(crate) fn unpause(name: &str) -> Result<ExitCode, Failure> {
+    command(name, "resume", "running")
+}
+
+/// Removes VMs by name, or all of a manifest.
+pub(crate) fn rm(arguments: &Rm) -> Result<ExitCode, Failure> {
+    let (store, reaped) = open_store()?;
+    let keys = match &arguments.file {
+        Some(file) => vms_of(file)?,
+        None => arguments.names.iter().map(|name| names::vm(name)).collect::<Result<_, _>>()?,
+    };
+    let is_manifest = arguments.file.is_some();
+    let mut first_failure: Option<Failure> = None;
+    for key in keys {
+        match remove(&store, &key, arguments.force, &reaped) {
+            Ok(()) => terminal::line(&format!("{key} removed")),
+            // What a manifest names and is not there is as it should be.
+            Err(failure) if is_manifest && failure.code == Exit::NotFound as u8 => {}
+            Err(failure) => match &mut first_failure {
+                None => first_failure = Some(failure),
+                Some(first) => first.messages.extend(failure.messages),
+            },
+        }
+    }
+    first_failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Result<(), Failure> {
+    if !store.exists(key) && reaped.iter().any(|vm| vm.key == *key) {
+        return Ok(());
+    }
+    if let Some(mut line) = Line::to(store, key) {
+        let grace_seconds = force.then_some(0);
+        line.ask(Request::Stop { grace_seconds, remove: true })?;
+        return Ok(());
+    }
+    let is_present = store.status(key).map(|status| status.on_host == OnHost::Present);
+    if matches!(is_present, Ok(true)) && !force {
+        let message = format!("{key}: not everything of it could be taken back; --force forgets it all the same");
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    match abandon(store, key)? {
+        Some(left) if force => eprintln!("tapvisor: {key}: left behind: {left}"),
+        Some(left) => return Err(Failure::new(Exit::Failed, format!("{key}: {left}"))),
+        None => {}
+    }
+    Ok(())
+}
+
+fn start_stopped(store: &Store, key: &ObjectKey) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let status = store.status(key)?;
+    if status.kind != Kind::VirtualMachine {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{key} is a VirtualMachineInstance: it runs once; `tapvisor run` it again"),
+        ));
+    }
+    if status.on_host == OnHost::Present {
+        return Err(Failure::new(Exit::Exists, format!("{key} runs already")));
+    }
+    let lock = store.lock_vm(key, PATIENCE)?.ok_or_else(|| StoreError::Busy { path: store.layout().vm(key).lock() })?;
+    let vm = Written { key: key.clone(), lock };
+    write_again(store, &vm, &plugin_folders(store))?;
+    let stream = start_supervisor(store, vm)?;
+    wait_until_running(Line::with(key.clone(), stream))
+}
+
+/// Where plugins are, by this command's environment.
+pub(crate) fn plugin_folders(store: &Store) -> PluginFolders {
+    let cni_path = std::env::var("CNI_PATH").ok();
+    PluginFolders::new(&store.layout().plugin_links(), &crate::runner::start::own_folder(), cni_path.as_deref())
+}
+
+fn expect_line(store: &Store, key: &ObjectKey) -> Result<Line, Failure> {
+    Line::to(store, key).ok_or_else(|| Failure::new(Exit::Failed, format!("{key}: its supervisor does not answer")))
+}
+
+fn vms_of(file: &Path) -> Result<Vec<ObjectKey>, Failure> {
+    let objects = run::objects_of(file)?;
+    Ok(objects.iter().filter(|object| run::is_vm(object)).map(|object| object.body.key().clone()).collect())
+}
+
+/// One verb of a launcher's control socket.
+fn command(name: &str, verb: &str, done: &str) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(name)?;
+    store.status(&key)?;
+    let answer = ask_launcher(&store.layout().vm(&key).control_socket(), verb)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{key} does not answer: is it running? ({error})")))?;
+    if let Some(error) = answer.get("error").and_then(Value::as_str) {
+        return Err(Failure::new(Exit::Failed, format!("{key}: {error}")));
+    }
+    terminal::line(&format!("{key} {done}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask_launcher(socket: &Path, verb: &str) -> std::io::Result<Value> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{}\n", json!({"id": 1, "verb": verb})).as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}

@@ -1,0 +1,127 @@
+//! The `tapvisor` command line: one file for each group of commands, exit codes in `failure`.
+
+mod arguments;
+mod console;
+mod doctor;
+mod failure;
+mod image;
+mod interrupt;
+mod lifecycle;
+mod logs;
+mod names;
+mod progress;
+mod ps;
+mod run;
+mod supervise;
+mod supervisor;
+mod terminal;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::arguments::{Arguments, Command};
+pub use self::failure::{Exit, Failure};
+use crate::runner::chain;
+use crate::runner::layout::Layout;
+use crate::runner::reap::{Reaped, reap};
+use crate::runner::store::Store;
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8);
+            // Help and version go to stdout and are no failure; a closed pipe is not ours to report.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    // The launcher and the supervisor are processes of their own and end in their own words.
+    match arguments.command {
+        Command::Launch(launch) => {
+            log_to_stderr("info");
+            go_by_name();
+            crate::vm::launch(&launch)
+        }
+        Command::Supervise(supervise) => {
+            go_by_name();
+            supervise::supervise(&supervise)
+        }
+        command => dispatch(command).unwrap_or_else(|failure| failure.report()),
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    log_to_stderr("warn");
+    match command {
+        Command::Run(run) => run::run(&run),
+        Command::Ps(ps) => ps::ps(&ps),
+        Command::Console { name } => console::console(&name),
+        Command::Logs { name, follow } => logs::logs(&name, follow),
+        Command::Stop(stop) => lifecycle::stop(&stop),
+        Command::Start { name } => lifecycle::start(&name),
+        Command::Restart { name, grace } => lifecycle::restart(&name, grace),
+        Command::Pause { name } => lifecycle::pause(&name),
+        Command::Unpause { name } => lifecycle::unpause(&name),
+        Command::Rm(rm) => lifecycle::rm(&rm),
+        Command::Image(command) => image::image(&command),
+        Command::Doctor(doctor) => doctor::doctor(&doctor),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "tapvisor", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version => {
+            terminal::line(&format!("tapvisor {}", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Launch(_) | Command::Supervise(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The store of this host, after what killed supervisors left was taken back.
+fn open_store() -> Result<(Store, Vec<Reaped>), Failure> {
+    expect_root()?;
+    let store = Store::new(Layout::default());
+    let reaped = reap(&store)?;
+    for vm in &reaped {
+        match &vm.left {
+            None => eprintln!("tapvisor: {}: its supervisor was killed; what it left was taken back", vm.key),
+            Some(left) => eprintln!(
+                "tapvisor: {}: its supervisor was killed, and not everything it left could be taken back: {left}; \
+                 `tapvisor rm --force {}` forgets it",
+                vm.key, vm.key
+            ),
+        }
+    }
+    Ok((store, reaped))
+}
+
+/// Executed by a link, a process goes by the link's name; `top` and `ps` should say what it is.
+fn go_by_name() {
+    if let Err(error) = nix::sys::prctl::set_name(c"tapvisor") {
+        tracing::debug!(%error, "goes by another name");
+    }
+}
+
+fn expect_root() -> Result<(), Failure> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::HostLacks, "this command needs root")),
+    }
+}
+
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let set = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+    if let Err(error) = set {
+        eprintln!("tapvisor: no log: {}", chain(&*error));
+    }
+}

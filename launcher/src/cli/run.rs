@@ -1,0 +1,307 @@
+//! `tapvisor run`: everything checked, then everything written down, then everything started, or nothing.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
+
+use api::manifest::{Body, Object};
+use terms::ObjectKey;
+
+use super::arguments::Run;
+use super::console::{self, Left};
+use super::failure::{Exit, Failure};
+use super::interrupt::Interrupts;
+use super::lifecycle::plugin_folders;
+use super::progress::Progress;
+use super::supervise::unix_seconds;
+use super::supervisor::{Line, Sender};
+use super::{open_store, terminal};
+use crate::runner::network::Choices;
+use crate::runner::plan::{self, Planner, VmPlan};
+use crate::runner::protocol::{Report, Request};
+use crate::runner::start::{Written, start_supervisor, write_down};
+use crate::runner::store::Store;
+use crate::runner::strategy::Final;
+
+/// Largest manifest that is read.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// Starts the VMs of a manifest and stays with them, or returns once they run.
+pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
+    let objects = objects_of(&arguments.file)?;
+    let interrupts = Interrupts::catch()?;
+    let (store, _) = open_store()?;
+    let plans = plan_all(&store, &objects, &arguments.network)?;
+    warn_of_ignored_fields(&objects);
+    let host_files: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
+    let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
+    let made = plan::make_host_files(&host_files).inspect_err(|_| forget(&store, &written))?;
+    let started = start_all(&store, written, &plans, &interrupts);
+    let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
+        Ok(guests) => guests,
+        Err(failure) => {
+            plan::remove_host_files(&made);
+            return Err(failure);
+        }
+    };
+    if arguments.detach {
+        interrupts.let_go();
+        return Ok(ExitCode::SUCCESS);
+    }
+    guests.stay(&store, &plans, &interrupts)
+}
+
+/// Reads and checks a manifest.
+pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let unreadable = |error: std::io::Error| Failure::new(Exit::Invalid, format!("cannot read {name}: {error}"));
+    let mut text = String::new();
+    let read = match name.as_str() {
+        "standard input" => std::io::stdin().take(MOST_BYTES + 1).read_to_string(&mut text),
+        _ => File::open(file).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text)),
+    };
+    if read.map_err(unreadable)? as u64 > MOST_BYTES {
+        return Err(Failure::new(Exit::Invalid, format!("{name}: more than {MOST_BYTES} bytes")));
+    }
+    let complaints = |errors: Vec<api::manifest::ManifestError>| errors.iter().map(ToString::to_string).collect();
+    api::manifest::parse(&text, &name).map_err(|errors| Failure::lines(Exit::Invalid, complaints(errors)))
+}
+
+/// Waits until a single VM runs that no terminal follows.
+pub(crate) fn wait_until_running(line: Line) -> Result<(), Failure> {
+    let interrupts = Interrupts::catch()?;
+    let progress = Progress::of(std::iter::once(line.key().clone()));
+    let started = Started { guests: vec![Guest::follow(line, &interrupts)?], progress };
+    started.wait_until_all_run(&interrupts)?;
+    interrupts.let_go();
+    Ok(())
+}
+
+fn plan_all(store: &Store, objects: &[Object], given: &[String]) -> Result<Vec<VmPlan>, Failure> {
+    let layout = store.layout();
+    let choices = Choices::load(given, plan::definitions(objects), layout.networks(), &layout.ipam());
+    let choices = choices.map_err(|error| Failure::new(Exit::Invalid, crate::runner::chain(&error)))?;
+    let (folders, images) = (plugin_folders(store), layout.images());
+    let planner =
+        Planner { choices: &choices, folders: &folders, image_folder: &images, find_images: super::image::files_of };
+    Ok(planner.plan(objects)?)
+}
+
+fn warn_of_ignored_fields(objects: &[Object]) {
+    for object in objects {
+        for warning in &object.warnings {
+            let (kind, key) = (object.body.kind(), object.body.key());
+            eprintln!("tapvisor: {kind} {key}: {} has no effect: {}", warning.path, warning.why);
+        }
+    }
+}
+
+fn forget(store: &Store, written: &[Written]) {
+    for vm in written {
+        if let Err(error) = store.remove(&vm.key, &vm.lock) {
+            tracing::warn!("{}", crate::runner::chain(&error));
+        }
+    }
+}
+
+/// Starts the supervisors of all that start by themselves. VMs whose lock is dropped here are taken back by the reaper
+/// of the next command, so a failure in the middle leaves nothing for long.
+fn start_all(
+    store: &Store,
+    written: Vec<Written>,
+    plans: &[VmPlan],
+    interrupts: &Interrupts,
+) -> Result<Started, Failure> {
+    let starts = |key: &ObjectKey| plans.iter().any(|plan| plan.key == *key && plan.strategy.starts_by_itself());
+    let (starting, resting): (Vec<_>, Vec<_>) = written.into_iter().partition(|vm| starts(&vm.key));
+    for vm in &resting {
+        terminal::line(&format!("{} is not started by its run strategy: `tapvisor start {}`", vm.key, vm.key));
+    }
+    let progress = Progress::of(starting.iter().map(|vm| vm.key.clone()));
+    let mut guests = Vec::new();
+    for vm in starting {
+        let key = vm.key.clone();
+        let stream = start_supervisor(store, vm).inspect_err(|_| interrupts.take_back())?;
+        guests.push(Guest::follow(Line::with(key, stream), interrupts)?);
+    }
+    Ok(Started { guests, progress })
+}
+
+/// VMs on their way up.
+struct Started {
+    guests: Vec<Guest>,
+    progress: Progress,
+}
+
+/// One VM in this command's hands.
+struct Guest {
+    key: ObjectKey,
+    reports: Receiver<Report>,
+    sender: Sender,
+}
+
+impl Guest {
+    fn follow(mut line: Line, interrupts: &Interrupts) -> Result<Self, Failure> {
+        let (key, sender) = (line.key().clone(), line.sender()?);
+        interrupts.pass_to(line.sender()?);
+        let (tell, reports) = mpsc::channel();
+        std::thread::Builder::new().name("reports".to_owned()).spawn(move || {
+            while let Some(report) = line.next() {
+                if tell.send(report).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { key, reports, sender })
+    }
+
+    /// The next report that says something about the guest.
+    fn next(&self) -> Report {
+        let gone = || Report::Failed {
+            exit_code: Exit::Failed as u8,
+            message: "its supervisor is gone; the next command takes back what it left".to_owned(),
+        };
+        loop {
+            match self.reports.recv() {
+                Ok(Report::Done { .. } | Report::Refused { .. }) => {}
+                Ok(report) => return report,
+                Err(mpsc::RecvError) => return gone(),
+            }
+        }
+    }
+
+    fn wait_until_runs(&self, progress: &Progress) -> Result<(), Failure> {
+        loop {
+            match self.next() {
+                Report::Progress { text } => progress.step(&self.key, &text),
+                Report::Running => {
+                    progress.finish(&self.key, "running");
+                    return Ok(());
+                }
+                Report::Failed { exit_code, message } => {
+                    progress.finish(&self.key, "not started");
+                    return Err(Failure::told(exit_code, format!("{}: {message}", self.key)));
+                }
+                Report::Ended { end, reason } => return self.ended(end, reason).map(drop),
+                Report::Again { .. } | Report::Done { .. } | Report::Refused { .. } => {}
+            }
+        }
+    }
+
+    fn ended(&self, end: Final, reason: Option<String>) -> Result<ExitCode, Failure> {
+        let reason = reason.unwrap_or_else(|| "it has ended".to_owned());
+        match end {
+            Final::Failed => Err(Failure::new(Exit::GuestFailed, format!("{}: {reason}", self.key))),
+            Final::Stopped | Final::Succeeded => {
+                eprintln!("{}: {reason}", self.key);
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+impl Started {
+    /// All of them run, or all of them are taken back.
+    fn wait_until_all_run(self, interrupts: &Interrupts) -> Result<Self, Failure> {
+        let mut failure: Option<Failure> = None;
+        for guest in &self.guests {
+            let Err(found) = guest.wait_until_runs(&self.progress) else { continue };
+            match &mut failure {
+                None => {
+                    failure = Some(found);
+                    interrupts.take_back();
+                }
+                // The others were taken back because of the first one.
+                Some(first) if found.code != Exit::Interrupted as u8 => first.messages.extend(found.messages),
+                Some(_) => {}
+            }
+        }
+        let Some(failure) = failure else { return Ok(self) };
+        self.wait_until_all_are_gone();
+        if interrupts.seen() {
+            return Err(Failure::new(Exit::Interrupted, "interrupted; everything was taken back"));
+        }
+        Err(failure)
+    }
+
+    fn wait_until_all_are_gone(&self) {
+        for guest in &self.guests {
+            while guest.reports.recv().is_ok() {}
+        }
+    }
+
+    /// Stays until all have ended, or the user detaches from the console of a single one.
+    fn stay(mut self, store: &Store, plans: &[VmPlan], interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+        let has_console =
+            |key: &ObjectKey| plans.iter().any(|plan| plan.key == *key && plan.launch.machine.serial_console);
+        let outcome = match self.guests.as_mut_slice() {
+            [only] if has_console(&only.key) => only.stay_at_console(store, interrupts),
+            guests => {
+                // Every one is waited for, whatever became of those before it.
+                let ends: Vec<_> = guests.iter().map(Guest::stay).collect();
+                ends.into_iter().find(Result::is_err).unwrap_or(Ok(ExitCode::SUCCESS))
+            }
+        };
+        match outcome {
+            Ok(_) if interrupts.seen() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Guest {
+    /// Waits for the end.
+    fn stay(&self) -> Result<ExitCode, Failure> {
+        loop {
+            match self.next() {
+                Report::Again { reason, after_seconds } => self.say_again(&reason, after_seconds),
+                Report::Ended { end, reason } => return self.ended(end, reason),
+                Report::Failed { exit_code, message } => return Err(self.failed(exit_code, &message)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Attaches to the console, again after each restart.
+    fn stay_at_console(&mut self, store: &Store, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+        let mut runs = true;
+        loop {
+            if runs && console::attach(store, &self.key).is_ok_and(|left| left == Left::Detached) {
+                interrupts.let_go();
+                self.sender.send(Request::Keep)?;
+                // The answer says that it is written down; only then may this command go.
+                while !matches!(self.reports.recv(), Ok(Report::Done { .. }) | Err(_)) {}
+                eprintln!("tapvisor: detached; `tapvisor console {}` attaches again", self.key);
+                return Ok(ExitCode::SUCCESS);
+            }
+            runs = match self.next() {
+                Report::Running => true,
+                Report::Again { reason, after_seconds } => {
+                    self.say_again(&reason, after_seconds);
+                    false
+                }
+                Report::Ended { end, reason } => return self.ended(end, reason),
+                Report::Failed { exit_code, message } => return Err(self.failed(exit_code, &message)),
+                _ => false,
+            };
+        }
+    }
+
+    fn say_again(&self, reason: &str, after_seconds: u64) {
+        match after_seconds {
+            0 => eprintln!("{}: {reason}; starting again", self.key),
+            seconds => eprintln!("{}: {reason}; starting again in {seconds} s", self.key),
+        }
+    }
+
+    fn failed(&self, exit_code: u8, message: &str) -> Failure {
+        Failure::told(exit_code, format!("{}: {message}", self.key))
+    }
+}
+
+/// Whether the object is a VM.
+pub(crate) fn is_vm(object: &Object) -> bool {
+    matches!(object.body, Body::VirtualMachine(_) | Body::VirtualMachineInstance(_))
+}

@@ -1,0 +1,220 @@
+//! Remembering and restoring, as plans.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hostnet::facts::{Facts, Link, LinkKind, RouteProtocol};
+use hostnet::nft::{Command, Family, TableFacts, TableId, Transaction};
+use hostnet::{Ask, Op, Plan, sysctl::Sysctl};
+use serde::{Deserialize, Serialize};
+use terms::IfName;
+
+/// What a host's network was before the first VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Before {
+    /// Links.
+    pub links: BTreeSet<IfName>,
+    /// Settings that plugins, or we, may change.
+    pub sysctls: BTreeMap<Sysctl, String>,
+    /// The nat tables there were, with their chains.
+    pub nat: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Settings of the whole host that also write those of every link.
+const GLOBAL: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
+/// What to read of the host, once its links are known.
+#[must_use]
+pub fn questions(links: &[Link]) -> Ask {
+    let names = links.iter().map(|link| link.name.to_string());
+    let settings = |name: String| {
+        [("ipv4", "forwarding"), ("ipv4", "accept_redirects"), ("ipv6", "forwarding"), ("ipv6", "accept_ra")]
+            .map(|(family, setting)| format!("net/{family}/conf/{name}/{setting}").parse())
+    };
+    let per_link = ["all", "default"].map(str::to_owned).into_iter().chain(names).flat_map(settings);
+    let global = GLOBAL.into_iter().map(str::parse);
+    Ask::network().with_sysctls(global.chain(per_link).flatten()).with_tables(nat_tables())
+}
+
+impl Before {
+    /// Takes note of a host.
+    #[must_use]
+    pub fn of(facts: &Facts) -> Self {
+        let chains = |table: &TableFacts| table.chains.iter().map(|chain| chain.name.clone()).collect();
+        Self {
+            links: facts.links.iter().map(|link| link.name.clone()).collect(),
+            sysctls: facts.sysctls.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect(),
+            nat: facts.tables.iter().map(|table| (table.id.to_string(), chains(table))).collect(),
+        }
+    }
+}
+
+/// What must be so before a plugin switches forwarding on: a link that has routes from router advertisements keeps
+/// them only if it accepts advertisements while forwarding (`accept_ra` 2); with 1 the kernel deletes them at once.
+#[must_use]
+pub fn prepare(facts: &Facts) -> Plan {
+    let learnt = |protocol| protocol == RouteProtocol::RouterAdvertisement;
+    let links: BTreeSet<_> =
+        facts.routes.iter().filter(|route| learnt(route.protocol)).filter_map(|route| route.link.clone()).collect();
+    let write = |link: IfName| {
+        let key = Sysctl::ipv6_conf(&link, "accept_ra");
+        (facts.sysctl(&key) == Some("1")).then(|| Op::WriteSysctl { key, value: "2".to_owned() })
+    };
+    Plan { ops: links.into_iter().filter_map(write).collect() }
+}
+
+/// What is still to be done to have the host as it was. Settings of the whole host come first and alone, because they
+/// write those of every link: apply, look again, and ask again.
+///
+/// `made` are links that plugins said they made on the host's side. A bridge among them goes when it has no ports left.
+#[must_use]
+pub fn restore(before: &Before, now: &Facts, made: &BTreeSet<IfName>) -> Plan {
+    let changed = |(key, value): (&Sysctl, &String)| {
+        let differs = now.sysctl(key).is_some_and(|now| now != value);
+        differs.then(|| Op::WriteSysctl { key: key.clone(), value: value.clone() })
+    };
+    let is_global = |key: &Sysctl| GLOBAL.contains(&key.path());
+    let global: Vec<_> = before.sysctls.iter().filter(|(key, _)| is_global(key)).filter_map(changed).collect();
+    if !global.is_empty() {
+        return Plan { ops: global };
+    }
+    let links = now.links.iter().filter(|link| is_left_over(link, before, now, made));
+    let links = links.map(|link| Op::DeleteLink { link: link.name.clone() });
+    let mut ops: Vec<_> = before.sysctls.iter().filter_map(changed).chain(links).collect();
+    let commands: Vec<_> = now.tables.iter().flat_map(|table| emptied(table, before)).collect();
+    if !commands.is_empty() {
+        ops.push(Op::Nft(Transaction { commands }));
+    }
+    Plan { ops }
+}
+
+fn is_left_over(link: &Link, before: &Before, now: &Facts, made: &BTreeSet<IfName>) -> bool {
+    let has_ports = now.links.iter().any(|port| port.master.as_ref() == Some(&link.name));
+    made.contains(&link.name) && !before.links.contains(&link.name) && link.kind == LinkKind::Bridge && !has_ports
+}
+
+/// A nat table, or chains of one, that were not there before and hold nothing.
+fn emptied(table: &TableFacts, before: &Before) -> Vec<Command> {
+    let is_empty = table.sets.is_empty() && table.chains.iter().all(|chain| chain.rules.is_empty());
+    let Some(chains) = before.nat.get(&table.id.to_string()) else {
+        return if is_empty { vec![Command::DeleteTable(table.id.clone())] } else { Vec::new() };
+    };
+    let new = table.chains.iter().filter(|chain| chain.rules.is_empty() && !chains.contains(&chain.name));
+    new.map(|chain| Command::DeleteChain { table: table.id.clone(), chain: chain.name.clone() }).collect()
+}
+
+/// Where plugins that call iptables put their rules.
+fn nat_tables() -> [TableId; 2] {
+    [TableId::new(Family::Ip, "nat"), TableId::new(Family::Ip6, "nat")]
+}
+
+#[cfg(test)]
+mod tests {
+    use hostnet::facts::{Route, RouteProtocol};
+    use hostnet::nft::{ChainFacts, RuleFacts};
+
+    use super::*;
+
+    fn link(name: &str, kind: LinkKind) -> Link {
+        Link::new(1, name.parse().unwrap(), kind)
+    }
+
+    fn facts(sysctls: &[(&str, &str)], links: Vec<Link>) -> Facts {
+        let sysctls = sysctls.iter().map(|(key, value)| (key.parse().unwrap(), Some((*value).to_owned()))).collect();
+        Facts { sysctls, links, ..Facts::default() }
+    }
+
+    fn chain(name: &str, rules: usize) -> ChainFacts {
+        let rule = RuleFacts { handle: 1, comment: None, counter: None, body: Vec::new() };
+        ChainFacts { name: name.to_owned(), base: None, rules: vec![rule; rules] }
+    }
+
+    fn nat(chains: Vec<ChainFacts>) -> TableFacts {
+        TableFacts { id: TableId::new(Family::Ip, "nat"), chains, sets: Vec::new() }
+    }
+
+    fn words(plan: &Plan) -> Vec<String> {
+        plan.ops.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn links_that_learn_routes_go_on_learning_them_while_forwarding() {
+        let mut host = facts(
+            &[("net/ipv6/conf/wlan0/accept_ra", "1"), ("net/ipv6/conf/eth0/accept_ra", "2")],
+            vec![link("wlan0", LinkKind::Physical), link("eth0", LinkKind::Physical)],
+        );
+        for name in ["wlan0", "eth0"] {
+            let route = Route::by(name.parse().unwrap(), "::/0".parse().unwrap());
+            host.routes.push(Route { protocol: RouteProtocol::RouterAdvertisement, ..route });
+        }
+        assert_eq!(words(&prepare(&host)), ["write 2 to sysctl net/ipv6/conf/wlan0/accept_ra"]);
+    }
+
+    #[test]
+    fn global_settings_are_restored_before_those_of_links() {
+        let before = Before::of(&facts(
+            &[
+                ("net/ipv4/ip_forward", "0"),
+                ("net/ipv4/conf/eth0/forwarding", "1"),
+                ("net/ipv6/conf/eth0/accept_ra", "1"),
+            ],
+            Vec::new(),
+        ));
+        let mut now = facts(
+            &[
+                ("net/ipv4/ip_forward", "1"),
+                ("net/ipv4/conf/eth0/forwarding", "1"),
+                ("net/ipv6/conf/eth0/accept_ra", "2"),
+            ],
+            Vec::new(),
+        );
+        assert_eq!(words(&restore(&before, &now, &BTreeSet::new())), ["write 0 to sysctl net/ipv4/ip_forward"]);
+        // The kernel has now switched off forwarding on every link.
+        for key in ["net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding"] {
+            now.sysctls.insert(key.parse().unwrap(), Some("0".to_owned()));
+        }
+        let expected =
+            ["write 1 to sysctl net/ipv4/conf/eth0/forwarding", "write 1 to sysctl net/ipv6/conf/eth0/accept_ra"];
+        assert_eq!(words(&restore(&before, &now, &BTreeSet::new())), expected);
+    }
+
+    #[test]
+    fn settings_of_links_that_are_gone_are_forgotten() {
+        let before = Before::of(&facts(&[("net/ipv4/conf/wg0/forwarding", "0")], Vec::new()));
+        assert_eq!(restore(&before, &Facts::default(), &BTreeSet::new()), Plan::default());
+    }
+
+    #[test]
+    fn only_bridges_that_plugins_made_and_that_stand_empty_are_removed() {
+        let made: BTreeSet<IfName> =
+            ["cni0", "cni1", "br0", "veth1"].into_iter().map(|name| name.parse().unwrap()).collect();
+        let before = Before::of(&facts(&[], vec![link("br0", LinkKind::Bridge)]));
+        let mut port = link("tap7", LinkKind::Veth);
+        port.master = Some("cni1".parse().unwrap());
+        let bridges = ["cni0", "cni1", "br0", "docker0"].map(|name| link(name, LinkKind::Bridge));
+        let now = facts(&[], bridges.into_iter().chain([port, link("veth1", LinkKind::Veth)]).collect());
+        assert_eq!(words(&restore(&before, &now, &made)), ["delete link cni0"]);
+    }
+
+    #[test]
+    fn nat_tables_go_only_if_new_and_empty() {
+        let now = |chains| Facts { tables: vec![nat(chains)], ..Facts::default() };
+        let none = BTreeSet::new();
+        let new = Before::default();
+        assert_eq!(restore(&new, &now(vec![chain("POSTROUTING", 1)]), &none), Plan::default());
+        assert_eq!(restore(&new, &now(vec![chain("POSTROUTING", 0)]), &none).ops.len(), 1);
+        let old = Before::of(&now(vec![chain("DOCKER", 0)]));
+        let plan = restore(&old, &now(vec![chain("DOCKER", 0), chain("POSTROUTING", 0)]), &none);
+        let [Op::Nft(transaction)] = plan.ops.as_slice() else { panic!("{plan:?}") };
+        let table = TableId::new(Family::Ip, "nat");
+        assert_eq!(transaction.commands, [Command::DeleteChain { table, chain: "POSTROUTING".to_owned() }]);
+    }
+
+    #[test]
+    fn every_link_and_both_pseudo_links_are_asked_about() {
+        let ask = questions(&[link("eth0.5", LinkKind::Physical)]);
+        assert_eq!(ask.sysctls.len(), 2 + 3 * 4);
+        assert_eq!(ask.tables.len(), 2);
+        assert!(ask.sysctls.iter().any(|key| key.path() == "net/ipv6/conf/eth0.5/accept_ra"));
+    }
+}

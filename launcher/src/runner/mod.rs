@@ -1,0 +1,35 @@
+//! The local runner: what kubelet, Multus and a controller are to a pod, for VMs of one machine without a cluster.
+//!
+//! *Flow.* `tapvisor run` reads and checks everything, makes a [`store`] folder for each VM and starts a supervisor
+//! process for it. The supervisor makes the namespace, executes the CNI plugins, starts the launcher without privileges,
+//! follows it, applies the run strategy, and takes everything back at the end.
+//!
+//! *Guarantees.* Whatever lies outside a VM's folder is written down there before it is made, so that a later command can
+//! take it back when the supervisor was killed.
+
+pub mod files;
+pub mod host;
+pub(crate) mod launch;
+pub mod layout;
+pub mod network;
+pub mod plan;
+pub mod process;
+pub mod protocol;
+pub mod reap;
+pub mod record;
+pub mod resolv;
+pub(crate) mod scratch;
+pub mod start;
+pub mod store;
+pub mod strategy;
+pub mod supervisor;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+
+/// An error and all its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}

@@ -1,0 +1,288 @@
+//! From the objects of a manifest to everything that is needed to start their VMs, before anything is touched.
+
+use std::path::{Path, PathBuf};
+
+use api::attachment::NetworkAttachmentDefinition;
+use api::kubevirt::{RunStrategy, VirtualMachineInstance};
+use api::machine::{Emulation, LaunchFile};
+use api::manifest::{Body, Object};
+use api::translate::{
+    ContainerImage, HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError,
+    Translation, translate,
+};
+use cni::runtime::ConfigList;
+use serde_json::Value;
+use terms::{IfName, NetworkName, ObjectKey};
+use wiring::Owner;
+
+use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, MissingPlugin, PluginFolders, binding};
+use super::record::{Attachment, Attachments, Kind};
+use super::strategy::Strategy;
+use super::supervisor::LAUNCHER_USER;
+
+/// A VM that is ready to be started.
+#[derive(Debug, Clone)]
+pub struct VmPlan {
+    /// Its name.
+    pub key: ObjectKey,
+    /// What asked for it.
+    pub kind: Kind,
+    /// What happens when it ends.
+    pub strategy: Strategy,
+    /// The object as it was written.
+    pub object: Value,
+    /// What the launcher reads.
+    pub launch: LaunchFile,
+    /// Its networks.
+    pub attachments: Attachments,
+    /// The network its pod interface is on.
+    pub network: Option<NetworkName>,
+    /// Disk images to make where there are none.
+    pub host_files: Vec<HostFile>,
+}
+
+impl VmPlan {
+    /// Whether it is on the built-in network.
+    #[must_use]
+    pub fn is_on_built_in_network(&self) -> bool {
+        self.network.as_ref().is_some_and(|network| network.as_str() == DEFAULT_NETWORK)
+    }
+}
+
+/// Why an object cannot be run here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A kind that is read and not served here.
+    #[error("{kind} {key}: not supported by `tapvisor run` yet")]
+    NotServed {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        key: ObjectKey,
+    },
+    /// The instance gives no machine.
+    #[error("{key}")]
+    Translate {
+        /// Whose.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: TranslateError,
+    },
+    /// An image's files cannot be had.
+    #[error("{key}: image {image}: {reason}")]
+    Image {
+        /// Whose.
+        key: ObjectKey,
+        /// Which image.
+        image: String,
+        /// Why.
+        reason: String,
+    },
+    /// A network's configuration.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    /// A plugin the host lacks.
+    #[error(transparent)]
+    Plugin(#[from] MissingPlugin),
+}
+
+impl PlanError {
+    /// Whether the host lacks something, rather than the manifest being wrong.
+    #[must_use]
+    pub fn is_hosts(&self) -> bool {
+        matches!(self, Self::Plugin(_))
+    }
+}
+
+/// Finds the files of container images in a folder; the error names the image and what is wrong.
+pub type FindImages = fn(&Path, &[ContainerImage]) -> Result<ImageFiles, (String, String)>;
+
+/// What VMs are planned with.
+#[derive(Debug)]
+pub struct Planner<'a> {
+    /// Networks to choose from.
+    pub choices: &'a Choices,
+    /// Plugins.
+    pub folders: &'a PluginFolders,
+    /// Where images are.
+    pub image_folder: &'a Path,
+    /// How their files are found.
+    pub find_images: FindImages,
+}
+
+/// NetworkAttachmentDefinitions of a manifest.
+#[must_use]
+pub fn definitions(objects: &[Object]) -> Vec<NetworkAttachmentDefinition> {
+    let definition = |object: &Object| match &object.body {
+        Body::NetworkAttachmentDefinition(definition) => Some(definition.clone()),
+        _ => None,
+    };
+    objects.iter().filter_map(definition).collect()
+}
+
+impl Planner<'_> {
+    /// Plans every VM of a manifest.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them, and objects that would have no effect.
+    pub fn plan(&self, objects: &[Object]) -> Result<Vec<VmPlan>, Vec<PlanError>> {
+        let secrets: Secrets = objects.iter().filter_map(secret).collect();
+        let (mut plans, mut errors) = (Vec::new(), Vec::new());
+        for object in objects {
+            let vm = match &object.body {
+                Body::VirtualMachine(vm) => (Kind::VirtualMachine, strategy(vm.run_strategy), vm.instance()),
+                Body::VirtualMachineInstance(vmi) => {
+                    (Kind::VirtualMachineInstance, Strategy::Once, VirtualMachineInstance::clone(vmi))
+                }
+                // They serve the VMs of the same manifest.
+                Body::NetworkAttachmentDefinition(_) | Body::Secret(_) | Body::ConfigMap(_) => continue,
+                body => {
+                    errors.push(PlanError::NotServed { kind: body.kind().to_string(), key: body.key().clone() });
+                    continue;
+                }
+            };
+            match self.vm(vm, &object.source, &secrets) {
+                Ok(plan) => plans.push(plan),
+                Err(found) => errors.extend(found),
+            }
+        }
+        if errors.is_empty() { Ok(plans) } else { Err(errors) }
+    }
+
+    fn vm(
+        &self,
+        (kind, strategy, instance): (Kind, Strategy, VirtualMachineInstance),
+        object: &Value,
+        secrets: &Secrets,
+    ) -> Result<VmPlan, Vec<PlanError>> {
+        let key = instance.metadata.key.clone();
+        let images = (self.find_images)(self.image_folder, &api::translate::container_images(&instance))
+            .map_err(|(image, reason)| vec![PlanError::Image { key: key.clone(), image, reason }])?;
+        let Translation { launch, networks, host_files } = translate(&instance, &surroundings(secrets, &images))
+            .map_err(|errors| {
+                errors.into_iter().map(|source| PlanError::Translate { key: key.clone(), source }).collect::<Vec<_>>()
+            })?;
+        let mut attachments = self.attachments(&networks, &launch)?;
+        attachments.annotations = instance
+            .metadata
+            .annotations
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::String(value.clone())))
+            .collect();
+        let network = attachments.list.first().filter(|_| !networks.is_empty());
+        let network = network.and_then(|first| first.network().parse().ok());
+        Ok(VmPlan { key, kind, strategy, object: object.clone(), launch, attachments, network, host_files })
+    }
+
+    /// The networks in the order of ADD, our binding last. A VM without a NIC has neither.
+    fn attachments(&self, networks: &[NetworkUse], launch: &LaunchFile) -> Result<Attachments, Vec<PlanError>> {
+        let asked_for: Vec<_> = networks.iter().filter_map(|network| multus_name(&network.source)).collect();
+        let (mut list, mut errors) = (Vec::new(), Vec::new());
+        for network in networks {
+            match self.network(&network.source, &asked_for) {
+                Ok(config) => list.push(attachment(network.pod_interface.clone(), &config)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !list.is_empty() {
+            match self.binding(launch) {
+                Ok(binding) => list.push(binding),
+                Err(error) => errors.push(error),
+            }
+        }
+        let folders = self.folders.list();
+        if errors.is_empty() { Ok(Attachments { list, folders, ..Attachments::default() }) } else { Err(errors) }
+    }
+
+    fn network(&self, source: &NetworkSource, asked_for: &[String]) -> Result<ConfigList, PlanError> {
+        let list = match source {
+            NetworkSource::Pod => self.choices.primary(asked_for)?,
+            NetworkSource::Multus { namespace, name, .. } => self.choices.named(namespace, name)?,
+        };
+        self.folders.expect(&list)?;
+        Ok(list)
+    }
+
+    fn binding(&self, launch: &LaunchFile) -> Result<Attachment, PlanError> {
+        let list = ConfigList::from_value(binding(&launch.wiring))
+            .map_err(|source| ChoiceError::Config { name: "tapvisor-binding".to_owned(), source })?;
+        self.folders.expect(&list)?;
+        Ok(attachment(constant(BINDING_KEY), &list))
+    }
+}
+
+fn attachment(ifname: IfName, list: &ConfigList) -> Attachment {
+    Attachment { ifname, config: list.to_document() }
+}
+
+fn multus_name(source: &NetworkSource) -> Option<String> {
+    match source {
+        NetworkSource::Pod => None,
+        NetworkSource::Multus { name, .. } => Some(name.clone()),
+    }
+}
+
+fn surroundings<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> Surroundings<'a> {
+    Surroundings {
+        secrets,
+        images,
+        owner: Owner { uid: LAUNCHER_USER, gid: LAUNCHER_USER },
+        emulation: Emulation::Allowed,
+        primary_interface: constant("eth0"),
+        has_mesh_sidecar: false,
+    }
+}
+
+#[expect(clippy::expect_used, reason = "constants that are valid names")]
+fn constant(name: &str) -> IfName {
+    name.parse().expect("a constant that is a valid interface name")
+}
+
+fn secret(object: &Object) -> Option<(ObjectKey, api::secret::Secret)> {
+    match &object.body {
+        Body::Secret(secret) => Some((secret.metadata.key.clone(), secret.clone())),
+        _ => None,
+    }
+}
+
+fn strategy(strategy: RunStrategy) -> Strategy {
+    match strategy {
+        RunStrategy::Always => Strategy::Always,
+        RunStrategy::RerunOnFailure => Strategy::RerunOnFailure,
+        RunStrategy::Once => Strategy::Once,
+        RunStrategy::Manual => Strategy::Manual,
+        RunStrategy::Halted => Strategy::Halted,
+    }
+}
+
+/// Makes disk images that are not there yet, sparse, and returns those it made.
+///
+/// # Errors
+/// When one cannot be made; those made before are removed again.
+pub fn make_host_files(wanted: &[HostFile]) -> Result<Vec<PathBuf>, super::files::FileError> {
+    use super::files::at;
+    let mut made = Vec::new();
+    for file in wanted.iter().filter(|file| !file.path.exists()) {
+        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file.path);
+        let sized = created.and_then(|image| {
+            made.push(file.path.clone());
+            image.set_len(file.capacity_bytes)
+        });
+        if let Err(error) = sized.map_err(at("make the disk image", &file.path)) {
+            remove_host_files(&made);
+            return Err(error);
+        }
+    }
+    Ok(made)
+}
+
+/// Removes disk images that were just made and never used.
+pub fn remove_host_files(made: &[PathBuf]) {
+    for path in made {
+        if let Err(error) = super::files::remove_file(path) {
+            tracing::warn!("{}", super::chain(&error));
+        }
+    }
+}

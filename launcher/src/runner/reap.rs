@@ -1,0 +1,103 @@
+//! Taking back what killed supervisors left: every command does it first.
+
+use std::time::Duration;
+
+use terms::ObjectKey;
+
+use super::chain;
+use super::network::PodNetwork;
+use super::record::{Attachments, OnHost, Phase, Status};
+use super::store::{Store, StoreError, VmLock};
+use super::supervisor::{Pod as _, RealPod, release_host};
+
+/// A VM whose supervisor was found dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaped {
+    /// Which VM.
+    pub key: ObjectKey,
+    /// What could not be taken back; it stays known then, and the next command tries again.
+    pub left: Option<String>,
+}
+
+/// Takes back what VMs without a supervisor have on the host, and forgets those that are not kept.
+///
+/// # Errors
+/// When the VMs cannot be listed.
+pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
+    let mut reaped = Vec::new();
+    for key in store.keys()? {
+        match dead(store, &key) {
+            Ok(Some((lock, status))) => {
+                let left = take_back(store, &key, &lock, &status).err();
+                reaped.push(Reaped { key, left });
+            }
+            Ok(None) | Err(StoreError::NotFound(_)) => {}
+            Err(error) => reaped.push(Reaped { key, left: Some(chain(&error)) }),
+        }
+    }
+    Ok(reaped)
+}
+
+/// Removes a VM that nobody supervises, even if not everything of it can be taken back.
+///
+/// # Errors
+/// When it is supervised, or its folder cannot be removed.
+pub fn abandon(store: &Store, key: &ObjectKey) -> Result<Option<String>, StoreError> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let path = || store.layout().vm(key).lock();
+    let lock = store.lock_vm(key, PATIENCE)?.ok_or_else(|| StoreError::Busy { path: path() })?;
+    let left = match store.status(key) {
+        Ok(status) if status.on_host == OnHost::Absent => None,
+        Ok(status) => pod_of(store, key, &status).detach().err(),
+        Err(error) => Some(chain(&error)),
+    };
+    let host = store.lock_host()?;
+    store.remove(key, &lock)?;
+    let released = release_host(store, &host).err().map(|error| chain(&error));
+    Ok(left.or(released))
+}
+
+/// The lock and the status of a VM that has something on the host and no supervisor.
+fn dead(store: &Store, key: &ObjectKey) -> Result<Option<(VmLock, Status)>, StoreError> {
+    let Some(lock) = store.try_lock(key)? else { return Ok(None) };
+    let status = store.status(key)?;
+    Ok((status.on_host == OnHost::Present).then_some((lock, status)))
+}
+
+fn take_back(store: &Store, key: &ObjectKey, lock: &VmLock, status: &Status) -> Result<(), String> {
+    pod_of(store, key, status).detach()?;
+    let forget = || {
+        let host = store.lock_host()?;
+        if status.kept {
+            store.put_status(key, &after_repair(status))?;
+        } else {
+            store.remove(key, lock)?;
+        }
+        Ok::<_, StoreError>(release_host(store, &host).map_err(|error| chain(&error)))
+    };
+    forget().map_err(|error| chain(&error))?
+}
+
+/// A VM that somebody wants to keep is not forgotten because its supervisor was killed.
+fn after_repair(status: &Status) -> Status {
+    Status {
+        phase: Phase::Failed,
+        reason: Some("its supervisor was killed; what it left was taken back".to_owned()),
+        on_host: OnHost::Absent,
+        addresses: Vec::new(),
+        host_links: Vec::new(),
+        launcher: None,
+        running_since_unix_seconds: None,
+        ..status.clone()
+    }
+}
+
+fn pod_of(store: &Store, key: &ObjectKey, status: &Status) -> RealPod {
+    // Without the list, the namespace and what runs in it can still be removed.
+    let attachments = store.attachments(key).unwrap_or_else(|error| {
+        tracing::warn!("{}", chain(&error));
+        Attachments::default()
+    });
+    let network = PodNetwork::of(store.layout(), key, status.container_id.clone(), attachments);
+    RealPod::new(store.clone(), network, None)
+}

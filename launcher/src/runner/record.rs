@@ -1,0 +1,156 @@
+//! What is known of a VM outside its processes: the status that commands read, and the attachments that DEL needs.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use terms::{ContainerId, IfName, Invalid, NetworkName, ObjectKey};
+
+use super::process::Process;
+use super::strategy::{Final, Strategy};
+
+/// Which kind of object asked for the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Kept, and started and stopped over and over.
+    VirtualMachine,
+    /// Runs once.
+    VirtualMachineInstance,
+}
+
+/// Where a VM is in its life, in the words of KubeVirt's printable status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Its network or its launcher is coming up.
+    Starting,
+    /// The guest runs.
+    Running,
+    /// The guest's processors stand still on request.
+    Paused,
+    /// The guest was asked to end.
+    Stopping,
+    /// It failed before it ever ran and waits for its next try.
+    CrashLoopBackOff,
+    /// It does not run, and can be started.
+    Stopped,
+    /// It did what it was started for.
+    Succeeded,
+    /// It failed and nobody starts it again by itself.
+    Failed,
+}
+
+impl From<Final> for Phase {
+    fn from(end: Final) -> Self {
+        match end {
+            Final::Stopped => Self::Stopped,
+            Final::Succeeded => Self::Succeeded,
+            Final::Failed => Self::Failed,
+        }
+    }
+}
+
+/// Whether anything of the VM is outside its folder: a namespace, attachments, processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OnHost {
+    /// There may be; said before the first thing is made.
+    Present,
+    /// There is nothing; said after the last thing was removed.
+    Absent,
+}
+
+/// `status.json`: rewritten whole whenever something changes, by the supervisor alone while there is one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Status {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// Kind of the object.
+    pub kind: Kind,
+    /// What happens when it ends.
+    pub strategy: Strategy,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Why it is there, when that needs saying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether anything of it is outside its folder.
+    pub on_host: OnHost,
+    /// Whether it stays known after it has ended.
+    pub kept: bool,
+    /// The CNI container id of this VM's networks.
+    pub container_id: ContainerId,
+    /// Its network namespace while it has one.
+    pub netns: PathBuf,
+    /// The network its first interface is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+    /// Addresses of the pod interface on the primary network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Links the plugins left on the host's side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_links: Vec<IfName>,
+    /// The launcher while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<Process>,
+    /// Time between the power button and the end by force.
+    pub grace_period_seconds: u64,
+    /// When `run` took note of it.
+    pub created_unix_seconds: u64,
+    /// When the guest last began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_since_unix_seconds: Option<u64>,
+    /// How often it was started again by itself.
+    #[serde(default)]
+    pub restarts: u32,
+}
+
+impl Status {
+    /// Namespace and name, checked.
+    ///
+    /// # Errors
+    /// When the file was not written by this program.
+    pub fn key(&self) -> Result<ObjectKey, Invalid> {
+        ObjectKey::new(&self.namespace, &self.name)
+    }
+
+    /// Whether it has ended and nothing brings it back but the user.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self.phase, Phase::Stopped | Phase::Succeeded | Phase::Failed)
+    }
+}
+
+/// `attachments.json`: everything ADD and DEL need, in the order of ADD.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Attachments {
+    /// One for each network, the binding last.
+    pub list: Vec<Attachment>,
+    /// Annotations of the instance, for plugins that read them.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub annotations: serde_json::Map<String, serde_json::Value>,
+    /// Where the plugins are, so that DEL finds what ADD found whatever the environment says then.
+    pub folders: Vec<PathBuf>,
+}
+
+/// One network of the VM's pod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Attachment {
+    /// The interface the plugins make, or, for the binding, the key under which it is known.
+    pub ifname: IfName,
+    /// The complete configuration list, so that DEL does not depend on files that may have changed since.
+    pub config: serde_json::Value,
+}
+
+impl Attachment {
+    /// The name in its configuration, empty if it has none.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        self.config.get("name").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+}

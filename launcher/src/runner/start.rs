@@ -1,0 +1,266 @@
+//! Writing VMs down and starting their supervisors.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use terms::{ContainerId, ObjectKey};
+
+use super::files::{FileError, at};
+use super::host::{HostError, HostGuard, Overlap};
+use super::layout::hex;
+use super::network::{DEFAULT_NETWORK, PluginFolders, ranges};
+use super::plan::VmPlan;
+use super::record::{Kind, OnHost, Phase, Status};
+use super::scratch;
+use super::store::{HostLock, NewVm, Store, StoreError, VmLock};
+use crate::sys::spawn::{self, THIS_PROGRAM};
+
+/// Why VMs could not be written down or started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The folders of VMs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The host's network.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The built-in network's range is taken.
+    #[error("the default network {0}: choose another network with --network, or remove what is in the way")]
+    Overlap(Overlap),
+    /// No random number.
+    #[error("cannot make an id")]
+    Random(#[source] io::Error),
+    /// The machine does not turn into JSON.
+    #[error("cannot write the machine of {key}")]
+    Machine {
+        /// Whose.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No process.
+    #[error("cannot start the supervisor of {key}")]
+    Spawn {
+        /// Whose.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A VM that was written down and is not supervised yet. Dropped, it is what a killed supervisor leaves.
+#[derive(Debug)]
+pub struct Written {
+    /// Which VM.
+    pub key: ObjectKey,
+    /// Its lock.
+    pub lock: VmLock,
+}
+
+/// Writes VMs down, all or none, and prepares the host for those that start at once.
+///
+/// # Errors
+/// When one of them exists, a range is taken, or the system refuses; nothing is left of any of them then.
+pub fn write_down(
+    store: &Store,
+    plans: &[VmPlan],
+    folders: &PluginFolders,
+    kept: bool,
+    now_unix_seconds: u64,
+) -> Result<Vec<Written>, StartError> {
+    let host = store.lock_host()?;
+    store.remove_drafts(&host)?;
+    scratch::sweep(&store.layout().scratch())?;
+    for plan in plans.iter().filter(|plan| store.exists(&plan.key)) {
+        remove_finished(store, plan)?;
+    }
+    let starting: Vec<_> = plans.iter().filter(|plan| plan.strategy.starts_by_itself()).collect();
+    if starting.iter().any(|plan| plan.is_on_built_in_network()) {
+        expect_free_ranges(store, &host)?;
+    }
+    let mut written = Vec::new();
+    let outcome = plans
+        .iter()
+        .try_for_each(|plan| {
+            let lock = write_one(store, &host, plan, kept, now_unix_seconds)?;
+            written.push(Written { key: plan.key.clone(), lock });
+            Ok(())
+        })
+        .and_then(|()| if starting.is_empty() { Ok(()) } else { prepare_host(store, &host, folders) });
+    match outcome {
+        Ok(()) => Ok(written),
+        Err(error) => {
+            for vm in &written {
+                store.remove(&vm.key, &vm.lock)?;
+            }
+            // The first failure is the one to tell.
+            if let Err(error) = super::supervisor::release_host(store, &host) {
+                tracing::warn!("{}", super::chain(&error));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Makes a VM that exists and does not run ready for a supervisor.
+///
+/// # Errors
+/// When a range is taken or the system refuses; the VM is then as it was.
+pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Result<(), StartError> {
+    let host = store.lock_host()?;
+    let before = store.status(&vm.key)?;
+    if before.network.as_ref().is_some_and(|network| network.as_str() == DEFAULT_NETWORK) {
+        expect_free_ranges(store, &host)?;
+    }
+    let status = Status {
+        strategy: before.strategy.after_start(),
+        phase: Phase::Starting,
+        reason: None,
+        on_host: OnHost::Present,
+        restarts: 0,
+        container_id: container_id()?,
+        ..before.clone()
+    };
+    store.put_status(&vm.key, &status)?;
+    prepare_host(store, &host, folders).or_else(|error| {
+        store.put_status(&vm.key, &before)?;
+        Err(error)
+    })
+}
+
+/// Starts the supervisor of a VM and returns the socket to it. The lock goes over to it.
+///
+/// # Errors
+/// When the process cannot be started.
+pub fn start_supervisor(store: &Store, vm: Written) -> Result<UnixStream, StartError> {
+    let Written { key, lock } = vm;
+    let failed = |source| StartError::Spawn { key: key.clone(), source };
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let log = store.layout().vm(&key).supervisor_log();
+    let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at("open", &log))?;
+    let lock = OwnedFd::from(lock.file().try_clone().map_err(failed)?);
+    let theirs = OwnedFd::from(theirs);
+    let mut command = Command::new(THIS_PROGRAM);
+    command
+        .arg0("tapvisor")
+        .args(["supervise", &key.to_string()])
+        .args(["--lock-fd", &lock.as_raw_fd().to_string()])
+        .args(["--starter-fd", &theirs.as_raw_fd().to_string()])
+        .current_dir("/")
+        .env("PATH", system_path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(failed)?)
+        .stderr(log);
+    spawn::detach(&mut command, vec![lock, theirs]);
+    // It is its own master from here on: it is not waited for, and becomes init's child when we end.
+    command.spawn().map(drop).map_err(failed)?;
+    Ok(ours)
+}
+
+/// Plugins execute `iptables`, which lies where an ordinary user's PATH does not look.
+fn system_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+/// A VirtualMachineInstance that has run is over and makes room for the next one of its name; anything else does not.
+fn remove_finished(store: &Store, plan: &VmPlan) -> Result<(), StartError> {
+    let exists = || StoreError::Exists(plan.key.clone());
+    let lock = store.try_lock(&plan.key)?.ok_or_else(exists)?;
+    let status = store.status(&plan.key)?;
+    let is_over = status.is_final() && status.on_host == OnHost::Absent;
+    match is_over && status.kind == Kind::VirtualMachineInstance && plan.kind == status.kind {
+        true => Ok(store.remove(&plan.key, &lock)?),
+        false => Err(exists().into()),
+    }
+}
+
+fn write_one(
+    store: &Store,
+    host: &HostLock,
+    plan: &VmPlan,
+    kept: bool,
+    now_unix_seconds: u64,
+) -> Result<VmLock, StartError> {
+    let starts = plan.strategy.starts_by_itself();
+    let status = Status {
+        namespace: plan.key.namespace().to_owned(),
+        name: plan.key.name().to_owned(),
+        kind: plan.kind,
+        strategy: plan.strategy,
+        phase: if starts { Phase::Starting } else { Phase::Stopped },
+        reason: None,
+        on_host: if starts { OnHost::Present } else { OnHost::Absent },
+        kept: kept || !starts,
+        container_id: container_id()?,
+        netns: store.layout().netns(&plan.key),
+        network: plan.network.clone(),
+        addresses: Vec::new(),
+        host_links: Vec::new(),
+        launcher: None,
+        grace_period_seconds: plan.launch.machine.grace_period_seconds,
+        created_unix_seconds: now_unix_seconds,
+        running_since_unix_seconds: None,
+        restarts: 0,
+    };
+    let machine_error = |source| StartError::Machine { key: plan.key.clone(), source };
+    let new = NewVm {
+        key: &plan.key,
+        status: &status,
+        object: &plan.object,
+        machine: &serde_json::to_vec_pretty(&plan.launch).map_err(machine_error)?,
+        wiring: &serde_json::to_vec_pretty(&plan.launch.wiring).map_err(machine_error)?,
+        attachments: &plan.attachments,
+        owner: plan.launch.wiring.owner(),
+    };
+    Ok(store.create(host, &new)?)
+}
+
+fn prepare_host(store: &Store, host: &HostLock, folders: &PluginFolders) -> Result<(), StartError> {
+    HostGuard::new(store.layout(), host).prepare()?;
+    Ok(folders.link_own()?)
+}
+
+/// The first VM on the built-in network looks whether its ranges are free; those after it would only meet the first.
+fn expect_free_ranges(store: &Store, host: &HostLock) -> Result<(), StartError> {
+    let is_on_it = |key: &ObjectKey| {
+        store.status(key).is_ok_and(|status| {
+            let network = status.network.as_ref().map(terms::NetworkName::as_str);
+            status.on_host == OnHost::Present && network == Some(DEFAULT_NETWORK)
+        })
+    };
+    if store.keys()?.iter().any(is_on_it) {
+        return Ok(());
+    }
+    match HostGuard::new(store.layout(), host).overlap(&ranges())? {
+        None => Ok(()),
+        Some(overlap) => Err(StartError::Overlap(overlap)),
+    }
+}
+
+/// 64 random hexadecimal digits, as container runtimes make them.
+fn container_id() -> Result<ContainerId, StartError> {
+    use std::io::Read as _;
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes)).map_err(StartError::Random)?;
+    hex(&bytes).parse().map_err(|invalid| StartError::Random(io::Error::other(format!("{invalid}"))))
+}
+
+/// The folder of this program: our plugins lie beside it.
+#[must_use]
+pub fn own_folder() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.parent().map(std::path::Path::to_path_buf).unwrap_or_default()
+}

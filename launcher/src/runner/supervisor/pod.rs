@@ -1,0 +1,230 @@
+//! What a supervisor is connected to: a pod that can be attached and detached and a launcher that can be started in it.
+
+use std::fs::{File, OpenOptions};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use api::machine::LaunchFile;
+use cni::runtime::{ExecError, RuntimeError};
+use hostnet::netns::Netns;
+use nix::sys::signal::Signal;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use super::links::{self, LinkEvent};
+use crate::runner::files::{self, FileError, at};
+use crate::runner::host::{HostError, HostGuard};
+use crate::runner::launch::{self, LaunchError};
+use crate::runner::network::{NetworkError, PodNetwork, Wired};
+use crate::runner::record::OnHost;
+use crate::runner::resolv::Resolv;
+use crate::runner::store::{HostLock, Store, StoreError};
+use crate::runner::{chain, process, scratch};
+
+/// Why a VM could not be started, as it is told to who started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+    /// In one line.
+    pub message: String,
+}
+
+/// A pod, real or made up.
+pub trait Pod: Clone + Send + Sync + 'static {
+    /// Makes the namespace and attaches it to its networks. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; [`Self::detach`] takes back what was done.
+    fn attach(&self) -> Result<Wired, StartFailure>;
+
+    /// Takes back everything that is of the pod, however much that is. Blocks.
+    ///
+    /// # Errors
+    /// What could not be taken back, in words.
+    fn detach(&self) -> Result<(), String>;
+
+    /// Starts a launcher in the pod, from the thread that lives as long as this process.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    fn launch(&self) -> Result<Child, StartFailure>;
+
+    /// Begins to follow the pod's links, if that is possible.
+    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>>;
+
+    /// Puts the host back if no VM needs it any more.
+    ///
+    /// # Errors
+    /// What could not be put back.
+    fn release_host(&self, host: &HostLock) -> Result<(), StartFailure>;
+}
+
+/// A pod on this host.
+#[derive(Debug, Clone)]
+pub struct RealPod {
+    store: Store,
+    network: PodNetwork,
+    machine: Option<LaunchFile>,
+    scratch: Arc<OnceLock<File>>,
+}
+
+impl RealPod {
+    /// A pod that was written down, with the machine that is to run in it; without one it can only be taken down.
+    #[must_use]
+    pub fn new(store: Store, network: PodNetwork, machine: Option<LaunchFile>) -> Self {
+        Self { store, network, machine, scratch: Arc::default() }
+    }
+
+    fn attach_all(&self) -> Result<Wired, StartFailure> {
+        let layout = self.store.layout();
+        if let Some(machine) = &self.machine {
+            let folder = scratch::claim(&layout.scratch(), &self.network.container_id, machine.wiring.owner())?;
+            // A second attach in one process would find the folder of the first still held.
+            let _ = self.scratch.set(folder);
+        }
+        let wired = self.network.attach()?;
+        let host = self.store.lock_host()?;
+        HostGuard::new(layout, &host).note_made(&wired.host_links)?;
+        drop(host);
+        let resolv = self.name_servers(&wired);
+        files::replace(&layout.vm(&self.network.key).resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
+        Ok(wired)
+    }
+
+    fn name_servers(&self, wired: &Wired) -> Resolv {
+        if !wired.resolv.servers.is_empty() {
+            return wired.resolv.clone();
+        }
+        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let resolv = Resolv::of_host(&host);
+        if resolv.servers.is_empty() {
+            tracing::warn!("no name server: neither the network nor the host has one that the VM could reach");
+        }
+        resolv
+    }
+}
+
+impl Pod for RealPod {
+    fn attach(&self) -> Result<Wired, StartFailure> {
+        self.attach_all()
+    }
+
+    fn detach(&self) -> Result<(), String> {
+        let mut left: Vec<_> = end_all(&self.network).into_iter().collect();
+        if let Err(failures) = self.network.detach() {
+            left.extend(failures.iter().map(|failure| chain(failure)));
+        }
+        let removed = scratch::remove(&self.store.layout().scratch(), &self.network.container_id);
+        left.extend(removed.err().map(|error| chain(&error)));
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+    }
+
+    fn launch(&self) -> Result<Child, StartFailure> {
+        let Some(machine) = &self.machine else {
+            return Err(StartFailure::failed("there is no machine to run".to_owned()));
+        };
+        let layout = self.store.layout();
+        let (vm, scratch) = (layout.vm(&self.network.key), layout.scratch().join(self.network.container_id.as_str()));
+        let log = vm.supervisor_log();
+        let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at("open", &log))?;
+        let command = launch::command(machine, &vm, &self.network.netns, &scratch, log)?;
+        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+        child.map_err(|error| StartFailure::failed(format!("cannot start the launcher: {error}")))
+    }
+
+    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
+        let followed =
+            Netns::open(&self.network.netns).map_err(std::io::Error::other).and_then(|ns| links::follow(&ns));
+        // It costs a line in a log, not the VM.
+        followed.inspect_err(|error| tracing::warn!(%error, "links are not followed")).ok()
+    }
+
+    fn release_host(&self, host: &HostLock) -> Result<(), StartFailure> {
+        Ok(release_host(&self.store, host)?)
+    }
+}
+
+/// Puts the host back if no VM is on it.
+///
+/// # Errors
+/// When VMs cannot be listed or something cannot be put back.
+pub(crate) fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> {
+    let keys = store.keys()?;
+    let is_present = |status: Result<crate::runner::record::Status, _>| {
+        // What cannot be read may well be there.
+        status.map_or(true, |status| status.on_host == OnHost::Present)
+    };
+    if keys.iter().any(|key| is_present(store.status(key))) {
+        return Ok(());
+    }
+    Ok(HostGuard::new(store.layout(), host).restore()?)
+}
+
+/// Why the host could not be released.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReleaseError {
+    /// The list of VMs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host.
+    #[error("the host's network is not as it was before the first VM")]
+    Host(#[from] HostError),
+}
+
+/// Ends what still runs in the pod: a launcher or an engine whose supervisor was killed. Returns who did not end.
+fn end_all(network: &PodNetwork) -> Option<String> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let all = process::of_user_in_netns(LAUNCHER_USER, &network.netns);
+    for process in &all {
+        if let Err(error) = process.signal(Signal::SIGKILL) {
+            tracing::warn!(pid = process.pid, %error, "cannot be ended");
+        }
+    }
+    let left = all.iter().filter(|process| !process.ends_within(PATIENCE));
+    let left: Vec<_> = left.map(|process| process.pid.to_string()).collect();
+    (!left.is_empty()).then(|| format!("processes {} do not end", left.join(", ")))
+}
+
+/// The launcher's user and group.
+pub(crate) const LAUNCHER_USER: u32 = 107;
+
+impl StartFailure {
+    /// A failure of ours or the system's.
+    #[must_use]
+    pub fn failed(message: String) -> Self {
+        Self { exit_code: 1, message }
+    }
+
+    /// Somebody did not want it any more.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { exit_code: 130, message: "interrupted; everything was taken back".to_owned() }
+    }
+}
+
+impl From<NetworkError> for StartFailure {
+    fn from(error: NetworkError) -> Self {
+        let plugin = if let NetworkError::Plugin { source, .. } = &error { Some(source.as_ref()) } else { None };
+        let is_missing = matches!(plugin, Some(RuntimeError::Plugin(ExecError::NotFound { .. })));
+        Self { exit_code: if is_missing { 6 } else { 1 }, message: chain(&error) }
+    }
+}
+
+impl From<LaunchError> for StartFailure {
+    fn from(error: LaunchError) -> Self {
+        Self { exit_code: if error.is_hosts() { 6 } else { 1 }, message: chain(&error) }
+    }
+}
+
+macro_rules! ordinary_failure {
+    ($($error:ty),*) => {$(
+        impl From<$error> for StartFailure {
+            fn from(error: $error) -> Self {
+                Self::failed(chain(&error))
+            }
+        }
+    )*};
+}
+
+ordinary_failure!(FileError, StoreError, HostError, ReleaseError);
