@@ -3,12 +3,13 @@
 mod inverse;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use terms::{IfName, IpNetwork, MacAddr, Mtu};
+use terms::{IfName, IpNetwork, MacAddr, Mtu, Protocol};
 
 use crate::facts::{AddrGenMode, Address, MacvlanMode, Route, is_default};
-use crate::nft::Transaction;
+use crate::nft::{IpVersion, Transaction};
 use crate::sysctl::Sysctl;
 
 /// Operations in the order in which they take effect.
@@ -68,6 +69,35 @@ pub enum Op {
     },
     /// Changes nft tables, all or nothing.
     Nft(Transaction),
+    /// Makes connection tracking forget a flow, so that its next packet is translated anew.
+    Forget(Flow),
+}
+
+/// Connections by where they were first sent to, before any translation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Flow {
+    /// The IP version.
+    pub version: IpVersion,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The destination; `None` for every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<IpAddr>,
+    /// The destination's port.
+    pub port: u16,
+}
+
+impl Flow {
+    /// The protocol's number (IANA "Protocol Numbers").
+    #[must_use]
+    pub(crate) fn protocol_number(&self) -> u8 {
+        match self.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        }
+    }
 }
 
 /// A tap to be made: persistent, with virtio-net header, without packet information.
@@ -211,6 +241,10 @@ impl fmt::Display for Op {
             Self::ReplaceRoute(route) => write!(f, "replace {route}"),
             Self::DeleteRoute(route) => write!(f, "delete {route}"),
             Self::WriteSysctl { key, value } => write!(f, "write {value} to sysctl {key}"),
+            Self::Forget(flow) => {
+                let to = flow.destination.map_or_else(|| "any address".to_owned(), |to| to.to_string());
+                write!(f, "forget {} connections to {to} port {}", flow.protocol, flow.port)
+            }
             Self::Nft(transaction) => {
                 f.write_str("nft:")?;
                 transaction

@@ -9,6 +9,7 @@ use hostnet::facts::{Facts, Link, LinkKind};
 use hostnet::sysctl::Sysctl;
 use hostnet::{Fake, Kernel, Plan, apply};
 
+#[cfg(test)]
 fn namespace() -> Fake {
     let lo = Link::new(1, "lo".parse().unwrap(), LinkKind::Loopback);
     let sysctls = BTreeMap::from([(Sysctl::net("ipv4/ip_forward"), Some("0".to_owned()))]);

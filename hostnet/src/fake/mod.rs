@@ -82,6 +82,8 @@ impl Fake {
             Op::DeleteRoute(gone) => remove(&mut facts.routes, |old| old.is_same_entry(gone), libc::ESRCH)?,
             Op::WriteSysctl { key, value } => write_sysctl(&mut facts, key, value)?,
             Op::Nft(transaction) => tables::commit(&mut facts, transaction)?,
+            // There are no packets here, and so no connections.
+            Op::Forget(_) => {}
         }
         self.facts = facts;
         self.steps += 1;

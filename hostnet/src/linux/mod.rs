@@ -2,6 +2,7 @@
 
 mod address;
 mod channel;
+mod conntrack;
 mod frame;
 mod link;
 mod neighbour;
@@ -146,6 +147,10 @@ impl<S: Steps> Linux<S> {
             Op::Nft(transaction) => {
                 self.flush(batch)?;
                 self.commit(transaction).map_err(here)
+            }
+            Op::Forget(flow) => {
+                self.flush(batch)?;
+                self.forget(flow).map_err(here)
             }
             op => match self.queue(batch, index, op) {
                 // The link may be made by a message that still waits.

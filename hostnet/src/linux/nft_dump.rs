@@ -16,7 +16,7 @@ use crate::nft::{
 };
 
 /// `struct nfgenmsg`.
-const GENERIC_BYTES: usize = 4;
+pub(super) const GENERIC_BYTES: usize = 4;
 
 /// A set as listed, with what only this file needs.
 struct Listed {
@@ -89,21 +89,36 @@ impl<S: Steps> Linux<S> {
         mut read: impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, KernelError> {
         let sequence = self.channel.next_sequence();
-        let mut writer = Writer::default();
-        writer.bytes.extend_from_slice(&[0; 4]);
-        let kind = u16::from_be_bytes([libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], kind.to_le_bytes()[0]]);
-        writer.bytes.extend_from_slice(&kind.to_ne_bytes());
-        writer.bytes.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
-        writer.bytes.extend_from_slice(&sequence.to_ne_bytes());
-        writer.bytes.extend_from_slice(&[0; 4]);
-        writer.bytes.extend_from_slice(&[id.family.number(), 0, 0, 0]);
-        wanted.iter().for_each(|(kind, name)| writer.text(*kind, name));
-        let length = u32::try_from(writer.bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
-        writer.bytes.iter_mut().zip(length).for_each(|(place, byte)| *place = byte);
-        self.channel.dump(Bus::Netfilter, &writer.bytes, sequence, |frame| {
+        let (subsystem, kind) = (libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], kind.to_le_bytes()[0]);
+        let ask = request(subsystem, kind, NLM_F_REQUEST | flags, sequence, id.family.number(), |writer| {
+            wanted.iter().for_each(|(kind, name)| writer.text(*kind, name));
+        });
+        self.channel.dump(Bus::Netfilter, &ask, sequence, |frame| {
             Ok(read(frame.payload.get(GENERIC_BYTES..).unwrap_or_default()))
         })
     }
+}
+
+/// One nfnetlink message outside a batch.
+pub(super) fn request(
+    subsystem: u8,
+    kind: u8,
+    flags: u16,
+    sequence: u32,
+    family: u8,
+    fill: impl FnOnce(&mut Writer),
+) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.bytes.extend_from_slice(&[0; 4]);
+    writer.bytes.extend_from_slice(&u16::from_be_bytes([subsystem, kind]).to_ne_bytes());
+    writer.bytes.extend_from_slice(&flags.to_ne_bytes());
+    writer.bytes.extend_from_slice(&sequence.to_ne_bytes());
+    writer.bytes.extend_from_slice(&[0; 4]);
+    writer.bytes.extend_from_slice(&[family, 0, 0, 0]);
+    fill(&mut writer);
+    let length = u32::try_from(writer.bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
+    writer.bytes.iter_mut().zip(length).for_each(|(place, byte)| *place = byte);
+    writer.bytes
 }
 
 fn read_chain(bytes: &[u8], family: Family) -> ChainFacts {

@@ -47,8 +47,8 @@ impl Op {
                     .then(|| Self::WriteSysctl { key: key.clone(), value: old.to_owned() })
             }
             Self::Nft(transaction) => undo_transaction(transaction, before, now),
-            // A deleted link cannot be brought back with what hung on it; plans that delete are never undone.
-            Self::DeleteLink { .. } | Self::DeleteGroup { .. } => None,
+            // A deleted link cannot be brought back with what hung on it, nor a connection; plans that delete are never undone.
+            Self::DeleteLink { .. } | Self::DeleteGroup { .. } | Self::Forget(_) => None,
         }
     }
 

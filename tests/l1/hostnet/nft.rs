@@ -2,8 +2,8 @@
 
 use hostnet::facts::Ask;
 use hostnet::nft::{
-    Chain, Command, Element, Family, Field, Hook, Rule, Set, Statement, Table, TableFacts, Test, Transaction, Value,
-    ValueKind, priority,
+    Chain, Command, Element, Family, Field, Hook, IpVersion, Rule, Set, Statement, Table, TableFacts, Test,
+    Transaction, Value, ValueKind, priority,
 };
 use hostnet::{Linux, Op, Plan, apply};
 use libtest_mimic::Trial;
@@ -19,6 +19,8 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("bridge and arp tables with payload writes are listed by nft as they were written", bridge_table),
         trial("a table that somebody changed is told from one as it was written", changes_are_told),
         trial("a transaction is all or nothing, replaces, and deletes what is not there", transactions),
+        trial("a transaction with thousands of elements fits", large),
+        trial("connection tracking forgets a flow and keeps the others", forgotten),
         trial("errors of a transaction name the part that was refused", errors),
     ]
 }
@@ -245,6 +247,46 @@ fn transactions() {
     let error = ns.enter(|| apply(&mut Linux::here(), &before, &plan)).unwrap_err();
     assert!(error.left.is_empty(), "{error}");
     assert_eq!(ns.run(&["nft", "list", "ruleset"]).text(), "");
+}
+
+fn large() {
+    let world = World::bare();
+    let ns = world.ns("pod");
+    let addresses = (0..6000u32).map(|n| Element::of([std::net::Ipv4Addr::from_bits(0x0a00_0000 + n)]));
+    let set = Set { elements: addresses.collect(), ..Set::new("many", [ValueKind::Ipv4]) };
+    let table = Table::new(Family::Ip, "large").set(set);
+    execute(&ns, &[Op::Nft(Transaction::add([table.clone()]))]).unwrap();
+    let listing = ns.run(&["nft", "-j", "list", "set", "ip", "large", "many"]).json();
+    assert_eq!(listing["nftables"][1]["set"]["elem"].as_array().unwrap().len(), 6000);
+    let facts = gather(&ns, &Ask::network().with_tables([table.id.clone()]));
+    assert_eq!(TableFacts::expected(&table, &facts).unwrap().differences(facts.table(&table.id)), Vec::<String>::new());
+}
+
+fn forgotten() {
+    let world = World::bare();
+    let ns = world.ns("pod");
+    let track = Rule::named("track").when(Field::CtState, Test::AnyBit(hostnet::nft::CT_NEW)).counter();
+    let table = Table::new(Family::Inet, "t").chain(Chain::filter("out", Hook::Output, 0).rule(track));
+    execute(
+        &ns,
+        &[Op::SetLink { link: name("lo"), set: hostnet::op::LinkChange::up() }, Op::Nft(Transaction::add([table]))],
+    )
+    .unwrap();
+    for to in ["127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2", "::1"] {
+        ns.sh(&format!("echo x >/dev/udp/{to}/9000")).assert_ok();
+    }
+    let count = || ns.run(&["sysctl", "-n", "net.netfilter.nf_conntrack_count"]).text().trim().parse::<u32>().unwrap();
+    assert_eq!(count(), 5);
+    let forget = |destination: Option<&str>, version, port| {
+        let destination = destination.map(ip);
+        let flow = hostnet::op::Flow { version, protocol: terms::Protocol::Udp, destination, port };
+        execute(&ns, &[Op::Forget(flow)]).unwrap();
+        count()
+    };
+    assert_eq!(forget(Some("127.0.0.1"), IpVersion::V4, 9001), 5);
+    assert_eq!(forget(Some("127.0.0.1"), IpVersion::V4, 9000), 3);
+    assert_eq!(forget(None, IpVersion::V6, 9000), 2);
+    assert_eq!(forget(None, IpVersion::V4, 9000), 0);
 }
 
 fn errors() {
