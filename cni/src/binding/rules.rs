@@ -28,6 +28,10 @@ const SSH: u16 = 22;
 /// The ports of Istio's side-car itself (istio.io, "Ports used by Istio"), and the set that holds them.
 const MESH_PORTS: [u16; 10] = [15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090];
 const MESH_SET: &str = "mesh-ports";
+
+/// The set of devices on which the namespace is silent.
+const SILENT_SET: &str = "guest-devices";
+
 /// Where Istio's side-car sends from when it hands on inbound IPv6 traffic; the IPv4 one, 127.0.0.6, is loopback anyway.
 const MESH_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
@@ -43,7 +47,7 @@ pub(super) fn tables(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Vec<Tabl
     }
     let mut tables = vec![inet(masqueraded, bridged), netdev(masqueraded, bridged)];
     if !bridged.is_empty() {
-        tables.push(Table::new(TableFamily::Arp, TABLE).chain(silent(Hook::Output, bridged)));
+        tables.push(silence(Table::new(TableFamily::Arp, TABLE), Hook::Output, bridged));
     }
     tables
 }
@@ -81,7 +85,7 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
             table = table.chain(from_mesh(nic));
         }
     }
-    if bridged.is_empty() { table } else { table.chain(silent(Hook::Postrouting, bridged)) }
+    if bridged.is_empty() { table } else { silence(table, Hook::Postrouting, bridged) }
 }
 
 /// What a guest may not send at all: from an address that is not its own, or to the pod's loopback.
@@ -196,12 +200,17 @@ fn outbound(nic: &Masquerade) -> Vec<Rule> {
 }
 
 /// The namespace sends nothing on an interface that is a guest's: its own solicitations would come from the guest's address.
-/// After routing, so that what is forwarded is caught as well as what is made here; frames by `fwd` do not come this way.
-fn silent(hook: Hook, bridged: &[Bridge]) -> Chain {
-    let rules = bridged.iter().map(|nic| {
-        Rule::named(format!("{}: the namespace's own", nic.pod_interface)).oifname(&nic.pod_interface).counter().drop()
+/// Nor on the taps, where the guest would take it for the network. After routing, so that what is forwarded is caught as well
+/// as what is made here; frames by `fwd` do not come this way.
+fn silence(table: Table, hook: Hook, bridged: &[Bridge]) -> Table {
+    let devices = bridged.iter().flat_map(|nic| {
+        [&nic.pod_interface, &nic.tap].into_iter().chain(nic.service.as_ref().map(|service| &service.tap))
     });
-    Chain::filter("silent", hook, priority::FILTER).rules(rules)
+    let devices = devices.map(|device| Element::of([device]));
+    let rule = Rule::named("the namespace's own").in_set([Field::Oifname], SILENT_SET).counter().drop();
+    table
+        .set(with_elements(Set::new(SILENT_SET, [ValueKind::Ifname]), devices))
+        .chain(Chain::filter("silent", hook, priority::FILTER).rule(rule))
 }
 
 fn netdev(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {

@@ -2,11 +2,12 @@
 
 mod bridge;
 mod chain;
+mod guest_limits;
 mod masquerade;
 mod verbs;
 
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [bridge::trials(), masquerade::trials(), verbs::trials()].into_iter().flatten().collect()
+    [bridge::trials(), masquerade::trials(), guest_limits::trials(), verbs::trials()].into_iter().flatten().collect()
 }
