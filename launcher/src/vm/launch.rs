@@ -21,7 +21,7 @@ use super::args::LaunchArgs;
 use super::choice::{self, Choice};
 use super::console::Console;
 use super::control::{self, Control};
-use super::engine::{Engine, EngineError, OpenNic, Parts};
+use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
 use super::network::{self, AttachError, Lease, ResolvConf, Service, VerifyError, WiredNic};
 use super::outcome::Outcome;
 use super::run::{Input, Supervision};
@@ -181,9 +181,13 @@ fn forward_signals(input: Sender<Input>) -> std::io::Result<()> {
 }
 
 /// The engine's end of a channel of its own, whose events go on as inputs.
-fn events_into(input: Sender<Input>) -> Result<Sender<super::engine::Event>, LaunchError> {
-    let (event, events): (_, Receiver<super::engine::Event>) = mpsc::channel();
-    let forward = move || events.into_iter().all(|event| input.send(Input::Engine(event)).is_ok());
+fn events_into(input: Sender<Input>) -> Result<Sender<Event>, LaunchError> {
+    let (event, events): (_, Receiver<Event>) = mpsc::channel();
+    let forward = move || {
+        // An engine that falls silent without an ending has panicked; nobody listens any more after a regular one.
+        let silence = Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() });
+        events.into_iter().chain([silence]).all(|event| input.send(Input::Engine(event)).is_ok())
+    };
     thread::Builder::new().name("events".into()).spawn(forward).map_err(system("start a thread for events"))?;
     Ok(event)
 }

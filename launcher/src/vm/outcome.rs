@@ -51,7 +51,7 @@ impl Outcome {
             Ending::Crashed { reason } => (Verdict::Crashed, reason),
             Ending::Watchdog => (Verdict::Watchdog, "the guest stopped feeding its watchdog".to_owned()),
             Ending::Killed if requested => {
-                (Verdict::Killed, "ended by force: the guest had not powered off in time".to_owned())
+                (Verdict::Killed, "ended by force: the guest had not powered off within the grace period".to_owned())
             }
             Ending::Killed => (Verdict::Killed, "the engine was ended by a signal from outside".to_owned()),
             Ending::Failed { reason } => (Verdict::Failed, reason),

@@ -66,8 +66,7 @@ impl Supervision<'_> {
                         self.order(command);
                     }
                 }
-                // The engine's own thread holds a sender, so this is its panic.
-                Next::Gone => return Outcome::failed("the engine has stopped reporting".to_owned()),
+                Next::Gone => return Outcome::failed("nobody reports any more".to_owned()),
             }
         }
     }

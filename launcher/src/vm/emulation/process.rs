@@ -158,7 +158,9 @@ mod tests {
     #[test]
     fn exactly_the_named_descriptors_are_inherited() {
         let named = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        // As a careless parent leaves it: without close-on-exec.
         let other = std::fs::File::open("/dev/null").unwrap();
+        nix::fcntl::fcntl(&other, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         let number = named.as_raw_fd();
         let script = format!("test -e /proc/self/fd/{number} && ! test -e /proc/self/fd/{}", other.as_raw_fd());
         assert!(shell(&script, &[named]).wait().is_success());
