@@ -235,7 +235,10 @@ impl Case<'_> {
     pub(crate) fn plugin_path(&self) -> String {
         match self.subject.build {
             Build::Ours => PREPARING.to_owned(),
-            _ => self.program.parent().map(|folder| folder.display().to_string()).unwrap_or_default(),
+            _ => {
+                let program = self.subject.program().unwrap_or_default();
+                program.parent().map(|folder| folder.display().to_string()).unwrap_or_default()
+            }
         }
     }
 }

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::trouble::Trouble;
 
 /// Longer than any plugin needs on a busy machine; one that hangs is killed and judged so.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is executed with which environment and input.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ impl Call {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(&self.env).current_dir(&self.folder);
+        // A group of its own: what hangs is ended with its children, who may hold our pipes.
+        command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -76,7 +78,7 @@ impl Call {
         let (finished, watched) = mpsc::channel::<()>();
         thread::scope(|scope| {
             let watch =
-                scope.spawn(move || watched.recv_timeout(PATIENCE).is_err() && kill(pid, Signal::SIGKILL).is_ok());
+                scope.spawn(move || watched.recv_timeout(PATIENCE).is_err() && killpg(pid, Signal::SIGKILL).is_ok());
             let output = self.feed_and_wait(&mut child, scope);
             let _gone_if_it_hung = finished.send(());
             let hung = watch.join().unwrap_or(false);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::attachment::Attachment;
 use super::node::Pod;
 use super::trouble::Trouble;
 
@@ -57,10 +58,13 @@ impl Facts {
         pod.enter(Self::here)
     }
 
-    /// The node's namespace and the names of state files on it.
-    pub(crate) fn of_node() -> Result<Self, Trouble> {
+    /// The node's namespace and the names of state files on it, but nothing about a shared device.
+    pub(crate) fn of_node(shared: Option<&str>) -> Result<Self, Trouble> {
         let mut facts = Self::here()?;
         STATE.iter().for_each(|folder| facts.add_files(Path::new(folder)));
+        if let Some(shared) = shared {
+            facts.0.retain(|key, _| !key.contains(shared));
+        }
         Ok(facts)
     }
 
@@ -149,19 +153,24 @@ impl Facts {
 /// Node and pod together: what must be as before when an attachment is gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
+    shared: Option<&'static str>,
     node: Facts,
     pod: Facts,
 }
 
 impl Snapshot {
-    pub(crate) fn of(pod: &Pod) -> Result<Self, Trouble> {
-        Ok(Self { node: Facts::of_node()?, pod: Facts::of(pod)? })
+    pub(crate) fn of(attachment: &Attachment<'_>) -> Result<Self, Trouble> {
+        Self::with(&attachment.pod, attachment.case.subject.shared)
+    }
+
+    fn with(pod: &Pod, shared: Option<&'static str>) -> Result<Self, Trouble> {
+        Ok(Self { shared, node: Facts::of_node(shared)?, pod: Facts::of(pod)? })
     }
 
     /// What still differs after the kernel had a moment to finish what it does by itself.
     pub(crate) fn difference(&self, pod: &Pod) -> Result<Option<String>, Trouble> {
         settled(|| {
-            let now = Self::of(pod)?;
+            let now = Self::with(pod, self.shared)?;
             let node = self.node.difference(&now.node).map(|text| format!("on the node {text}"));
             let pod = self.pod.difference(&now.pod).map(|text| format!("in the pod {text}"));
             Ok(node.into_iter().chain(pod).reduce(|all, more| all + &more))
@@ -171,7 +180,7 @@ impl Snapshot {
     /// Objects that were not there before, or settings that are different: things lost do not count.
     pub(crate) fn additions(&self, pod: &Pod) -> Result<Option<String>, Trouble> {
         settled(|| {
-            let now = Self::of(pod)?;
+            let now = Self::with(pod, self.shared)?;
             let common = |before: &Facts, now: &Facts| {
                 Facts(
                     before
@@ -190,7 +199,7 @@ impl Snapshot {
 
     /// As [`Snapshot::difference`] for the node alone.
     pub(crate) fn node_difference(&self) -> Result<Option<String>, Trouble> {
-        settled(|| Ok(self.node.difference(&Facts::of_node()?)))
+        settled(|| Ok(self.node.difference(&Facts::of_node(self.shared)?)))
     }
 }
 

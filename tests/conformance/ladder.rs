@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tests::conformance::{Build, Cell, Effort, GROUPS, Group, Subject, Table, judge, results_file, subjects};
+use tests::conformance::proofs::{self, Mutant};
+use tests::conformance::{Build, Cell, Effort, GROUPS, Group, Subject, Table, Trouble, judge, results_file, subjects};
 
 /// In CI: errnos and farewells take turns; `cni-conformance` does all of it.
 const EFFORT: Effort = Effort { is_exhaustive: false, parallel: 100, cycles: 200, operations: 60, seed: 1 };
@@ -12,7 +13,13 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
     let ours = || subjects().into_iter().filter(|subject| subject.build == Build::Ours);
-    let trials = ours().flat_map(|subject| GROUPS.iter().map(move |group| trial(subject.clone(), group))).collect();
+    let mut trials: Vec<Trial> =
+        ours().flat_map(|subject| GROUPS.iter().map(move |group| trial(subject.clone(), group))).collect();
+    trials.extend(proofs::STEPPER.iter().map(|(name, proof)| Trial::ignorable_test(*name, move || proven(proof()))));
+    let masquerade = ours().find(|subject| subject.name == "tapvisor masquerade");
+    trials.extend(
+        masquerade.into_iter().flat_map(|subject| proofs::MUTANTS.iter().map(move |m| mutant(subject.clone(), m))),
+    );
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -22,6 +29,8 @@ fn trial(subject: Subject, group: &'static Group) -> Trial {
         if !nix::unistd::geteuid().is_root() {
             return Ok(Completion::ignored_with("needs root to make namespaces"));
         }
+        // The rung builds our plugin first: without it nothing would be looked at.
+        subject.program().map_err(Failed::from)?;
         let cell = judge(&subject, group, EFFORT);
         let mut table = Table::default();
         table.set(&subject.name, group.number, cell.clone());
@@ -31,6 +40,23 @@ fn trial(subject: Subject, group: &'static Group) -> Trial {
             Cell::CannotRun(reason) => Ok(Completion::ignored_with(reason)),
             Cell::Fail { .. } => Err(Failed::from(table.failures())),
         }
+    })
+}
+
+fn proven(wrong: Result<Option<String>, Trouble>) -> Result<Completion, Failed> {
+    match wrong {
+        Ok(None) => Ok(Completion::Completed),
+        Ok(Some(wrong)) => Err(Failed::from(wrong)),
+        Err(trouble) => Err(Failed::from(trouble.chain())),
+    }
+}
+
+/// A plugin that does one thing wrong must be caught by every group that asks for it.
+fn mutant(subject: Subject, mutant: &'static Mutant) -> Trial {
+    Trial::ignorable_test(format!("caught: a plugin that {}", mutant.what), move || {
+        let escapes = proofs::escapes(&subject, mutant, EFFORT).map_err(|trouble| Failed::from(trouble.chain()))?;
+        let wrong = (!escapes.is_empty()).then(|| format!("not noticed by group {escapes:?}"));
+        proven(Ok(wrong))
     })
 }
 

@@ -10,6 +10,7 @@ mod facts;
 mod findings;
 mod groups;
 mod node;
+pub mod proofs;
 mod results;
 mod stepper;
 mod subject;

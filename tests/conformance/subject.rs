@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::dist::{cache_path, dist_path};
+
 /// Where a binary comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Build {
@@ -48,6 +50,8 @@ pub struct Subject {
     pub node: &'static str,
     /// Plugins that run before it, in order.
     pub before: Vec<Value>,
+    /// A device on the node that attachments share and that outlives them by design: what it is like is no residue.
+    pub shared: Option<&'static str>,
     /// Name of a device whose presence must stop ADD.
     pub occupied: Option<&'static str>,
     /// Changes that CHECK must notice.
@@ -108,13 +112,15 @@ impl Subject {
     /// # Errors
     /// When the binary has not been built or installed.
     pub fn program(&self) -> Result<PathBuf, String> {
-        let (folder, hint) = match self.build {
-            Build::Ours => (ours(), "build package cni, or name the file in TAPVISOR_CNI"),
-            Build::Distribution => ("/usr/lib/cni".into(), "install containernetworking-plugins"),
-            Build::V1_9_1 => (v1_9_1(), "name the folder of release 1.9.1 in CNI_PLUGINS_V1_9_1"),
+        let (path, hint) = match self.build {
+            Build::Ours => (Some(dist_path("tapvisor-cni")), "make build"),
+            Build::Distribution => {
+                (Some(Path::new("/usr/lib/cni").join(self.plugin)), "install containernetworking-plugins")
+            }
+            Build::V1_9_1 => (cache_path(&format!("go/plugins/{}", self.plugin)), "make setup-test"),
         };
-        let path = if self.build == Build::Ours { folder } else { folder.join(self.plugin) };
-        if path.is_file() { Ok(path) } else { Err(format!("no {}: {hint}", path.display())) }
+        let path = path.ok_or("HOME is not set")?;
+        if path.is_file() { Ok(path) } else { Err(format!("{} is missing: {hint}", path.display())) }
     }
 
     /// The newest version it claims.
@@ -128,20 +134,4 @@ impl Subject {
     pub fn has_1_1(&self) -> bool {
         self.versions.contains(&"1.1.0")
     }
-}
-
-/// Our plugin file: as told, else beside the running program.
-fn ours() -> PathBuf {
-    let told = std::env::var_os("TAPVISOR_CNI").map(PathBuf::from);
-    let beside = || {
-        let program = std::env::current_exe().ok()?;
-        let folder = program.parent()?;
-        let folder = if folder.ends_with("deps") { folder.parent()? } else { folder };
-        Some(folder.join("tapvisor-cni"))
-    };
-    told.or_else(beside).unwrap_or_else(|| Path::new("tapvisor-cni").to_owned())
-}
-
-fn v1_9_1() -> PathBuf {
-    std::env::var_os("CNI_PLUGINS_V1_9_1").map_or_else(|| PathBuf::from("cni-plugins-v1.9.1"), PathBuf::from)
 }

@@ -17,8 +17,12 @@ pub fn workspace() -> PathBuf {
 /// When it was not built.
 #[must_use]
 pub fn dist_file(name: &str) -> PathBuf {
-    let folder = std::env::var_os("TAPVISOR_DIST").map_or_else(|| workspace().join("target/dist"), PathBuf::from);
-    existing(folder.join(name), "make build")
+    existing(dist_path(name), "make build")
+}
+
+/// Where that program will be once it is built.
+pub(crate) fn dist_path(name: &str) -> PathBuf {
+    std::env::var_os("TAPVISOR_DIST").map_or_else(|| workspace().join("target/dist"), PathBuf::from).join(name)
 }
 
 /// A file that `make setup` prepared: `guest/vmlinuz`, `guest/initrd.img`, `go/cnitool/cnitool`, `go/plugins/bridge`, …
@@ -27,13 +31,16 @@ pub fn dist_file(name: &str) -> PathBuf {
 /// When it was not prepared.
 #[must_use]
 pub fn cache_file(name: &str) -> PathBuf {
+    existing(cache_path(name).expect("HOME is set"), "make setup")
+}
+
+/// Where that file will be once it is prepared; `None` for a user without a home.
+pub(crate) fn cache_path(name: &str) -> Option<PathBuf> {
     let user = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let folder = std::env::var_os("TAPVISOR_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| user().or_else(home).map(|cache| cache.join("tapvisor")))
-        .expect("HOME is set");
-    existing(folder.join(name), "make setup")
+    let told = std::env::var_os("TAPVISOR_CACHE").map(PathBuf::from);
+    let folder = told.or_else(|| user().or_else(home).map(|cache| cache.join("tapvisor")))?;
+    Some(folder.join(name))
 }
 
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {

@@ -23,7 +23,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     for (number, (what, kind, is_there)) in cases.into_iter().enumerate() {
         let mut attachment = Attachment::prepare(case, 1200 + number)?;
         attachment.extra = json!({"ipam": {"type": kind}});
-        let before = Snapshot::of(&attachment.pod)?;
+        let before = Snapshot::of(&attachment)?;
         let answer = attachment.call("ADD").env("CNI_PATH", scripts::path_with_scripts(case)).run()?;
         findings.expect_none(format!("{what} fails ADD"), answer.wrong_as_failure());
         findings.expect_none(format!("{what} leaves no device"), before.difference(&attachment.pod)?);

@@ -22,7 +22,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     for number in 0..WORKERS {
         attachments.push(Attachment::prepare(case, 30_000 + number)?);
     }
-    let before = attachments.iter().map(|attachment| Snapshot::of(&attachment.pod)).collect::<Result<Vec<_>, _>>()?;
+    let before = attachments.iter().map(|attachment| Snapshot::of(attachment)).collect::<Result<Vec<_>, _>>()?;
     let left = AtomicUsize::new(case.effort.cycles);
     let found = thread::scope(|scope| {
         let left = &left;

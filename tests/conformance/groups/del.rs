@@ -20,7 +20,7 @@ pub(super) fn situations(case: &Case<'_>, findings: &mut Findings) -> Result<(),
     scripts::warm_up(case)?;
     for (number, farewell) in Farewell::ALL.into_iter().enumerate() {
         let attachment = Attachment::prepare(case, 1400 + number)?;
-        let before = Snapshot::of(&attachment.pod)?;
+        let before = Snapshot::of(&attachment)?;
         let attachment = attachment.added()?;
         let answer = attachment.del_as(farewell)?;
         findings.expect_none(format!("DEL {} succeeds", farewell.name()), answer.wrong_as_silent_success());
@@ -47,7 +47,7 @@ fn disturbed(
     findings: &mut Findings,
 ) -> Result<(), Trouble> {
     let attachment = Attachment::prepare(case, number)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     let attachment = attachment.added()?;
     attachment.disturb(disturbance)?;
     let answer = attachment.del()?;
@@ -58,7 +58,7 @@ fn disturbed(
 
 fn never_added(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     let attachment = Attachment::prepare(case, 1430)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     let answer = attachment.del()?;
     findings.expect_none("DEL without an ADD succeeds", answer.wrong_as_silent_success());
     findings.expect_none("DEL without an ADD changes nothing", before.difference(&attachment.pod)?);
@@ -67,7 +67,7 @@ fn never_added(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> 
 
 fn reconfigured(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     let attachment = Attachment::prepare(case, 1440)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     let mut attachment = attachment.added()?;
     let mut changed = attachment.extra.clone();
     merge(&mut changed, &case.subject.changed_conf);
@@ -81,7 +81,7 @@ fn reconfigured(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble>
 /// Group 15: two containers of one network that were given the same address.
 pub(super) fn others(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     scripts::warm_up(case)?;
-    let fixed = json!({"ipam": {"type": "static", "addresses": [{"address": "10.77.15.9/24"}]}});
+    let fixed = json!({"ipam": {"type": "static", "addresses": [{"address": "10.77.1.200/24"}]}});
     let mut staying = Attachment::prepare(case, 150)?;
     let mut leaving = Attachment::prepare(case, 151)?;
     match case.subject.role {
@@ -94,7 +94,7 @@ pub(super) fn others(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tro
         Role::Trailing | Role::Ipam => {}
     }
     let staying = staying.added()?;
-    let (before, before_leaving) = (Snapshot::of(&staying.pod)?, Snapshot::of(&leaving.pod)?);
+    let (before, before_leaving) = (Snapshot::of(&staying)?, Snapshot::of(&leaving)?);
     let answer = leaving.add()?;
     findings.expect("two attachments may have one address", answer.succeeded(), || answer.shown());
     let deleted = leaving.del()?;

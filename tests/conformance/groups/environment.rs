@@ -20,7 +20,7 @@ const BAD_ENVIRONMENT: u64 = 4;
 /// Group 2: each missing variable alone, and all together.
 pub(super) fn missing(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     let attachment = Attachment::prepare(case, 2)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     for (verb, needed) in NEEDED.iter().filter(|(verb, _)| case.has(verb)) {
         for variable in *needed {
             let answer = attachment.call(verb).without(variable).run()?;
@@ -57,7 +57,7 @@ pub(super) fn bad_names(case: &Case<'_>, findings: &mut Findings) -> Result<(), 
         ("with a space", "a b"),
     ];
     let attachment = Attachment::prepare(case, 3)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     for verb in ["ADD", "CHECK", "DEL"].iter().filter(|verb| case.has(verb)) {
         for (kind, id) in containers {
             let answer = attachment.call(verb).env("CNI_CONTAINERID", id).run()?;

@@ -15,9 +15,9 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     let valid = Attachment::prepare(case, 190)?.added()?;
     let elsewhere = Attachment { network: "suite-other".to_owned(), ..Attachment::prepare(case, 191)? }.added()?;
     let stale = Attachment::prepare(case, 192)?;
-    let before_stale = Snapshot::of(&stale.pod)?;
+    let before_stale = Snapshot::of(&stale)?;
     let stale = stale.added()?;
-    let all = Snapshot::of(&stale.pod)?;
+    let all = Snapshot::of(&stale)?;
 
     for (what, list) in [("without a list", None), ("with null for a list", Some(Value::Null))] {
         findings.expect_none(format!("GC {what} succeeds"), collect(&valid, list)?.wrong_as_silent_success());

@@ -15,7 +15,7 @@ const INVALID: u64 = 7;
 
 pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     let attachment = Attachment::prepare(case, 4)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     let good = attachment.conf("ADD");
     let text = good.to_string();
     let with = |patch: Value| {

@@ -12,14 +12,14 @@ use crate::conformance::facts::Snapshot;
 use crate::conformance::findings::Findings;
 use crate::conformance::subject::Role;
 use crate::conformance::trouble::Trouble;
+use crate::dist::cache_path;
 
 const CONF_FOLDER: &str = "/run/suite/net.d";
 
 /// The tool, or why it cannot be had.
 pub(super) fn cnitool() -> Result<PathBuf, String> {
-    let told = std::env::var_os("CNITOOL").map(PathBuf::from);
-    let path = told.ok_or("name cnitool's file in CNITOOL")?;
-    if path.is_file() { Ok(path) } else { Err(format!("no {}", path.display())) }
+    let path = cache_path("go/cnitool/cnitool").ok_or("HOME is not set")?;
+    if path.is_file() { Ok(path) } else { Err(format!("{} is missing: make setup-test", path.display())) }
 }
 
 pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
@@ -30,7 +30,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     undone.run_before("DEL", &case.subject.before)?;
     write_conflist(case, &rehearsal)?;
     let attachment = if case.subject.role == Role::Trailing { rehearsal } else { Attachment::bare(case, 241)? };
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     let verbs: &[&str] = if case.has("CHECK") { &["add", "check", "del"] } else { &["add", "del"] };
     for verb in verbs {
         let answer = tool(case, verb, &attachment)?;

@@ -43,7 +43,7 @@ pub(super) fn traces(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tro
     std::fs::create_dir_all(TEMPORARY).map_err(Trouble::system("create a folder for temporary files"))?;
     let (processes, namespaces) = (processes(), entries("/run/netns"));
     let attachment = Attachment::prepare(case, 6)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
 
     cycle(findings, "works with an empty PATH", &attachment, |call| call.env("PATH", ""))?;
     cycle(findings, "works with only the CNI variables", &attachment, |call| call.without("PATH").without("CNI_ARGS"))?;

@@ -13,7 +13,7 @@ mod netns;
 mod order;
 mod parallel;
 mod result;
-mod scripts;
+pub(super) mod scripts;
 mod status;
 mod version;
 mod watch;
@@ -72,6 +72,18 @@ pub struct Group {
     /// Why such a subject cannot be asked.
     spares: fn(&Subject) -> Option<&'static str>,
     run: fn(&Case<'_>, &mut Findings) -> Result<(), Trouble>,
+}
+
+impl Group {
+    /// Why such a subject cannot be asked.
+    pub(super) fn spares(&self, subject: &Subject) -> Option<&'static str> {
+        (self.spares)(subject)
+    }
+
+    /// Makes the checks of one case.
+    pub(super) fn run(&self, case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
+        (self.run)(case, findings)
+    }
 }
 
 const fn group(

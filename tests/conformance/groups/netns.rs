@@ -22,10 +22,10 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
         ("a CNI_NETNS that is the plugin's own", own.as_str()),
     ];
     for (what, netns) in cases {
-        let before = Facts::of_node()?;
+        let before = Facts::of_node(case.subject.shared)?;
         let answer = attachment.call("ADD").env("CNI_NETNS", netns).run()?;
         findings.expect_none(format!("{what} is an error"), answer.wrong_as_failure());
-        let changed = settled(|| Ok(before.difference(&Facts::of_node()?)))?;
+        let changed = settled(|| Ok(before.difference(&Facts::of_node(case.subject.shared)?)))?;
         findings.expect_none(format!("{what} changes nothing"), changed);
     }
     Ok(())

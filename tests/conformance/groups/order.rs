@@ -26,7 +26,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
         let empty = Facts::of(&attachment.pod)?;
         containers.push(Container { attachment, empty, is_attached: false });
     }
-    let before = Facts::of_node()?;
+    let before = Facts::of_node(case.subject.shared)?;
     let mut random = Random::new(case.effort.seed, 21);
     let mut told = Vec::new();
     for _ in 0..case.effort.operations {
@@ -48,7 +48,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     for container in &containers {
         container.attachment.del_as(Farewell::Full)?;
     }
-    let after = crate::conformance::facts::settled(|| Ok(before.difference(&Facts::of_node()?)))?;
+    let after = crate::conformance::facts::settled(|| Ok(before.difference(&Facts::of_node(case.subject.shared)?)))?;
     findings.expect_none("at the end the node is as before", after);
     Ok(())
 }

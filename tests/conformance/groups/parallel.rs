@@ -20,7 +20,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
         attachments.push(Attachment::prepare(case, 20_000 + number)?);
     }
     let Some(first) = attachments.first() else { return Ok(()) };
-    let before = Snapshot::of(&first.pod)?;
+    let before = Snapshot::of(first)?;
 
     let added = at_once(&mut attachments, Attachment::add)?;
     all_succeeded("ADD", &added, findings);

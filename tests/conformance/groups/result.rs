@@ -48,6 +48,7 @@ pub(super) fn truth(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trou
     let attachment = Attachment::prepare(case, 8)?.added()?;
     let result = attachment.result.clone().unwrap_or_default();
     let top = result.as_object().cloned().unwrap_or_default();
+    findings.expect("ADD lists interfaces", list(&top, "interfaces").count() > 0, || result.to_string());
     let (node, pod) = (links(&attachment, Place::Node)?, links(&attachment, Place::Pod)?);
     for interface in list(&top, "interfaces") {
         let name = text(interface, "name").unwrap_or_default();
@@ -95,7 +96,7 @@ pub(super) fn occupied(case: &Case<'_>, findings: &mut Findings) -> Result<(), T
     let Some(name) = case.subject.occupied else { return Ok(()) };
     let mut attachment = Attachment::prepare(case, 9)?;
     attachment.pod.enter(|| shell(&format!("ip link add {name} type veth peer name suite-peer"), &[]))?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     let answer = attachment.add()?;
     findings.expect_none("an existing device of that name is an error", answer.wrong_as_failure());
     let gone = attachment.pod.enter(|| shell(&format!("ip link show {name} && ip link show suite-peer"), &[])).err();
@@ -135,7 +136,7 @@ pub(super) fn chained(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tr
 
     let mut without = Attachment::prepare(case, 130)?;
     without.previous = None;
-    let before = Snapshot::of(&without.pod)?;
+    let before = Snapshot::of(&without)?;
     let answer = without.add()?;
     if answer.succeeded() {
         let tolerated = case.subject.build == Build::Ours;

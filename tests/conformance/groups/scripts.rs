@@ -14,7 +14,7 @@ const FOLDER: &str = "/run/suite";
 pub(super) const IPAM_LOG: &str = "/run/suite/ipam.log";
 
 /// The plugin's file under the name of its type, which is how a multi-call binary knows what to be.
-pub(super) fn under_its_type(program: &Path, plugin: &str) -> Result<PathBuf, Trouble> {
+pub(in crate::conformance) fn under_its_type(program: &Path, plugin: &str) -> Result<PathBuf, Trouble> {
     if program.file_name().is_some_and(|name| name == plugin) {
         return Ok(program.to_owned());
     }
@@ -41,7 +41,7 @@ pub(super) fn in_a_removed_folder(program: &Path) -> Result<PathBuf, Trouble> {
 }
 
 /// Writes an executable shell script on the node.
-pub(super) fn script(name: &str, body: &str) -> Result<PathBuf, Trouble> {
+pub(in crate::conformance) fn script(name: &str, body: &str) -> Result<PathBuf, Trouble> {
     let path = Path::new(FOLDER).join(name);
     std::fs::create_dir_all(FOLDER).map_err(Trouble::system("create /run/suite"))?;
     std::fs::write(&path, format!("#!/bin/sh\n{body}"))

@@ -14,7 +14,7 @@ const UNREADY: &str = r#"echo '{"cniVersion":"1.1.0","code":50,"msg":"no address
 
 pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     let attachment = Attachment::prepare(case, 18)?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     findings.expect_none("STATUS of a good node passes", attachment.call("STATUS").run()?.wrong_as_silent_success());
     findings.expect_none("STATUS changes nothing", before.difference(&attachment.pod)?);
     let old = attachment.conf("STATUS").to_string().replace("\"1.1.0\"", "\"1.0.0\"");

@@ -13,7 +13,7 @@ pub(super) fn notices(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tr
         return refused_before_0_4(case, findings);
     }
     let attachment = Attachment::prepare(case, 16)?.added()?;
-    let before = Snapshot::of(&attachment.pod)?;
+    let before = Snapshot::of(&attachment)?;
     findings.expect_none("CHECK right after ADD passes", attachment.check()?.wrong_as_silent_success());
     findings.expect_none("CHECK changes nothing", before.difference(&attachment.pod)?);
     let without = Attachment { result: None, ..attachment.clone() }.check()?;

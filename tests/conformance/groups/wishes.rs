@@ -10,7 +10,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     scripts::warm_up(case)?;
     for (number, wish) in case.subject.wishes.iter().enumerate() {
         let mut attachment = Attachment::prepare(case, 2200 + number)?.wishing(wish);
-        let before = Snapshot::of(&attachment.pod)?;
+        let before = Snapshot::of(&attachment)?;
         let answer = attachment.add()?;
         findings.expect(format!("ADD succeeds: {}", wish.what), answer.succeeded(), || answer.shown());
         let shown = attachment.sh(wish.place, wish.shows).err();

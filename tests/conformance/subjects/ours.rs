@@ -140,6 +140,7 @@ fn masquerade_breakages() -> Vec<Disturbance> {
 fn bridge_binding() -> Subject {
     Subject {
         before: vec![bridge()],
+        shared: Some("suite1"),
         occupied: Some("tap0"),
         breakages: tap_breakages(),
         tolerances: vec![

@@ -38,6 +38,7 @@ fn bridge_network(build: Build) -> Subject {
     let conf = json!({"type": "bridge", "bridge": "suite0", "isGateway": true, "ipam": addresses()});
     let mac = |mac: &str| json!({"capabilities": {"mac": true}, "runtimeConfig": {"mac": mac}});
     Subject {
+        shared: Some("suite0"),
         occupied: Some("eth0"),
         breakages: vec![
             in_pod("interface gone", "ip link del eth0"),
@@ -82,6 +83,7 @@ fn bridge_network(build: Build) -> Subject {
 
 fn bridge_without_addresses(build: Build) -> Subject {
     Subject {
+        shared: Some("suite0"),
         occupied: Some("eth0"),
         breakages: vec![
             in_pod("interface gone", "ip link del eth0"),
@@ -191,6 +193,7 @@ fn portmap(build: Build) -> Subject {
     }
     Subject {
         before: vec![bridge()],
+        shared: Some("suite1"),
         breakages: vec![on_node("rules gone", "nft flush ruleset")],
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 dev eth0")],
         wishes: vec![wish("portMappings", json!({}), "", Place::Node, "nft list ruleset | grep -q 18080")],
