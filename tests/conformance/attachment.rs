@@ -189,7 +189,7 @@ impl<'a> Attachment<'a> {
 
     /// What is left compared to before, as far as that farewell lets a plugin reach.
     pub(crate) fn residue(&self, before: &Snapshot, farewell: Farewell) -> Result<Option<String>, Trouble> {
-        if farewell.reaches_the_pod() { before.difference(&self.pod) } else { before.node_difference() }
+        if farewell.reaches_the_pod() { before.difference(&self.pod) } else { before.node_additions() }
     }
 
     /// Does something behind the plugin's back.

@@ -89,6 +89,12 @@ impl Facts {
         (count > 0).then(|| format!("{count} differ: {text}"))
     }
 
+    /// As [`Facts::difference`], but what is gone does not count.
+    fn additions(&self, after: &Self) -> Option<String> {
+        let still = self.0.iter().filter(|(key, _)| after.0.contains_key(*key));
+        Self(still.map(|(key, value)| (key.clone(), value.clone())).collect()).difference(after)
+    }
+
     fn add_links_and_routes(&mut self) -> Result<(), Trouble> {
         let said = fed("ip", &["-j", "-d", "-batch", "-"], "addr show\nroute show table all\nrule show\n")?;
         let parts = ["link", "route", "rule"];
@@ -96,6 +102,9 @@ impl Facts {
             let list = list.map_err(|source| Trouble::Json { what: "ip".to_owned(), source })?;
             for mut item in list.as_array().cloned().unwrap_or_default() {
                 calm(&mut item);
+                if is_derived(&item) {
+                    continue;
+                }
                 let key = match item.get("ifname").and_then(Value::as_str) {
                     Some(name) => format!("{part} {name}"),
                     None => format!("{part} {item}"),
@@ -181,25 +190,14 @@ impl Snapshot {
     pub(crate) fn additions(&self, pod: &Pod) -> Result<Option<String>, Trouble> {
         settled(|| {
             let now = Self::with(pod, self.shared)?;
-            let common = |before: &Facts, now: &Facts| {
-                Facts(
-                    before
-                        .0
-                        .iter()
-                        .filter(|(key, _)| now.0.contains_key(*key))
-                        .map(|(key, value)| (key.clone(), value.clone()))
-                        .collect(),
-                )
-            };
-            let node = common(&self.node, &now.node).difference(&now.node);
-            let pod = common(&self.pod, &now.pod).difference(&now.pod);
-            Ok(node.into_iter().chain(pod).reduce(|all, more| all + &more))
+            let all = self.node.additions(&now.node).into_iter().chain(self.pod.additions(&now.pod));
+            Ok(all.reduce(|all, more| all + &more))
         })
     }
 
-    /// As [`Snapshot::difference`] for the node alone.
-    pub(crate) fn node_difference(&self) -> Result<Option<String>, Trouble> {
-        settled(|| Ok(self.node.difference(&Facts::of_node(self.shared)?)))
+    /// As [`Snapshot::additions`] for the node alone, whose ends of the pod's interfaces went with the pod.
+    pub(crate) fn node_additions(&self) -> Result<Option<String>, Trouble> {
+        settled(|| Ok(self.node.additions(&Facts::of_node(self.shared)?)))
     }
 }
 
@@ -212,6 +210,12 @@ pub(crate) fn settled(wrong: impl Fn() -> Result<Option<String>, Trouble>) -> Re
         sleep(Duration::from_millis(pause_ms));
     }
     wrong()
+}
+
+/// The local table's entries that the kernel makes of addresses, some of them a good while later.
+fn is_derived(route: &Value) -> bool {
+    let field = |key| route.get(key).and_then(Value::as_str);
+    field("table") == Some("local") && field("protocol") == Some("kernel")
 }
 
 fn calm(value: &mut Value) {

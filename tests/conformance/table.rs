@@ -136,7 +136,7 @@ impl Table {
         text
     }
 
-    /// One line per failed check, with what was seen.
+    /// The failed checks, each with the first few things seen.
     #[must_use]
     pub fn failures(&self) -> String {
         let mut text = String::new();
@@ -144,12 +144,11 @@ impl Table {
             for (group, cell) in row {
                 if let Cell::Fail { failed, .. } = cell {
                     for (check, seen) in failed {
-                        let first: String =
-                            seen.first().map(|text| text.chars().take(900).collect()).unwrap_or_default();
-                        write(
-                            &mut text,
-                            format_args!("{name}, group {group}: {check} [{}×]\n    {first}\n", seen.len()),
-                        );
+                        write(&mut text, format_args!("{name}, group {group}: {check} [{}×]\n", seen.len()));
+                        for seen in seen.iter().take(5) {
+                            let short: String = seen.chars().take(1200).collect();
+                            write(&mut text, format_args!("    {short}\n"));
+                        }
                     }
                 }
             }

@@ -14,6 +14,12 @@ const NO_TYPE: u16 = u16::MAX;
 /// Types from here on are nfnetlink's: subsystem in the upper byte.
 const FIRST_NFNETLINK: u16 = 0x100;
 
+/// `NFNL_MSG_BATCH_BEGIN` and its end, of `linux/netfilter/nfnetlink.h`.
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// In a batch's first message: which subsystem it is for (`res_id` of `struct nfgenmsg`).
+const SUBSYSTEM_AT: usize = HEADER_BYTES + 2;
+
 /// A message of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Message {
@@ -55,9 +61,14 @@ pub(super) fn changes(messages: &[Message]) -> bool {
     messages.iter().any(|message| message.kind % 4 != 2)
 }
 
-/// Gives a message a type that the kernel refuses.
-pub(super) fn spoil(memory: &Memory, message: &Message) -> Option<()> {
-    memory.write(message.address + TYPE_AT as u64, &NO_TYPE.to_ne_bytes())
+/// Makes the kernel refuse a message. Of an nftables batch, the first stands for the whole: refused there, the error is
+/// reported as that of a failed commit. The last has no answer of its own and is not refused.
+pub(super) fn spoil(memory: &Memory, message: &Message, is_nfnetlink: bool) -> Option<()> {
+    match message.kind {
+        BATCH_BEGIN if is_nfnetlink => memory.write(message.address + SUBSYSTEM_AT as u64, &NO_TYPE.to_ne_bytes()),
+        BATCH_END if is_nfnetlink => None,
+        _ => memory.write(message.address + TYPE_AT as u64, &NO_TYPE.to_ne_bytes()),
+    }
 }
 
 /// Rewrites the code in every error answer to the message `seq` within a received buffer.

@@ -164,8 +164,8 @@ impl Tracer {
                 if self.struck { AtExit::Kill } else { AtExit::Nothing }
             }
             Fault::Refuse { message, errno, .. } => match (&found.step.kind, found.messages.get(message)) {
-                (StepKind::Netlink { .. }, Some(message)) => {
-                    self.struck = netlink::spoil(memory, message).is_some();
+                (StepKind::Netlink { is_nfnetlink, .. }, Some(message)) => {
+                    self.struck = netlink::spoil(memory, message, *is_nfnetlink).is_some();
                     self.spoiled = Some((message.seq, errno));
                     AtExit::Nothing
                 }
