@@ -44,7 +44,9 @@ fn half_made(request: Option<&Request>, facts: &Facts) -> Vec<IfName> {
 /// What a mark says was otherwise before. A mark is text in the namespace: only what ADD changes is ever restored.
 fn restore(mark: &Mark, facts: &Facts) -> Vec<Op> {
     let pairs = mark.restore().iter();
-    pairs.filter_map(|(key, value)| restore_mac(key, value, facts).or_else(|| restore_sysctl(key, value))).collect()
+    pairs
+        .filter_map(|(key, value)| restore_mac(key, value, facts).or_else(|| restore_sysctl(key, value, facts)))
+        .collect()
 }
 
 fn restore_mac(key: &str, value: &str, facts: &Facts) -> Option<Op> {
@@ -53,11 +55,13 @@ fn restore_mac(key: &str, value: &str, facts: &Facts) -> Option<Op> {
     Some(Op::SetLink { link, set: LinkChange { mac, ..LinkChange::default() } })
 }
 
-fn restore_sysctl(key: &str, value: &str) -> Option<Op> {
+fn restore_sysctl(key: &str, value: &str, facts: &Facts) -> Option<Op> {
     let key: Sysctl = key.parse().ok()?;
+    // The settings of a link go with it.
+    let is_there = key.link().is_none_or(|link| facts.link(&link).is_some());
     let is_number = !value.is_empty() && value.len() <= 3 && value.bytes().all(|b| b.is_ascii_digit());
     let is_ours = key == Sysctl::net("ipv4/ip_forward")
         || key == Sysctl::net("ipv6/conf/all/forwarding")
         || key.link().is_some_and(|link| key == Sysctl::ipv6_conf(&link, "accept_ra"));
-    (is_ours && is_number).then(|| Op::WriteSysctl { key, value: value.to_owned() })
+    (is_ours && is_number && is_there).then(|| Op::WriteSysctl { key, value: value.to_owned() })
 }

@@ -1,7 +1,7 @@
 //! The verbs inside a namespace: read, plan, change.
 
 use hostnet::sysctl::Sysctl;
-use hostnet::{Ask, Facts, Kernel, Plan, apply, tear_down};
+use hostnet::{Ask, Facts, Kernel, Op, Plan, apply, tear_down};
 use terms::{IfName, MacAddr};
 use wiring::Request;
 
@@ -62,11 +62,18 @@ pub(super) fn check(kernel: &mut impl Kernel, request: &Request, group: u32) -> 
     }
 }
 
+/// Carries out the plan of a DEL. The taps tell what is to be restored: they stay until that is done, for a later DEL.
 fn remove(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), BindingError> {
-    match tear_down(kernel, &plan.ops) {
-        failures if failures.is_empty() => Ok(()),
-        failures => Err(BindingError::TearDown(failures)),
+    let takes_links = |op: &Op| matches!(op, Op::DeleteLink { .. } | Op::DeleteGroup { .. });
+    let links = plan.ops.iter().position(takes_links).unwrap_or(plan.ops.len());
+    let (restoring, links) = plan.ops.split_at(links);
+    for part in [restoring, links] {
+        let failures = tear_down(kernel, part);
+        if !failures.is_empty() {
+            return Err(BindingError::TearDown(failures));
+        }
     }
+    Ok(())
 }
 
 /// All that planning looks at. Which links' settings matter shows only when the routes are known.

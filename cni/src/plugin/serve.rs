@@ -160,7 +160,15 @@ fn answer(
             let added = plugin.add(&call)?;
             Ok(Answer::Document(result_document(added, *version)?))
         }
-        (Verb::Check, Some(target)) => plugin.check(&present(target, conf, own_allowed)?).map(|()| Answer::Nothing),
+        (Verb::Check, Some(target)) => {
+            if conf.prev_document().is_none() {
+                return Err(Error::new(
+                    Code::INVALID_CONFIG,
+                    "CHECK needs the result of ADD, and there is no prevResult",
+                ));
+            }
+            plugin.check(&present(target, conf, own_allowed)?).map(|()| Answer::Nothing)
+        }
         (Verb::Del, Some(Target { container_id, if_name, netns, args })) => {
             let netns = netns.map(|path| Netns::look(path, own_allowed)).transpose()?.flatten();
             let attachment = Attachment { container_id, if_name, args };

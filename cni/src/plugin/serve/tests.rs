@@ -159,9 +159,15 @@ fn every_other_verb_reaches_the_plugin() {
     let newest = conf("1.1.0", r#","cni.dev/valid-attachments":[]"#);
     assert_eq!(call("GC", &[], &newest).calls, ["gc Some(0)"]);
     assert_eq!(call("STATUS", &[], &newest).calls, ["status"]);
-    let seen = call("CHECK", &ATTACHED, &newest);
-    assert_eq!((seen.exit, seen.document()["code"].as_u64()), (1, Some(999)));
+    let checked = call("CHECK", &ATTACHED, &conf("1.1.0", r#","prevResult":{"cniVersion":"1.1.0"}"#));
+    assert_eq!((checked.exit, checked.document()["code"].as_u64()), (1, Some(999)));
     assert_eq!(call("DEL", &ATTACHED, &newest).calls, ["del"]);
+}
+
+#[test]
+fn a_check_without_the_result_of_add_is_refused() {
+    let seen = call("CHECK", &ATTACHED, &conf("1.0.0", ""));
+    assert_eq!((seen.document()["code"].as_u64(), seen.calls.len()), (Some(7), 0));
 }
 
 #[test]
