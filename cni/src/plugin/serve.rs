@@ -161,13 +161,12 @@ fn answer(
             Ok(Answer::Document(result_document(added, *version)?))
         }
         (Verb::Check, Some(target)) => {
-            if conf.prev_document().is_none() {
-                return Err(Error::new(
-                    Code::INVALID_CONFIG,
-                    "CHECK needs the result of ADD, and there is no prevResult",
-                ));
+            let call = present(target, conf, own_allowed)?;
+            if call.conf.prev_document().is_none() {
+                let msg = "CHECK needs the result of ADD, and there is no prevResult";
+                return Err(Error::new(Code::INVALID_CONFIG, msg));
             }
-            plugin.check(&present(target, conf, own_allowed)?).map(|()| Answer::Nothing)
+            plugin.check(&call).map(|()| Answer::Nothing)
         }
         (Verb::Del, Some(Target { container_id, if_name, netns, args })) => {
             let netns = netns.map(|path| Netns::look(path, own_allowed)).transpose()?.flatten();
