@@ -1,6 +1,6 @@
 //! Rules and elements in canonical text, equal for what we would write and what the kernel lists.
 
-use super::compile::{Encoded, EncodedData};
+use super::encode::{Encoded, EncodedData};
 use super::uapi::{counter, data, expr, list, lookup, verdict};
 use super::{Counter, ElementFacts, Verdict};
 use crate::linux::attributes_of;

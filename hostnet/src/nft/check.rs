@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use terms::IfName;
 
 use super::canon::{body, element_facts, joined};
-use super::compile::{Surroundings, compile, encode_element};
+use super::compile::{Surroundings, compile};
+use super::encode::encode_element;
 use super::expression::SetRef;
 use super::writer::Writer;
 use super::{ChainFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};

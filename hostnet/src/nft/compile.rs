@@ -1,17 +1,14 @@
 //! From a rule's statements to the kernel's expressions.
 
-use std::net::IpAddr;
+mod act;
 
 use terms::IfName;
 
-use super::expression::{self, SetRef, constant, decide, expression, libc_u32, load, look_up, register};
-use super::shape::{NftError, Shape, pad};
+use super::expression::{self, SetRef, decide, expression, libc_u32, load, look_up, register};
+use super::shape::{NftError, Shape};
 use super::uapi;
 use super::writer::Writer;
-use super::{
-    Element, ElementData, ElementKey, Family, Field, IpVersion, NatTarget, Reject, Remember, Rule, Set, SetData,
-    Statement, Test, Value, Verdict, VerdictMap,
-};
+use super::{Element, Family, Field, Remember, Rule, Set, Statement, Test, Value, Verdict, VerdictMap};
 
 /// What compiling a rule needs of its surroundings.
 pub(crate) trait Surroundings {
@@ -204,138 +201,6 @@ impl Compiler<'_> {
         }
     }
 
-    fn set(&mut self, field: Field, value: &Value) -> Result<(), NftError> {
-        let bytes = field.shape().encode(value, &field)?;
-        let place = expression::place(field);
-        let writable = matches!(
-            field,
-            Field::Mark
-                | Field::CtMark
-                | Field::EtherSaddr
-                | Field::EtherDaddr
-                | Field::IpSaddr
-                | Field::IpDaddr
-                | Field::Ip6Saddr
-                | Field::Ip6Daddr
-        );
-        if !writable {
-            return Err(NftError::Other(format!("{field:?} cannot be written")));
-        }
-        self.presuppose(field);
-        constant(self.writer, 0, &bytes);
-        let Some(place) = place else {
-            let (name, key_kind, key, source) = match field {
-                Field::CtMark => ("ct", uapi::ct::KEY, libc::NFT_CT_MARK, uapi::ct::SREG),
-                _ => ("meta", uapi::meta::KEY, libc::NFT_META_MARK, uapi::meta::SREG),
-            };
-            expression(self.writer, name, |writer| {
-                writer.u32(key_kind, libc_u32(key));
-                writer.u32(source, register(0));
-            });
-            return Ok(());
-        };
-        // The IPv4 header has a checksum (RFC 791 §3.1, at byte 10); transport checksums cover the addresses of both.
-        let (kind, offset, flags) = match field {
-            Field::IpSaddr | Field::IpDaddr => (libc_u32(libc::NFT_PAYLOAD_CSUM_INET), 10, uapi::CSUM_PSEUDO_HEADER),
-            Field::Ip6Saddr | Field::Ip6Daddr => (0, 0, uapi::CSUM_PSEUDO_HEADER),
-            _ => (0, 0, 0),
-        };
-        expression(self.writer, "payload", |writer| {
-            writer.u32(uapi::payload::SREG, register(0));
-            writer.u32(uapi::payload::BASE, place.base);
-            writer.u32(uapi::payload::OFFSET, place.offset);
-            writer.u32(uapi::payload::LEN, place.bytes);
-            writer.u32(uapi::payload::CSUM_TYPE, kind);
-            writer.u32(uapi::payload::CSUM_OFFSET, offset);
-            writer.u32(uapi::payload::CSUM_FLAGS, flags);
-        });
-        Ok(())
-    }
-
-    fn nat(&mut self, kind: libc::c_int, version: IpVersion, to: &NatTarget) -> Result<(), NftError> {
-        let (family, slots) = match version {
-            IpVersion::V4 => (libc::AF_INET, 1),
-            IpVersion::V6 => (libc::AF_INET6, 4),
-        };
-        let (address, port) = match to {
-            NatTarget::Fixed { address, port } => {
-                if let Some(address) = address {
-                    if IpVersion::of(*address) != version {
-                        return Err(NftError::Other(format!("{address} is not of IP {version:?}")));
-                    }
-                    constant(self.writer, 0, &octets(*address));
-                }
-                if let Some(port) = port {
-                    constant(self.writer, 4, &port.to_be_bytes());
-                }
-                (address.map(|_| 0), port.map(|_| 4))
-            }
-            NatTarget::Map { fields, map, with_port } => {
-                self.key(fields)?;
-                look_up(self.writer, &SetRef { name: map.clone(), id: None }, Some(register(0)), false);
-                (Some(0), with_port.then_some(slots))
-            }
-        };
-        expression(self.writer, "nat", |writer| {
-            writer.u32(uapi::nat::TYPE, libc_u32(kind));
-            writer.u32(uapi::nat::FAMILY, libc_u32(family));
-            let mut flags = 0;
-            if let Some(slot) = address {
-                writer.u32(uapi::nat::ADDR_MIN, register(slot));
-                writer.u32(uapi::nat::ADDR_MAX, register(slot));
-                flags |= uapi::NAT_MAP_IPS;
-            }
-            if let Some(slot) = port {
-                writer.u32(uapi::nat::PROTO_MIN, register(slot));
-                writer.u32(uapi::nat::PROTO_MAX, register(slot));
-                flags |= uapi::NAT_PROTO_SPECIFIED;
-            }
-            writer.u32(uapi::nat::FLAGS, flags);
-        });
-        Ok(())
-    }
-
-    fn redirect(&mut self, port: Option<u16>) {
-        if let Some(port) = port {
-            constant(self.writer, 0, &port.to_be_bytes());
-        }
-        expression(self.writer, "redir", |writer| {
-            if port.is_some() {
-                writer.u32(uapi::redir::PROTO_MIN, register(0));
-                writer.u32(uapi::redir::PROTO_MAX, register(0));
-                writer.u32(uapi::redir::FLAGS, uapi::NAT_PROTO_SPECIFIED);
-            }
-        });
-    }
-
-    fn by_device(&mut self, name: &str, attribute: u16, device: &IfName) -> Result<(), NftError> {
-        let index = self.around.link_index(device)?;
-        constant(self.writer, 0, &index.to_ne_bytes());
-        expression(self.writer, name, |writer| writer.u32(attribute, register(0)));
-        Ok(())
-    }
-
-    fn reject(&mut self, how: Reject) {
-        // Codes of RFC 792 and RFC 4443 §3.1; the icmpx ones are the kernel's, which picks by the packet's family.
-        let by_family = |icmpx: libc::c_int, v4: u8, v6: u8| match self.family {
-            Family::Ip => (libc::NFT_REJECT_ICMP_UNREACH, v4),
-            Family::Ip6 => (libc::NFT_REJECT_ICMP_UNREACH, v6),
-            _ => (libc::NFT_REJECT_ICMPX_UNREACH, icmpx.to_le_bytes()[0]),
-        };
-        let (kind, code) = match how {
-            Reject::PortUnreachable => by_family(libc::NFT_REJECT_ICMPX_PORT_UNREACH, 3, 4),
-            Reject::AdminProhibited => by_family(libc::NFT_REJECT_ICMPX_ADMIN_PROHIBITED, 13, 1),
-            Reject::TcpReset => {
-                self.presuppose(Field::TcpFlags);
-                (libc::NFT_REJECT_TCP_RST, 0)
-            }
-        };
-        expression(self.writer, "reject", |writer| {
-            writer.u32(uapi::reject::TYPE, libc_u32(kind));
-            writer.raw(uapi::reject::CODE, &[code]);
-        });
-    }
-
     fn remember(&mut self, remember: &Remember) -> Result<(), NftError> {
         self.key(&remember.fields)?;
         let op = if remember.refresh { libc::NFT_DYNSET_OP_UPDATE } else { libc::NFT_DYNSET_OP_ADD };
@@ -353,66 +218,4 @@ impl Compiler<'_> {
 
 fn element((key, verdict): &(Vec<Value>, Verdict)) -> Element {
     Element::of(key.iter().cloned()).verdict(verdict.clone())
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
-}
-
-/// A set's element in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    pub(crate) key: Vec<u8>,
-    pub(crate) key_end: Option<Vec<u8>>,
-    pub(crate) data: Option<EncodedData>,
-}
-
-/// What a map yields, in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EncodedData {
-    Value(Vec<u8>),
-    Verdict(Verdict),
-}
-
-/// Encodes an element after its set's declaration.
-pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, NftError> {
-    let place = format!("set {}", set.name);
-    let wrong = |why: &str| NftError::Other(format!("an element of {place} {why}"));
-    if element.key.len() != set.key.len() {
-        return Err(wrong("has not as many parts as the set's key"));
-    }
-    let (mut key, mut end, mut is_range) = (Vec::new(), Vec::new(), false);
-    for (kind, part) in set.key.iter().zip(&element.key) {
-        let (from, to) = match part {
-            ElementKey::Is(value) => (value, value),
-            ElementKey::Range(from, to) => {
-                is_range = true;
-                (from, to)
-            }
-        };
-        let encode =
-            |value| kind.shape().encode(value, &place).map(|bytes| if set.key.len() > 1 { pad(bytes) } else { bytes });
-        key.extend(encode(from)?);
-        end.extend(encode(to)?);
-    }
-    if is_range && !set.flags.interval {
-        return Err(wrong("is a range, but the set takes none"));
-    }
-    let data = match (&set.data, &element.data) {
-        (None, None) => None,
-        (Some(SetData::Verdict), Some(ElementData::Verdict(verdict))) => Some(EncodedData::Verdict(verdict.clone())),
-        (Some(SetData::Values(kinds)), Some(ElementData::Values(values))) if kinds.len() == values.len() => {
-            let parts = kinds.iter().zip(values).map(|(kind, value)| {
-                kind.shape().encode(value, &place).map(|bytes| if kinds.len() > 1 { pad(bytes) } else { bytes })
-            });
-            Some(EncodedData::Value(parts.collect::<Result<Vec<_>, _>>()?.concat()))
-        }
-        // A removal names the key alone.
-        (Some(_), None) => None,
-        _ => return Err(wrong("does not yield what the map is declared to yield")),
-    };
-    Ok(Encoded { key, key_end: set.flags.interval.then_some(end), data })
 }

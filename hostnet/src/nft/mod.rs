@@ -5,6 +5,7 @@ pub(crate) mod canon;
 mod chain;
 mod check;
 mod compile;
+mod encode;
 mod expression;
 mod field;
 mod readback;
