@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use terms::{Ipv4Network, Ipv6Network, MacAddr, Mtu};
 
+use crate::frame;
 use crate::names::DomainName;
 
 /// Largest packet the engine builds.
@@ -14,9 +15,12 @@ const ETHERNET_MTU: u16 = 1500;
 pub struct Config {
     /// The only client that is answered.
     pub guest_mac: MacAddr,
-    /// Ethernet source of what the engine sends; its DHCPv6 server identifier and own link-local derive from it, so it
-    /// should stay the same for the life of the guest.
+    /// Ethernet source of what the engine sends to the guest; its DHCPv6 server identifier derives from it, so it should
+    /// stay the same for the life of the guest.
     pub service_mac: MacAddr,
+    /// IPv6 source of DHCPv6 and of questions to the gateway behind a virtual router; those come from the guest's
+    /// Ethernet address, the one the network surely delivers to. Made of `service_mac` unless set.
+    pub service_link_local: Ipv6Addr,
     /// Host name for the guest.
     pub hostname: Option<String>,
     /// Domain for the guest; the longest of `search` if absent.
@@ -184,7 +188,8 @@ impl Config {
     pub fn new(guest_mac: MacAddr, service_mac: MacAddr) -> Self {
         let (hostname, domain, mtu, v4, v6) = (None, None, None, None, None);
         let (search, dns, ntp) = (Vec::new(), Vec::new(), Vec::new());
-        Self { guest_mac, service_mac, hostname, domain, search, dns, ntp, mtu, v4, v6 }
+        let service_link_local = frame::link_local(service_mac);
+        Self { guest_mac, service_mac, service_link_local, hostname, domain, search, dns, ntp, mtu, v4, v6 }
     }
 
     /// The domain told to the guest.
@@ -205,6 +210,9 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.guest_mac == self.service_mac {
             return refuse("service_mac", format!("{} is the guest's own", self.service_mac));
+        }
+        if !self.service_link_local.is_unicast_link_local() {
+            return refuse("service_link_local", format!("{} is not within fe80::/10", self.service_link_local));
         }
         text("hostname", self.hostname.as_deref())?;
         at_most("search", self.search.len(), 32)?;

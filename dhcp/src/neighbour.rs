@@ -1,6 +1,6 @@
 //! The virtual router: answers solicitations for its link-local address with the real gateway's Ethernet address.
 //!
-//! *Flow.* At the guest's first question the gateway is asked by multicast, from a link-local of the service's own; its
+//! *Flow.* At the guest's first question the gateway is asked by multicast, from a link-local of the service's own and the guest's Ethernet address; its
 //! answer is passed on and kept. While the guest keeps asking, the gateway is asked again every half minute, sooner when
 //! the guest asks again, by unicast; a new Ethernet address is told to the guest unasked.
 //!
@@ -157,11 +157,12 @@ impl Neighbour {
         }
     }
 
-    /// Solicits the gateway: by unicast where its Ethernet address is known, else by multicast.
+    /// Solicits the gateway: by unicast where its Ethernet address is known, else by multicast. The question carries the
+    /// guest's Ethernet address: a macvlan, or a switch that knows its ports, delivers an answer to no other.
     fn ask(&mut self, now: Duration, config: &Config, route: Route) -> Frame {
         let tries = self.question.map_or(0, |question| question.tries).saturating_add(1);
         self.question = Some(Question { tries, again_at: now.saturating_add(RETRANSMIT) });
-        let (group, own) = (frame::solicited_node(route.gateway), frame::link_local(config.service_mac));
+        let group = frame::solicited_node(route.gateway);
         let (to, destination) = match self.known {
             Some((mac, _)) => (route.gateway, mac.bytes()),
             None => (group, frame::multicast_mac(group)),
@@ -169,8 +170,8 @@ impl Neighbour {
         let mut body = vec![0; 4];
         body.extend(route.gateway.octets());
         body.extend([SOURCE_LINK_LAYER, 1]);
-        body.extend(config.service_mac.bytes());
-        Link { source: config.service_mac, destination }.icmp6(own, to, SOLICITATION, &body)
+        body.extend(config.guest_mac.bytes());
+        Link { source: config.guest_mac, destination }.icmp6(config.service_link_local, to, SOLICITATION, &body)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Frame;
 use crate::bytes::Bytes;
 use crate::config::{Config, Prefix, Router, V6Config};
-use crate::frame::{self, Icmp6, Link};
+use crate::frame::{Icmp6, Link};
 use crate::names;
 
 /// ICMPv6 types.
@@ -83,12 +83,11 @@ fn options_are_whole(mut options: Bytes<'_>) -> bool {
 
 /// The advertisement. It goes to all nodes of a link on which the guest is alone, so no address of the guest is needed.
 pub(crate) fn advertisement(config: &Config, v6: &V6Config) -> Frame {
-    let own = frame::link_local(config.service_mac);
     let (source, router_lifetime) = match v6.router {
         Router::Gateway { link_local, .. } | Router::Virtual { link_local, .. } => {
             (link_local, v6.router_lifetime_seconds)
         }
-        Router::None => (own, 0),
+        Router::None => (config.service_link_local, 0),
     };
     let mut body = vec![64, MANAGED_AND_OTHER];
     body.extend(router_lifetime.to_be_bytes());

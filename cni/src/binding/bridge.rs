@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use hostnet::Facts;
-use terms::{IfName, MacAddr};
-use wiring::{Digest, Family, Interface, NicKey, service_mac};
+use terms::IfName;
+use wiring::{Family, Interface, NicKey, service_link_local};
 
 use super::desired::{Nic, Refusal, Tap, mtu, pod_link, reachable};
 
@@ -25,8 +25,8 @@ pub(super) struct Bridge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Service {
     pub(super) tap: IfName,
-    /// What the launcher's own frames on the pod network come from.
-    pub(super) mac: MacAddr,
+    /// From where the launcher asks the pod network for the gateway.
+    pub(super) link_local: Ipv6Addr,
     pub(super) v4: bool,
     pub(super) v6: bool,
     /// The next hops that no router advertisement can announce; the launcher resolves them and plays the router.
@@ -34,7 +34,7 @@ pub(super) struct Service {
 }
 
 /// The taps of a bridge-bound NIC, and what its rules are made of.
-pub(super) fn of(interface: &Interface, request: Digest, facts: &Facts) -> Result<(Nic, Bridge), Refusal> {
+pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), Refusal> {
     let link = pod_link(interface, facts)?;
     let key = NicKey::of(&interface.pod_interface)?;
     let current = link.mac.ok_or_else(|| Refusal::NotEthernet(link.name.clone()))?;
@@ -51,7 +51,7 @@ pub(super) fn of(interface: &Interface, request: Digest, facts: &Facts) -> Resul
     };
     let service = (v4 || v6).then(|| Service {
         tap: key.service_tap(),
-        mac: service_mac(request, interface.mac.unwrap_or(current)),
+        link_local: service_link_local(interface.mac.unwrap_or(current)),
         v4,
         v6,
         global_gateways: global_gateways(&link.name, facts),

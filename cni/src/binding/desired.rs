@@ -124,7 +124,7 @@ impl Desired {
                     masqueraded.push(shape);
                 }
                 Binding::Bridge => {
-                    let (nic, shape) = bridge::of(interface, request.digest(), facts)?;
+                    let (nic, shape) = bridge::of(interface, facts)?;
                     desired.nics.push(nic);
                     bridged.push(shape);
                 }

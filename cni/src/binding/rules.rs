@@ -263,8 +263,9 @@ fn from_network(nic: &Bridge) -> Chain {
     let mut chain = ingress("nic", &nic.pod_interface, &nic.pod_interface);
     if let Some(service) = &nic.service {
         if !service.global_gateways.is_empty() {
-            let to_launcher =
-                |what: &str| Rule::named(format!("{}: {what}", nic.pod_interface)).is(Field::EtherDaddr, service.mac);
+            let to_launcher = |what: &str| {
+                Rule::named(format!("{}: {what}", nic.pod_interface)).is(Field::Ip6Daddr, service.link_local)
+            };
             let answer = to_launcher("the gateway's answer").is(Field::Icmpv6Type, NEIGHBOUR_ADVERTISEMENT);
             chain = chain
                 .rule(answer.counter().forward(&service.tap))
@@ -284,7 +285,7 @@ fn from_launcher(nic: &Bridge, service: &Service) -> Chain {
     if !service.global_gateways.is_empty() {
         let gateways = service.global_gateways.iter().map(|gateway| (*gateway).into()).collect();
         let question = Rule::named(format!("{}: where is the gateway", nic.pod_interface))
-            .is(Field::EtherSaddr, service.mac)
+            .is(Field::Ip6Saddr, service.link_local)
             .is(Field::Icmpv6Type, NEIGHBOUR_SOLICITATION)
             .when(Field::NdTarget, Test::OneOf(gateways));
         chain = chain.rule(question.counter().forward(&nic.pod_interface));

@@ -13,7 +13,7 @@ pub use mark::{Mark, MarkError};
 pub use masquerade::{Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL, MASQUERADE_GATEWAY_MAC};
 pub use names::{NicKey, NicNameError};
 pub use request::{Binding, Digest, Interface, Mesh, Owner, Port, Request, RequestError};
-pub use service::{VIRTUAL_ROUTER, service_mac};
+pub use service::{VIRTUAL_ROUTER, service_link_local};
 
 /// The annotation, `args.cni` key and configuration key that hold a request.
 pub const ANNOTATION: &str = "tapvisor.io/wiring";

@@ -125,11 +125,6 @@ pub struct Digest([u8; 8]);
 impl Digest {
     /// What no request's digest is: a provisional mark carries it.
     pub(crate) const NONE: Self = Self([0; 8]);
-
-    /// The eight bytes.
-    pub(crate) fn bytes(self) -> [u8; 8] {
-        self.0
-    }
 }
 
 impl Request {

@@ -8,7 +8,7 @@ use super::message::{Message, Writer, status};
 use super::{CLIENT_PORT, SERVER_PORT, codes, parameters};
 use crate::Frame;
 use crate::config::{Config, Lifetime, V6Config};
-use crate::frame::{self, Datagram, Link};
+use crate::frame::{Datagram, Link};
 use crate::observations::{Client, Lease, Observations, Phase};
 
 /// All_DHCP_Relay_Agents_and_Servers (RFC 8415 §7.1).
@@ -45,8 +45,7 @@ pub(crate) fn answer(
         return None;
     };
     let link = Link { source: config.service_mac, destination: config.guest_mac.bytes() };
-    let from = frame::link_local(config.service_mac);
-    Some(link.udp6((from, SERVER_PORT), (datagram.source, CLIENT_PORT), &payload))
+    Some(link.udp6((config.service_link_local, SERVER_PORT), (datagram.source, CLIENT_PORT), &payload))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

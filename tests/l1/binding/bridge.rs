@@ -225,27 +225,23 @@ fn gateway() {
     let chain = wired(&world, "bridge", Stack::V6, &json!({}));
     let service = chain.pod().enter(|| Tap::attach("svc-eth0", false));
     let guest_side = chain.pod().enter(|| Tap::attach("tap0", false));
-    let alias =
-        chain.pod().run(&["ip", "-j", "link", "show", "tap0"]).json()[0]["ifalias"].as_str().unwrap().to_owned();
-    let digest = alias.split(' ').nth(1).expect("the mark has a digest").parse().expect("a digest");
-    let nic = mac_of(chain.pod(), "eth0").parse().expect("an Ethernet address");
-    let mac = wiring::service_mac(digest, nic);
+    let mac: terms::MacAddr = mac_of(chain.pod(), "eth0").parse().expect("an Ethernet address");
+    let own = wiring::service_link_local(mac);
     let gateway = "fd00:10:244:1::1".parse().unwrap();
-    watch(&world, "bridge", "prerouting", &format!("ether saddr {mac}"));
+    watch(&world, "bridge", "prerouting", &format!("ether saddr {mac} ip6 saddr {own}"));
 
-    service.send(&solicitation(mac.bytes(), gateway));
+    service.send(&solicitation(mac.bytes(), own, gateway));
     let is_answer = |frame: &[u8]| frame.starts_with(&mac.bytes()) && icmpv6_type(frame) == Some(136);
     assert!(arrives(&service, is_answer), "the gateway's advertisement reaches the launcher");
     assert_eq!(watched(&world, "bridge"), 1);
-    service.send(&solicitation(mac.bytes(), "fd00:10:244:1::2".parse().unwrap()));
+    service.send(&solicitation(mac.bytes(), own, "fd00:10:244:1::2".parse().unwrap()));
     assert!(arrives(&guest_side, |frame| icmpv6_type(frame) == Some(135)), "other frames go to the guest");
     assert_eq!(watched(&world, "bridge"), 1, "only the question for the gateway leaves");
 }
 
 /// A neighbour solicitation (RFC 4861 §4.3) from a link-local address.
-fn solicitation(mac: [u8; 6], target: std::net::Ipv6Addr) -> Vec<u8> {
-    let target = target.octets();
-    let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x74, 0x76, 0, 2];
+fn solicitation(mac: [u8; 6], source: std::net::Ipv6Addr, target: std::net::Ipv6Addr) -> Vec<u8> {
+    let (source, target) = (source.octets(), target.octets());
     let mut group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0];
     group[13..].copy_from_slice(&target[13..]);
     let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];

@@ -8,16 +8,18 @@ use tests::{DhcpService, FakeGuest, World, trial, wait_for};
 use super::{GUEST_MAC, PATIENCE, Scene, has_address, has_default};
 
 const GATEWAY_MAC: &str = "02:00:00:00:99:01";
-/// The service's on the pod network; the rules below name it.
+/// The guest sees it, the pod network does not.
 const SERVICE_MAC: MacAddr = MacAddr::local([0x74, 0x61, 0x70, 0, 2]);
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![trial("a bridge-bound guest reaches the outside through the virtual router", virtual_router)]
+    vec![
+        trial("a bridge-bound guest reaches the outside through the virtual router", || virtual_router(VETH)),
+        trial("a bridge-bound guest on a macvlan reaches the outside as well", || virtual_router(MACVLAN)),
+    ]
 }
 
 /// A gateway with an outside behind it, reachable from the pod by a /32 and a /128 as Calico has it, but global.
 const NETWORK: &str = "
-ip link add eth0 address 02:00:00:00:00:07 type veth peer name gw0 address 02:00:00:00:99:01 netns net
 ip netns exec net sh -euc '
   sysctl -qw net.ipv6.conf.all.forwarding=1
   ip addr add 10.9.0.1/32 dev gw0; ip route add 10.9.0.5/32 dev gw0 2>/dev/null || true
@@ -27,6 +29,7 @@ ip netns exec net sh -euc '
   ip addr add 10.99.0.1/32 dev lo; ip addr add fd99::1/128 dev lo'
 ip tuntap add tap0 mode tap vnet_hdr
 ip tuntap add svc-eth0 mode tap
+ip addr add 10.9.0.5/32 dev eth0; ip addr add fd09::5/128 dev eth0 nodad
 for link in eth0 tap0 svc-eth0; do ip link set $link addrgenmode none up; done
 nft -f - <<EOF
 table netdev tapvisor {
@@ -39,21 +42,30 @@ table netdev tapvisor {
   }
   chain nic {
     type filter hook ingress device eth0 priority 0;
-    ether daddr 02:74:61:70:00:02 icmpv6 type nd-neighbor-advert fwd to svc-eth0
+    ip6 daddr fe80::7476:200:0:7 icmpv6 type nd-neighbor-advert fwd to svc-eth0
     icmpv6 type nd-router-advert drop
     fwd to tap0
   }
   chain service {
     type filter hook ingress device svc-eth0 priority 0;
-    ether saddr 02:74:61:70:00:02 icmpv6 type nd-neighbor-solicit fwd to eth0
+    ip6 saddr fe80::7476:200:0:7 icmpv6 type nd-neighbor-solicit fwd to eth0
     fwd to tap0
   }
 }
 EOF
 ";
 
+/// The pod's interface on it: one that takes any address, and one that delivers only to its own.
+const VETH: &str =
+    "ip link add eth0 address 02:00:00:00:00:07 type veth peer name gw0 address 02:00:00:00:99:01 netns net";
+const MACVLAN: &str = "
+ip link add up0 type veth peer name gw0 address 02:00:00:00:99:01 netns net
+ip link add eth0 link up0 address 02:00:00:00:00:07 type macvlan mode bridge
+ip link set up0 addrgenmode none up";
+
 fn config() -> Config {
     let mut config = Config::new(GUEST_MAC.parse().unwrap(), SERVICE_MAC);
+    config.service_link_local = wiring::service_link_local(config.guest_mac);
     let gateway = [10, 9, 0, 1].into();
     config.v4 = Some(V4Config {
         address: "10.9.0.5/32".parse().unwrap(),
@@ -74,9 +86,10 @@ fn config() -> Config {
     config
 }
 
-fn virtual_router() {
+fn virtual_router(pod_interface: &str) {
     let world = World::bare();
     let (_net, pod) = (world.ns("net"), world.ns("pod"));
+    pod.sh(pod_interface).assert_ok();
     pod.sh(NETWORK).assert_ok();
     let service = DhcpService::start("virtual-router", &pod, "svc-eth0", config());
     let guest = FakeGuest::plug(&world, "guest", &pod, "tap0", GUEST_MAC);

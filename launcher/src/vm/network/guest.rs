@@ -40,6 +40,7 @@ pub(super) fn answers(
     let machine = at.machine;
     let options = &at.nic.dhcp;
     let mut config = dhcp::Config::new(mac, service_mac(&machine.uuid, &at.nic.name));
+    config.service_link_local = wiring::service_link_local(mac);
     config.hostname = Some(machine.hostname.clone());
     config.search = resolv.search_with(machine.subdomain.as_deref(), &machine.namespace);
     config.dns.clone_from(&resolv.servers);
@@ -56,7 +57,7 @@ pub(super) fn answers(
     Ok(Some(config))
 }
 
-/// Ethernet source of our answers: nobody else's on the segment, the same at each start, different for each pod.
+/// Ethernet source of our answers: only the guest sees it, at each start the same.
 fn service_mac(uuid: &str, nic: &str) -> MacAddr {
     let digest = Sha256::digest(format!("service of {uuid}/{nic}"));
     let mut bytes = [0; 5];
