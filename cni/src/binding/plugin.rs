@@ -89,8 +89,7 @@ fn in_namespace<T: Send>(
     netns: &Netns,
     work: impl FnOnce(&mut Linux) -> Result<T, BindingError> + Send,
 ) -> Result<T, BindingError> {
-    let netns = hostnet::netns::Netns::open(netns.path())?;
-    netns.run(|| work(&mut Linux::here()))?
+    netns.open().run(|| work(&mut Linux::here()))?
 }
 
 fn tell_of_ignored(asked: &Asked) {

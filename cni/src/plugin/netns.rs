@@ -1,42 +1,46 @@
 //! The namespace a call names: there, gone, or the plugin's own.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::{NSFS_MAGIC, statfs};
+use hostnet::NetnsError;
 
 use crate::spec::{Code, Error};
 
-const OWN: &str = "/proc/self/ns/net";
-
-/// A path that was a namespace other than our own when it was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Netns(PathBuf);
+/// A network namespace other than our own, open.
+#[derive(Debug)]
+pub struct Netns(hostnet::Netns);
 
 impl Netns {
-    /// Looks at the path: `None` when no namespace is there (any more).
+    /// Opens the path: `None` when no network namespace is there (any more).
     ///
     /// # Errors
     /// When the path is the namespace this process is in, and that is not allowed: a stale `/proc/<pid>` path can point
-    /// at the host's, and everything after this would change the host.
+    /// at the host's, and everything after this would change the host. When what is there may not be opened.
     pub(super) fn look(path: OsString, own_allowed: bool) -> Result<Option<Self>, Error> {
         let path = PathBuf::from(path);
-        let Ok(found) = std::fs::metadata(&path) else { return Ok(None) };
-        if statfs(&path).is_ok_and(|fs| fs.filesystem_type() != NSFS_MAGIC) {
-            return Ok(None);
-        }
-        let own = std::fs::metadata(OWN).map_err(|error| Error::new(Code::IO, format!("{OWN}: {error}")))?;
-        if !own_allowed && (found.dev(), found.ino()) == (own.dev(), own.ino()) {
+        let netns = match hostnet::Netns::open(&path) {
+            Ok(netns) => netns,
+            Err(NetnsError::Absent(_) | NetnsError::Foreign { .. }) => return Ok(None),
+            Err(error) => return Err(Error::from_chain(Code::INVALID_NETNS, &error)),
+        };
+        let own = hostnet::Netns::current().map_err(|error| Error::from_chain(Code::IO, &error))?;
+        if !own_allowed && netns == own {
             let msg = format!("CNI_NETNS: {} is the namespace this plugin runs in", path.display());
             return Err(Error::new(Code::INVALID_NETNS, msg));
         }
-        Ok(Some(Self(path)))
+        Ok(Some(Self(netns)))
     }
 
     /// The path, verbatim as `CNI_NETNS` had it.
     #[must_use]
     pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The namespace, to enter it.
+    #[must_use]
+    pub fn open(&self) -> &hostnet::Netns {
         &self.0
     }
 }
@@ -45,11 +49,14 @@ impl Netns {
 mod tests {
     use super::*;
 
+    const OWN: &str = "/proc/self/ns/net";
+
     #[test]
-    fn a_missing_path_and_a_plain_file_are_no_namespace() {
+    fn a_missing_path_a_plain_file_and_another_kind_of_namespace_are_none() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(Netns::look("/nonexistent/netns".into(), false), Ok(None));
-        assert_eq!(Netns::look(file.path().into(), false), Ok(None));
+        for path in ["/nonexistent/netns", file.path().to_str().unwrap(), "/proc/self/ns/mnt"] {
+            assert!(Netns::look(path.into(), false).unwrap().is_none(), "{path}");
+        }
     }
 
     #[test]

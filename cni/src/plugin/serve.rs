@@ -57,7 +57,7 @@ pub struct Attachment {
 }
 
 /// An ADD.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Add {
     /// What is attached.
     pub attachment: Attachment,
@@ -71,7 +71,7 @@ pub struct Add {
 pub type Check = Add;
 
 /// A DEL.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Del {
     /// What is detached.
     pub attachment: Attachment,

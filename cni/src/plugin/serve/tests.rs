@@ -126,7 +126,7 @@ fn the_answer_has_the_version_of_the_question() {
 #[test]
 fn our_own_namespace_never_reaches_the_plugin() {
     for verb in ["ADD", "DEL", "CHECK"] {
-        let seen = call(verb, &ATTACHED[..3], &conf("1.0.0", ""));
+        let seen = call(verb, &ATTACHED[..3], &conf("1.0.0", r#","prevResult":{}"#));
         assert_eq!((seen.exit, seen.document()["code"].as_u64(), seen.calls.len()), (1, Some(8), 0), "{verb}");
     }
 }
@@ -156,7 +156,7 @@ fn verbs_younger_than_the_configuration_are_refused() {
 
 #[test]
 fn every_other_verb_reaches_the_plugin() {
-    let newest = conf("1.1.0", r#","cni.dev/valid-attachments":[]"#);
+    let newest = conf("1.1.0", r#","prevResult":{},"cni.dev/valid-attachments":[]"#);
     assert_eq!(call("GC", &[], &newest).calls, ["gc Some(0)"]);
     assert_eq!(call("STATUS", &[], &newest).calls, ["status"]);
     let checked = call("CHECK", &ATTACHED, &conf("1.1.0", r#","prevResult":{"cniVersion":"1.1.0"}"#));
