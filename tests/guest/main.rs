@@ -2,6 +2,7 @@
 
 mod examples;
 mod killed;
+mod launch;
 mod manifest;
 mod networks;
 mod strangers;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     trials.extend(examples::trials());
     trials.extend(networks::trials());
     trials.extend(killed::trials());
+    trials.extend(launch::trials());
     trials.extend(strangers::trials());
     tests::main(trials)
 }

@@ -1,0 +1,273 @@
+//! The VM process alone, as a pod's container would run it: uid 107, no capabilities, taps wired by other people's tools.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tests::{Ns, Ran, World, cache_file, dist_file, trial, wait_for};
+use wiring::Request;
+
+const BOOT: Duration = Duration::from_secs(90);
+const MOMENT: Duration = Duration::from_secs(20);
+/// Nothing beside its uid, as in a pod of the level *restricted*.
+const AS_IN_A_POD: [&str; 7] = [
+    "setpriv",
+    "--reuid=107",
+    "--regid=107",
+    "--clear-groups",
+    "--no-new-privs",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a launcher without privileges boots, serves leases and powers off when terminated", boots_and_stops),
+        trial("a guest with two queues and disks on every bus boots by its firmware", boots_from_disk),
+        trial("a guest's panic ends its launcher with 7 and its reset does not", resets_and_panics),
+        trial("a killed launcher takes QEMU with it", dies_together),
+        trial("a launcher refuses a namespace that is not wired for it and says why", refuses),
+    ]
+}
+
+/// A pod's namespace with one masquerade NIC, a node for tun and a folder for the VM.
+struct Pod<'w> {
+    ns: Ns<'w>,
+    queues: u16,
+}
+
+impl<'w> Pod<'w> {
+    fn new(world: &'w World, queues: u16) -> Self {
+        let pod = Self { ns: world.ns("pod"), queues };
+        let mode = if queues > 1 { "multi_queue" } else { "" };
+        let digest = pod.request().digest();
+        let script = format!(
+            r#"mount -t tmpfs tmpfs /dev/net; mknod -m 0666 /dev/net/tun c 10 200
+            mkdir -p -m 0755 /run/guest /run/vm; chown 107:107 /run/vm; cp '{kernel}' '{initrd}' '{disk}' /run/guest/
+            chmod 0444 /run/guest/*; cp '{tapvisor}' /run/tapvisor
+            ip netns exec pod bash -eu <<'END'
+            ip link add eth0 type veth peer name far; ip address add 10.244.1.5/24 dev eth0; ip link set eth0 up
+            ip tuntap add k6t-eth0 mode tap user 107 group 107 {mode}; ip tuntap add svc-eth0 mode tap user 107 group 107
+            ip link set k6t-eth0 address 02:00:00:00:00:00 addrgenmode none up; ip link set svc-eth0 addrgenmode none up
+            ip address add 10.0.2.1/24 dev k6t-eth0; ip address add fd10:0:2::1/120 dev k6t-eth0 nodad
+            ip address add fe80::ff:fe00:0/64 dev k6t-eth0 nodad
+            nft -f - <<'NFT'
+            table netdev t {{
+                chain vm {{
+                    type filter hook ingress device "k6t-eth0" priority 0
+                    udp dport {{ 67, 547 }} fwd to "svc-eth0"
+                    icmpv6 type nd-router-solicit fwd to "svc-eth0"
+                }}
+                chain svc {{
+                    type filter hook ingress device "svc-eth0" priority 0
+                    fwd to "k6t-eth0"
+                }}
+            }}
+NFT
+            ip link set k6t-eth0 alias 'tapvisor/1 {digest}'
+END"#,
+            kernel = cache_file("guest/vmlinuz").display(),
+            initrd = cache_file("guest/initrd.img").display(),
+            disk = cache_file("guest/disk.img").display(),
+            tapvisor = dist_file("tapvisor").display(),
+        );
+        world.sh(&script).assert_ok();
+        pod
+    }
+
+    fn request(&self) -> Request {
+        let text = json!({"version": 1, "owner": {"uid": 107, "gid": 107}, "interfaces":
+            [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "queues": self.queues}]});
+        Request::from_value(&text).expect("an honest request")
+    }
+
+    /// The machine file with `changes` to the machine.
+    fn write_machine(&self, changes: &Value) {
+        let mut machine = json!({"namespace": "default", "name": "web", "hostname": "web", "disks": [], "rng": true,
+            "uuid": "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f", "cpu": {"sockets": 1, "cores": self.queues, "threads": 1},
+            "memoryBytes": 192 << 20, "serialConsole": true, "gracePeriodSeconds": 30, "emulation": "required",
+            "boot": {"kernel": {"kernel": "/run/guest/vmlinuz", "initrd": "/run/guest/initrd.img",
+                "commandLine": "console=ttyS0 quiet panic=-1"}},
+            "nics": [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "model": "virtio",
+                "mac": "02:11:22:33:44:55", "queues": self.queues}]});
+        for (key, value) in changes.as_object().expect("changes are an object") {
+            machine[key] = value.clone();
+        }
+        let file = json!({"version": 1, "machine": machine, "wiring": self.request()});
+        self.ns.world().write("/run/vm.json", file.to_string());
+    }
+
+    fn command(&self) -> std::process::Command {
+        let mut command = self.ns.command(AS_IN_A_POD[0]);
+        command.args(&AS_IN_A_POD[1..]).args([
+            "/run/tapvisor",
+            "launch",
+            "--machine",
+            "/run/vm.json",
+            "--dir",
+            "/run/vm",
+        ]);
+        command
+    }
+
+    fn launch(&self, changes: &Value) -> Launched<'_> {
+        self.write_machine(changes);
+        let null = || Stdio::null();
+        let child = self.command().stdin(null()).stdout(null()).stderr(null()).spawn().expect("ip starts");
+        Launched { pod: self, child }
+    }
+}
+
+/// A launcher that runs.
+struct Launched<'p> {
+    pod: &'p Pod<'p>,
+    child: Child,
+}
+
+impl Launched<'_> {
+    fn console(&self) -> String {
+        std::fs::read_to_string(self.pod.ns.world().path("/run/vm/console.log")).unwrap_or_default()
+    }
+
+    /// Waits until the guest has told `text` so many times.
+    fn wait_told(&self, text: &str, times: usize) {
+        wait_for(text, BOOT, || (self.console().matches(text).count() >= times).then_some(()));
+    }
+
+    fn type_line(&self, line: &str) {
+        let mut stream = self.socket("console.sock");
+        stream.write_all(format!("{line}\n").as_bytes()).expect("the console takes what is typed");
+        // The console passes on what it has read; leaving at once might be too early.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+
+    fn ask(&self, request: &Value) -> Value {
+        let mut stream = self.socket("control.sock");
+        stream.write_all(format!("{request}\n").as_bytes()).expect("the control socket takes a request");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("the control socket answers");
+        serde_json::from_str(&line).expect("an answer is JSON")
+    }
+
+    fn socket(&self, name: &str) -> UnixStream {
+        UnixStream::connect(self.pod.ns.world().path(format!("/run/vm/{name}"))).expect("the launcher listens")
+    }
+
+    fn pid_of(&self, program: &str) -> Option<String> {
+        let found = self.pod.ns.world().run(&["pgrep", "-x", "-u", "107", program]);
+        found.is_ok().then(|| found.stdout().trim().to_owned())
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.pid_of("tapvisor").expect("the launcher runs");
+        self.pod.ns.world().run(&["kill", signal, &pid]).assert_ok();
+    }
+
+    /// Its exit code and what it left in outcome.json.
+    fn end(mut self) -> (Option<i32>, Value) {
+        let (status, _) =
+            wait_for("the launcher's end", MOMENT, || self.child.try_wait().expect("a child is waited for"));
+        let outcome = std::fs::read(self.pod.ns.world().path("/run/vm/outcome.json")).unwrap_or_default();
+        (status.code(), serde_json::from_slice(&outcome).unwrap_or_default())
+    }
+}
+
+fn boots_and_stops() {
+    let world = World::bare();
+    let pod = Pod::new(&world, 1);
+    let vm = pod.launch(&json!({}));
+    vm.wait_told("GUEST lease4 eth0 10.0.2.2/24 via 10.0.2.1", 1);
+    vm.wait_told("GUEST lease6 eth0 fd10:0:2::2/128 via fe80::ff:fe00:0", 1);
+    pod.ns.run(&["ping", "-c1", "-W5", "10.0.2.2"]).assert_ok();
+    let status = vm.ask(&json!({"id": 7, "verb": "status"}));
+    assert_eq!((&status["id"], &status["ok"]["state"]), (&json!(7), &json!("running")), "{status}");
+    assert_eq!(status["ok"]["nics"][0]["service"]["ipv6"]["leased"], json!(true), "{status}");
+    let process = format!("/proc/{}/status", vm.pid_of("qemu-system-x86").expect("QEMU runs"));
+    let process = std::fs::read_to_string(world.path(process)).expect("its status is readable");
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(process.contains(line), "{line} is not in {process}");
+    }
+    vm.signal("-TERM");
+    let (code, outcome) = vm.end();
+    assert_eq!((code, &outcome["outcome"], &outcome["requested"]), (Some(0), &json!("poweredOff"), &json!(true)));
+}
+
+fn boots_from_disk() {
+    let world = World::bare();
+    let pod = Pod::new(&world, 2);
+    let disk = |name: &str, bus: &str, source: Value| json!({"name": name, "bus": bus, "source": source});
+    let mut medium = disk("medium", "sata", json!({"file": {"path": "/run/guest/disk.img"}}));
+    (medium["cdrom"], medium["readOnly"]) = (json!(true), json!(true));
+    let vm = pod.launch(&json!({"boot": "bios", "disks": [
+        disk("root", "virtio", json!({"overlay": {"path": "/run/guest/disk.img"}})),
+        medium,
+        disk("empty", "scsi", json!({"empty": {"capacityBytes": 64 << 20}})),
+        disk("seed", "virtio", json!({"noCloud": {"userData": "#cloud-config\nkey: value-of-user\n"}})),
+    ]}));
+    let before = std::fs::read(world.path("/run/guest/disk.img")).expect("the image is readable");
+    vm.wait_told("GUEST lease4 eth0", 1);
+    for disk in [format!("vda {}", before.len()), "vdb 1048576".to_owned(), format!("sda {}", 64 << 20)] {
+        assert!(vm.console().contains(&format!("GUEST disk {disk}")), "{disk} is not in {}", vm.console());
+    }
+    vm.type_line(
+        "mount -t vfat /dev/vdb /tmp; cat /tmp/user-data; echo queues $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)",
+    );
+    vm.wait_told("key: value-of-user", 1);
+    vm.wait_told("queues 2", 1);
+    vm.type_line("dd if=/dev/urandom of=/dev/vda bs=1M count=2 conv=fsync; echo written $((40 + 2))");
+    vm.wait_told("written 42", 1);
+    let stopped = vm.ask(&json!({"verb": "stop", "graceSeconds": 0}));
+    assert_eq!(stopped, json!({"id": null, "ok": {}}));
+    let (code, outcome) = vm.end();
+    assert_eq!((code, &outcome["outcome"]), (Some(0), &json!("killed")));
+    assert!(
+        std::fs::read(world.path("/run/guest/disk.img")).is_ok_and(|after| after == before),
+        "the image was written to"
+    );
+}
+
+fn resets_and_panics() {
+    let world = World::bare();
+    let pod = Pod::new(&world, 1);
+    let vm = pod.launch(&json!({}));
+    vm.wait_told("GUEST lease4", 1);
+    vm.type_line("reboot -f");
+    vm.wait_told("GUEST lease4", 2);
+    let status = vm.ask(&json!({"verb": "status"}));
+    assert!(status["ok"]["resets"].as_u64() > Some(0), "{status}");
+    vm.type_line("echo c >/proc/sysrq-trigger");
+    let (code, outcome) = vm.end();
+    assert_eq!((code, &outcome["outcome"], &outcome["requested"]), (Some(7), &json!("crashed"), &json!(false)));
+}
+
+fn dies_together() {
+    let world = World::bare();
+    let pod = Pod::new(&world, 1);
+    let vm = pod.launch(&json!({}));
+    vm.wait_told("GUEST boot", 1);
+    vm.signal("-KILL");
+    let gone = || vm.pid_of("qemu-system-x86").is_none().then_some(());
+    wait_for("QEMU's end", MOMENT, gone);
+    assert_eq!(vm.end().1, Value::Null, "a killed launcher leaves no outcome");
+}
+
+fn refuses() {
+    let world = World::bare();
+    let pod = Pod::new(&world, 1);
+    pod.write_machine(&json!({}));
+    let refused = |breakage: &str, words: &[&str]| {
+        pod.ns.sh(breakage).assert_ok();
+        Ran::of(&mut pod.command()).assert_fails(1, words);
+        let outcome = std::fs::read_to_string(world.path("/run/vm/outcome.json")).expect("an outcome is left");
+        assert!(outcome.contains("\"failed\""), "{outcome}");
+    };
+    refused("ip link set k6t-eth0 mtu 1400", &["k6t-eth0", "MTU should be 1500 and is 1400"]);
+    refused("ip link set k6t-eth0 mtu 1500 alias 'tapvisor/1 0000000000000000'", &["wiring digest should be"]);
+    refused("ip link set k6t-eth0 alias ''", &["was not wired", "k6t-eth0", "commit mark"]);
+    refused("ip link delete k6t-eth0", &["was not wired", "k6t-eth0 is not in the namespace"]);
+    world.write("/run/vm.json", "{\"version\": 2}");
+    Ran::of(&mut pod.command()).assert_fails(3, &["/run/vm.json"]);
+}
