@@ -80,6 +80,9 @@ pub struct Status {
     pub on_host: OnHost,
     /// Whether it stays known after it has ended.
     pub kept: bool,
+    /// Whether it is kept from the moment its guest first runs: a start that fails is to leave nothing.
+    #[serde(default)]
+    pub kept_once_running: bool,
     /// The CNI container id of this VM's networks.
     pub container_id: ContainerId,
     /// Its network namespace while it has one.

@@ -1,5 +1,6 @@
 //! Follows the links of a VM's namespace: a pod NIC that goes away is said at once, not found out by a silent guest.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use futures_util::StreamExt as _;
@@ -7,6 +8,7 @@ use hostnet::netns::Netns;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use terms::IfName;
 use tokio::sync::mpsc;
 
 /// What happened to a link.
@@ -20,11 +22,24 @@ pub enum LinkEvent {
     Up(String),
 }
 
-/// Begins to follow; events come until the receiver is dropped.
+impl LinkEvent {
+    /// A line in the supervisor's log.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::Gone(link) => {
+                tracing::warn!(link, "a pod interface is gone: the guest has no network there any more")
+            }
+            Self::Down(link) => tracing::warn!(link, "a pod interface is down"),
+            Self::Up(link) => tracing::info!(link, "a pod interface is up again"),
+        }
+    }
+}
+
+/// Begins to follow `links`; events come until the receiver is dropped.
 ///
 /// # Errors
 /// When the namespace cannot be entered or the socket not be opened.
-pub(crate) fn follow(netns: &Netns) -> io::Result<mpsc::Receiver<LinkEvent>> {
+pub(crate) fn follow(netns: &Netns, links: Vec<IfName>) -> io::Result<mpsc::Receiver<LinkEvent>> {
     let (tell, told) = mpsc::channel(16);
     let runtime = tokio::runtime::Handle::current();
     // A netlink socket belongs to the namespace of the thread that opens it, and to the reactor it is registered with.
@@ -33,12 +48,13 @@ pub(crate) fn follow(netns: &Netns) -> io::Result<mpsc::Receiver<LinkEvent>> {
         rtnetlink::new_multicast_connection(&[rtnetlink::MulticastGroup::Link])
     });
     let (connection, handle, mut messages) = opened.map_err(io::Error::other)??;
+    let mut changes = Changes { links, not_up: BTreeSet::new() };
     tokio::spawn(async move {
         // The connection lives as long as its handle, though nothing is asked through it.
         let following = tokio::spawn(connection);
         while let Some((message, _)) = messages.next().await {
             if let NetlinkPayload::InnerMessage(message) = message.payload
-                && let Some(event) = understand(&message)
+                && let Some(event) = understand(&message).and_then(|event| changes.note(event))
                 && tell.send(event).await.is_err()
             {
                 break;
@@ -48,6 +64,27 @@ pub(crate) fn follow(netns: &Netns) -> io::Result<mpsc::Receiver<LinkEvent>> {
         following.abort();
     });
     Ok(told)
+}
+
+/// Tells changes from repetitions: the kernel reports a link whenever anything about it was set.
+struct Changes {
+    links: Vec<IfName>,
+    not_up: BTreeSet<String>,
+}
+
+impl Changes {
+    fn note(&mut self, event: LinkEvent) -> Option<LinkEvent> {
+        let (LinkEvent::Gone(name) | LinkEvent::Down(name) | LinkEvent::Up(name)) = &event;
+        if !self.links.iter().any(|link| link.as_str() == name) {
+            return None;
+        }
+        let is_new = match &event {
+            LinkEvent::Gone(_) => true,
+            LinkEvent::Down(name) => self.not_up.insert(name.clone()),
+            LinkEvent::Up(name) => self.not_up.remove(name),
+        };
+        is_new.then_some(event)
+    }
 }
 
 fn understand(message: &RouteNetlinkMessage) -> Option<LinkEvent> {
@@ -66,4 +103,19 @@ fn name_of(link: &LinkMessage) -> Option<String> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_changes_of_pod_interfaces_are_told() {
+        let mut changes = Changes { links: vec!["eth0".parse().unwrap()], not_up: BTreeSet::new() };
+        let (up, down) = (|name: &str| LinkEvent::Up(name.to_owned()), |name: &str| LinkEvent::Down(name.to_owned()));
+        let told = [up("eth0"), down("eth0"), down("eth0"), down("tap0"), up("eth0"), up("eth0")]
+            .map(|event| changes.note(event));
+        assert_eq!(told, [None, Some(down("eth0")), None, None, Some(up("eth0")), None]);
+        assert_eq!(changes.note(LinkEvent::Gone("eth0".to_owned())), Some(LinkEvent::Gone("eth0".to_owned())));
+    }
 }

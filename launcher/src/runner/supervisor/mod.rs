@@ -208,7 +208,7 @@ impl<P: Pod> Supervisor<P> {
                         deadline = self.end_guest(&child, &control, grace, ran).await.earlier(deadline);
                     }
                 }
-                event = next_link(&mut links) => self.link_changed(&event),
+                event = next_link(&mut links) => event.log(),
                 () = deadline.passes() => {
                     tracing::warn!("the launcher is killed: it did not end in time");
                     deadline = Deadline(None);
@@ -252,6 +252,7 @@ impl<P: Pod> Supervisor<P> {
             return Ok(());
         }
         self.status.running_since_unix_seconds.get_or_insert((self.clock)());
+        self.status.kept |= self.status.kept_once_running;
         self.change(phase, None)?;
         ears.starter.tell(&Report::Running);
         let waiting = std::mem::take(&mut wishes.waiting_for_run);
@@ -269,7 +270,7 @@ impl<P: Pod> Supervisor<P> {
     #[expect(clippy::option_option, reason = "not to end, to end within the manifest's grace, within this one")]
     fn hear_running(&mut self, asked: Option<Asked>, wishes: &mut Wishes, ran: bool) -> Option<Option<u64>> {
         match asked? {
-            Asked::StarterGone if ran || self.status.kept => None,
+            Asked::StarterGone if ran => None,
             Asked::StarterGone => {
                 wishes.stop = true;
                 Some(Some(0))
@@ -343,14 +344,6 @@ impl<P: Pod> Supervisor<P> {
         let exit_code = if run.exit_code == 0 { 7 } else { run.exit_code };
         let message = run.reason;
         StartFailure { exit_code, message }
-    }
-
-    fn link_changed(&self, event: &LinkEvent) {
-        match event {
-            LinkEvent::Gone(link) => tracing::warn!(link, "a link of the VM's namespace is gone"),
-            LinkEvent::Down(link) => tracing::warn!(link, "a link of the VM's namespace is down"),
-            LinkEvent::Up(link) => tracing::info!(link, "a link of the VM's namespace is up"),
-        }
     }
 
     /// Takes everything back, says so, and forgets the VM unless it is kept.
@@ -457,3 +450,6 @@ fn final_report(over: Over, left: Option<&str>) -> Report {
         Over::Ended { end, reason } => Report::Ended { end, reason: reason.map(with).or(left.map(str::to_owned)) },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,8 +134,9 @@ impl Pod for RealPod {
     }
 
     fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
-        let followed =
-            Netns::open(&self.network.netns).map_err(std::io::Error::other).and_then(|ns| links::follow(&ns));
+        let interfaces = self.network.attachments.list.iter().map(|attachment| attachment.ifname.clone());
+        let netns = Netns::open(&self.network.netns).map_err(std::io::Error::other);
+        let followed = netns.and_then(|netns| links::follow(&netns, interfaces.collect()));
         // It costs a line in a log, not the VM.
         followed.inspect_err(|error| tracing::warn!(%error, "links are not followed")).ok()
     }

@@ -1,0 +1,213 @@
+//! A supervisor with a pod that is made up and a launcher that is a shell script.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::runner::fixtures::{key, owner, status};
+use crate::runner::layout::Layout;
+use crate::runner::network::Wired;
+use crate::runner::record::Attachments;
+use crate::runner::store::{HostLock, NewVm};
+use crate::runner::strategy::Strategy;
+
+/// Counts what is asked of it; its launcher is `sh -c script` in the launcher's folder.
+#[derive(Debug, Clone)]
+struct FakePod {
+    script: &'static str,
+    folder: PathBuf,
+    launched: Arc<AtomicUsize>,
+    detached: Arc<AtomicUsize>,
+}
+
+impl Pod for FakePod {
+    fn attach(&self) -> Result<Wired, StartFailure> {
+        Ok(Wired::default())
+    }
+
+    fn detach(&self) -> Result<(), String> {
+        self.detached.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn launch(&self) -> Result<Child, StartFailure> {
+        self.launched.fetch_add(1, Ordering::SeqCst);
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", self.script]).current_dir(&self.folder).kill_on_drop(true);
+        command.spawn().map_err(|error| StartFailure::failed(error.to_string()))
+    }
+
+    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
+        None
+    }
+
+    fn release_host(&self, _: &HostLock) -> Result<(), StartFailure> {
+        Ok(())
+    }
+}
+
+/// A supervisor at work on a thread of its own, and the line to it.
+struct Bench {
+    _root: tempfile::TempDir,
+    store: Store,
+    pod: FakePod,
+    line: UnixStream,
+    thread: std::thread::JoinHandle<u8>,
+}
+
+fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::new(Layout::below(root.path()));
+    let (key, host) = (key("web"), store.lock_host().unwrap());
+    let status = Status { strategy, kept, grace_period_seconds: 1, ..status("web") };
+    let new = NewVm {
+        key: &key,
+        status: &status,
+        object: &serde_json::json!({}),
+        machine: b"{}",
+        wiring: b"{}",
+        attachments: &Attachments::default(),
+        owner: owner(),
+    };
+    let lock = store.create(&host, &new).unwrap();
+    drop(host);
+    let folder = store.layout().vm(&key).launcher_dir();
+    let pod = FakePod { script, folder, launched: Arc::default(), detached: Arc::default() };
+    let (line, starter) = UnixStream::pair().unwrap();
+    line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let parts = Parts { store: store.clone(), key, lock, pod: pod.clone(), clock: || 1, spread: 0.0 };
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Supervisor::new(parts).unwrap().run(Some(starter))).unwrap()
+    });
+    Bench { _root: root, store, pod, line, thread }
+}
+
+impl Bench {
+    /// A launcher's control socket that says that the guest runs, and grants every wish.
+    fn guest_runs(&self) {
+        let path = self.store.layout().vm(&key("web")).control_socket();
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    for _ in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+                        if stream.write_all(b"{\"id\":1,\"ok\":{\"state\":\"running\"}}\n").is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    fn ask(&mut self, request: Request) {
+        let line = serde_json::to_string(&request).unwrap() + "\n";
+        self.line.write_all(line.as_bytes()).unwrap();
+    }
+
+    /// The next report that is no progress.
+    fn report(&self) -> Report {
+        let mut reader = BufReader::with_capacity(1, &self.line);
+        loop {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the supervisor said nothing more");
+            match serde_json::from_str(&line).unwrap() {
+                Report::Progress { .. } => {}
+                report => return report,
+            }
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.store.exists(&key("web"))
+    }
+
+    fn detached(&self) -> usize {
+        self.pod.detached.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_leaves_nothing() {
+    let bench = bench(
+        Strategy::Always,
+        false,
+        r#"echo '{"outcome":"failed","reason":"no engine","requested":false}' > outcome.json; exit 6"#,
+    );
+    assert_eq!(bench.report(), Report::Failed { exit_code: 6, message: "no engine".to_owned() });
+    let (detached, known) = (bench.pod.detached.clone(), bench.store.clone());
+    assert_eq!(bench.thread.join().unwrap(), 6);
+    assert_eq!(detached.load(Ordering::SeqCst), 1);
+    assert!(!known.exists(&key("web")));
+}
+
+#[test]
+fn a_guest_that_powers_off_comes_back_until_somebody_stops_it() {
+    let mut bench = bench(Strategy::Always, true, "sleep 0.3");
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    assert!(matches!(bench.report(), Report::Again { after_seconds: 0, .. }));
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Stop { grace_seconds: None, remove: false });
+    let ended = bench.report();
+    assert!(matches!(ended, Report::Ended { end: Final::Stopped, .. }), "{ended:?}");
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
+    let status = bench.store.status(&key("web")).unwrap();
+    assert_eq!((status.strategy, status.on_host), (Strategy::Halted, OnHost::Absent));
+    assert!(bench.pod.launched.load(Ordering::SeqCst) >= 2);
+    assert_eq!(bench.detached(), 1, "a restart keeps the network");
+}
+
+#[test]
+fn a_starter_that_dies_before_the_guest_runs_takes_everything_back() {
+    let bench = bench(Strategy::Always, false, "trap '' TERM; sleep 60");
+    while bench.pod.launched.load(Ordering::SeqCst) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (store, detached) = (bench.store.clone(), bench.pod.detached.clone());
+    drop(bench.line);
+    assert_eq!(bench.thread.join().unwrap(), 130);
+    assert_eq!(detached.load(Ordering::SeqCst), 1);
+    assert!(!store.exists(&key("web")));
+}
+
+#[test]
+fn a_guest_in_a_terminals_hands_is_forgotten_when_it_ends_and_kept_when_asked() {
+    let once = bench(Strategy::Once, false, "sleep 0.2");
+    once.guest_runs();
+    assert_eq!(once.report(), Report::Running);
+    assert!(matches!(once.report(), Report::Ended { end: Final::Succeeded, .. }));
+    assert!(!once.is_known());
+
+    let mut kept = bench(Strategy::Once, false, "sleep 0.4");
+    kept.guest_runs();
+    assert_eq!(kept.report(), Report::Running);
+    kept.ask(Request::Keep);
+    assert_eq!(kept.report(), Report::Done { phase: Phase::Running });
+    assert!(matches!(kept.report(), Report::Ended { end: Final::Succeeded, .. }));
+    assert_eq!(kept.store.status(&key("web")).unwrap().phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it_runs() {
+    let mut bench =
+        bench(Strategy::RerunOnFailure, true, "[ -e second ] && sleep 60; touch second; sleep 0.2; kill -9 $$");
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    let Report::Again { reason, after_seconds: 0 } = bench.report() else { panic!("not again") };
+    assert!(reason.contains("SIGKILL"), "{reason}");
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Stop { grace_seconds: Some(0), remove: true });
+    // The made-up control socket grants the wish and nothing ends: the launcher is killed in the end.
+    assert!(matches!(bench.report(), Report::Ended { .. }));
+    assert!(!bench.is_known());
+}
