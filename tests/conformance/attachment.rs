@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call};
-use super::facts::Snapshot;
+use super::facts::{Snapshot, settled};
 use super::groups::Case;
 use super::node::{Pod, shell};
 use super::subject::{Build, Disturbance, Place, Role, Wish};
@@ -218,6 +218,13 @@ impl<'a> Attachment<'a> {
         self.extra = wish.conf.clone();
         self.args = wish.args.to_owned();
         self
+    }
+
+    /// Waits until the node's end of a vanished pod's interface is gone too, which takes the kernel a while.
+    pub(crate) fn await_its_end(&self) -> Result<(), Trouble> {
+        let Some(name) = self.host_end() else { return Ok(()) };
+        let is_there = || Ok(shell(&format!("ip link show {name}"), &[]).ok());
+        settled(is_there).map(drop)
     }
 
     /// The last interface of the result that is on the node: a veth's other end, not the bridge listed before it.

@@ -7,7 +7,7 @@ use tests::conformance::proofs::{self, Mutant};
 use tests::conformance::{Build, Cell, Effort, GROUPS, Group, Subject, Table, Trouble, judge, results_file, subjects};
 
 /// In CI: errnos and farewells take turns; `cni-conformance` does all of it.
-const EFFORT: Effort = Effort { is_exhaustive: false, parallel: 100, cycles: 200, operations: 60, seed: 1 };
+const EFFORT: Effort = Effort { is_exhaustive: false, parallel: 100, cycles: 100, operations: 60, seed: 1 };
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -83,14 +83,22 @@ pub fn results_file() -> PathBuf {
 }
 
 impl Table {
-    /// All of `RESULTS.md`.
+    /// All of `RESULTS.md`: the subjects of this table anew, those of `names` that are not in it as `old` has them.
     #[must_use]
-    pub fn document(&self) -> String {
-        let titles = GROUPS.iter().fold(String::new(), |mut text, group| {
-            write(&mut text, format_args!("{} {} · ", group.number, group.title));
-            text
-        });
-        format!("{PREAMBLE}{}\n\n{}", titles.trim_end_matches(" · "), self.markdown())
+    pub fn document(&self, names: &[String], old: &str) -> String {
+        let titles: Vec<_> = GROUPS.iter().map(|group| format!("{} {}", group.number, group.title)).collect();
+        let (mut rows, mut notes) = (String::new(), String::new());
+        let new = self.markdown();
+        for name in names {
+            let source = if self.rows.iter().any(|(judged, _)| judged == name) { &new } else { old };
+            if let Some((row, note)) = of_subject(source, name) {
+                write(&mut rows, format_args!("{row}\n"));
+                write(&mut notes, format_args!("\n## {name}\n\n{note}\n"));
+            }
+        }
+        let heading: String = GROUPS.iter().map(|group| format!(" {} |", group.number)).collect();
+        let rule = "---|".repeat(GROUPS.len());
+        format!("{PREAMBLE}{}\n\n| subject |{heading}\n|---|{rule}\n{rows}{notes}", titles.join(" · "))
     }
 
     /// What a document says of one subject in one group: the mark in its row.
@@ -157,6 +165,13 @@ impl Table {
     }
 }
 
+/// A subject's row and footnotes in a document.
+fn of_subject<'a>(document: &'a str, subject: &str) -> Option<(&'a str, &'a str)> {
+    let row = document.lines().find(|line| line.starts_with(&format!("| {subject} |")))?;
+    let (_, rest) = document.split_once(&format!("## {subject}\n"))?;
+    Some((row, rest.split("\n## ").next().unwrap_or(rest).trim()))
+}
+
 fn footnote(text: &mut String, group: u8, cell: &Cell) {
     match cell {
         Cell::Pass { .. } => {}
@@ -168,4 +183,24 @@ fn footnote(text: &mut String, group: u8, cell: &Cell) {
 
 fn write(text: &mut String, args: std::fmt::Arguments<'_>) {
     let _infallible_into_memory = text.write_fmt(args);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_judged_anew_replaces_its_part_and_leaves_the_others() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let (mut both, mut again) = (Table::default(), Table::default());
+        for name in &names {
+            GROUPS.iter().for_each(|group| both.set(name, group.number, Cell::Pass { checks: 1 }));
+        }
+        GROUPS.iter().for_each(|group| again.set("b", group.number, Cell::NotApplicable("no".to_owned())));
+        let old = both.document(&names, "");
+        let new = again.document(&names, &old);
+        assert_eq!(Table::mark(&new, "a", 3).as_deref(), Some("✓"));
+        assert_eq!(Table::mark(&new, "b", 3).as_deref(), Some("–"));
+        assert_eq!(both.document(&names, &new), old);
+    }
 }

@@ -177,6 +177,8 @@ impl<'a> Bench<'a> {
         let is_clean = residue.is_none() && farewell.reaches_the_pod();
         findings.expect_none(format!("after a fault in {verb}, DEL {} leaves nothing", farewell.name()), told(residue));
         if !is_clean {
+            self.attachment.pod.vanish()?;
+            self.attachment.await_its_end()?;
             *self = Self::new(self.case, self.used + 1)?;
         }
         Ok(())
