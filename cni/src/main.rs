@@ -37,12 +37,16 @@ fn plugin(called: &OsString, arguments: impl Iterator<Item = OsString>) -> Resul
     }
 }
 
-fn tapvisor(arguments: impl Iterator<Item = OsString>) -> Result<Box<dyn Plugin>, String> {
+fn tapvisor(mut arguments: impl Iterator<Item = OsString>) -> Result<Box<dyn Plugin>, String> {
     let mut plugin = Tapvisor::default();
-    for argument in arguments {
+    while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--dry-run") => plugin.dry_run = true,
-            _ => return Err(format!("unknown argument {argument:?}; for trials there is --dry-run (ADD only plans)")),
+            Some("--record") => plugin.record = Some(arguments.next().ok_or("--record needs a file")?.into()),
+            _ => {
+                let known = "--dry-run (ADD only plans) and --record FILE (writes down every call to the kernel)";
+                return Err(format!("unknown argument {argument:?}; for trials there are {known}"));
+            }
         }
     }
     Ok(Box::new(plugin))

@@ -27,6 +27,14 @@ pub enum BindingError {
     /// The wiring is not as ADD left it.
     #[error("the wiring is not as it was made: {}", .0.join("; "))]
     Drift(Vec<String>),
+    /// The record of calls could not be written.
+    #[error("the record {path} cannot be written")]
+    Record {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The host lacks something that every wiring needs.
     #[error("{0}")]
     HostLacks(String),
@@ -39,6 +47,7 @@ impl From<BindingError> for Error {
             BindingError::Netns(_) => Code::INVALID_NETNS,
             BindingError::Read(_) | BindingError::Apply(_) | BindingError::TearDown(_) => Code::INTERNAL,
             BindingError::Drift(_) => CODE_DRIFT,
+            BindingError::Record { .. } => Code::IO,
             BindingError::HostLacks(_) => Code::NOT_AVAILABLE,
         };
         Self::from_chain(code, &error)

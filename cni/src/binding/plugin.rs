@@ -1,13 +1,15 @@
 //! The verbs as the protocol knows them.
 
-use hostnet::linux::Linux;
+use std::path::{Path, PathBuf};
+
+use hostnet::linux::{Linux, Real, Recorder};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use terms::NetworkName;
 use wiring::Request;
 
 use super::conf::{Asked, asked};
-use super::verbs::{self, Outcome};
+use super::verbs::{Outcome, Work};
 use super::{BindingError, reply};
 use crate::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
 use crate::spec::{CniResult, Code, Error};
@@ -21,6 +23,25 @@ const KNOWN_ARGS: [&str; 7] =
 pub struct Tapvisor {
     /// ADD changes nothing and answers with its plan.
     pub dry_run: bool,
+    /// Where every single call to the kernel is written down, so that it can be replayed without us.
+    pub record: Option<PathBuf>,
+}
+
+impl Tapvisor {
+    fn perform(&self, netns: &Netns, work: &Work<'_>) -> Result<Option<Outcome>, BindingError> {
+        netns.open().run(|| match &self.record {
+            None => work.perform(&mut Linux::here()),
+            Some(file) => recorded(work, file),
+        })?
+    }
+}
+
+fn recorded(work: &Work<'_>, file: &Path) -> Result<Option<Outcome>, BindingError> {
+    let mut kernel = Linux::with(Recorder::new(Real::default()));
+    let outcome = work.perform(&mut kernel);
+    let steps = json!(kernel.into_steps().into_steps());
+    std::fs::write(file, steps.to_string()).map_err(|source| BindingError::Record { path: file.to_owned(), source })?;
+    outcome
 }
 
 impl Plugin for Tapvisor {
@@ -42,8 +63,8 @@ impl Plugin for Tapvisor {
         };
         tell_of_ignored(&asked);
         let group = group(call.conf.name(), &call.attachment);
-        let outcome = in_namespace(&call.netns, |kernel| verbs::add(kernel, &asked.request, group, self.dry_run))?;
-        let Outcome { plan, macs } = outcome;
+        let work = Work::Add { request: &asked.request, group, dry: self.dry_run };
+        let Outcome { plan, macs } = self.perform(&call.netns, &work)?.unwrap_or_default();
         if self.dry_run {
             return Ok(Added::Previous(json!(plan)));
         }
@@ -55,13 +76,15 @@ impl Plugin for Tapvisor {
         let Some(netns) = &call.netns else { return Ok(()) };
         let group = group(call.conf.name(), &call.attachment);
         let request = request_or_none(&call.conf);
-        Ok(in_namespace(netns, |kernel| verbs::del(kernel, request.as_ref(), group))?)
+        self.perform(netns, &Work::Del { request: request.as_ref(), group })?;
+        Ok(())
     }
 
     fn check(&self, call: &Check) -> Result<(), Error> {
         let Some(asked) = asked(&call.conf)? else { return Ok(()) };
         let group = group(call.conf.name(), &call.attachment);
-        Ok(in_namespace(&call.netns, |kernel| verbs::check(kernel, &asked.request, group))?)
+        self.perform(&call.netns, &Work::Check { request: &asked.request, group })?;
+        Ok(())
     }
 
     fn gc(&self, _: &Collect) -> Result<(), Error> {
@@ -83,13 +106,6 @@ fn request_or_none(conf: &NetConf) -> Option<Request> {
             None
         }
     }
-}
-
-fn in_namespace<T: Send>(
-    netns: &Netns,
-    work: impl FnOnce(&mut Linux) -> Result<T, BindingError> + Send,
-) -> Result<T, BindingError> {
-    netns.open().run(|| work(&mut Linux::here()))?
 }
 
 fn tell_of_ignored(asked: &Asked) {

@@ -9,8 +9,27 @@ use super::desired::{Desired, advertised_links};
 use super::standing::{self, Standing};
 use super::{BindingError, check, del, plan, rules};
 
+/// A verb and what it is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work<'a> {
+    Add { request: &'a Request, group: u32, dry: bool },
+    Del { request: Option<&'a Request>, group: u32 },
+    Check { request: &'a Request, group: u32 },
+}
+
+impl Work<'_> {
+    /// Does it in the namespace of `kernel`; only ADD has an outcome.
+    pub(super) fn perform(self, kernel: &mut impl Kernel) -> Result<Option<Outcome>, BindingError> {
+        match self {
+            Self::Add { request, group, dry } => add(kernel, request, group, dry).map(Some),
+            Self::Del { request, group } => del(kernel, request, group).map(|()| None),
+            Self::Check { request, group } => check(kernel, request, group).map(|()| None),
+        }
+    }
+}
+
 /// What an ADD comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// What was done; empty when all was there already.
     pub(super) plan: Plan,
@@ -19,7 +38,7 @@ pub(super) struct Outcome {
 }
 
 /// Meets a request. `dry` only plans.
-pub(super) fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Result<Outcome, BindingError> {
+fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Result<Outcome, BindingError> {
     let mut facts = gather(kernel, request)?;
     let mut desired = Desired::of(request, group, &facts)?;
     let mut standing = standing::of(&desired, &facts)?;
@@ -42,7 +61,7 @@ pub(super) fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: 
 }
 
 /// Removes an attachment, whatever is left of it.
-pub(super) fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u32) -> Result<(), BindingError> {
+fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u32) -> Result<(), BindingError> {
     let links = kernel.gather(&Ask { links: true, ..Ask::default() })?;
     let nothing = links.links.iter().all(|link| link.group != group) && request.is_none();
     if nothing {
@@ -53,7 +72,7 @@ pub(super) fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u3
 }
 
 /// Compares what is with what ADD made.
-pub(super) fn check(kernel: &mut impl Kernel, request: &Request, group: u32) -> Result<(), BindingError> {
+fn check(kernel: &mut impl Kernel, request: &Request, group: u32) -> Result<(), BindingError> {
     let facts = gather(kernel, request)?;
     let desired = Desired::of(request, group, &facts)?;
     match check::differences(&desired, &facts) {

@@ -93,6 +93,18 @@ impl<'w> Chain<'w> {
 
     /// The same with another CNI_NETNS.
     pub(crate) fn call_in(&self, verb: &str, index: usize, previous: Option<&Value>, netns: &str) -> Ran {
+        self.call_with(verb, index, previous, netns, &[])
+    }
+
+    /// The same with command-line arguments.
+    pub(crate) fn call_with(
+        &self,
+        verb: &str,
+        index: usize,
+        previous: Option<&Value>,
+        netns: &str,
+        arguments: &[&str],
+    ) -> Ran {
         let mut conf = self.plugins[index].clone();
         conf["cniVersion"] = "1.0.0".into();
         conf["name"] = format!("net-{}", self.if_name).into();
@@ -103,6 +115,7 @@ impl<'w> Chain<'w> {
         let folder = if kind == "tapvisor" { "/opt/cni/bin" } else { "/usr/lib/cni" };
         let mut command = self.world.command(format!("{folder}/{kind}"));
         command
+            .args(arguments)
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", format!("cid-{}", self.pod.name()))
             .env("CNI_NETNS", netns)

@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a repeated ADD changes nothing, and one for another request is refused", repeated),
         trial("a request that cannot be met is refused whole", refused),
         trial("taps come for several queues and with the MTU of the pod interface", queues_and_mtu),
+        trial("a dry run prints the plan and changes nothing, a record holds every call", trials_by_hand),
         trial("routes of router advertisements survive in the pod, and their setting comes back", advertised_routes),
     ]
 }
@@ -238,4 +239,32 @@ s.sendto(struct.pack('!BBHBBHII',134,0,0,64,0,9000,0,0)+prefix,('ff02::1',0,0,so
     wired.call("DEL", 1, chain.result.as_ref()).assert_ok();
     assert_eq!(accept_ra(), earlier);
     assert!(heard().is_some(), "the pod lost its IPv6 default route with DEL");
+}
+
+fn trials_by_hand() {
+    let world = world();
+    let mut chain = pod(&world, "pod");
+    chain.plugins.push(request());
+    let before = chain.pod().snapshot();
+    let (previous, netns) = (chain.result.clone(), chain.pod().path());
+    let plan = chain.call_with("ADD", 1, previous.as_ref(), &netns, &["--dry-run"]).json();
+    let first = &plan["ops"][0]["createTap"];
+    assert_eq!((&first["name"], &first["owner"]), (&json!("k6t-eth0"), &json!(107)), "{plan}");
+    before.assert_same(&chain.pod().snapshot());
+    let file = "/run/record.json";
+    chain.call_with("ADD", 1, previous.as_ref(), &netns, &["--record", file]).assert_ok();
+    let record: Value = serde_json::from_slice(&std::fs::read(world.path(file)).expect("a record")).expect("JSON");
+    let kinds: Vec<_> = record
+        .as_array()
+        .expect("steps")
+        .iter()
+        .map(|step| {
+            step.as_str()
+                .map_or_else(|| step.as_object().expect("a step").keys().next().expect("a kind").clone(), str::to_owned)
+        })
+        .collect();
+    for kind in ["openTun", "tun", "send", "writeFile"] {
+        assert!(kinds.iter().any(|seen| seen == kind), "no {kind} among {kinds:?}");
+    }
+    chain.check();
 }
