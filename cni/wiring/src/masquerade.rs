@@ -11,7 +11,8 @@ pub const MASQUERADE_GATEWAY_MAC: MacAddr = MacAddr::local([0; 5]);
 pub const MASQUERADE_GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0);
 
 /// An IP family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Family {
     /// RFC 791.
     V4,

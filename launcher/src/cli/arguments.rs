@@ -57,7 +57,13 @@ pub(crate) enum Command {
         /// The VM: NAME or NAMESPACE/NAME
         name: String,
     },
-    /// Remove VMs; those that run are stopped first
+    /// List Services and the VMs behind their ports
+    Services {
+        /// How to print
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Remove VMs and Services; VMs that run are stopped first
     Rm(Rm),
     /// Import and list images of container disks and kernels
     #[command(subcommand)]
@@ -121,7 +127,7 @@ pub(crate) struct Stop {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// What to remove: NAME or vm/NAME, with a namespace NAMESPACE/NAME
+    /// What to remove: NAME or vm/NAME, a Service svc/NAME, with a namespace NAMESPACE/NAME
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     pub(crate) names: Vec<String>,
     /// Everything a manifest holds

@@ -6,14 +6,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use api::manifest::{Body, Object};
 use serde_json::{Value, json};
 use terms::ObjectKey;
 
 use super::arguments::{Rm, Stop};
 use super::failure::{Exit, Failure};
+use super::names::Named;
 use super::run::{self, wait_until_running};
 use super::supervisor::Line;
-use super::{names, open_store, terminal};
+use super::{names, open_store, services, terminal};
 use crate::runner::network::PluginFolders;
 use crate::runner::protocol::Request;
 use crate::runner::reap::{Reaped, abandon};
@@ -70,15 +72,19 @@ pub(crate) fn unpause(name: &str) -> Result<ExitCode, Failure> {
 /// Removes VMs by name, or all of a manifest.
 pub(crate) fn rm(arguments: &Rm) -> Result<ExitCode, Failure> {
     let (store, reaped) = open_store()?;
-    let keys = match &arguments.file {
-        Some(file) => vms_of(file)?,
-        None => arguments.names.iter().map(|name| names::vm(name)).collect::<Result<_, _>>()?,
+    let named = match &arguments.file {
+        Some(file) => all_of(file)?,
+        None => arguments.names.iter().map(|name| names::any(name)).collect::<Result<_, _>>()?,
     };
     let is_manifest = arguments.file.is_some();
     let mut first_failure: Option<Failure> = None;
-    for key in keys {
-        match remove(&store, &key, arguments.force, &reaped) {
-            Ok(()) => terminal::line(&format!("{key} removed")),
+    for named in named {
+        let removed = match &named {
+            Named::Vm(key) => remove(&store, key, arguments.force, &reaped),
+            Named::Service(key) => services::take_out(&store, std::slice::from_ref(key)),
+        };
+        match removed {
+            Ok(()) => terminal::line(&format!("{named} removed")),
             // What a manifest names and is not there is as it should be.
             Err(failure) if is_manifest && failure.code == Exit::NotFound as u8 => {}
             Err(failure) => match &mut first_failure {
@@ -141,9 +147,13 @@ fn expect_line(store: &Store, key: &ObjectKey) -> Result<Line, Failure> {
     Line::to(store, key).ok_or_else(|| Failure::new(Exit::Failed, format!("{key}: its supervisor does not answer")))
 }
 
-fn vms_of(file: &Path) -> Result<Vec<ObjectKey>, Failure> {
-    let objects = run::objects_of(file)?;
-    Ok(objects.iter().filter(|object| run::is_vm(object)).map(|object| object.body.key().clone()).collect())
+fn all_of(file: &Path) -> Result<Vec<Named>, Failure> {
+    let named = |object: &Object| match &object.body {
+        Body::VirtualMachine(_) | Body::VirtualMachineInstance(_) => Some(Named::Vm(object.body.key().clone())),
+        Body::Service(service) => Some(Named::Service(service.metadata.key.clone())),
+        _ => None,
+    };
+    Ok(run::objects_of(file)?.iter().filter_map(named).collect())
 }
 
 /// One verb of a launcher's control socket.

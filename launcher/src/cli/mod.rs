@@ -12,6 +12,7 @@ mod names;
 mod progress;
 mod ps;
 mod run;
+mod services;
 mod supervise;
 mod supervisor;
 mod terminal;
@@ -67,6 +68,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Restart { name, grace } => lifecycle::restart(&name, grace),
         Command::Pause { name } => lifecycle::pause(&name),
         Command::Unpause { name } => lifecycle::unpause(&name),
+        Command::Services { output } => services::list(output),
         Command::Rm(rm) => lifecycle::rm(&rm),
         Command::Image(command) => image::image(&command),
         Command::Doctor(doctor) => doctor::doctor(&doctor),

@@ -4,6 +4,32 @@ use terms::ObjectKey;
 
 use super::failure::{Exit, Failure};
 
+/// What a name on the command line is the name of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// A VM.
+    Vm(ObjectKey),
+    /// A Service.
+    Service(ObjectKey),
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Vm(key) => write!(f, "{key}"),
+            Self::Service(key) => write!(f, "svc/{key}"),
+        }
+    }
+}
+
+/// A VM, or with `svc/` before it a Service.
+pub(crate) fn any(text: &str) -> Result<Named, Failure> {
+    match text.strip_prefix("svc/") {
+        Some(service) => vm(service).map(Named::Service),
+        None => vm(text).map(Named::Vm),
+    }
+}
+
 /// `NAME`, `NAMESPACE/NAME`, either with `vm/` before it. Without a namespace it is `default`.
 pub(crate) fn vm(text: &str) -> Result<ObjectKey, Failure> {
     let named = text.strip_prefix("vm/").unwrap_or(text);

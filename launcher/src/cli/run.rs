@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 
-use api::manifest::{Body, Object};
+use api::manifest::Object;
 use terms::ObjectKey;
 
 use super::arguments::Run;
@@ -17,7 +17,7 @@ use super::lifecycle::plugin_folders;
 use super::progress::Progress;
 use super::supervise::unix_seconds;
 use super::supervisor::{Line, Sender};
-use super::{open_store, terminal};
+use super::{open_store, services, terminal};
 use crate::runner::network::Choices;
 use crate::runner::plan::{self, Planner, VmPlan};
 use crate::runner::protocol::{Report, Request};
@@ -38,11 +38,13 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let host_files: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
     let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
     let made = plan::make_host_files(&host_files).inspect_err(|_| forget(&store, &written))?;
+    let served = services::take_in(&store, &objects).inspect_err(|_| forget(&store, &written))?;
     let started = start_all(&store, written, &plans, &interrupts);
     let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
         Ok(guests) => guests,
         Err(failure) => {
             plan::remove_host_files(&made);
+            services::take_out(&store, &served)?;
             return Err(failure);
         }
     };
@@ -299,9 +301,4 @@ impl Guest {
     fn failed(&self, exit_code: u8, message: &str) -> Failure {
         Failure::told(exit_code, format!("{}: {message}", self.key))
     }
-}
-
-/// Whether the object is a VM.
-pub(crate) fn is_vm(object: &Object) -> bool {
-    matches!(object.body, Body::VirtualMachine(_) | Body::VirtualMachineInstance(_))
 }

@@ -36,5 +36,6 @@ pub(crate) fn status(name: &str) -> Status {
         created_unix_seconds: 1_700_000_000,
         running_since_unix_seconds: None,
         restarts: 0,
+        ready: false,
     }
 }

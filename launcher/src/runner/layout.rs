@@ -65,6 +65,12 @@ impl Layout {
         VmLayout { dir: self.vms().join(format!("{}.{}", key.namespace(), key.name())) }
     }
 
+    /// Services, one file for each.
+    #[must_use]
+    pub fn services(&self) -> PathBuf {
+        self.run.join("services")
+    }
+
     /// Where host-local of the default network keeps its leases.
     #[must_use]
     pub fn ipam(&self) -> PathBuf {

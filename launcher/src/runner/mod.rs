@@ -19,6 +19,7 @@ pub mod reap;
 pub mod record;
 pub mod resolv;
 pub(crate) mod scratch;
+pub mod served;
 pub mod start;
 pub mod store;
 pub mod strategy;

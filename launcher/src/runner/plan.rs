@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use api::attachment::NetworkAttachmentDefinition;
-use api::kubevirt::{RunStrategy, VirtualMachineInstance};
+use api::kubevirt::{Probe, ProbeAction, RunStrategy, Scheme, VirtualMachineInstance};
 use api::machine::{Emulation, LaunchFile};
 use api::manifest::{Body, Object};
 use api::translate::{
@@ -80,6 +80,14 @@ pub enum PlanError {
         /// Why.
         reason: String,
     },
+    /// A probe that is read and not asked here.
+    #[error("{key}: spec.{probe}.httpGet.scheme: HTTPS is not supported by `tapvisor run`; tcpSocket is")]
+    HttpsProbe {
+        /// Whose.
+        key: ObjectKey,
+        /// Which probe.
+        probe: &'static str,
+    },
     /// A network's configuration.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
@@ -112,6 +120,15 @@ pub struct Planner<'a> {
     pub find_images: FindImages,
 }
 
+fn expect_plain_probes(instance: &VirtualMachineInstance) -> Result<(), Vec<PlanError>> {
+    let probes = [("readinessProbe", &instance.spec.readiness_probe), ("livenessProbe", &instance.spec.liveness_probe)];
+    let is_https = |probe: &Probe| matches!(probe.action, ProbeAction::HttpGet { scheme: Scheme::Https, .. });
+    let refused = probes.into_iter().filter(|(_, probe)| probe.as_ref().is_some_and(is_https));
+    let refused: Vec<_> =
+        refused.map(|(probe, _)| PlanError::HttpsProbe { key: instance.metadata.key.clone(), probe }).collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
+}
+
 /// NetworkAttachmentDefinitions of a manifest.
 #[must_use]
 pub fn definitions(objects: &[Object]) -> Vec<NetworkAttachmentDefinition> {
@@ -136,8 +153,10 @@ impl Planner<'_> {
                 Body::VirtualMachineInstance(vmi) => {
                     (Kind::VirtualMachineInstance, Strategy::Once, VirtualMachineInstance::clone(vmi))
                 }
-                // They serve the VMs of the same manifest.
-                Body::NetworkAttachmentDefinition(_) | Body::Secret(_) | Body::ConfigMap(_) => continue,
+                // They serve the VMs of the same manifest, or others.
+                Body::Service(_) | Body::NetworkAttachmentDefinition(_) | Body::Secret(_) | Body::ConfigMap(_) => {
+                    continue;
+                }
                 body => {
                     errors.push(PlanError::NotServed { kind: body.kind().to_string(), key: body.key().clone() });
                     continue;
@@ -158,6 +177,7 @@ impl Planner<'_> {
         secrets: &Secrets,
     ) -> Result<VmPlan, Vec<PlanError>> {
         let key = instance.metadata.key.clone();
+        expect_plain_probes(&instance)?;
         let images = (self.find_images)(self.image_folder, &api::translate::container_images(&instance))
             .map_err(|(image, reason)| vec![PlanError::Image { key: key.clone(), image, reason }])?;
         let Translation { launch, networks, host_files } = translate(&instance, &surroundings(secrets, &images))

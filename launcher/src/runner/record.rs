@@ -109,6 +109,9 @@ pub struct Status {
     /// How often it was started again by itself.
     #[serde(default)]
     pub restarts: u32,
+    /// Whether Services lead to it: its guest runs and, if it has a readiness probe, answers that.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 impl Status {

@@ -215,6 +215,7 @@ fn write_one(
         created_unix_seconds: now_unix_seconds,
         running_since_unix_seconds: None,
         restarts: 0,
+        ready: false,
     };
     let machine_error = |source| StartError::Machine { key: plan.key.clone(), source };
     let new = NewVm {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use hostnet::nft::{
     Chain, Element, Field, IpVersion, NatTarget, Remember, Rule, Set, Statement, Value, ValueKind, Verdict, VerdictMap,
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use terms::Protocol;
 use wiring::Family;
@@ -14,7 +15,8 @@ use wiring::Family;
 const AFFINITY_CLIENTS: u32 = 65_536;
 
 /// Where a port of a Service is reached, and the VMs behind it; all addresses are of one family.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Frontend {
     /// `namespace/service/port` as people read it; unique together with the family.
     pub name: String,

@@ -15,6 +15,7 @@ use hostnet::nft::{
     Chain, Direction, Element, Family as TableFamily, FibResult, Field, Hook, Reject, Rule, Set, Statement, Table,
     TableId, Test, Value, ValueKind, VerdictMap, priority,
 };
+use serde::{Deserialize, Serialize};
 use terms::{IfName, IpNetwork, Protocol};
 use wiring::Family;
 
@@ -30,7 +31,8 @@ const NFPROTO_IPV4: u32 = nix::libc::NFPROTO_IPV4.unsigned_abs();
 const NFPROTO_IPV6: u32 = nix::libc::NFPROTO_IPV6.unsigned_abs();
 
 /// All that the table serves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Services {
     /// One for each port and family of a Service.
     pub frontends: Vec<Frontend>,

@@ -28,8 +28,14 @@ const GLOBAL: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"
 pub fn questions(links: &[Link]) -> Ask {
     let names = links.iter().map(|link| link.name.to_string());
     let settings = |name: String| {
-        [("ipv4", "forwarding"), ("ipv4", "accept_redirects"), ("ipv6", "forwarding"), ("ipv6", "accept_ra")]
-            .map(|(family, setting)| format!("net/{family}/conf/{name}/{setting}").parse())
+        [
+            ("ipv4", "forwarding"),
+            ("ipv4", "accept_redirects"),
+            ("ipv4", "route_localnet"),
+            ("ipv6", "forwarding"),
+            ("ipv6", "accept_ra"),
+        ]
+        .map(|(family, setting)| format!("net/{family}/conf/{name}/{setting}").parse())
     };
     let per_link = ["all", "default"].map(str::to_owned).into_iter().chain(names).flat_map(settings);
     let global = GLOBAL.into_iter().map(str::parse);
@@ -213,7 +219,7 @@ mod tests {
     #[test]
     fn every_link_and_both_pseudo_links_are_asked_about() {
         let ask = questions(&[link("eth0.5", LinkKind::Physical)]);
-        assert_eq!(ask.sysctls.len(), 2 + 3 * 4);
+        assert_eq!(ask.sysctls.len(), 2 + 3 * 5);
         assert_eq!(ask.tables.len(), 2);
         assert!(ask.sysctls.iter().any(|key| key.path() == "net/ipv6/conf/eth0.5/accept_ra"));
     }

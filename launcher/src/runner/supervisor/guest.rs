@@ -22,6 +22,14 @@ pub(crate) struct RunEnd {
     pub(crate) exit_code: u8,
 }
 
+impl RunEnd {
+    /// The same end, of a guest that was ended because it did not answer its liveness probe.
+    pub(crate) fn unhealthy(self) -> Self {
+        let reason = "its liveness probe failed".to_owned();
+        Self { outcome: Outcome::Failed, reason, exit_code: 7, ..self }
+    }
+}
+
 /// `outcome.json`, as far as it is needed here. The launcher may have been taken over: it is only text and a flag.
 #[derive(Debug, Deserialize)]
 struct Told {

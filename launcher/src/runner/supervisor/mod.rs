@@ -10,6 +10,7 @@ mod control;
 mod guest;
 mod links;
 mod pod;
+mod probes;
 mod requests;
 
 use std::os::unix::net::UnixStream;
@@ -26,13 +27,15 @@ use self::guest::{RunEnd, TO_UNPLUG};
 pub use self::links::LinkEvent;
 pub(crate) use self::pod::{LAUNCHER_USER, release_host};
 pub use self::pod::{Pod, RealPod, StartFailure};
+use self::probes::{Probes, Purpose};
 use self::requests::{Asked, Listener};
+use super::layout::VmLayout;
 use super::process::Process;
 use super::protocol::{Report, Request};
 use super::record::{Kind, OnHost, Phase, Status};
 use super::store::{Store, StoreError, VmLock};
 use super::strategy::{FailedStarts, Final, Next, Outcome, decide};
-use super::{chain, files};
+use super::{chain, files, served};
 
 /// A supervisor and all it knows.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Supervisor<P> {
     pod: P,
     clock: fn() -> u64,
     spread: f32,
+    /// Whether the guest of this run would get traffic as far as its readiness probe goes.
+    answers: bool,
 }
 
 /// What a supervisor is made of.
@@ -102,7 +107,7 @@ impl<P: Pod> Supervisor<P> {
         let status = store.status(&key)?;
         let own = format!("{}\n", std::process::id());
         files::replace(&store.layout().vm(&key).pid(), own.as_bytes(), 0o644)?;
-        Ok(Self { store, key, lock, status, pod, clock, spread })
+        Ok(Self { store, key, lock, status, pod, clock, spread, answers: false })
     }
 
     /// Runs the VM to its end. The starter, if any, is told what happens.
@@ -184,6 +189,7 @@ impl<P: Pod> Supervisor<P> {
 
     /// One launcher from start to end.
     async fn run_guest(&mut self, ears: &mut Ears, wishes: &mut Wishes) -> Result<RunEnd, StartFailure> {
+        self.answers = false;
         let vm = self.store.layout().vm(&self.key);
         files::remove_file(&vm.outcome())?;
         self.change(Phase::Starting, None)?;
@@ -193,6 +199,7 @@ impl<P: Pod> Supervisor<P> {
         ears.progress("launcher started");
         let (mut control, mut links) = (Control::of(&vm.control_socket()), self.pod.follow_links());
         let (mut ran, mut deadline) = (false, Deadline(None));
+        let (mut probes, mut unhealthy) = (None, false);
         if wishes.stop {
             deadline = self.end_guest(&child, &control, Some(0), ran).await;
         }
@@ -201,6 +208,9 @@ impl<P: Pod> Supervisor<P> {
                 exited = child.wait() => break exited,
                 said = control.next() => {
                     ran |= matches!(said, Said::Running | Said::Paused);
+                    if matches!(said, Said::Running) && probes.is_none() {
+                        probes = self.begin_probes(&vm);
+                    }
                     self.guest_said(said, ears, wishes)?;
                 }
                 asked = ears.asked.recv() => {
@@ -208,6 +218,13 @@ impl<P: Pod> Supervisor<P> {
                         deadline = self.end_guest(&child, &control, grace, ran).await.earlier(deadline);
                     }
                 }
+                (purpose, verdict) = next_verdict(&mut probes) => match purpose {
+                    Purpose::Readiness => self.set_ready(verdict)?,
+                    Purpose::Liveness => {
+                        unhealthy = true;
+                        deadline = self.end_guest(&child, &control, None, ran).await.earlier(deadline);
+                    }
+                },
                 event = next_link(&mut links) => event.log(),
                 () = deadline.passes() => {
                     tracing::warn!("the launcher is killed: it did not end in time");
@@ -220,7 +237,23 @@ impl<P: Pod> Supervisor<P> {
         self.status.launcher = None;
         self.status.running_since_unix_seconds = None;
         let status = status.map_err(|error| StartFailure::failed(format!("waiting for the launcher: {error}")))?;
-        Ok(guest::run_end(status, ran, &vm.outcome()))
+        let end = guest::run_end(status, ran, &vm.outcome());
+        Ok(if unhealthy && !wishes.stop && !wishes.restart { end.unhealthy() } else { end })
+    }
+
+    /// Begins to ask a guest that has begun to run; one without a readiness probe is ready from then on.
+    fn begin_probes(&mut self, vm: &VmLayout) -> Option<Probes> {
+        let object: Result<serde_json::Value, _> = files::read_json(&vm.object());
+        let instance = object.ok().as_ref().and_then(served::instance_of);
+        let probes = instance.map(|instance| Probes::begin(&instance.spec, &self.status.addresses));
+        self.answers = probes.as_ref().is_none_or(Probes::is_ready_unasked);
+        probes
+    }
+
+    fn set_ready(&mut self, answers: bool) -> Result<(), StartFailure> {
+        tracing::info!(ready = answers, "the readiness probe");
+        self.answers = answers;
+        self.change(self.status.phase, self.status.reason.clone())
     }
 
     /// Begins to end the guest. One that has not run yet has nothing to lose.
@@ -384,6 +417,7 @@ impl<P: Pod> Supervisor<P> {
             return self.save();
         }
         self.status.on_host = OnHost::Absent;
+        self.status.ready = false;
         self.status.addresses.clear();
         self.status.host_links.clear();
         self.save()?;
@@ -396,7 +430,10 @@ impl<P: Pod> Supervisor<P> {
     fn change(&mut self, phase: Phase, reason: Option<String>) -> Result<(), StartFailure> {
         self.status.phase = phase;
         self.status.reason = reason;
-        self.save()
+        self.status.ready = phase == Phase::Running && self.answers;
+        self.save()?;
+        self.pod.serve();
+        Ok(())
     }
 
     fn save(&self) -> Result<(), StartFailure> {
@@ -426,6 +463,13 @@ impl Deadline {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+async fn next_verdict(probes: &mut Option<Probes>) -> (Purpose, bool) {
+    match probes {
+        Some(probes) => probes.next().await,
+        None => std::future::pending().await,
     }
 }
 

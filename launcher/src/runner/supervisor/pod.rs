@@ -18,6 +18,7 @@ use crate::runner::launch::{self, LaunchError};
 use crate::runner::network::{NetworkError, PodNetwork, Wired};
 use crate::runner::record::OnHost;
 use crate::runner::resolv::Resolv;
+use crate::runner::served::{Catalogue, ServedError};
 use crate::runner::store::{HostLock, Store, StoreError};
 use crate::runner::{chain, process, scratch};
 
@@ -52,6 +53,10 @@ pub trait Pod: Clone + Send + Sync + 'static {
 
     /// Begins to follow the pod's links, if that is possible.
     fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>>;
+
+    /// Brings Services up to date with what was just written down of the VM. What fails is told to the log: a VM is not
+    /// ended because others cannot find it.
+    fn serve(&self);
 
     /// Puts the host back if no VM needs it any more.
     ///
@@ -141,16 +146,27 @@ impl Pod for RealPod {
         followed.inspect_err(|error| tracing::warn!(%error, "links are not followed")).ok()
     }
 
+    fn serve(&self) {
+        if !self.store.layout().services().exists() {
+            return;
+        }
+        let served = self.store.lock_host().map_err(ServedError::from);
+        if let Err(error) = served.and_then(|host| Catalogue::new(&self.store, &host).serve()) {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+
     fn release_host(&self, host: &HostLock) -> Result<(), StartFailure> {
         Ok(release_host(&self.store, host)?)
     }
 }
 
-/// Puts the host back if no VM is on it.
+/// Takes the VMs that are gone out of Services, and puts the host back if no VM is on it.
 ///
 /// # Errors
 /// When VMs cannot be listed or something cannot be put back.
 pub(crate) fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> {
+    Catalogue::new(store, host).serve()?;
     let keys = store.keys()?;
     let is_present = |status: Result<crate::runner::record::Status, _>| {
         // What cannot be read may well be there.
@@ -171,6 +187,9 @@ pub(crate) enum ReleaseError {
     /// The host.
     #[error("the host's network is not as it was before the first VM")]
     Host(#[from] HostError),
+    /// Services.
+    #[error(transparent)]
+    Served(#[from] ServedError),
 }
 
 /// Ends what still runs in the pod: a launcher or an engine whose supervisor was killed. Returns who did not end.

@@ -48,6 +48,8 @@ impl Pod for FakePod {
         None
     }
 
+    fn serve(&self) {}
+
     fn release_host(&self, _: &HostLock) -> Result<(), StartFailure> {
         Ok(())
     }
