@@ -9,7 +9,7 @@ use serde_json::Value;
 use tests::workspace;
 
 /// Which of our packages a package may use. Tests may use all.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("terms", &[]),
     ("wiring", &["terms"]),
     ("hostnet", &["terms"]),
@@ -17,6 +17,7 @@ const EDGES: [(&str, &[&str]); 8] = [
     ("cni", &["hostnet", "terms", "wiring"]),
     ("api", &["terms", "wiring"]),
     ("launcher", &["api", "cni", "dhcp", "hostnet", "terms", "wiring"]),
+    ("replay", &[]),
     ("tests", &["api", "cni", "dhcp", "hostnet", "launcher", "terms", "wiring"]),
 ];
 
@@ -30,11 +31,12 @@ const NEVER: [(&str, &[&str]); 5] = [
 ];
 
 /// Where `unsafe` may stand: what no safe crate offers.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "hostnet/src/sys/",
     "hostnet/src/sys.rs",
     "launcher/src/sys/",
     "launcher/src/sys.rs",
+    "tests/bench/replay/",
     "tests/conformance/stepper/",
     "tests/src/tap.rs",
 ];
