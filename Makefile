@@ -33,6 +33,18 @@ test-conformance: setup-test build ## what a CNI plugin must hold to, with fault
 test-guest: setup-test build ## end to end with real guests
 	@tests/ladder guest
 
+# Before other work on the machine, if the kernel lets us.
+run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR_DIST)/bench" \
+	$(if $(QUICK),--quick) --into tests/bench/RESULTS.md
+benches := bench-start bench-wiring bench-chain
+.PHONY: bench $(benches)
+bench: setup-test ## speed and size beside the floor and the peers, into tests/bench/RESULTS.md; QUICK=1 takes two minutes
+	@tests/build bench
+	@$(run-bench)
+$(benches): bench-%: setup-test
+	@tests/build bench
+	@$(run-bench) $*
+
 .PHONY: lint
 lint: setup-lint ## format, clippy, dependencies
 	cargo fmt --all --check

@@ -1,0 +1,74 @@
+//! `bench [--quick] [--into FILE] [GROUP…]`: measures what is promised about speed and size, and writes it as Markdown.
+//!
+//! *Flow*: each group makes a world, measures in rounds in which every variant has its turn, and gives a section of rows.
+//! *Guarantees*: nothing outlives the program; nothing outside its namespaces is changed, but for FILE, of which the sections
+//! of the groups that ran are replaced. Timings are reported, never asserted; that a variant did its work is asserted.
+
+mod chain;
+mod inside;
+mod machine;
+mod pods;
+mod process;
+mod recording;
+mod report;
+mod rounds;
+mod shell;
+mod start;
+mod trace;
+mod wiring;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use report::Section;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+struct Extent {
+    quick: bool,
+}
+
+impl Extent {
+    /// `full` in a full run, a fifth of it in a quick one.
+    fn of(self, full: usize) -> usize {
+        if self.quick { full.div_ceil(5) } else { full }
+    }
+}
+
+type Group = (&'static str, fn(Extent) -> Section);
+
+/// In the order of the report.
+const GROUPS: [Group; 3] = [("start", start::measure), ("wiring", wiring::measure), ("chain", chain::measure)];
+
+fn main() -> ExitCode {
+    let mut extent = Extent { quick: false };
+    let mut into: Option<PathBuf> = None;
+    let mut chosen = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => extent.quick = true,
+            "--into" => into = arguments.next().map(PathBuf::from),
+            name => match GROUPS.iter().find(|(group, _)| *group == name) {
+                Some(group) => chosen.push(*group),
+                None => {
+                    let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
+                    eprintln!("bench: there is no group {name:?}, there are {}", names.join(", "));
+                    return ExitCode::from(2);
+                }
+            },
+        }
+    }
+    if chosen.is_empty() {
+        chosen.extend(GROUPS);
+    }
+    for (name, measure) in chosen {
+        eprintln!("bench: {name}");
+        let text = measure(extent).to_markdown(extent.quick);
+        println!("{text}");
+        if let Some(into) = &into {
+            report::replace(into, name, &text);
+        }
+    }
+    ExitCode::SUCCESS
+}

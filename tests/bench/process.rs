@@ -1,0 +1,76 @@
+//! Whole processes, timed from `posix_spawn` to the end.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// A program with all that it is given.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    pub(crate) input: Vec<u8>,
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Took {
+    pub(crate) wall: Duration,
+    /// In user space and in the kernel, children that were waited for included.
+    pub(crate) cpu: Duration,
+}
+
+impl Program {
+    pub(crate) fn new(path: impl AsRef<Path>, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { path: path.as_ref().to_owned(), arguments, environment: Vec::new(), input: Vec::new() }
+    }
+
+    /// Its input, to be read from the beginning.
+    pub(crate) fn input(&self) -> File {
+        let mut input = tempfile::tempfile().expect("a temporary file can be made");
+        input.write_all(&self.input).and_then(|()| input.seek(SeekFrom::Start(0))).expect("it can be written");
+        input
+    }
+
+    /// The program with its input on standard input and standard output in the file that is returned.
+    pub(crate) fn command(&self) -> (Command, File) {
+        let output = tempfile::tempfile().expect("a temporary file can be made");
+        let mut command = Command::new(&self.path);
+        command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command
+            .stdin(self.input())
+            .stdout(output.try_clone().expect("a descriptor can be copied"))
+            .stderr(Stdio::inherit());
+        (command, output)
+    }
+
+    /// Runs it; it must succeed.
+    pub(crate) fn run(&self) -> (Took, String) {
+        let (mut command, mut output) = self.command();
+        let before = children_cpu();
+        let start = Instant::now();
+        let status = command.status().unwrap_or_else(|error| panic!("cannot start {}: {error}", self.path.display()));
+        let took = Took { wall: start.elapsed(), cpu: children_cpu().saturating_sub(before) };
+        let mut text = String::new();
+        output.seek(SeekFrom::Start(0)).and_then(|_| output.read_to_string(&mut text)).expect("output can be read");
+        assert!(status.success(), "{} {:?} ended with {status}: {text}", self.path.display(), self.arguments);
+        (took, text)
+    }
+}
+
+/// CPU time of all children so far that ended.
+fn children_cpu() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage of one's children is known");
+    let duration = |time: nix::sys::time::TimeVal| {
+        let micros = time.tv_sec() * 1_000_000 + time.tv_usec();
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    };
+    duration(usage.user_time()) + duration(usage.system_time())
+}
