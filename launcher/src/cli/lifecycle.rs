@@ -18,7 +18,7 @@ use super::supervisor::Line;
 use super::{names, open_store, services, terminal};
 use crate::runner::network::PluginFolders;
 use crate::runner::protocol::Request;
-use crate::runner::reap::{Reaped, abandon};
+use crate::runner::reap::{Reaped, abandon, reap_one};
 use crate::runner::record::{Kind, OnHost};
 use crate::runner::start::{Written, start_supervisor, write_again};
 use crate::runner::store::{Store, StoreError};
@@ -97,18 +97,27 @@ pub(crate) fn rm(arguments: &Rm) -> Result<ExitCode, Failure> {
 }
 
 fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Result<(), Failure> {
-    if !store.exists(key) && reaped.iter().any(|vm| vm.key == *key) {
+    let existed = store.exists(key);
+    if !existed && reaped.iter().any(|vm| vm.key == *key) {
         return Ok(());
     }
     if let Some(mut line) = Line::to(store, key) {
         let grace_seconds = force.then_some(0);
-        line.ask(Request::Stop { grace_seconds, remove: true })?;
-        return Ok(());
+        match line.ask(Request::Stop { grace_seconds, remove: true }) {
+            // Killed while it was being asked.
+            Err(_) if Line::to(store, key).is_none() => {}
+            outcome => return outcome.map(drop),
+        }
     }
-    let is_present = store.status(key).map(|status| status.on_host == OnHost::Present);
-    if matches!(is_present, Ok(true)) && !force {
-        let message = format!("{key}: not everything of it could be taken back; --force forgets it all the same");
+    let reaped = reap_one(store, key);
+    if let Some(left) = reaped.and_then(|vm| vm.left)
+        && !force
+    {
+        let message = format!("{key}: {left}; --force forgets it all the same");
         return Err(Failure::new(Exit::Failed, message));
+    }
+    if !store.exists(key) {
+        return if existed { Ok(()) } else { Err(StoreError::NotFound(key.clone()).into()) };
     }
     match abandon(store, key)? {
         Some(left) if force => eprintln!("tapvisor: {key}: left behind: {left}"),

@@ -31,6 +31,7 @@ pub(crate) fn status(name: &str) -> Status {
         network: None,
         addresses: Vec::new(),
         host_links: Vec::new(),
+        supervisor: None,
         launcher: None,
         grace_period_seconds: 30,
         created_unix_seconds: 1_700_000_000,

@@ -19,6 +19,9 @@ pub struct Reaped {
     pub left: Option<String>,
 }
 
+/// How long a plugin may go on after its supervisor was killed; `ptp` alone waits two seconds for IPv6 addresses.
+const PLUGIN_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Takes back what VMs without a supervisor have on the host, and forgets those that are not kept.
 ///
 /// # Errors
@@ -26,16 +29,27 @@ pub struct Reaped {
 pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
     let mut reaped = Vec::new();
     for key in store.keys()? {
-        match dead(store, &key) {
-            Ok(Some((lock, status))) => {
-                let left = take_back(store, &key, &lock, &status).err();
-                reaped.push(Reaped { key, left });
-            }
-            Ok(None) | Err(StoreError::NotFound(_)) => {}
-            Err(error) => reaped.push(Reaped { key, left: Some(chain(&error)) }),
-        }
+        // A dead supervisor may have left a plugin at work, which holds the lock until it is done.
+        let is_dead = |status: Status| status.supervisor.is_some_and(|supervisor| !supervisor.is_alive());
+        let patience = if store.status(&key).is_ok_and(is_dead) { PLUGIN_PATIENCE } else { Duration::ZERO };
+        reaped.extend(reap_within(store, &key, patience));
     }
     Ok(reaped)
+}
+
+/// [`reap`] for one VM whose supervisor does not answer. `None` when there is nothing to take back.
+#[must_use]
+pub fn reap_one(store: &Store, key: &ObjectKey) -> Option<Reaped> {
+    reap_within(store, key, PLUGIN_PATIENCE)
+}
+
+fn reap_within(store: &Store, key: &ObjectKey, patience: Duration) -> Option<Reaped> {
+    let left = match dead(store, key, patience) {
+        Ok(Some((lock, status))) => take_back(store, key, &lock, &status).err(),
+        Ok(None) | Err(StoreError::NotFound(_)) => return None,
+        Err(error) => Some(chain(&error)),
+    };
+    Some(Reaped { key: key.clone(), left })
 }
 
 /// Removes a VM that nobody supervises, even if not everything of it can be taken back.
@@ -58,8 +72,8 @@ pub fn abandon(store: &Store, key: &ObjectKey) -> Result<Option<String>, StoreEr
 }
 
 /// The lock and the status of a VM that has something on the host and no supervisor.
-fn dead(store: &Store, key: &ObjectKey) -> Result<Option<(VmLock, Status)>, StoreError> {
-    let Some(lock) = store.try_lock(key)? else { return Ok(None) };
+fn dead(store: &Store, key: &ObjectKey, patience: Duration) -> Result<Option<(VmLock, Status)>, StoreError> {
+    let Some(lock) = store.lock_vm(key, patience)? else { return Ok(None) };
     let status = store.status(key)?;
     Ok((status.on_host == OnHost::Present).then_some((lock, status)))
 }
@@ -86,6 +100,7 @@ fn after_repair(status: &Status) -> Status {
         on_host: OnHost::Absent,
         addresses: Vec::new(),
         host_links: Vec::new(),
+        supervisor: None,
         launcher: None,
         running_since_unix_seconds: None,
         ..status.clone()

@@ -96,6 +96,9 @@ pub struct Status {
     /// Links the plugins left on the host's side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_links: Vec<IfName>,
+    /// The supervisor, once it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<Process>,
     /// The launcher while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launcher: Option<Process>,

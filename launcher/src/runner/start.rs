@@ -128,6 +128,7 @@ pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Resu
         phase: Phase::Starting,
         reason: None,
         on_host: OnHost::Present,
+        supervisor: None,
         restarts: 0,
         container_id: container_id()?,
         ..before.clone()
@@ -210,6 +211,7 @@ fn write_one(
         network: plan.network.clone(),
         addresses: Vec::new(),
         host_links: Vec::new(),
+        supervisor: None,
         launcher: None,
         grace_period_seconds: plan.launch.machine.grace_period_seconds,
         created_unix_seconds: now_unix_seconds,

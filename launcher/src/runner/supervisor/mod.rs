@@ -104,7 +104,9 @@ impl<P: Pod> Supervisor<P> {
     /// When its status cannot be read, or its process not be noted.
     pub fn new(parts: Parts<P>) -> Result<Self, StoreError> {
         let Parts { store, key, lock, pod, clock, spread } = parts;
-        let status = store.status(&key)?;
+        let own_process = Process::noted(std::process::id().cast_signed());
+        let status = Status { supervisor: own_process, ..store.status(&key)? };
+        store.put_status(&key, &status)?;
         let own = format!("{}\n", std::process::id());
         files::replace(&store.layout().vm(&key).pid(), own.as_bytes(), 0o644)?;
         Ok(Self { store, key, lock, status, pod, clock, spread, answers: false })
@@ -418,6 +420,7 @@ impl<P: Pod> Supervisor<P> {
         }
         self.status.on_host = OnHost::Absent;
         self.status.ready = false;
+        self.status.supervisor = None;
         self.status.addresses.clear();
         self.status.host_links.clear();
         self.save()?;
