@@ -2,6 +2,7 @@
 
 mod bridge;
 mod chain;
+mod forged;
 mod guest_limits;
 mod masquerade;
 mod verbs;
@@ -9,5 +10,5 @@ mod verbs;
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [bridge::trials(), masquerade::trials(), guest_limits::trials(), verbs::trials()].into_iter().flatten().collect()
+    [bridge::trials(), forged::trials(), masquerade::trials(), guest_limits::trials(), verbs::trials()].into_iter().flatten().collect()
 }
