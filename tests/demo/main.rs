@@ -72,13 +72,14 @@ fn boot(checks: &mut Checks, world: &World, guests: [&Guest<'_>; 2]) {
         "the guest's addresses are those the network gave the pod".to_owned()
     });
     checks.check("VM processes", || {
-        let processes = world.sh("for pid in $(pgrep -f '^qemu-system|tapvisor launch'); do grep -E '^(Uid|CapEff|NoNewPrivs):' /proc/$pid/status | tr -s '\\t\\n' ' '; echo; done").text();
+        let script = "for pid in $(pgrep -u 107); do grep -E '^(Uid|CapEff|NoNewPrivs):' /proc/$pid/status | tr -s '\\t\\n' ' '; echo; done";
+        let processes = world.sh(script).text();
         for line in processes.lines() {
             assert!(line.contains("Uid: 107 107 107 107"), "{line}");
             assert!(line.contains("CapEff: 0000000000000000"), "{line}");
             assert!(line.contains("NoNewPrivs: 1"), "{line}");
         }
-        assert!(processes.lines().count() >= 2, "{processes}");
+        assert!(processes.lines().count() >= 4, "{processes}");
         format!("{} processes: uid 107, no capability, no_new_privs", processes.lines().count())
     });
 }
@@ -90,7 +91,7 @@ fn reach(checks: &mut Checks, world: &World, guests: [&Guest<'_>; 2]) {
             let version = family.trim_start_matches('-');
             checks.check(&format!("host → {} HTTP v{version}", guest.name()), || {
                 let url = url(&guest.pod_address(family));
-                let page = world.run(&["busybox", "wget", "-T", "10", "-qO-", &url]).text();
+                let page = world.run(&["timeout", "15", "busybox", "wget", "-qO-", &url]).text();
                 assert!(page.starts_with(&format!("guest {}\n", guest.name())), "{page}");
                 format!("{url} says: {}", page.lines().take(2).collect::<Vec<_>>().join(", "))
             });
@@ -105,7 +106,7 @@ fn reach(checks: &mut Checks, world: &World, guests: [&Guest<'_>; 2]) {
     for (from, to) in [(web, db), (db, web)] {
         for family in ["-4", "-6"] {
             checks.check(&format!("{} → {} v{}", from.name(), to.name(), &family[1..]), || {
-                let page = from.ok(&format!("wget -T 10 -qO- {}", url(&to.pod_address(family))));
+                let page = from.ok(&format!("timeout 10 wget -qO- {}", url(&to.pod_address(family))));
                 assert!(page.starts_with(&format!("guest {}\n", to.name())), "{page}");
                 page.lines().nth(1).unwrap_or_default().to_owned()
             });
@@ -114,7 +115,7 @@ fn reach(checks: &mut Checks, world: &World, guests: [&Guest<'_>; 2]) {
     for guest in guests {
         for address in [Outside::V4, Outside::V6] {
             checks.check(&format!("{} → outside", guest.name()), || {
-                let page = guest.ok(&format!("wget -T 10 -qO- {}", url(address)));
+                let page = guest.ok(&format!("timeout 10 wget -qO- {}", url(address)));
                 assert!(page.starts_with("outside sees "), "{page}");
                 format!("{address}: {}", page.trim())
             });
@@ -139,7 +140,7 @@ fn leftovers(checks: &mut Checks, world: &World) {
     checks.check("nothing is left", || {
         let namespaces: Vec<_> = world.ns_names().into_iter().filter(|name| name.starts_with("tv-")).collect();
         assert!(namespaces.is_empty(), "{namespaces:?}");
-        let processes = world.sh("pgrep -af 'tapvisor|qemu-system' || true").text();
+        let processes = world.sh("pgrep -ax 'tapvisor|qemu-system-x86' || true").text();
         assert!(processes.is_empty(), "{processes}");
         let files = world.sh("find /run/tapvisor/vms /run/tapvisor/attachments -mindepth 1 2>/dev/null || true").text();
         assert!(files.is_empty(), "{files}");

@@ -65,7 +65,7 @@ fn ports() {
         let address = web.pod_address(family);
         host.world.run(&["ping", "-c", "1", "-W", "5", &address]).assert_ok();
         let other = url(&address).replace("/\n", "").trim_end_matches('/').to_owned() + ":81/";
-        let refused = host.world.run(&["busybox", "wget", "-T", "10", "-qO-", &other]);
+        let refused = host.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &other]);
         assert!(!refused.is_ok() && refused.stderr().contains("refused"), "{}", refused.account());
     }
     remove(host, &path);
@@ -80,7 +80,7 @@ fn two_nics() {
         let _ = guest.ok(&format!("ip addr add {address}/24 dev eth1"));
     }
     let _ = left.ok("ping -c 2 -W 5 203.0.113.2");
-    let page = right.ok("wget -T 10 -qO- http://203.0.113.1/");
+    let page = right.ok("timeout 10 wget -qO- http://203.0.113.1/");
     assert!(page.contains("asked by [::ffff:203.0.113.2]"), "{page}");
     assert!(!page.contains("eth1 10."), "{page}");
     remove(host, &path);
@@ -160,7 +160,7 @@ fn service() {
         .find(|word| word.starts_with("172.30.78."))
         .unwrap_or_else(|| panic!("no address of the Service in\n{rules}"));
     for address in [format!("{service}:8080"), "192.0.2.2:30080".to_owned(), "[2001:db8:1::2]:30080".to_owned()] {
-        let page = host.world.run(&["busybox", "wget", "-T", "10", "-qO-", &format!("http://{address}/")]).text();
+        let page = host.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
         assert!(page.starts_with("guest web\n"), "{page}");
     }
     from_outside(&host, &web);
@@ -171,7 +171,7 @@ fn service() {
 fn from_outside(host: &Host, web: &Guest<'_>) {
     for address in ["192.0.2.2:30080", "[2001:db8:1::2]:30080"] {
         let outside = host.world.named("outside");
-        let page = outside.run(&["busybox", "wget", "-T", "10", "-qO-", &format!("http://{address}/")]).text();
+        let page = outside.run(&["timeout", "15", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
         assert!(page.starts_with(&format!("guest {}\n", web.name())), "{page}");
     }
     assert!(Outside::V4.starts_with("198.51.100."));

@@ -41,7 +41,7 @@ fn all_at_once() {
     let host = Host::new();
     host.run(&[Vm::new("web", "masquerade"), Vm::new("db", "bridge")], None).assert_ok();
     let _ = (host.guest("web").lease4("eth0"), host.guest("db").lease4("eth0"));
-    host.world.sh("pkill -9 -f 'tapvisor|qemu-system'").assert_ok();
+    host.world.sh("pkill -9 -x 'tapvisor|qemu-system-x86'").assert_ok();
     host.assert_removed(&["web", "db"]);
 }
 
@@ -51,7 +51,7 @@ fn killed_while_starting() {
         host.world.write("/run/vms.yaml", Vm::new("web", "masquerade").yaml());
         let tapvisor = tests::dist_file("tapvisor").display().to_string();
         let script = format!(
-            "'{tapvisor}' run --detach -f /run/vms.yaml >/dev/null 2>&1 & sleep {}; pkill -9 -f 'tapvisor|qemu-system' || true; wait",
+            "'{tapvisor}' run --detach -f /run/vms.yaml >/dev/null 2>&1 & sleep {}; pkill -9 -x 'tapvisor|qemu-system-x86' || true; wait",
             f64::from(milliseconds) / 1000.0
         );
         host.world.sh(&script).assert_ok();

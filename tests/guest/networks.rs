@@ -102,10 +102,10 @@ fn macvlan() {
         for guest in [&web, &db] {
             let url = crate::vm::url(&guest.pod_address(family));
             let outside = host.world.named("outside");
-            let page = outside.run(&["busybox", "wget", "-T", "10", "-qO-", &url]).text();
+            let page = outside.run(&["timeout", "15", "busybox", "wget", "-qO-", &url]).text();
             assert!(page.starts_with(&format!("guest {}\n", guest.name())), "{page}");
             let at = if family == "-4" { Outside::V4 } else { Outside::V6 };
-            let page = guest.ok(&format!("wget -T 10 -qO- {}", crate::vm::url(at)));
+            let page = guest.ok(&format!("timeout 10 wget -qO- {}", crate::vm::url(at)));
             assert!(page.contains(&format!("outside sees {}", guest.pod_address(family))), "{page}");
         }
     }
@@ -137,7 +137,7 @@ fn streams() {
         let _ = guest.ok(&format!("yes tapvisor | head -c {STREAM_BYTES} >/www/stream"));
         for family in ["-4", "-6"] {
             let url = format!("{}stream", crate::vm::url(&guest.pod_address(family)));
-            let got = host.world.run(&["busybox", "wget", "-T", "30", "-qO-", &url]).text();
+            let got = host.world.run(&["timeout", "60", "busybox", "wget", "-qO-", &url]).text();
             assert!(is_intact(got.as_bytes()), "{} bytes from {}", got.len(), guest.name());
             assert!(is_intact(&sent_by(&host, &guest, family)), "from {} to the outside", guest.name());
         }

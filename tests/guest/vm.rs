@@ -40,10 +40,10 @@ impl Host {
     /// Demands that the guest answers on its pod's address, asked from the host, and reaches the outside.
     pub(crate) fn assert_reached(&self, guest: &Guest<'_>, family: &str) {
         let url = url(&guest.pod_address(family));
-        let page = self.world.run(&["busybox", "wget", "-T", "10", "-qO-", &url]).text();
+        let page = self.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &url]).text();
         assert!(page.starts_with(&format!("guest {}\n", guest.name())), "{page}");
         let outside = if family == "-4" { Outside::V4 } else { Outside::V6 };
-        let page = guest.ok(&format!("wget -T 10 -qO- {}", self::url(outside)));
+        let page = guest.ok(&format!("timeout 10 wget -qO- {}", self::url(outside)));
         assert!(page.contains("outside sees "), "{page}");
     }
 
@@ -61,7 +61,7 @@ impl Host {
         let namespaces: Vec<_> = self.world.ns_names().into_iter().filter(|name| name.starts_with("tv-")).collect();
         assert!(namespaces.is_empty(), "{namespaces:?}");
         let gone = || {
-            let processes = self.world.sh("pgrep -af 'tapvisor|qemu-system' || true").text();
+            let processes = self.world.sh("pgrep -ax 'tapvisor|qemu-system-x86' || true").text();
             processes.is_empty().then_some(())
         };
         wait_for("the last process to end", Duration::from_secs(5), gone);
