@@ -160,7 +160,7 @@ impl<'w> Guest<'w> {
         let (text, end) = after.rsplit_once(&format!("GUEST done {word} ")).expect("it was listened for");
         let told = |line: &&str| !line.starts_with("GUEST ") && !line.contains("\"GUEST \"\"");
         let text = text.lines().filter(told).map(|line| format!("{line}\n")).collect();
-        Said { code: end.trim().parse().unwrap_or(-1), text }
+        Said { code: end.split_whitespace().next().and_then(|code| code.parse().ok()).unwrap_or(-1), text }
     }
 
     /// Runs one line in its shell that must succeed.

@@ -10,5 +10,8 @@ mod verbs;
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [bridge::trials(), forged::trials(), masquerade::trials(), guest_limits::trials(), verbs::trials()].into_iter().flatten().collect()
+    [bridge::trials(), forged::trials(), masquerade::trials(), guest_limits::trials(), verbs::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
