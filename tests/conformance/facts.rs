@@ -21,7 +21,9 @@ const STATE: [&str; 2] = ["/run", "/var/lib/cni"];
 const SETTINGS: [&str; 4] = ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6", "/proc/sys/net/bridge", "/proc/sys/net/core"];
 
 /// Fields that change by themselves.
-const RESTLESS: [&str; 10] = [
+const RESTLESS: [&str; 12] = [
+    "operstate",
+    "state",
     "handle",
     "packets",
     "bytes",
@@ -224,7 +226,10 @@ fn calm(value: &mut Value) {
             map.retain(|key, _| !RESTLESS.contains(&key.as_str()) && !key.ends_with("_timer"));
             map.values_mut().for_each(calm);
         }
-        Value::Array(list) => list.iter_mut().for_each(calm),
+        Value::Array(list) => {
+            list.retain(|item| !matches!(item.as_str(), Some("NO-CARRIER" | "LOWER_UP" | "linkdown")));
+            list.iter_mut().for_each(calm);
+        }
         _ => {}
     }
 }

@@ -33,7 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let effort = Effort { is_exhaustive: false, parallel: 100, cycles: 1000, operations: 200, seed: 1 };
+    let effort =
+        Effort { is_exhaustive: false, stops_early: false, parallel: 100, cycles: 1000, operations: 200, seed: 1 };
     let mut options = Options { subject: String::new(), groups: Vec::new(), effort, writes: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));

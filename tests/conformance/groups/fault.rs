@@ -39,6 +39,9 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
         let steps = bench.rehearse(verb)?;
         for (turn, fault) in faults(&steps, case.effort.is_exhaustive).into_iter().enumerate() {
             bench.strike(verb, &steps, fault, turn, findings)?;
+            if case.effort.stops_early && !findings.failed().is_empty() {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -26,8 +26,9 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     scripts::warm_up(case)?;
     // Once before: what the plugins in front of the subject leave on a node is not the subject's.
     let rehearsal = Attachment::prepare(case, 240)?;
-    let mut undone = rehearsal.clone();
-    undone.run_before("DEL", &case.subject.before)?;
+    if case.subject.role != Role::Trailing {
+        rehearsal.clone().run_before("DEL", &case.subject.before)?;
+    }
     write_conflist(case, &rehearsal)?;
     let attachment = if case.subject.role == Role::Trailing { rehearsal } else { Attachment::bare(case, 241)? };
     let before = Snapshot::of(&attachment)?;

@@ -33,6 +33,8 @@ use super::trouble::Trouble;
 pub struct Effort {
     /// Every errno with every farewell, where else they take turns.
     pub is_exhaustive: bool,
+    /// Stop group 11 at its first failed check: enough for a mutant.
+    pub stops_early: bool,
     /// Attachments at once in group 20.
     pub parallel: usize,
     /// ADD/DEL cycles with random kills in group 20.

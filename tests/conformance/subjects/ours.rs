@@ -148,6 +148,13 @@ fn bridge_binding() -> Subject {
             in_pod("extra nft table", "nft add table inet somebody && nft add chain inet somebody c"),
         ],
         changed_conf: json!({"wiring": request("eth0", "masquerade")}),
+        wishes: vec![wish(
+            "pod annotation before configuration",
+            annotated(&request("eth0", "masquerade")),
+            "",
+            Place::Pod,
+            "ip link show k6t-eth0 && ! ip link show tap0",
+        )],
         ..ours("bridge binding", Role::Chained, json!({"type": "tapvisor", "wiring": request("eth0", "bridge")}))
     }
 }
@@ -160,6 +167,13 @@ fn trailing() -> Subject {
         breakages: masquerade_breakages(),
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 via 10.66.0.1")],
         changed_conf: json!({"args": {"cni": {"wiring": request("eth0", "bridge")}}}),
+        wishes: vec![wish(
+            "pod annotation before args.cni",
+            annotated(&request("eth0", "bridge")),
+            "",
+            Place::Pod,
+            "ip link show tap0 && ! ip link show k6t-eth0",
+        )],
         ..ours("trailing attachment", Role::Trailing, conf)
     }
 }
