@@ -7,6 +7,10 @@ use std::process::ExitCode;
 use cni::binding::Tapvisor;
 use cni::plugin::{Environment, Plugin, serve};
 
+/// The C library of a static build maps and unmaps pages for nearly every vector that grows.
+#[global_allocator]
+static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();

@@ -124,6 +124,8 @@ impl<S: Steps> Channel<S> {
 
     /// Receives one datagram; a buffer too small for it grows, and the request has to be repeated by the caller.
     fn receive(&mut self, bus: Bus) -> Result<(), KernelError> {
+        // Cleared first: room is reserved beyond what is there.
+        self.buffer.clear();
         self.buffer.reserve(BUFFER_BYTES);
         let received = self.steps.receive(bus, &mut self.buffer);
         let bytes = received.map_err(|source| KernelError::Socket { action: "answer", source })?;
