@@ -94,9 +94,10 @@ pub(crate) fn measure(extent: Extent) -> Section {
         head: vec!["", "plugins", "wall ms: min / **median** / p99 [middle half]", "CPU ms", "added to the median, ms"],
         rows,
         gates: Vec::<Gate>::new(),
-        notes: vec![format!(
-            "Dual-stack; the sum of the plugins' processes, without a runtime; n = {}.",
-            runs[0][0].count()
-        )],
+        notes: vec![
+            format!("Dual-stack; the sum of the plugins' processes, without a runtime; n = {}.", runs[0][0].count()),
+            "Duplicate address detection is off in these pods: with it, ptp's ADD waits one to three seconds for its own address."
+                .to_owned(),
+        ],
     }
 }

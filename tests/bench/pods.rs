@@ -29,11 +29,11 @@ pub(crate) fn make(world: &World, names: &[&str]) {
         .assert_ok();
 }
 
-/// Makes pods without a network.
+/// Makes pods without a network, in which IPv6 addresses are valid at once.
 pub(crate) fn make_empty(world: &World, names: &[&str]) {
-    world
-        .sh(&format!("for pod in {}; do ip netns add $pod; ip -n $pod link set lo up; done", names.join(" ")))
-        .assert_ok();
+    let at_once = "nsenter --net=/run/netns/$pod sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad'";
+    let line = format!("do ip netns add $pod; ip -n $pod link set lo up; {at_once}; done");
+    world.sh(&format!("for pod in {}; {line}", names.join(" "))).assert_ok();
 }
 
 /// Removes them with all that is in them.
