@@ -11,14 +11,14 @@ use crate::{Config, Engine, Frame, Lifetime, Phase, Router, V4Config, V6Config};
 /// What a client sent, and how it asked for its leases last.
 struct Capture {
     client: &'static str,
-    pcap: &'static [u8],
+    frames: &'static str,
     v4: Option<Phase>,
     v6: Option<Phase>,
 }
 
 macro_rules! capture {
     ($client:literal, $v4:expr, $v6:expr) => {
-        Capture { client: $client, pcap: include_bytes!(concat!("../captures/", $client, ".pcap")), v4: $v4, v6: $v6 }
+        Capture { client: $client, frames: include_str!(concat!("../captures/", $client, ".hex")), v4: $v4, v6: $v6 }
     };
 }
 
@@ -54,23 +54,17 @@ fn engine() -> Engine {
     Engine::new(config).unwrap()
 }
 
-/// The frames of a capture file in network byte order, as `DhcpService` of the tests writes it.
-fn frames(pcap: &[u8]) -> Vec<Frame> {
-    assert_eq!(pcap[..4], [0xa1, 0xb2, 0xc3, 0xd4], "no capture file");
-    let (mut at, mut frames) = (24, Vec::new());
-    while at < pcap.len() {
-        let length = usize::try_from(u32::from_be_bytes(pcap[at + 8..at + 12].try_into().unwrap())).unwrap();
-        frames.push(pcap[at + 16..at + 16 + length].to_vec());
-        at += 16 + length;
-    }
-    frames
+/// The frames of a capture, one a line in hexadecimal, as `DhcpService` of the tests writes them.
+fn frames(capture: &str) -> Vec<Frame> {
+    let byte = |line: &str, at: usize| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+    capture.lines().map(|line| (0..line.len()).step_by(2).map(|at| byte(line, at)).collect()).collect()
 }
 
 #[test]
 fn every_recorded_client_ends_with_its_leases() {
-    for Capture { client, pcap, v4, v6 } in CAPTURES {
+    for Capture { client, frames: capture, v4, v6 } in CAPTURES {
         let mut engine = engine();
-        for (second, frame) in (0..).zip(frames(pcap)) {
+        for (second, frame) in (0..).zip(frames(capture)) {
             let now = Duration::from_secs(second);
             let answers = engine.on_frame(now, &frame);
             assert_eq!(answers.len(), 1, "{client}: frame {second} of the capture");
@@ -92,7 +86,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let frames = frames(CAPTURES[capture].pcap);
+        let frames = frames(CAPTURES[capture].frames);
         let mut frame = frame.get(&frames).clone();
         for (at, byte) in changes {
             let length = frame.len();

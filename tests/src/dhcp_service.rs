@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{Ns, Tap};
 
 /// A running engine. Ends when dropped; with `TAPVISOR_RECORD=FOLDER` it leaves what the guest sent in
-/// `FOLDER/<name>.pcap`.
+/// `FOLDER/<name>.hex`, one frame a line.
 #[derive(Debug)]
 pub struct DhcpService {
     name: String,
@@ -68,8 +68,13 @@ impl DhcpService {
 
     fn record(&self) {
         let Some(folder) = std::env::var_os("TAPVISOR_RECORD") else { return };
-        let path = std::path::Path::new(&folder).join(format!("{}.pcap", self.name));
-        if let Err(error) = std::fs::write(&path, self.pcap()) {
+        let path = std::path::Path::new(&folder).join(format!("{}.hex", self.name));
+        let line = |frame: &Vec<u8>| {
+            frame.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect::<String>()
+        };
+        let lines: String =
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).received.iter().map(line).collect();
+        if let Err(error) = std::fs::write(&path, lines) {
             eprintln!("cannot record {}: {error}", path.display());
         }
     }
