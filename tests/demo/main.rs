@@ -61,6 +61,14 @@ fn boot(checks: &mut Checks, world: &World, guests: [&Guest<'_>; 2]) {
             )
         });
     }
+    for guest in guests {
+        checks.check(&format!("{}: wiring", guest.name()), || {
+            let log = std::fs::read_to_string(guest.folder().join("supervisor.log")).unwrap_or_default();
+            let wiring = seconds_at(&log, "network attached") - seconds_at(&log, "ADD network=tapvisor-binding");
+            assert!((0.0..1.0).contains(&wiring), "{wiring} s by the supervisor's log:\n{log}");
+            format!("{:.1} ms from starting our plugin to a finished network", wiring * 1000.0)
+        });
+    }
     let [web, db] = guests;
     checks.check("web: NAT subnet", || {
         assert_eq!((web.lease4("eth0").address.as_str(), web.lease6("eth0").ip()), ("10.0.2.2/24", "fd10:0:2::2"));
@@ -146,6 +154,13 @@ fn leftovers(checks: &mut Checks, world: &World) {
         assert!(files.is_empty(), "{files}");
         "no namespace, no process, no record".to_owned()
     });
+}
+
+/// Seconds of the day at which the first line with `words` was written, after its RFC 3339 time.
+fn seconds_at(log: &str, words: &str) -> f64 {
+    let line = log.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words:?} is not in\n{log}"));
+    let time = line.split('Z').next().and_then(|time| time.rsplit_once('T')).map_or("", |(_, time)| time);
+    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap_or(f64::NAN))
 }
 
 fn url(address: &str) -> String {
