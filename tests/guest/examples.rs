@@ -98,7 +98,7 @@ fn containerdisk() {
     let _ = disk.ok("mkdir -p /mnt; mount -t vfat /dev/vda1 /mnt; echo kept >/mnt/mark; umount /mnt");
     host.world.tapvisor(&["restart", "disk"]).assert_ok();
     let _ = disk.wait_told("ready", 2);
-    let _ = disk.ok("mount -t vfat /dev/vda1 /mnt && [ ! -e /mnt/mark ]");
+    let _ = disk.ok("mkdir -p /mnt; mount -t vfat /dev/vda1 /mnt && [ ! -e /mnt/mark ]");
     remove(host, &path);
 }
 

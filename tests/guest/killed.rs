@@ -27,7 +27,7 @@ fn killed(process: &str) {
     if process == "supervise" {
         // Nobody is left to apply the strategy: the record says so and goes with `rm`.
         host.world.tapvisor(&["ps"]).assert_ok();
-        assert!(!is_running(&host, &web), "the guest outlived its supervisor and the repair");
+        assert_ended(&host, &web);
     } else {
         let _ = web.wait_told("lease4 eth0", 2);
         host.assert_reached(&web, "-4");
@@ -56,7 +56,8 @@ fn killed_while_starting() {
         );
         host.world.sh(&script).assert_ok();
         let removed = host.remove(&["web"]);
-        assert!(removed.code() == Some(0) || removed.code() == Some(4), "{}", removed.account());
+        let is_clean = removed.code() == Some(0) || removed.code() == Some(4);
+        assert!(is_clean, "killed after {milliseconds} ms\n{}\n{}", removed.account(), host.guest("web").account());
     }
     host.assert_nothing_left();
 }
@@ -76,13 +77,8 @@ fn kill(host: &Host, guest: &Guest<'_>, process: &str) {
     host.world.sh(&script).assert_ok();
 }
 
-fn is_running(host: &Host, guest: &Guest<'_>) -> bool {
-    let alive =
-        || host.world.sh(&format!("pgrep -f 'qemu-system.*{}' >/dev/null && echo yes || true", guest.name())).text();
-    let mut running = true;
-    wait_for("processes to settle", Duration::from_secs(10), || {
-        running = !alive().is_empty();
-        (!running).then_some(())
-    });
-    running
+fn assert_ended(host: &Host, guest: &Guest<'_>) {
+    let script = format!("pgrep -ax qemu-system-x86 | grep -F default/{} || true", guest.name());
+    let ended = || host.world.sh(&script).text().is_empty().then_some(());
+    wait_for("the guest whose supervisor is gone to end", Duration::from_secs(10), ended);
 }
