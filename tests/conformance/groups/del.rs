@@ -32,11 +32,13 @@ pub(super) fn situations(case: &Case<'_>, findings: &mut Findings) -> Result<(),
     if case.subject.role != Role::Ipam {
         disturbed(case, 1410, &NO_INTERFACE, findings)?;
     }
+    never_added(case, findings)?;
+    reconfigured(case, findings)?;
+    // Last, for what a node has lost it does not get back.
     for (number, uprooting) in case.subject.uprootings.iter().enumerate() {
         disturbed(case, 1420 + number, uprooting, findings)?;
     }
-    never_added(case, findings)?;
-    reconfigured(case, findings)
+    Ok(())
 }
 
 /// DEL after something it would have removed or used has gone: it may leave nothing that was not there before.
