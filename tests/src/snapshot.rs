@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Ran;
 
 /// Fields of `ip -j` and `nft -j` that change while nothing happens.
-const RESTLESS: [&str; 12] = [
+const RESTLESS: [&str; 13] = [
     "valid_life_time",
     "preferred_life_time",
     "expires",
@@ -21,6 +21,8 @@ const RESTLESS: [&str; 12] = [
     "link_netnsid",
     "linkmode",
     "operstate",
+    // Duplicate address detection ends when it likes.
+    "tentative",
 ];
 
 /// Sysctls that count instead of configure.
