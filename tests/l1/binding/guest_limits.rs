@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{FakeGuest, Ns, Tap, World, exchange, trial};
+use tests::{FakeGuest, Ns, Snapshot, Tap, World, exchange, trial};
 
 use super::chain::{Chain, Stack, network, tapvisor, world};
 
@@ -219,17 +219,10 @@ fn two_nics() {
     let world = world();
     let mut peer = Chain::new(&world, "peer", &[network("bridge", Stack::Dual)]);
     peer.add();
-    let mut chain = Chain::new(&world, "pod", &[network("bridge", Stack::Dual)]);
-    chain.add();
-    let mut second = chain.beside("net1", &[second_network()]);
-    second.add();
-    let before = chain.pod().snapshot();
-    let interfaces = json!([
-        {"name": "default", "podInterface": "eth0", "binding": "masquerade"},
-        {"name": "second", "podInterface": "net1", "binding": "masquerade", "cidr": "10.0.3.0/24", "cidr6": "fd10:0:3::/120"}]);
-    chain.plugins.push(tapvisor(&interfaces));
-    chain.call("ADD", 1, chain.result.as_ref()).assert_ok();
-    chain.check();
+    let (chain, second, before) = wired_twice(
+        &world,
+        &json!({"name": "second", "podInterface": "net1", "binding": "masquerade", "cidr": "10.0.3.0/24", "cidr6": "fd10:0:3::/120"}),
+    );
     let guest = guest(&world, &chain, "guest");
     let other = FakeGuest::plug(&world, "other", chain.pod(), "k6t-net1", "02:00:00:00:00:43");
     other.ns().sh("ip addr add 10.0.3.2/24 dev eth0; ip route add default via 10.0.3.1").assert_ok();
@@ -244,24 +237,26 @@ fn two_nics() {
     before.assert_same(&chain.pod().snapshot());
 }
 
-fn second_network() -> Value {
+/// A pod with two networks, the first masqueraded and the second wired as told, beside its second network and how it was before.
+fn wired_twice<'w>(world: &'w World, second_nic: &Value) -> (Chain<'w>, Chain<'w>, Snapshot) {
+    let mut chain = Chain::new(world, "pod", &[network("bridge", Stack::Dual)]);
+    chain.add();
     let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.245.1.0/24"}]]});
-    json!({"type": "bridge", "bridge": "cni1", "isGateway": true, "ipam": ipam})
+    let network = json!({"type": "bridge", "bridge": "cni1", "isGateway": true, "ipam": ipam});
+    let mut second = chain.beside("net1", &[network]);
+    second.add();
+    let before = chain.pod().snapshot();
+    let first = json!({"name": "default", "podInterface": "eth0", "binding": "masquerade"});
+    chain.plugins.push(tapvisor(&json!([first, second_nic])));
+    chain.call("ADD", 1, chain.result.as_ref()).assert_ok();
+    chain.check();
+    (chain, second, before)
 }
 
 fn masquerade_beside_bridge() {
     let world = world();
-    let mut chain = Chain::new(&world, "pod", &[network("bridge", Stack::Dual)]);
-    chain.add();
-    let mut second = chain.beside("net1", &[second_network()]);
-    second.add();
-    let before = chain.pod().snapshot();
-    let interfaces = json!([
-        {"name": "default", "podInterface": "eth0", "binding": "masquerade"},
-        {"name": "second", "podInterface": "net1", "binding": "bridge"}]);
-    chain.plugins.push(tapvisor(&interfaces));
-    chain.call("ADD", 1, chain.result.as_ref()).assert_ok();
-    chain.check();
+    let (chain, second, before) =
+        wired_twice(&world, &json!({"name": "second", "podInterface": "net1", "binding": "bridge"}));
     second.check();
     let guest = guest(&world, &chain, "guest");
     let mac = chain.pod().run(&["ip", "-j", "link", "show", "net1"]).json()[0]["address"].as_str().unwrap().to_owned();

@@ -88,16 +88,21 @@ fn broken() {
     assert!(broken >= 2 * 12, "only {broken} steps");
 }
 
-fn recorded() {
+/// The steps of the whole plan.
+fn steps() -> Vec<Step> {
     let world = World::bare();
     let ns = world.ns("pod");
     prepare(&ns);
-    let steps = ns.enter(|| {
+    ns.enter(|| {
         let facts = before(&mut Linux::here());
         let mut kernel = Linux::with(Recorder::new(Real::default()));
         apply(&mut kernel, &facts, &plan()).unwrap();
         kernel.into_steps().into_steps()
-    });
+    })
+}
+
+fn recorded() {
+    let steps = steps();
     let text = serde_json::to_string(&steps).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Step>>(&text).unwrap(), steps);
     assert_eq!(
@@ -108,15 +113,7 @@ fn recorded() {
 }
 
 fn few_steps() {
-    let world = World::bare();
-    let ns = world.ns("pod");
-    prepare(&ns);
-    let steps = ns.enter(|| {
-        let facts = before(&mut Linux::here());
-        let mut kernel = Linux::with(Recorder::new(Real::default()));
-        apply(&mut kernel, &facts, &plan()).unwrap();
-        kernel.into_steps().into_steps()
-    });
+    let steps = steps();
     let sends = steps.iter().filter(|step| matches!(step, Step::Send { .. })).count();
     // One with the first tap's settings before the second tap is made, one with all that follows, the transaction, the mark.
     assert_eq!(sends, 4, "{steps:#?}");
