@@ -14,7 +14,8 @@ use super::*;
 use crate::runner::fixtures::{key, owner, status};
 use crate::runner::layout::Layout;
 use crate::runner::network::Wired;
-use crate::runner::record::Attachments;
+use crate::runner::protocol::Request;
+use crate::runner::record::{Attachments, OnHost};
 use crate::runner::store::{HostLock, NewVm};
 use crate::runner::strategy::Strategy;
 
