@@ -1,10 +1,12 @@
 //! Rung guest: manifests through the real `tapvisor`, real kernels in the machines, on networks of a world.
 
 mod examples;
+mod interrupts;
 mod killed;
 mod launch;
 mod manifest;
 mod networks;
+mod refusals;
 mod strangers;
 mod vm;
 
@@ -15,6 +17,8 @@ fn main() -> ExitCode {
     trials.extend(examples::trials());
     trials.extend(networks::trials());
     trials.extend(killed::trials());
+    trials.extend(refusals::trials());
+    trials.extend(interrupts::trials());
     trials.extend(launch::trials());
     trials.extend(strangers::trials());
     tests::main(trials)

@@ -60,6 +60,11 @@ impl Host {
     }
 
     pub(crate) fn assert_nothing_left(self) {
+        self.assert_as_before();
+    }
+
+    /// Demands that no VM and nothing of one is on the host: links, rules, settings, namespaces, processes, files.
+    pub(crate) fn assert_as_before(&self) {
         let namespaces: Vec<_> = self.world.ns_names().into_iter().filter(|name| name.starts_with("tv-")).collect();
         assert!(namespaces.is_empty(), "{namespaces:?}");
         let gone = || {
@@ -67,7 +72,9 @@ impl Host {
             processes.is_empty().then_some(())
         };
         wait_for("the last process to end", Duration::from_secs(5), gone);
-        let files = self.world.sh("find /run/tapvisor/vms -mindepth 1 2>/dev/null || true").text();
+        let folders = "/run/tapvisor /var/cache/tapvisor/scratch";
+        let files = format!("find {folders} -mindepth 1 ! -path /run/tapvisor/lock 2>/dev/null || true");
+        let files = self.world.sh(&files).text();
         assert!(files.is_empty(), "{files}");
         self.before.assert_same(&self.world.snapshot());
     }

@@ -40,13 +40,13 @@ pub(crate) fn attach(store: &Store, key: &ObjectKey) -> Result<Left, Failure> {
     })?;
     let is_interactive = terminal::is_interactive();
     if is_interactive {
-        eprintln!("tapvisor: console of {key}; Ctrl-] detaches");
+        terminal::say(&format!("tapvisor: console of {key}; Ctrl-] detaches"));
     }
     let raw = if is_interactive { Some(RawTerminal::enter()?) } else { None };
     let left = relay(stream, is_interactive)?;
     drop(raw);
     if is_interactive {
-        eprintln!();
+        terminal::say("");
     }
     Ok(left)
 }

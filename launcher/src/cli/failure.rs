@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use super::terminal;
 use crate::runner::chain;
 use crate::runner::files::FileError;
 use crate::runner::host::HostError;
 use crate::runner::plan::PlanError;
 use crate::runner::start::StartError;
 use crate::runner::store::StoreError;
+use crate::runner::supervisor::ReleaseError;
 
 /// The exit codes of every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl Failure {
     #[must_use]
     pub fn report(&self) -> ExitCode {
         for message in &self.messages {
-            eprintln!("tapvisor: {message}");
+            terminal::say(&format!("tapvisor: {message}"));
         }
         ExitCode::from(self.code)
     }
@@ -98,6 +100,12 @@ impl From<Vec<PlanError>> for Failure {
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
+        Self::new(Exit::Failed, chain(&error))
+    }
+}
+
+impl From<ReleaseError> for Failure {
+    fn from(error: ReleaseError) -> Self {
         Self::new(Exit::Failed, chain(&error))
     }
 }

@@ -1,8 +1,7 @@
 //! Ctrl-C and SIGTERM while VMs are in this command's hands: stop them, and the second time without grace.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -11,12 +10,13 @@ use crate::runner::protocol::Request;
 
 /// Catches interrupts from its making on.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupts(Arc<State>);
+pub(crate) struct Interrupts(Arc<Mutex<State>>);
 
+/// Under one lock: an interrupt is either passed on to a supervisor or seen by whoever adds it, never neither.
 #[derive(Debug, Default)]
 struct State {
-    count: AtomicUsize,
-    senders: Mutex<Vec<Sender>>,
+    count: usize,
+    senders: Vec<Sender>,
 }
 
 impl Interrupts {
@@ -33,7 +33,7 @@ impl Interrupts {
         let state = Arc::clone(&interrupts.0);
         std::thread::Builder::new().name("interrupts".to_owned()).spawn(move || {
             while caught.wait().is_ok() {
-                state.pass_on();
+                state.lock().unwrap_or_else(PoisonError::into_inner).pass_on();
             }
         })?;
         Ok(interrupts)
@@ -41,34 +41,42 @@ impl Interrupts {
 
     /// Whether there was one.
     pub(crate) fn seen(&self) -> bool {
-        self.0.count.load(Ordering::SeqCst) > 0
+        self.state().count > 0
     }
 
     /// From now on this supervisor is told too. An interrupt that came before is passed on at once.
     pub(crate) fn pass_to(&self, mut sender: Sender) {
-        if self.seen() {
-            tell(&mut sender, 1);
+        let mut state = self.state();
+        if state.count > 0 {
+            tell(&mut sender, state.count);
         }
-        self.0.senders.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        state.senders.push(sender);
     }
 
-    /// From now on nobody is told: the VMs are in other hands.
-    pub(crate) fn let_go(&self) {
-        self.0.senders.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// From now on nobody is told: the VMs are in other hands. Returns whether that came too late, because of an
+    /// interrupt that was passed on before.
+    #[must_use]
+    pub(crate) fn let_go(&self) -> bool {
+        let mut state = self.state();
+        state.senders.clear();
+        state.count > 0
     }
 
     /// As if the user had interrupted: everything this command started is taken back.
     pub(crate) fn take_back(&self) {
-        let mut senders = self.0.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.iter_mut().for_each(|sender| tell(sender, 2));
+        self.state().senders.iter_mut().for_each(|sender| tell(sender, 2));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn pass_on(&self) {
-        let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.iter_mut().for_each(|sender| tell(sender, count));
+    fn pass_on(&mut self) {
+        self.count += 1;
+        let count = self.count;
+        self.senders.iter_mut().for_each(|sender| tell(sender, count));
     }
 }
 

@@ -120,7 +120,7 @@ fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Res
         return if existed { Ok(()) } else { Err(StoreError::NotFound(key.clone()).into()) };
     }
     match abandon(store, key)? {
-        Some(left) if force => eprintln!("tapvisor: {key}: left behind: {left}"),
+        Some(left) if force => terminal::say(&format!("tapvisor: {key}: left behind: {left}")),
         Some(left) => return Err(Failure::new(Exit::Failed, format!("{key}: {left}"))),
         None => {}
     }

@@ -91,12 +91,14 @@ fn open_store() -> Result<(Store, Vec<Reaped>), Failure> {
     let reaped = reap(&store)?;
     for vm in &reaped {
         match &vm.left {
-            None => eprintln!("tapvisor: {}: its supervisor was killed; what it left was taken back", vm.key),
-            Some(left) => eprintln!(
+            None => {
+                terminal::say(&format!("tapvisor: {}: its supervisor was killed; what it left was taken back", vm.key))
+            }
+            Some(left) => terminal::say(&format!(
                 "tapvisor: {}: its supervisor was killed, and not everything it left could be taken back: {left}; \
                  `tapvisor rm --force {}` forgets it",
                 vm.key, vm.key
-            ),
+            )),
         }
     }
     Ok((store, reaped))
@@ -122,8 +124,10 @@ fn log_to_stderr(level: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a log on a full disk by a macro that panics there.
+        .log_internal_errors(false)
         .try_init();
     if let Err(error) = set {
-        eprintln!("tapvisor: no log: {}", chain(&*error));
+        terminal::say(&format!("tapvisor: no log: {}", chain(&*error)));
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use terms::ObjectKey;
 
+use super::terminal;
+
 /// Progress of several VMs at once, on stderr.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -33,7 +35,7 @@ impl Progress {
     pub(crate) fn step(&self, key: &ObjectKey, text: &str) {
         match self.bar(key) {
             Some(bar) => bar.set_message(text.to_owned()),
-            None => eprintln!("{key}: {text}"),
+            None => terminal::say(&format!("{key}: {text}")),
         }
     }
 
@@ -41,7 +43,7 @@ impl Progress {
     pub(crate) fn finish(&self, key: &ObjectKey, text: &str) {
         match self.bar(key) {
             Some(bar) => bar.finish_with_message(text.to_owned()),
-            None => eprintln!("{key}: {text}"),
+            None => terminal::say(&format!("{key}: {text}")),
         }
     }
 

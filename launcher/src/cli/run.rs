@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 
@@ -18,12 +18,14 @@ use super::progress::Progress;
 use super::supervise::unix_seconds;
 use super::supervisor::{Line, Sender};
 use super::{open_store, services, terminal};
+use crate::runner::launch;
 use crate::runner::network::Choices;
 use crate::runner::plan::{self, Planner, VmPlan};
 use crate::runner::protocol::{Report, Request};
 use crate::runner::start::{Written, start_supervisor, write_down};
 use crate::runner::store::Store;
 use crate::runner::strategy::Final;
+use crate::runner::supervisor::release_host;
 
 /// Largest manifest that is read.
 const MOST_BYTES: u64 = 8 << 20;
@@ -35,24 +37,71 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let plans = plan_all(&store, &objects, &arguments.network)?;
     warn_of_ignored_fields(&objects);
-    let host_files: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
+    expect_devices(&plans)?;
     let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
-    let made = plan::make_host_files(&host_files).inspect_err(|_| forget(&store, &written))?;
-    let served = services::take_in(&store, &objects).inspect_err(|_| forget(&store, &written))?;
+    let beside = match Beside::make(&store, &plans, &objects) {
+        Ok(beside) => beside,
+        Err(failure) => {
+            forget(&store, &written);
+            return Err(failure);
+        }
+    };
     let started = start_all(&store, written, &plans, &interrupts);
     let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
         Ok(guests) => guests,
         Err(failure) => {
-            plan::remove_host_files(&made);
-            services::take_out(&store, &served)?;
+            beside.take_back(&store)?;
             return Err(failure);
         }
     };
-    if arguments.detach {
-        interrupts.let_go();
-        return Ok(ExitCode::SUCCESS);
+    if !arguments.detach {
+        return guests.stay(&store, &plans, &interrupts);
     }
-    guests.stay(&store, &plans, &interrupts)
+    if interrupts.let_go() {
+        guests.wait_until_all_are_gone();
+        beside.take_back(&store)?;
+        return Err(interrupted());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a manifest asks for beside its VMs.
+struct Beside {
+    host_files: Vec<PathBuf>,
+    services: Vec<ObjectKey>,
+}
+
+impl Beside {
+    /// All of it, or nothing.
+    fn make(store: &Store, plans: &[VmPlan], objects: &[Object]) -> Result<Self, Failure> {
+        let wanted: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
+        let host_files = plan::make_host_files(&wanted)?;
+        match services::take_in(store, objects) {
+            Ok(services) => Ok(Self { host_files, services }),
+            Err(failure) => {
+                plan::remove_host_files(&host_files);
+                Err(failure)
+            }
+        }
+    }
+
+    fn take_back(&self, store: &Store) -> Result<(), Failure> {
+        plan::remove_host_files(&self.host_files);
+        services::take_out(store, &self.services)
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted; everything was taken back")
+}
+
+/// Looks for the tun driver before a plugin stumbles over it.
+fn expect_devices(plans: &[VmPlan]) -> Result<(), Failure> {
+    let has_nic = |plan: &VmPlan| plan.strategy.starts_by_itself() && !plan.launch.machine.nics.is_empty();
+    if !plans.iter().any(has_nic) {
+        return Ok(());
+    }
+    launch::expect_tun().map_err(|error| Failure::new(Exit::HostLacks, crate::runner::chain(&error)))
 }
 
 /// Reads and checks a manifest.
@@ -76,8 +125,11 @@ pub(crate) fn wait_until_running(line: Line) -> Result<(), Failure> {
     let interrupts = Interrupts::catch()?;
     let progress = Progress::of(std::iter::once(line.key().clone()));
     let started = Started { guests: vec![Guest::follow(line, &interrupts)?], progress };
-    started.wait_until_all_run(&interrupts)?;
-    interrupts.let_go();
+    let started = started.wait_until_all_run(&interrupts)?;
+    if interrupts.let_go() {
+        started.wait_until_all_are_gone();
+        return Err(interrupted());
+    }
     Ok(())
 }
 
@@ -95,16 +147,19 @@ fn warn_of_ignored_fields(objects: &[Object]) {
     for object in objects {
         for warning in &object.warnings {
             let (kind, key) = (object.body.kind(), object.body.key());
-            eprintln!("tapvisor: {kind} {key}: {} has no effect: {}", warning.path, warning.why);
+            terminal::say(&format!("tapvisor: {kind} {key}: {} has no effect: {}", warning.path, warning.why));
         }
     }
 }
 
+/// Takes back what writing down has done; the failure that led here is the one to tell.
 fn forget(store: &Store, written: &[Written]) {
-    for vm in written {
-        if let Err(error) = store.remove(&vm.key, &vm.lock) {
-            tracing::warn!("{}", crate::runner::chain(&error));
-        }
+    let forgotten = store.lock_host().map_err(Failure::from).and_then(|host| {
+        written.iter().try_for_each(|vm| store.remove(&vm.key, &vm.lock))?;
+        Ok(release_host(store, &host)?)
+    });
+    if let Err(failure) = forgotten {
+        tracing::warn!("{}", failure.messages.join("; "));
     }
 }
 
@@ -197,7 +252,7 @@ impl Guest {
         match end {
             Final::Failed => Err(Failure::new(Exit::GuestFailed, format!("{}: {reason}", self.key))),
             Final::Stopped | Final::Succeeded => {
-                eprintln!("{}: {reason}", self.key);
+                terminal::say(&format!("{}: {reason}", self.key));
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -223,7 +278,7 @@ impl Started {
         let Some(failure) = failure else { return Ok(self) };
         self.wait_until_all_are_gone();
         if interrupts.seen() {
-            return Err(Failure::new(Exit::Interrupted, "interrupted; everything was taken back"));
+            return Err(interrupted());
         }
         Err(failure)
     }
@@ -271,11 +326,12 @@ impl Guest {
         let mut runs = true;
         loop {
             if runs && console::attach(store, &self.key).is_ok_and(|left| left == Left::Detached) {
-                interrupts.let_go();
+                // One that came before ends the VM all the same, and this command says so.
+                let _ = interrupts.let_go();
                 self.sender.send(Request::Keep)?;
                 // The answer says that it is written down; only then may this command go.
                 while !matches!(self.reports.recv(), Ok(Report::Done { .. }) | Err(_)) {}
-                eprintln!("tapvisor: detached; `tapvisor console {}` attaches again", self.key);
+                terminal::say(&format!("tapvisor: detached; `tapvisor console {}` attaches again", self.key));
                 return Ok(ExitCode::SUCCESS);
             }
             runs = match self.next() {
@@ -293,8 +349,8 @@ impl Guest {
 
     fn say_again(&self, reason: &str, after_seconds: u64) {
         match after_seconds {
-            0 => eprintln!("{}: {reason}; starting again", self.key),
-            seconds => eprintln!("{}: {reason}; starting again in {seconds} s", self.key),
+            0 => terminal::say(&format!("{}: {reason}; starting again", self.key)),
+            seconds => terminal::say(&format!("{}: {reason}; starting again in {seconds} s", self.key)),
         }
     }
 

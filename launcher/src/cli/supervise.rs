@@ -15,6 +15,7 @@ use crate::runner::files;
 use crate::runner::layout::Layout;
 use crate::runner::network::PodNetwork;
 use crate::runner::protocol::Report;
+use crate::runner::reap::reap_one;
 use crate::runner::store::{Store, VmLock};
 use crate::runner::supervisor::{Parts, RealPod, Supervisor};
 use crate::sys::descriptors::Inherited;
@@ -32,6 +33,7 @@ pub(crate) fn supervise(arguments: &Supervise) -> ExitCode {
     match start(arguments, lock, &starter) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
+            take_back(&arguments.name);
             tell(&starter, &failure);
             failure.report()
         }
@@ -60,6 +62,14 @@ fn plugins_inherit(lock: OwnedFd) -> Result<File, Failure> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
     Ok(File::from(lock))
+}
+
+/// What was prepared for a supervisor that could not begin is not left to the next command.
+fn take_back(name: &str) {
+    let Ok(key) = names::vm(name) else { return };
+    if let Some(left) = reap_one(&Store::new(Layout::default()), &key).and_then(|vm| vm.left) {
+        tracing::warn!(left, "the next command tries again");
+    }
 }
 
 /// A failure before there was a supervisor to tell it.

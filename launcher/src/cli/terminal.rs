@@ -10,6 +10,13 @@ pub(crate) fn line(text: &str) {
     drop(writeln!(out, "{text}"));
 }
 
+/// Writes a line to stderr. It may be a log on a full disk, or a reader that has gone away: the standard macro would
+/// panic there.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stderr().lock();
+    drop(writeln!(out, "{text}"));
+}
+
 /// Whether somebody sits at both ends.
 pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()

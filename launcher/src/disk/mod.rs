@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-pub use open::{Given, open_all};
+pub use open::{Given, examine, open_all};
 
 /// How an image file holds its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,6 +40,19 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
     disks.map(open).collect()
 }
 
+/// Looks whether a disk's image is there and holds a disk, without keeping it open or making anything.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn examine(disk: &Disk) -> Result<(), DiskError> {
+    match &disk.source {
+        DiskSource::File { path } | DiskSource::Overlay { path } => {
+            Of { disk, given: None, scratch: PathBuf::new() }.image(path, true).map(drop)
+        }
+        DiskSource::Empty { .. } | DiskSource::NoCloud(_) => Ok(()),
+    }
+}
+
 /// One disk on its way.
 struct Of<'a> {
     disk: &'a Disk,

@@ -57,11 +57,24 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
-    /// Whether the host lacks something, rather than the manifest being wrong.
+    /// 3 the manifest names what is not there or no disk, 6 the host lacks something, 1 otherwise.
     #[must_use]
-    pub fn is_hosts(&self) -> bool {
-        matches!(self, Self::Tun(_))
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tun(_) => 6,
+            Self::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => 3,
+            Self::NotADisk { .. } => 3,
+            _ => 1,
+        }
     }
+}
+
+/// Looks whether taps can be had at all.
+///
+/// # Errors
+/// When the driver's node cannot be opened.
+pub(crate) fn expect_tun() -> Result<(), LaunchError> {
+    open_node(TUN).map(drop).map_err(LaunchError::Tun)
 }
 
 /// Descriptors that the launcher inherits.

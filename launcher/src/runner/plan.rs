@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::attachment::NetworkAttachmentDefinition;
 use api::kubevirt::{Probe, ProbeAction, RunStrategy, Scheme, VirtualMachineInstance};
-use api::machine::{Emulation, LaunchFile};
+use api::machine::{Disk, DiskSource, Emulation, LaunchFile};
 use api::manifest::{Body, Object};
 use api::translate::{
     ContainerImage, HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError,
@@ -19,6 +19,7 @@ use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, Missing
 use super::record::{Attachment, Attachments, Kind};
 use super::strategy::Strategy;
 use super::supervisor::LAUNCHER_USER;
+use crate::disk::DiskError;
 
 /// A VM that is ready to be started.
 #[derive(Debug, Clone)]
@@ -88,6 +89,15 @@ pub enum PlanError {
         /// Which probe.
         probe: &'static str,
     },
+    /// A disk's image is not there, or none.
+    #[error("{key}")]
+    Disk {
+        /// Whose.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: Box<DiskError>,
+    },
     /// A network's configuration.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
@@ -127,6 +137,18 @@ fn expect_plain_probes(instance: &VirtualMachineInstance) -> Result<(), Vec<Plan
     let refused: Vec<_> =
         refused.map(|(probe, _)| PlanError::HttpsProbe { key: instance.metadata.key.clone(), probe }).collect();
     if refused.is_empty() { Ok(()) } else { Err(refused) }
+}
+
+/// Every image but those that are still to be made must be there and hold a disk.
+fn expect_disks(key: &ObjectKey, launch: &LaunchFile, host_files: &[HostFile]) -> Result<(), Vec<PlanError>> {
+    let is_to_be_made = |disk: &&Disk| {
+        let DiskSource::File { path } = &disk.source else { return false };
+        host_files.iter().any(|file| file.path == *path) && !path.exists()
+    };
+    let disks = launch.machine.disks.iter().filter(|disk| !is_to_be_made(disk));
+    let errors = disks.filter_map(|disk| crate::disk::examine(disk).err());
+    let errors: Vec<_> = errors.map(|source| PlanError::Disk { key: key.clone(), source: Box::new(source) }).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// NetworkAttachmentDefinitions of a manifest.
@@ -184,6 +206,7 @@ impl Planner<'_> {
             .map_err(|errors| {
                 errors.into_iter().map(|source| PlanError::Translate { key: key.clone(), source }).collect::<Vec<_>>()
             })?;
+        expect_disks(&key, &launch, &host_files)?;
         let mut attachments = self.attachments(&networks, &launch)?;
         attachments.annotations = instance
             .metadata

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use self::guest::RunEnd;
 pub use self::links::LinkEvent;
-pub(crate) use self::pod::{LAUNCHER_USER, release_host};
+pub(crate) use self::pod::{LAUNCHER_USER, ReleaseError, release_host};
 pub use self::pod::{Pod, RealPod, StartFailure};
 use self::requests::{Asked, Listener};
 use self::wishes::Wishes;

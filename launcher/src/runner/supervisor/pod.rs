@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::machine::LaunchFile;
 use cni::runtime::{ExecError, RuntimeError};
+use cni::spec::Code;
 use hostnet::netns::Netns;
 use nix::sys::signal::Signal;
 use tokio::process::Child;
@@ -225,15 +226,25 @@ impl StartFailure {
 
 impl From<NetworkError> for StartFailure {
     fn from(error: NetworkError) -> Self {
-        let plugin = if let NetworkError::Plugin { source, .. } = &error { Some(source.as_ref()) } else { None };
-        let is_missing = matches!(plugin, Some(RuntimeError::Plugin(ExecError::NotFound { .. })));
-        Self { exit_code: if is_missing { 6 } else { 1 }, message: chain(&error) }
+        let exit_code = if let NetworkError::Plugin { source, .. } = &error { exit_code(source) } else { 1 };
+        Self { exit_code, message: chain(&error) }
+    }
+}
+
+/// 3 a configuration or annotation that a plugin refuses, 6 a plugin the host lacks, 1 otherwise.
+fn exit_code(error: &RuntimeError) -> u8 {
+    const INPUT: [Code; 3] = [Code::UNSUPPORTED_FIELD, Code::DECODE, Code::INVALID_CONFIG];
+    match error {
+        RuntimeError::Plugin(ExecError::NotFound { .. }) => 6,
+        RuntimeError::Plugin(ExecError::Refused { source, .. }) if INPUT.contains(&source.code) => 3,
+        RuntimeError::Undo { add, .. } => exit_code(add),
+        _ => 1,
     }
 }
 
 impl From<LaunchError> for StartFailure {
     fn from(error: LaunchError) -> Self {
-        Self { exit_code: if error.is_hosts() { 6 } else { 1 }, message: chain(&error) }
+        Self { exit_code: error.exit_code(), message: chain(&error) }
     }
 }
 

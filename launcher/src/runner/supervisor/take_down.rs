@@ -50,11 +50,12 @@ impl<P: Pod> Supervisor<P> {
         self.status.supervisor = None;
         self.status.addresses.clear();
         self.status.host_links.clear();
-        self.save()?;
-        if remove {
-            self.store.remove(&self.key, &self.lock)?;
-        }
-        self.pod.release_host(&host)
+        // What is to go needs no room to be written down first; and the host is put back whatever becomes of the record.
+        let forgotten = match remove {
+            true => self.store.remove(&self.key, &self.lock).map_err(StartFailure::from),
+            false => self.save(),
+        };
+        forgotten.and(self.pod.release_host(&host))
     }
 }
 

@@ -1,0 +1,208 @@
+//! What a user gets wrong, or the host lacks: said by name, with the exit code for it, and nothing is left behind.
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tests::{Ran, trial};
+
+use crate::manifest::{Vm, definition, document};
+use crate::vm::Host;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("what is wrong in a command, a manifest or a network is refused by name", inputs),
+        trial("an annotation that the plugin refuses is named, and the network is taken back", annotation),
+        trial("what the host lacks is named with its remedy", host_lacks),
+        trial("a disk that is absent, cut short or none is refused by name", disks),
+        trial("an exhausted pool of addresses is said, and every VM of the command is taken back", exhausted),
+        trial("a full disk is said with the file, wherever it is met", full),
+    ]
+}
+
+/// Runs a manifest in the background, with arguments.
+fn run(host: &Host, manifest: &str, arguments: &[&str]) -> Ran {
+    host.world.write("/run/bad.yaml", manifest);
+    host.world.tapvisor(&[&["run", "--detach", "-f", "/run/bad.yaml"], arguments].concat())
+}
+
+fn inputs() {
+    let host = Host::new();
+    let vm = Vm::new("web", "masquerade");
+    let web = vm.yaml();
+    let unknown = web.replace("\"rng\"", "\"rang\"");
+    let lun = vm.clone().set("/domain/devices", "hostDevices", json!([{"name": "gpu", "deviceName": "gpu"}])).yaml();
+    let exec = json!({"exec": {"command": ["true"]}});
+    let exec = vm.clone().set("", "readinessProbe", exec).yaml();
+    let absent = vm.clone().on("blue", json!({"bridge": {}})).yaml();
+    let nameless = definition("blue", &json!({"cniVersion": "1.0.0", "ipam": {}})) + &absent;
+    let image = web.replace("guest-kernel:1", "guest-kernel:2");
+    let headless = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "None", "selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    let headless = web.clone() + &document(&headless);
+    host.world.write("/run/broken.conflist", "{\"cniVersion\": ");
+    host.world.write("/run/typeless.conflist", r#"{"cniVersion": "1.0.0", "name": "n", "plugins": [{}]}"#);
+    let path = "spec.template.spec";
+    let manifests: [(&str, &[&str], &[&str]); 12] = [
+        ("a: [", &[], &["/run/bad.yaml"]),
+        ("", &[], &["/run/bad.yaml"]),
+        (&unknown, &[], &["VirtualMachine web", &format!("{path}.domain.devices.rang: unknown field")]),
+        (&lun, &[], &[&format!("{path}.domain.devices.hostDevices: not supported")]),
+        (&exec, &[], &[&format!("{path}.readinessProbe.exec: "), "tcpSocket or httpGet"]),
+        (&absent, &[], &["network blue", "/etc/tapvisor/net.d"]),
+        (&nameless, &[], &["NetworkAttachmentDefinition blue", "spec.config", "\"type\""]),
+        (&image, &[], &["default/web", "image tapvisor/guest-kernel:2"]),
+        (&headless, &[], &["default/web", "spec.clusterIP", "headless"]),
+        (&web, &["--network", "/run/none.conflist"], &["/run/none.conflist", "No such file"]),
+        (&web, &["--network", "/run/broken.conflist"], &["/run/broken.conflist"]),
+        (&web, &["--network", "/run/typeless.conflist"], &["/run/typeless.conflist", "type"]),
+    ];
+    for (manifest, arguments, words) in manifests {
+        run(&host, manifest, arguments).assert_fails(3, words);
+        host.assert_as_before();
+    }
+    host.world.tapvisor(&["run", "-f", "/run/none.yaml"]).assert_fails(3, &["cannot read /run/none.yaml"]);
+    for verb in ["stop", "start", "restart", "pause", "unpause", "console", "logs", "rm"] {
+        host.world.tapvisor(&[verb, "nobody"]).assert_fails(4, &["there is no VM default/nobody"]);
+        host.world.tapvisor(&[verb, "No/Body"]).assert_fails(2, &["No", "RFC 1123"]);
+    }
+    host.world.tapvisor(&["rm", "svc/nobody"]).assert_fails(4, &["there is no Service default/nobody"]);
+    host.world.tapvisor(&["run"]).assert_fails(2, &["--file"]);
+    host.assert_nothing_left();
+}
+
+fn pods(ipam: &Value) -> Value {
+    json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipMasq": true, "ipam": ipam}]})
+}
+
+fn annotation() {
+    let host = Host::new();
+    let mut network = pods(&json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": "10.244.7.0/24"}));
+    let chained = json!({"type": "tapvisor", "capabilities": {"io.kubernetes.cri.pod-annotations": true}});
+    network["plugins"].as_array_mut().unwrap().push(chained);
+    host.world.write("/run/pods.conflist", network.to_string());
+    for (wiring, word) in
+        [(r#"{"version": 9, "owner": {"uid": 107, "gid": 107}, "interfaces": []}"#, "version"), ("{", "EOF")]
+    {
+        let manifest = Vm::new("web", "masquerade").yaml();
+        let mut object: Value = serde_json::from_str(manifest.split("---").next().unwrap()).unwrap();
+        object["spec"]["template"]["metadata"]["annotations"] = json!({"tapvisor.io/wiring": wiring});
+        let ran = run(&host, &document(&object), &["--network", "/run/pods.conflist"]);
+        ran.assert_fails(3, &["default/web", "network pods for eth0", "tapvisor.io/wiring", word]);
+        host.assert_as_before();
+    }
+    host.assert_nothing_left();
+}
+
+fn host_lacks() {
+    let host = Host::new();
+    let manifest = Vm::new("web", "masquerade").yaml();
+    host.world.write("/run/bad.yaml", &manifest);
+    let tapvisor = tests::dist_file("tapvisor").display().to_string();
+    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", &tapvisor, "ps"];
+    // The build's folder need not be open to everybody.
+    host.world.sh(&format!("cp '{tapvisor}' /run/tapvisor-copy; chmod 0755 /run/tapvisor-copy")).assert_ok();
+    let nobody = nobody.map(|word| if word == tapvisor { "/run/tapvisor-copy" } else { word });
+    host.world.run(&nobody).assert_fails(6, &["this command needs root"]);
+    let without_plugins = ["env", "CNI_PATH=/run/none", &tapvisor, "run", "-f", "/run/bad.yaml"];
+    let words = ["tapvisor-default", "\"ptp\"", "/run/none", "containernetworking-plugins"];
+    host.world.run(&without_plugins).assert_fails(6, &words);
+    host.assert_as_before();
+    let (no_tun, tun) = ("mount -t tmpfs tmpfs /dev/net", "umount /dev/net");
+    let qemu = "$(readlink -f \"$(command -v qemu-system-x86_64)\")";
+    let (no_qemu, qemu) = (format!("mount --bind /dev/null {qemu}"), format!("umount {qemu}"));
+    let overlapped = ("ip addr add 172.30.77.9/28 dev uplink0", "ip addr del 172.30.77.9/28 dev uplink0");
+    let route = "fd77:7461:7076::/48 via 2001:db8:1::1";
+    let routed = (format!("ip -6 route add {route}"), format!("ip -6 route del {route}"));
+    let lacks: [(&str, &str, &[&str]); 4] = [
+        (no_tun, tun, &["/dev/net/tun", "modprobe tun"]),
+        (&no_qemu, &qemu, &["default/web", "qemu-system-x86"]),
+        (overlapped.0, overlapped.1, &["172.30.77.0/24 overlaps", "address 172.30.77.9/28 on uplink0", "--network"]),
+        (&routed.0, &routed.1, &["fd77:7461:7076::/64 overlaps", "route fd77:7461:7076::/48", "--network"]),
+    ];
+    for (take, give_back, words) in lacks {
+        host.world.sh(take).assert_ok();
+        let ran = host.world.tapvisor(&["run", "--detach", "-f", "/run/bad.yaml"]);
+        host.world.sh(give_back).assert_ok();
+        ran.assert_fails(6, words);
+        host.assert_as_before();
+    }
+    host.assert_nothing_left();
+}
+
+fn disks() {
+    let host = Host::new();
+    let qcow2 = std::fs::read(tests::cache_file("guest/disk.qcow2")).expect("the image is readable");
+    host.world.write("/run/disks/short.qcow2", &qcow2[..qcow2.len() / 2]);
+    host.world.write("/run/disks/short.img", [0; 1000]);
+    host.world.write("/run/disks/empty.img", []);
+    host.world.sh("mkdir /run/disks/folder; mkfifo /run/disks/pipe").assert_ok();
+    let cases = [
+        ("absent.img", "does not exist"),
+        ("short.qcow2", "/run/disks/short.qcow2"),
+        ("short.img", "has 1000 bytes"),
+        ("empty.img", "is empty"),
+        ("folder", "neither a regular file nor a block device"),
+        ("pipe", "neither a regular file nor a block device"),
+    ];
+    for (file, words) in cases {
+        let disk = json!({"hostDisk": {"path": format!("/run/disks/{file}"), "type": "Disk"}});
+        let vm = Vm::new("web", "masquerade").disk("root", disk);
+        run(&host, &vm.yaml(), &[]).assert_fails(3, &["default/web", "disk \"root\"", file, words]);
+        host.assert_as_before();
+    }
+    let create = json!({"hostDisk": {"path": "/run/nowhere/new.img", "type": "DiskOrCreate", "capacity": "1Mi"}});
+    let vm = Vm::new("web", "masquerade").disk("root", create);
+    run(&host, &vm.yaml(), &[]).assert_fails(1, &["/run/nowhere/new.img", "No such file"]);
+    host.assert_nothing_left();
+}
+
+fn exhausted() {
+    let host = Host::new();
+    let ipam = json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": "10.244.9.0/30"});
+    host.world.write("/run/pods.conflist", pods(&ipam).to_string());
+    let both = Vm::new("one", "masquerade").yaml() + &Vm::new("two", "masquerade").yaml();
+    let ran = run(&host, &both, &["--network", "/run/pods.conflist"]);
+    ran.assert_fails(
+        1,
+        &["default/two", "network pods for eth0", "no IP addresses available", "10.244.9.1-10.244.9.2"],
+    );
+    let held = host.world.sh("ls /run/test-ipam/pods | grep '^10' || true").text();
+    assert!(held.is_empty(), "addresses are still held: {held}");
+    host.assert_nothing_left();
+}
+
+fn full() {
+    const PAGE: u32 = 4096;
+    let host = Host::new();
+    let manifest = Vm::new("web", "masquerade").strategy("Once").yaml();
+    // With IPv6 every attempt would wait for the reference plugin's duplicate address detection.
+    let ipam = json!({"type": "host-local", "dataDir": "/run/tapvisor/ipam", "subnet": "10.244.7.0/24"});
+    host.world.write("/run/pods.conflist", pods(&ipam).to_string());
+    // Each size is met by another file.
+    let mut said = Vec::new();
+    for pages in 1.. {
+        let mount = format!("mkdir -p /run/tapvisor; mount -t tmpfs -o size={} tmpfs /run/tapvisor", pages * PAGE);
+        host.world.sh(&mount).assert_ok();
+        let ran = run(&host, &manifest, &["--network", "/run/pods.conflist"]);
+        let fits = ran.is_ok();
+        if fits {
+            host.remove(&["web"]).assert_ok();
+        } else {
+            ran.assert_fails(1, &["o space left on device", "/run/tapvisor"]);
+            said.push(ran.stderr());
+        }
+        host.assert_as_before();
+        host.world.sh("umount /run/tapvisor").assert_ok();
+        if fits {
+            break;
+        }
+    }
+    assert!(said.len() > 4, "only met by {said:?}");
+    let seed = json!({"cloudInitNoCloud": {"userData": "#cloud-config\n"}});
+    let seeded = Vm::new("web", "masquerade").disk("seed", seed).yaml();
+    host.world.sh("mkdir -p /var/cache/tapvisor/scratch").assert_ok();
+    host.world.sh("mount -t tmpfs -o size=8k tmpfs /var/cache/tapvisor/scratch").assert_ok();
+    let ran = run(&host, &seeded, &[]);
+    ran.assert_fails(1, &["default/web", "disk \"seed\"", "no space left", "/var/cache/tapvisor/scratch"]);
+    host.world.sh("umount /var/cache/tapvisor/scratch").assert_ok();
+    host.assert_nothing_left();
+}
