@@ -8,6 +8,7 @@
 
 mod attachment;
 mod cache;
+mod conversation;
 mod document;
 mod drop_in;
 mod exec;

@@ -1,6 +1,5 @@
 //! One plugin, one process: configuration in, answer out.
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Attachment;
+use super::conversation::{End, converse};
 use crate::plugin::Verb;
 use crate::spec;
 
@@ -57,6 +57,18 @@ pub enum ExecError {
         /// What it wrote, shortened.
         said: String,
     },
+    /// It did not end, and was killed.
+    #[error("plugin {plugin}: {verb} did not end within {patience:?} and was killed{said}", verb = verb.as_str())]
+    Late {
+        /// Its type.
+        plugin: String,
+        /// What was asked.
+        verb: Verb,
+        /// How long it was waited for.
+        patience: Duration,
+        /// What it wrote to stderr, shortened; empty or with the words before it.
+        said: String,
+    },
     /// Its answer is not JSON.
     #[error("plugin {plugin}: {verb} answered with something else than JSON", verb = verb.as_str())]
     Answer {
@@ -76,6 +88,8 @@ pub(super) type Log = dyn Fn(&str, &str) + Send + Sync;
 pub(super) struct Executor {
     pub(super) bin_dirs: Vec<PathBuf>,
     pub(super) log: Box<Log>,
+    /// How long a plugin may take.
+    pub(super) patience: Duration,
 }
 
 impl Executor {
@@ -91,8 +105,13 @@ impl Executor {
         let start = |source| ExecError::Start { plugin: plugin.to_owned(), path: path.clone(), source };
         let mut command = self.command(&path, verb, attachment);
         let child = spawn(&mut command).map_err(start)?;
-        let output = converse(child, conf.to_string().as_bytes()).map_err(start)?;
-        String::from_utf8_lossy(&output.stderr).lines().for_each(|line| (self.log)(plugin, line));
+        let end = converse(child, conf.to_string().into_bytes(), self.patience).map_err(start)?;
+        let (End::Answered(Output { stderr, .. }) | End::Late(stderr)) = &end;
+        String::from_utf8_lossy(stderr).lines().for_each(|line| (self.log)(plugin, line));
+        let output = match end {
+            End::Answered(output) => output,
+            End::Late(stderr) => return Err(self.late(plugin, verb, &stderr)),
+        };
         if !output.status.success() {
             return Err(failure(plugin, verb, &output));
         }
@@ -104,6 +123,14 @@ impl Executor {
             }),
             _ => Ok(None),
         }
+    }
+
+    fn late(&self, plugin: &str, verb: Verb, stderr: &[u8]) -> ExecError {
+        let said = match shortened(stderr) {
+            words if words.is_empty() => words,
+            words => format!(", after this on stderr: {words}"),
+        };
+        ExecError::Late { plugin: plugin.to_owned(), verb, patience: self.patience, said }
     }
 
     /// The file of a plugin.
@@ -153,16 +180,6 @@ fn spawn(command: &mut Command) -> std::io::Result<Child> {
         }
     }
     command.spawn()
-}
-
-/// Writes while it reads: either side may be longer than a pipe holds.
-fn converse(mut child: Child, conf: &[u8]) -> std::io::Result<Output> {
-    let stdin = child.stdin.take();
-    std::thread::scope(|scope| {
-        // A plugin that does not read to the end breaks the pipe; its answer tells why, not our error.
-        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(conf)));
-        child.wait_with_output()
-    })
 }
 
 fn failure(plugin: &str, verb: Verb, output: &Output) -> ExecError {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use terms::{ContainerId, IfName, NetworkName};
@@ -12,6 +13,10 @@ use super::list::PluginConf;
 use super::{Attachment, CacheError, Cached, ConfigList, ExecError, document};
 use crate::plugin::{AttachmentKey, Verb};
 use crate::spec::{CniResult, Version};
+
+/// How long one verb of one plugin may take. kubelet gives up on a pod's sandbox after four minutes: the failing plugin and
+/// the DEL that undoes it fit into that.
+const PATIENCE: Duration = Duration::from_secs(110);
 
 /// Executes lists of plugins and remembers what it attached.
 pub struct Runtime {
@@ -92,7 +97,14 @@ impl Runtime {
     #[must_use]
     pub fn new(cache_dir: &Path, bin_dirs: Vec<PathBuf>) -> Self {
         let log: Box<Log> = Box::new(|plugin, line| eprintln!("{plugin}: {line}"));
-        Self { cache: Cache::new(cache_dir), executor: Executor { bin_dirs, log } }
+        Self { cache: Cache::new(cache_dir), executor: Executor { bin_dirs, log, patience: PATIENCE } }
+    }
+
+    /// The same runtime with another time for one verb of one plugin; one that takes longer is killed with all it started.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.executor.patience = patience;
+        self
     }
 
     /// The same runtime with another receiver for the lines that plugins write to stderr: the plugin's type and the line.

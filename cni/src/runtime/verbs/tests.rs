@@ -192,3 +192,70 @@ fn an_attachment_without_namespace_is_refused_before_any_plugin_runs() {
     assert_eq!(error.to_string(), "attachment c1/eth0: no network namespace is given");
     assert_eq!((bench.calls().len(), bench.known()), (0, 0));
 }
+
+/// Writes `plugin` anew: a process of its own that hangs with it, and what it does for a verb.
+fn hang(bench: &Bench, plugin: &str, verb: &str, how: &str) {
+    let script = format!(
+        "#!/bin/sh\ndir=$(dirname \"$0\"); echo \"{plugin} $CNI_COMMAND\" >>\"$dir/calls\"\n\
+         [ \"$CNI_COMMAND\" = {verb} ] || exit 0\nsleep 1000 & echo $! >\"$dir/child\"\necho waiting >&2\n{how}\n"
+    );
+    std::fs::write(bench.dir.path().join(plugin), script).unwrap();
+}
+
+/// Whether the process that a hanging plugin started is there and no corpse.
+fn its_child_lives(bench: &Bench) -> bool {
+    let pid = std::fs::read_to_string(bench.dir.path().join("child")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[test]
+fn a_plugin_that_hangs_is_killed_with_all_it_started_and_undone() {
+    let mut bench = Bench::new();
+    bench.runtime = bench.runtime.with_patience(Duration::from_millis(700));
+    hang(&bench, "two", "ADD", "wait");
+    let error = bench.runtime.add(&bench.list, &attachment()).unwrap_err();
+    let expected = "plugin two: ADD did not end within 700ms and was killed";
+    assert!(chain(&error).starts_with(expected), "{}", chain(&error));
+    assert_eq!(bench.calls(), ["one ADD", "two ADD", "two DEL", "one DEL"]);
+    assert_eq!(bench.known(), 0);
+    // A kill is carried out a moment after it is sent.
+    let dies = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        !its_child_lives(&bench)
+    });
+    assert!(dies, "what the plugin started lives on");
+}
+
+#[test]
+fn a_plugin_that_leaves_its_answer_open_is_not_waited_for_without_end() {
+    let mut bench = Bench::new();
+    bench.runtime = bench.runtime.with_patience(Duration::from_millis(700));
+    let list = json!({"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "two"}]});
+    let list = ConfigList::from_value(list).unwrap();
+    bench.runtime.add(&list, &attachment()).unwrap();
+    hang(&bench, "two", "CHECK", "exit 0");
+    let error = chain(&bench.runtime.check(&list, &attachment()).unwrap_err());
+    assert!(error.starts_with("plugin two: CHECK did not end within 700ms"), "{error}");
+}
+
+#[test]
+fn del_that_hangs_is_reported_and_the_other_plugins_are_still_asked() {
+    let mut bench = Bench::new();
+    bench.runtime.add(&bench.list, &attachment()).unwrap();
+    bench.calls();
+    bench.runtime = bench.runtime.with_patience(Duration::from_millis(700));
+    hang(&bench, "two", "DEL", "wait");
+    let error = chain(&bench.runtime.del(&bench.list, &attachment()).unwrap_err());
+    assert!(error.starts_with("plugin two: DEL did not end within 700ms"), "{error}");
+    assert_eq!((bench.calls(), bench.known()), (vec!["two DEL".to_owned(), "one DEL".to_owned()], 1));
+}
+
+#[test]
+fn an_answer_without_end_is_cut_and_refused() {
+    let bench = Bench::new();
+    std::fs::write(bench.dir.path().join("one"), "#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\nyes\n").unwrap();
+    let error = chain(&bench.runtime.add(&bench.list, &attachment()).unwrap_err());
+    assert!(error.starts_with("plugin one: ADD "), "{error}");
+    assert_eq!(bench.known(), 0);
+}
