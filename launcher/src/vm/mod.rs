@@ -20,6 +20,7 @@ mod socket;
 
 pub use args::LaunchArgs;
 pub use control::Verb;
+pub use emulation::heard;
 pub use launch::launch;
 pub use lifecycle::State;
 pub use outcome::{OUTCOME_FILE, Outcome, Verdict};

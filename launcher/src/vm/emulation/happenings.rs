@@ -4,6 +4,7 @@ use api::machine::WatchdogAction;
 use serde_json::{Map, Value};
 
 use super::process::Exit;
+use super::qmp::shortened;
 use crate::vm::engine::{Ending, Event};
 
 /// The clues so far.
@@ -29,11 +30,11 @@ impl Happenings {
             "STOP" => Some(Event::Paused),
             "RESET" => Some(Event::Reset { by_guest: data.get("guest").and_then(Value::as_bool).unwrap_or_default() }),
             "SHUTDOWN" => {
-                self.shutdown = Some(text("reason").to_owned());
+                self.shutdown = Some(shortened(text("reason")));
                 None
             }
             "GUEST_PANICKED" => {
-                let info = data.get("info").map(|info| format!("guest panic, {info}"));
+                let info = data.get("info").map(|info| shortened(&format!("guest panic, {info}")));
                 self.panic = Some(info.unwrap_or_else(|| "the guest's kernel panicked".to_owned()));
                 None
             }
@@ -75,8 +76,8 @@ impl Happenings {
         let number = |name: &str| name.trim_start_matches("disk").split('-').next()?.parse::<usize>().ok();
         let disk = number(text("node-name")).and_then(|index| self.disks.get(index));
         Event::DiskFailed {
-            disk: disk.map_or_else(|| text("node-name").to_owned(), Clone::clone),
-            reason: text("reason").to_owned(),
+            disk: disk.map_or_else(|| shortened(text("node-name")), Clone::clone),
+            reason: shortened(text("reason")),
             paused: text("action") == "stop",
         }
     }

@@ -5,9 +5,10 @@ mod happenings;
 mod process;
 mod qmp;
 
+use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl Engine for Emulation {
         // Only QEMU holds them from here on, so that its end is the end of each of them.
         drop(inherited);
         let handle = process.handle();
-        let (answer, answers) = mpsc::channel();
+        let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let (exit, exited) = mpsc::channel();
         thread::spawn(move || watch(reading, process, &answer, &events, &exit, Happenings::of(names)));
         let mut monitor = qmp::Client::new(ours, answers);
@@ -108,7 +109,7 @@ impl Qemu {
 fn watch(
     monitor: UnixStream,
     process: Process,
-    answers: &Sender<qmp::Message>,
+    answers: &SyncSender<qmp::Message>,
     events: &Sender<Event>,
     exit: &Sender<String>,
     mut happenings: Happenings,
@@ -129,6 +130,17 @@ fn watch(
     // Nobody waits for the first when the machine had started, nobody for the second when it had not.
     drop(exit.send(end.describe()));
     drop(events.send(Event::Ended(happenings.ending(&end))));
+}
+
+/// What a monitor's bytes come to for a machine with these disks: the events for whoever drives it, and how many answers
+/// wait to be read. The peer may have been taken over by its guest, so its bytes are open to be tried without it.
+#[must_use]
+pub fn heard(monitor: impl Read, disks: Vec<String>) -> (Vec<Event>, usize) {
+    let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
+    let mut happenings = Happenings::of(disks);
+    let mut events = Vec::new();
+    qmp::read_all(monitor, &answer, |name, data| events.extend(happenings.on(name, data)));
+    (events, answers.try_iter().count())
 }
 
 /// Turns parts into arguments and the descriptors that they name.

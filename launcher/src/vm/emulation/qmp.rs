@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +15,12 @@ use crate::vm::engine::EngineError;
 
 /// The longest line that is read; the longest honest one is the answer to a query of blocks, far below.
 pub(crate) const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// Answers that may wait to be read. Commands are given one at a time, so an honest QEMU never has two on their way.
+pub(crate) const MOST_ANSWERS: usize = 16;
+
+/// The longest text of QEMU's that is passed on; the longest honest one is a line of an error.
+const MOST_CHARS: usize = 500;
 
 /// How long a command may take before QEMU counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -62,14 +68,19 @@ pub(crate) fn parse(line: &[u8]) -> Option<Message> {
     if let Some(value) = object.remove("return") {
         return Some(Message::Answer { id, result: Ok(value) });
     }
-    let reason = object.get("error")?.get("desc")?.as_str()?.to_owned();
+    let reason = shortened(object.get("error")?.get("desc")?.as_str()?);
     Some(Message::Answer { id, result: Err(reason) })
+}
+
+/// Text for logs, messages and files, whatever its sender meant by its length.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(MOST_CHARS).collect()
 }
 
 /// Reads lines until the peer closes, handing answers to the client and events to `on_event`.
 pub(crate) fn read_all(
-    stream: UnixStream,
-    answers: &Sender<Message>,
+    stream: impl Read,
+    answers: &SyncSender<Message>,
     mut on_event: impl FnMut(&str, &Map<String, Value>),
 ) {
     let mut reader = BufReader::new(stream);
@@ -83,8 +94,12 @@ pub(crate) fn read_all(
         }
         match parse(&line) {
             Some(Message::Event { name, data }) => on_event(&name, &data),
-            // A client that is gone asks nothing any more; events still count.
-            Some(message) => drop(answers.send(message)),
+            Some(message) => match answers.try_send(message) {
+                // More answers than were ever asked for: what sends them is no honest QEMU, and ends here.
+                Err(TrySendError::Full(_)) => return,
+                // A client that is gone asks nothing any more; events still count.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            },
             None => tracing::debug!(bytes = line.len(), "passed over a monitor line"),
         }
     }
@@ -198,7 +213,7 @@ mod tests {
 
     fn peer(script: impl FnOnce(UnixStream) + Send + 'static) -> (Client, Receiver<String>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (answer, answers) = mpsc::channel();
+        let (answer, answers) = mpsc::sync_channel(MOST_ANSWERS);
         let (event, events) = mpsc::channel();
         let reading = ours.try_clone().unwrap();
         thread::spawn(move || read_all(reading, &answer, |name, _| event.send(name.to_owned()).unwrap()));
@@ -221,6 +236,21 @@ mod tests {
         assert_eq!(client.negotiate().unwrap(), "8.0.1");
         assert_eq!(client.execute("query", Map::new()).unwrap(), json!(2));
         assert_eq!(events.recv().unwrap(), "RESUME");
+    }
+
+    #[test]
+    fn answers_that_nobody_asked_for_end_the_protocol_before_they_fill_the_memory() {
+        let flood = b"{\"return\":{},\"id\":1}\n".repeat(10_000);
+        let (answer, answers) = mpsc::sync_channel(MOST_ANSWERS);
+        read_all(&flood[..], &answer, |_, _| ());
+        assert_eq!(answers.try_iter().count(), MOST_ANSWERS);
+    }
+
+    #[test]
+    fn a_reason_of_any_length_is_passed_on_shortened() {
+        let line = json!({"id": 1, "error": {"desc": "é".repeat(500_000)}}).to_string();
+        let Some(Message::Answer { result: Err(reason), .. }) = parse(line.as_bytes()) else { panic!("no answer") };
+        assert_eq!(reason.chars().count(), MOST_CHARS);
     }
 
     #[test]
