@@ -45,11 +45,21 @@ $(benches): bench-%: setup-test
 	@tests/build bench
 	@$(run-bench) $*
 
+fuzz := $(abspath $(target))/fuzz
+TIME ?= 60
+.PHONY: fuzz
+fuzz: setup-fuzz ## every reader of foreign input under a fuzzer; TIME=60 seconds each, ONLY="dhcpv4 …", KEEP=1
+	@fuzz/build "$(fuzz)"
+	@cargo run --quiet --package fuzz-targets -- --fuzzers "$(fuzz)/x86_64-unknown-linux-gnu/release" \
+		--work "$(fuzz)/work" --seconds $(TIME) $(addprefix --only ,$(ONLY)) $(if $(KEEP),--keep)
+
 .PHONY: lint
 lint: setup-lint ## format, clippy, dependencies
 	cargo fmt --all --check
+	rustfmt --check --edition 2024 fuzz/src/bin/*.rs
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@tests/setup run-deny check bans licenses sources
+	@tests/setup run-deny --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 .PHONY: build
 build: setup-build ## target/dist/tapvisor and the static plugin target/dist/tapvisor-cni
@@ -64,6 +74,6 @@ install: build ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DE
 guest: setup-demo build ## takes the guest that the examples boot into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
-.PHONY: setup-build setup-lint setup-demo setup-test
-setup-build setup-lint setup-demo setup-test: setup-%:
+.PHONY: setup-build setup-lint setup-demo setup-test setup-fuzz
+setup-build setup-lint setup-demo setup-test setup-fuzz: setup-%:
 	@tests/setup $*

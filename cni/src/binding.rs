@@ -23,6 +23,7 @@ mod standing;
 mod status;
 mod verbs;
 
+pub use conf::requested;
 pub use desired::Refusal;
 pub use error::BindingError;
 pub use plugin::Tapvisor;

@@ -134,6 +134,15 @@ pub(super) fn asked(conf: &NetConf) -> Result<Option<Asked>, Error> {
     Ok(Some(Asked { request, source, ignored: found.map(|(source, _)| source).collect() }))
 }
 
+/// The wiring request of a configuration, as ADD reads it; `None` when the pod asks for nothing. Nothing is looked at or
+/// changed.
+///
+/// # Errors
+/// When the configuration has another shape or the request is refused; the message names the place and the field.
+pub fn requested(conf: &NetConf) -> Result<Option<Request>, Error> {
+    Ok(asked(conf)?.map(|asked| asked.request))
+}
+
 fn present(value: Option<Value>) -> Option<Value> {
     value.filter(|value| !value.is_null())
 }

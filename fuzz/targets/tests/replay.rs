@@ -1,0 +1,54 @@
+//! Every input that is kept does no harm, on the toolchain that builds for users.
+
+use std::collections::BTreeSet;
+
+use fuzz_targets::{TARGETS, inputs};
+
+fn replay(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
+    let kept = |folder: &str| inputs::read(&inputs::folder().join(folder).join(format!("{name}.txt"))).expect(folder);
+    let corpus = kept("corpus");
+    assert!(!corpus.is_empty(), "corpus/{name}.txt is empty");
+    let findings = kept("findings");
+    let undescribed = findings.iter().filter(|finding| finding.description.is_empty()).count();
+    assert_eq!(undescribed, 0, "findings/{name}.txt: say what each finding was");
+    for input in corpus.iter().chain(&findings) {
+        // Said only when the test fails: a panic names the promise, this the input.
+        println!("{}\n{}", input.description, inputs::line(&input.bytes));
+        (target.check)(&input.bytes);
+    }
+    for seed in (target.seeds)() {
+        (target.check)(&seed);
+    }
+}
+
+macro_rules! replays {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            replay($name);
+        })*
+
+        const REPLAYED: &[&str] = &[$($name),*];
+    };
+}
+
+replays! {
+    kept_calls_of_the_plugin_do_no_harm: "cni",
+    kept_wiring_requests_do_no_harm: "wiring",
+    kept_manifests_do_no_harm: "manifest",
+    kept_dhcpv4_sessions_do_no_harm: "dhcpv4",
+    kept_dhcpv6_sessions_do_no_harm: "dhcpv6",
+    kept_solicitations_do_no_harm: "neighbour",
+    kept_monitor_lines_do_no_harm: "monitor",
+    kept_images_do_no_harm: "image",
+}
+
+#[test]
+fn every_target_is_replayed_and_has_a_fuzzer() {
+    let names: BTreeSet<_> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(names, REPLAYED.iter().copied().collect());
+    let fuzzers = std::fs::read_dir(inputs::folder().join("src/bin")).expect("the fuzzers");
+    let fuzzers: BTreeSet<_> = fuzzers.map(|file| file.expect("a file").file_name()).collect();
+    assert_eq!(fuzzers, names.iter().map(|name| format!("{name}.rs").into()).collect());
+}
