@@ -5,9 +5,28 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+const AFTER_HELP: &str = "\
+To begin:
+  tapvisor doctor                what this host lacks
+  tapvisor run -f vm.yaml        a kubevirt.io/v1 manifest, Services and NetworkAttachmentDefinitions beside it
+
+Folders:
+  /etc/tapvisor/net.d            networks: configuration lists by name
+  /var/cache/tapvisor/images     images, taken in by `tapvisor image import`
+  /run/tapvisor                  what runs
+  CNI_PATH                       where plugins are, by default /opt/cni/bin:/usr/lib/cni
+
+Exit codes:
+  0 done, 1 failed, 2 usage, 3 invalid input, 4 not found, 5 exists already,
+  6 the host lacks something, 7 the guest failed, 130 interrupted";
+
+const RUN_HELP: &str = "\
+Until the VM runs, Ctrl-C takes everything back. Then this terminal is the console of a lone VM: Ctrl-] leaves it and the
+VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them.";
+
 /// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, with or without a cluster.
 #[derive(Debug, Parser)]
-#[command(name = "tapvisor", version, disable_help_subcommand = true)]
+#[command(name = "tapvisor", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -86,6 +105,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
     /// The manifest, YAML or JSON; - reads standard input
     #[arg(short, long)]
