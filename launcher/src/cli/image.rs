@@ -29,10 +29,13 @@ pub(crate) fn image(command: &Image) -> Result<ExitCode, Failure> {
 }
 
 /// The files that a VM's container images are needed for; the error names the image.
-pub(crate) fn files_of(folder: &Path, images: &[ContainerImage]) -> Result<ImageFiles, (String, String)> {
+pub(crate) fn files_of(folder: &Path, images: &[ContainerImage]) -> Result<ImageFiles, String> {
     let mut files = ImageFiles::default();
     for image in images {
-        let wrong = |error: ImageError| (image.image.clone(), chain(&error));
+        let wrong = |error: ImageError| match error {
+            ImageError::Unknown { .. } | ImageError::Ambiguous { .. } | ImageError::NoFile { .. } => chain(&error),
+            error => format!("image {:?}: {}", image.image, chain(&error)),
+        };
         let store = Store::open(folder).map_err(wrong)?;
         let resolve = |path: Option<&str>| store.resolve(&image.image, path).map_err(wrong);
         match &image.usage {

@@ -24,7 +24,7 @@ const MAX_JSON_BYTES: u64 = 4 << 20;
 #[non_exhaustive]
 pub enum ImageError {
     /// No image of that name.
-    #[error("image {reference:?} is not in {store:?}: import it first")]
+    #[error("image {reference:?} is not in {store:?}; `tapvisor image import` takes in images")]
     Unknown {
         /// What was looked for.
         reference: String,

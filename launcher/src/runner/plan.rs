@@ -72,13 +72,11 @@ pub enum PlanError {
         source: TranslateError,
     },
     /// An image's files cannot be had.
-    #[error("{key}: image {image}: {reason}")]
+    #[error("{key}: {reason}")]
     Image {
         /// Whose.
         key: ObjectKey,
-        /// Which image.
-        image: String,
-        /// Why.
+        /// Which image, and why.
         reason: String,
     },
     /// A probe that is read and not asked here.
@@ -115,7 +113,7 @@ impl PlanError {
 }
 
 /// Finds the files of container images in a folder; the error names the image and what is wrong.
-pub type FindImages = fn(&Path, &[ContainerImage]) -> Result<ImageFiles, (String, String)>;
+pub type FindImages = fn(&Path, &[ContainerImage]) -> Result<ImageFiles, String>;
 
 /// What VMs are planned with.
 #[derive(Debug)]
@@ -201,7 +199,7 @@ impl Planner<'_> {
         let key = instance.metadata.key.clone();
         expect_plain_probes(&instance)?;
         let images = (self.find_images)(self.image_folder, &api::translate::container_images(&instance))
-            .map_err(|(image, reason)| vec![PlanError::Image { key: key.clone(), image, reason }])?;
+            .map_err(|reason| vec![PlanError::Image { key: key.clone(), reason }])?;
         let Translation { launch, networks, host_files } = translate(&instance, &surroundings(secrets, &images))
             .map_err(|errors| {
                 errors.into_iter().map(|source| PlanError::Translate { key: key.clone(), source }).collect::<Vec<_>>()
