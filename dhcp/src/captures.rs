@@ -49,6 +49,7 @@ fn engine() -> Engine {
         router: Router::Gateway { link_local: "fe80::ff:fe00:0".parse().unwrap(), link_layer: None },
         router_lifetime_seconds: 1800,
         prefixes: Vec::new(),
+        routes: Vec::new(),
         boot_file_url: None,
     });
     Engine::new(config).unwrap()

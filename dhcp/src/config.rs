@@ -78,6 +78,8 @@ pub struct V6Config {
     pub router_lifetime_seconds: u16,
     /// Prefixes announced, never for autonomous configuration.
     pub prefixes: Vec<Prefix>,
+    /// Networks behind the router beside what its default route leads to (RFC 4191); ignored without router.
+    pub routes: Vec<Ipv6Network>,
     /// URL to boot from (RFC 5970 option 59).
     pub boot_file_url: Option<String>,
 }
@@ -277,6 +279,7 @@ impl V6Config {
             _ => {}
         }
         at_most("v6.prefixes", self.prefixes.len(), 16)?;
+        at_most("v6.routes", self.routes.len(), 16)?;
         text("v6.boot_file_url", self.boot_file_url.as_deref())
     }
 }

@@ -40,6 +40,7 @@ fn engine() -> Engine {
         router: Router::Virtual { link_local: "fe80::1".parse().unwrap(), gateway: "fd10::1".parse().unwrap() },
         router_lifetime_seconds: 9000,
         prefixes: vec![Prefix { network: "fd10::/64".parse().unwrap(), on_link: true }; 16],
+        routes: vec!["fd81::/48".parse().unwrap(); 16],
         boot_file_url: Some("u".repeat(255)),
     });
     Engine::new(config).unwrap()

@@ -1,7 +1,9 @@
-//! Router advertisements (RFC 4861 §6.2, RFC 8106): answers to solicitations and a beat that keeps the route alive.
+//! Router advertisements (RFC 4861 §6.2, RFC 4191, RFC 8106): answers to solicitations and a beat that keeps the route alive.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
+
+use terms::Ipv6Network;
 
 use crate::Frame;
 use crate::bytes::Bytes;
@@ -16,6 +18,7 @@ const ADVERTISEMENT: u8 = 134;
 const SOURCE_LINK_LAYER: u8 = 1;
 const PREFIX: u8 = 3;
 const MTU: u8 = 5;
+const ROUTE: u8 = 24;
 const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
 /// Managed addresses and other configuration: both by DHCPv6.
@@ -102,6 +105,9 @@ pub(crate) fn advertisement(config: &Config, v6: &V6Config) -> Frame {
         options.push(MTU, &[&[0; 2][..], &mtu.to_be_bytes()].concat());
     }
     v6.prefixes.iter().for_each(|prefix| options.push(PREFIX, &prefix_information(*prefix, v6)));
+    if v6.router != Router::None {
+        v6.routes.iter().for_each(|to| options.push(ROUTE, &route_information(*to, v6)));
+    }
     add_names(&mut options, config, v6);
     let link = Link { source: config.service_mac, destination: config.guest_mac.bytes() };
     link.icmp6(source, ALL_NODES, ADVERTISEMENT, &options.body)
@@ -119,6 +125,19 @@ fn prefix_information(prefix: Prefix, v6: &V6Config) -> Vec<u8> {
     value.extend(v6.preferred.wire().to_be_bytes());
     value.extend([0; 4]);
     value.extend(prefix.network.network().octets());
+    value
+}
+
+/// Of medium preference (RFC 4191 §2.3): no bits. Only as much of the prefix as counts.
+fn route_information(to: Ipv6Network, v6: &V6Config) -> Vec<u8> {
+    let bytes = match to.prefix() {
+        0 => 0,
+        1..=64 => 8,
+        _ => 16,
+    };
+    let mut value = vec![to.prefix(), 0];
+    value.extend(u32::from(lifetime(v6)).to_be_bytes());
+    value.extend(to.network().octets().into_iter().take(bytes));
     value
 }
 

@@ -34,6 +34,7 @@ fn v6(router: Router) -> V6Config {
             Prefix { network: "fd10:0:2::/120".parse().unwrap(), on_link: true },
             Prefix { network: "fd11::/64".parse().unwrap(), on_link: false },
         ],
+        routes: Vec::new(),
         boot_file_url: None,
     }
 }
@@ -146,6 +147,25 @@ fn a_virtual_router_leaves_its_link_layer_to_neighbour_discovery() {
 fn without_a_router_the_advertisement_has_no_default_route_but_says_dhcp() {
     let heard = hear_one(&engine(Router::None).on_frame(at(1), &router_solicitation()));
     assert_eq!((heard.from, &heard.body[1..4]), (SERVICE_LOCAL, &[0xc0, 0, 0][..]));
+}
+
+#[test]
+fn networks_behind_a_router_that_is_not_the_default_one_are_announced_as_they_count() {
+    let mut config = config(virtual_router());
+    let v6 = config.v6.as_mut().unwrap();
+    v6.router_lifetime_seconds = 0;
+    v6.routes = ["::/0", "fd81::/48", "fd81::1/128"].map(|to| to.parse().unwrap()).to_vec();
+    let mut engine = Engine::new(config.clone()).unwrap();
+    let heard = hear_one(&engine.on_frame(at(1), &router_solicitation()));
+    assert_eq!(heard.body[2..4], [0, 0], "no default route");
+    let told: Vec<_> = options(&heard.body[12..]).into_iter().filter(|(kind, _)| *kind == 24).collect();
+    let head = |bits: u8| [&[bits, 0][..], &1800_u32.to_be_bytes()].concat();
+    let (net, host) = ([0xfd, 0x81, 0, 0, 0, 0, 0, 0], "fd81::1".parse::<Ipv6Addr>().unwrap().octets());
+    let expected = [head(0), [&head(48)[..], &net].concat(), [&head(128)[..], &host].concat()];
+    assert_eq!(told, expected.map(|value| (24, value)));
+    config.v6.as_mut().unwrap().router = Router::None;
+    let heard = hear_one(&Engine::new(config).unwrap().on_frame(at(1), &router_solicitation()));
+    assert!(options(&heard.body[12..]).iter().all(|(kind, _)| *kind != 24), "there is nobody to send it to");
 }
 
 #[test]

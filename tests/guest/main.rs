@@ -1,11 +1,14 @@
 //! Rung guest: manifests through the real `tapvisor`, real kernels in the machines, on networks of a world.
 
+mod by_hand;
 mod examples;
 mod interrupts;
 mod killed;
 mod launch;
 mod manifest;
 mod networks;
+mod nics;
+mod probes;
 mod refusals;
 mod strangers;
 mod vm;
@@ -16,6 +19,9 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(examples::trials());
     trials.extend(networks::trials());
+    trials.extend(nics::trials());
+    trials.extend(by_hand::trials());
+    trials.extend(probes::trials());
     trials.extend(killed::trials());
     trials.extend(refusals::trials());
     trials.extend(interrupts::trials());

@@ -15,6 +15,7 @@ mod outside;
 mod snapshot;
 mod stream;
 mod tap;
+mod terminal;
 mod trial;
 mod world;
 
@@ -28,5 +29,6 @@ pub use outside::Outside;
 pub use snapshot::Snapshot;
 pub use stream::exchange;
 pub use tap::Tap;
+pub use terminal::Terminal;
 pub use trial::{Skip, main, needs, trial};
 pub use world::World;

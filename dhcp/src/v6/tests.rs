@@ -31,6 +31,7 @@ fn config() -> Config {
         router: Router::None,
         router_lifetime_seconds: 0,
         prefixes: vec![Prefix { network: "fd10:0:2::/120".parse().unwrap(), on_link: true }],
+        routes: Vec::new(),
         boot_file_url: None,
     });
     config

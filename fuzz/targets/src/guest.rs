@@ -51,6 +51,7 @@ pub(crate) fn engine(much: bool) -> Engine {
         router: Router::Virtual { link_local: VIRTUAL, gateway: GATEWAY_GLOBAL },
         router_lifetime_seconds: 1800,
         prefixes: vec![Prefix { network: "fd10:0:2::/120".parse().expect("a network"), on_link: true }],
+        routes: if much { vec!["fd81::/48".parse().expect("a network"); 16] } else { Vec::new() },
         boot_file_url: much.then(|| "u".repeat(255)),
     });
     Engine::new(config).expect("the configuration is sound")

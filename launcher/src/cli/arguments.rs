@@ -96,6 +96,9 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
+    /// The names of VMs, for shells
+    #[command(hide = true)]
+    Names,
     /// The VM process
     #[command(hide = true)]
     Launch(crate::vm::LaunchArgs),

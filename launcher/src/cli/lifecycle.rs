@@ -19,7 +19,7 @@ use super::{names, open_store, services, terminal};
 use crate::runner::network::PluginFolders;
 use crate::runner::protocol::Request;
 use crate::runner::reap::{Reaped, abandon, reap_one};
-use crate::runner::record::{Kind, OnHost};
+use crate::runner::record::{Kind, OnHost, Phase};
 use crate::runner::start::{Written, start_supervisor, write_again};
 use crate::runner::store::{Store, StoreError};
 
@@ -61,12 +61,12 @@ pub(crate) fn restart(name: &str, grace_seconds: Option<u64>) -> Result<ExitCode
 
 /// Halts a VM's processors.
 pub(crate) fn pause(name: &str) -> Result<ExitCode, Failure> {
-    command(name, "pause", "paused")
+    command(name, "pause", "paused", Phase::Paused)
 }
 
 /// Lets a VM's processors go on.
 pub(crate) fn unpause(name: &str) -> Result<ExitCode, Failure> {
-    command(name, "resume", "running")
+    command(name, "resume", "running", Phase::Running)
 }
 
 /// Removes VMs by name, or all of a manifest.
@@ -165,8 +165,8 @@ fn all_of(file: &Path) -> Result<Vec<Named>, Failure> {
     Ok(run::objects_of(file)?.iter().filter_map(named).collect())
 }
 
-/// One verb of a launcher's control socket.
-fn command(name: &str, verb: &str, done: &str) -> Result<ExitCode, Failure> {
+/// One verb of a launcher's control socket, and where the VM is afterwards.
+fn command(name: &str, verb: &str, done: &str, phase: Phase) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
     store.status(&key)?;
@@ -175,8 +175,23 @@ fn command(name: &str, verb: &str, done: &str) -> Result<ExitCode, Failure> {
     if let Some(error) = answer.get("error").and_then(Value::as_str) {
         return Err(Failure::new(Exit::Failed, format!("{key}: {error}")));
     }
+    wait_until_told(&store, &key, phase)?;
     terminal::line(&format!("{key} {done}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The supervisor hears of it from the launcher as well, and writes it down: what is asked next shall not be answered with
+/// what was before. It is not waited for at length, because the guest may already be elsewhere.
+fn wait_until_told(store: &Store, key: &ObjectKey, phase: Phase) -> Result<(), Failure> {
+    const STEP: Duration = Duration::from_millis(10);
+    const STEPS: usize = 200;
+    for _ in 0..STEPS {
+        if store.status(key)?.phase == phase {
+            break;
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(())
 }
 
 fn ask_launcher(socket: &Path, verb: &str) -> std::io::Result<Value> {

@@ -1,6 +1,7 @@
 //! The `tapvisor` command line: one file for each group of commands, exit codes in `failure`.
 
 mod arguments;
+mod completion;
 mod console;
 mod doctor;
 mod failure;
@@ -20,7 +21,7 @@ mod terminal;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
 use self::arguments::{Arguments, Command};
 pub use self::failure::{Exit, Failure};
@@ -73,9 +74,10 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Image(command) => image::image(&command),
         Command::Doctor(doctor) => doctor::doctor(&doctor),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "tapvisor", &mut std::io::stdout());
+            completion::completion(shell);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Names => completion::names(),
         Command::Version => {
             terminal::line(&format!("tapvisor {}", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)

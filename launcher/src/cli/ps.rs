@@ -41,6 +41,7 @@ fn item(status: &Status) -> Value {
         "runStrategy": status.strategy,
         "status": status.phase,
         "reason": status.reason,
+        "ready": status.ready,
         "restarts": status.restarts,
         "addresses": status.addresses,
         "network": status.network,

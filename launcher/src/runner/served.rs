@@ -152,7 +152,14 @@ impl<'a> Catalogue<'a> {
         if !path.exists() {
             return Err(ServedError::NotFound(key.clone()));
         }
-        Ok(files::remove_file(&path)?)
+        files::remove_file(&path)?;
+        self.remove_empty_folder();
+        Ok(())
+    }
+
+    /// The folder goes with the last record.
+    fn remove_empty_folder(&self) {
+        let _ = std::fs::remove_dir(self.store.layout().services());
     }
 
     /// All Services, by name.
@@ -214,12 +221,12 @@ impl<'a> Catalogue<'a> {
         let loopback = links
             .into_iter()
             .map(|link| Op::WriteSysctl { key: Sysctl::ipv4_conf(link, "route_localnet"), value: "1".to_owned() });
+        HostGuard::new(self.store.layout(), self.host).write(&Vec::from_iter(loopback))?;
         if served.as_ref() == Some(wanted) {
-            return Ok(kernel.execute(&Vec::from_iter(loopback))?);
+            return Ok(());
         }
         files::replace_json(&path, &Installed::default())?;
-        let ops = Vec::from_iter(loopback.chain(routes().map(Op::ReplaceRoute)));
-        kernel.execute(&ops)?;
+        kernel.execute(&Vec::from_iter(routes().map(Op::ReplaceRoute)))?;
         let update = |from: Option<&Services>| Op::Nft(wanted.update(from));
         if kernel.execute(&[update(served.as_ref())]).is_err() {
             // Somebody has changed the table under us: put it in place as a whole.
@@ -238,8 +245,7 @@ impl<'a> Catalogue<'a> {
             return Err(failure.into());
         }
         files::remove_file(&self.installed_path())?;
-        // The folder goes with the last record.
-        let _ = std::fs::remove_dir(self.store.layout().services());
+        self.remove_empty_folder();
         Ok(())
     }
 

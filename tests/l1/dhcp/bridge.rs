@@ -81,6 +81,7 @@ fn config() -> Config {
         router: Router::Virtual { link_local, gateway: "fd09::1".parse().unwrap() },
         router_lifetime_seconds: 1800,
         prefixes: Vec::new(),
+        routes: Vec::new(),
         boot_file_url: None,
     });
     config

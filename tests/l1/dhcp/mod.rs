@@ -115,6 +115,7 @@ fn masquerade(lease_seconds: u32) -> Config {
         },
         router_lifetime_seconds: 1800,
         prefixes: vec![Prefix { network: "fd10:0:2::/120".parse().unwrap(), on_link: true }],
+        routes: Vec::new(),
         boot_file_url: None,
     });
     config

@@ -15,9 +15,69 @@ pub struct Before {
     /// Links.
     pub links: BTreeSet<IfName>,
     /// Settings that plugins, or we, may change.
-    pub sysctls: BTreeMap<Sysctl, String>,
+    pub sysctls: Settings,
     /// The nat tables there were, with their chains.
     pub nat: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Settings by their value at a moment.
+pub type Settings = BTreeMap<Sysctl, String>;
+
+/// Settings that we, or plugins for us, have changed. Whatever else changed since the first VM is somebody else's doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ours(BTreeMap<Sysctl, Change>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    from: String,
+    to: String,
+}
+
+impl Ours {
+    /// Takes note of what changed between two looks while our plugins were at work.
+    pub fn note(&mut self, before: &Settings, after: &Settings) {
+        for (key, from) in before {
+            if let Some(to) = after.get(key).filter(|to| *to != from) {
+                self.note_one(key, from, to);
+            }
+        }
+    }
+
+    /// Takes note of what a plan of ours writes over `before`.
+    pub fn note_plan(&mut self, before: &Settings, ops: &[Op]) {
+        for op in ops {
+            if let Op::WriteSysctl { key, value } = op
+                && let Some(from) = before.get(key).filter(|from| *from != value)
+            {
+                self.note_one(key, from, value);
+            }
+        }
+    }
+
+    /// A change on top of one of ours leads back to where that began; one on top of somebody else's, to theirs.
+    fn note_one(&mut self, key: &Sysctl, from: &str, to: &str) {
+        let began = self.0.get(key).filter(|earlier| earlier.to == from).map(|earlier| earlier.from.clone());
+        let from = began.unwrap_or_else(|| from.to_owned());
+        self.0.insert(key.clone(), Change { from, to: to.to_owned() });
+    }
+
+    /// How settings must be: ours as they were, unless somebody changed them after us, and all others as they are. Those
+    /// are named too, because putting one of the whole host back writes those of links.
+    fn undone(&self, now: &Settings) -> Settings {
+        let target = |(key, now): (&Sysctl, &String)| {
+            let undone = self.0.get(key).filter(|change| change.to == *now).map(|change| change.from.clone());
+            (key.clone(), undone.unwrap_or_else(|| now.clone()))
+        };
+        now.iter().map(target).collect()
+    }
+}
+
+/// The settings among facts.
+#[must_use]
+pub fn settings(facts: &Facts) -> Settings {
+    facts.sysctls.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()
 }
 
 /// Settings of the whole host that also write those of every link.
@@ -49,9 +109,17 @@ impl Before {
         let chains = |table: &TableFacts| table.chains.iter().map(|chain| chain.name.clone()).collect();
         Self {
             links: facts.links.iter().map(|link| link.name.clone()).collect(),
-            sysctls: facts.sysctls.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect(),
+            sysctls: settings(facts),
             nat: facts.tables.iter().map(|table| (table.id.to_string(), chains(table))).collect(),
         }
+    }
+}
+
+impl Before {
+    /// The host as it was, less what somebody else has changed since.
+    #[must_use]
+    pub fn undoing(self, ours: &Ours, now: &Facts) -> Self {
+        Self { sysctls: ours.undone(&settings(now)), ..self }
     }
 }
 
@@ -182,6 +250,41 @@ mod tests {
         let expected =
             ["write 1 to sysctl net/ipv4/conf/eth0/forwarding", "write 1 to sysctl net/ipv6/conf/eth0/accept_ra"];
         assert_eq!(words(&restore(&before, &now, &BTreeSet::new())), expected);
+    }
+
+    #[test]
+    fn what_somebody_else_changed_meanwhile_stays() {
+        let at = |values: &[(&str, &str)]| facts(values, Vec::new());
+        let (forward, link, accept) =
+            ("net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding", "net/ipv6/conf/eth0/accept_ra");
+        let first = at(&[(forward, "0"), (link, "0"), (accept, "1")]);
+        let mut ours = Ours::default();
+        let theirs = at(&[(forward, "1"), (link, "1"), (accept, "1")]);
+        // Not while plugins of ours were at work.
+        let by_us = [Op::WriteSysctl { key: accept.parse().unwrap(), value: "2".to_owned() }];
+        ours.note_plan(&settings(&theirs), &by_us);
+        let now = at(&[(forward, "1"), (link, "1"), (accept, "2")]);
+        let plan = restore(&Before::of(&first).undoing(&ours, &now), &now, &BTreeSet::new());
+        assert_eq!(words(&plan), ["write 1 to sysctl net/ipv6/conf/eth0/accept_ra"]);
+        // While they were: it is undone, but not where somebody has gone further.
+        ours.note(&settings(&first), &settings(&theirs));
+        let now = at(&[(forward, "1"), (link, "0"), (accept, "0")]);
+        let target = Before::of(&first).undoing(&ours, &now);
+        assert_eq!(words(&restore(&target, &now, &BTreeSet::new())), ["write 0 to sysctl net/ipv4/ip_forward"]);
+        let after = at(&[(forward, "0"), (link, "0"), (accept, "0")]);
+        assert_eq!(restore(&target, &after, &BTreeSet::new()), Plan::default());
+    }
+
+    #[test]
+    fn changes_on_top_of_each_other_lead_back_to_the_first() {
+        let value = |value: &str| settings(&facts(&[("net/ipv4/ip_forward", value)], Vec::new()));
+        let mut ours = Ours::default();
+        ours.note(&value("0"), &value("1"));
+        ours.note(&value("1"), &value("2"));
+        assert_eq!(ours.undone(&value("2")), value("0"));
+        assert_eq!(ours.undone(&value("1")), value("1"), "somebody has written it since");
+        ours.note(&value("5"), &value("6"));
+        assert_eq!(ours.undone(&value("6")), value("5"));
     }
 
     #[test]

@@ -89,10 +89,14 @@ impl RealPod {
             // A second attach in one process would find the folder of the first still held.
             let _ = self.scratch.set(folder);
         }
-        let wired = self.network.attach()?;
-        let host = self.store.lock_host()?;
-        HostGuard::new(layout, &host).note_made(&wired.host_links)?;
-        drop(host);
+        let id = &self.network.container_id;
+        HostGuard::new(layout, &self.store.lock_host()?).begin_attachment(id)?;
+        let attached = self.network.attach();
+        let made = attached.as_ref().map_or(&[][..], |wired| &wired.host_links);
+        let noted = HostGuard::new(layout, &self.store.lock_host()?).end_attachment(id, made);
+        // What failed first is what is told.
+        let wired = attached?;
+        noted?;
         let resolv = self.name_servers(&wired);
         files::replace(&layout.vm(&self.network.key).resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
         Ok(wired)

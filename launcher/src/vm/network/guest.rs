@@ -6,10 +6,10 @@ use dhcp::{Lifetime, Prefix, Router, V4Config, V6Config};
 use hostnet::facts::{Address, AddressScope, Link, Route, RouteKind, TABLE_MAIN};
 use sha2::{Digest, Sha256};
 use terms::{IpNetwork, Ipv4Network, Ipv6Network, MacAddr, Mtu};
-use wiring::{Binding, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL};
+use wiring::{Binding, Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL};
 
-use super::ResolvConf;
 use super::verify::{Place, VerifyError};
+use super::{ResolvConf, default_route};
 
 /// The virtual router's address where the real one is known by a global address only (not fe80::1: gateways use it).
 const VIRTUAL_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x7476, 1);
@@ -27,12 +27,12 @@ pub(super) fn answers(
     mtu: Mtu,
     resolv: &ResolvConf,
 ) -> Result<Option<dhcp::Config>, VerifyError> {
+    let tells_default = |family| default_route::is_told(at.machine, at.index, at.facts, family);
+    let (default_v4, default_v6) = (tells_default(Family::V4), tells_default(Family::V6));
+    let view = View { addresses: &at.facts.addresses, routes: &at.facts.routes, pod, default_v4, default_v6 };
     let (v4, v6) = match at.nic.binding {
-        Binding::Masquerade => masqueraded(at, vm)?,
-        Binding::Bridge | Binding::Sriov => {
-            let view = View { addresses: &at.facts.addresses, routes: &at.facts.routes, pod };
-            (view.v4(at.index), view.v6())
-        }
+        Binding::Masquerade => masqueraded(at, vm, &view)?,
+        Binding::Bridge | Binding::Sriov => (view.v4(at.index), view.v6()),
     };
     if v4.is_none() && v6.is_none() {
         return Ok(None);
@@ -66,7 +66,12 @@ fn service_mac(uuid: &str, nic: &str) -> MacAddr {
 }
 
 /// The gateway's addresses are on the tap; the guest's come next to them. A family the tap lacks is one the pod lacks.
-fn masqueraded(at: &Place<'_>, vm: &Link) -> Result<(Option<V4Config>, Option<V6Config>), VerifyError> {
+/// Behind a NIC that tells of no default route lie the networks that its pod interface knows a way to.
+fn masqueraded(
+    at: &Place<'_>,
+    vm: &Link,
+    view: &View<'_>,
+) -> Result<(Option<V4Config>, Option<V6Config>), VerifyError> {
     let held = |address: &&Address| address.link == vm.name && address.scope == AddressScope::Global;
     let held: Vec<IpNetwork> = at.facts.addresses.iter().filter(held).map(|address| address.address).collect();
     let of_family = |wanted: Option<GuestSubnet>| -> Result<Option<GuestSubnet>, VerifyError> {
@@ -80,7 +85,10 @@ fn masqueraded(at: &Place<'_>, vm: &Link) -> Result<(Option<V4Config>, Option<V6
     let v4 = of_family(GuestSubnet::v4(at.interface.subnet()))?.and_then(|subnet| {
         match (subnet.guest, subnet.gateway.ip()) {
             (IpNetwork::V4(address), IpAddr::V4(gateway)) => {
-                Some(V4Config { address, server_id: gateway, router: Some(gateway), ..V4Config::default() })
+                let router = view.default_v4.then_some(gateway);
+                let behind = if view.default_v4 { Vec::new() } else { view.destinations_v4() };
+                let routes = behind.into_iter().map(|to| (to, gateway)).collect();
+                Some(V4Config { address, server_id: gateway, router, routes, ..V4Config::default() })
             }
             _ => None,
         }
@@ -89,7 +97,11 @@ fn masqueraded(at: &Place<'_>, vm: &Link) -> Result<(Option<V4Config>, Option<V6
         IpNetwork::V6(address) => {
             let network = Ipv6Network::new(address.network(), address.prefix()).ok()?;
             let router = Router::Gateway { link_local: MASQUERADE_GATEWAY_LINK_LOCAL, link_layer: vm.mac };
-            Some(v6(address.ip(), router, vec![Prefix { network, on_link: true }]))
+            let config = v6(address.ip(), router, vec![Prefix { network, on_link: true }]);
+            Some(match view.default_v6 {
+                true => config,
+                false => V6Config { router_lifetime_seconds: 0, routes: view.destinations_v6(), ..config },
+            })
         }
         IpNetwork::V4(_) => None,
     });
@@ -100,7 +112,7 @@ fn masqueraded(at: &Place<'_>, vm: &Link) -> Result<(Option<V4Config>, Option<V6
 }
 
 fn v6(address: Ipv6Addr, router: Router, prefixes: Vec<Prefix>) -> V6Config {
-    let (preferred, valid, boot_file_url) = (LEASE, LEASE, None);
+    let (preferred, valid, boot_file_url, routes) = (LEASE, LEASE, None, Vec::new());
     V6Config {
         address,
         preferred,
@@ -108,6 +120,7 @@ fn v6(address: Ipv6Addr, router: Router, prefixes: Vec<Prefix>) -> V6Config {
         router,
         router_lifetime_seconds: ROUTER_LIFETIME_SECONDS,
         prefixes,
+        routes,
         boot_file_url,
     }
 }
@@ -117,6 +130,9 @@ struct View<'a> {
     addresses: &'a [Address],
     routes: &'a [Route],
     pod: &'a Link,
+    /// Whether this NIC is the one whose guest is told of a default route.
+    default_v4: bool,
+    default_v6: bool,
 }
 
 impl View<'_> {
@@ -134,8 +150,38 @@ impl View<'_> {
             route.link.as_ref() == Some(&self.pod.name) && route.table == TABLE_MAIN && route.kind == RouteKind::Unicast
         };
         let mut routes: Vec<_> = self.routes.iter().filter(is_ours).collect();
+        let is_told = |route: &&Route| {
+            !route.is_default() || if route.destination.is_ipv4() { self.default_v4 } else { self.default_v6 }
+        };
+        routes.retain(is_told);
         routes.sort_by_key(|route| route.metric.unwrap_or_default());
         routes
+    }
+
+    /// Where its IPv4 routes lead, each once.
+    fn destinations_v4(&self) -> Vec<Ipv4Network> {
+        let of_family = |route: &&Route| match route.destination {
+            IpNetwork::V4(to) => Some(to),
+            IpNetwork::V6(_) => None,
+        };
+        let mut destinations: Vec<_> = self.routes().iter().filter_map(of_family).collect();
+        destinations.sort();
+        destinations.dedup();
+        destinations
+    }
+
+    /// Where its IPv6 routes lead, as many as an advertisement tells.
+    fn destinations_v6(&self) -> Vec<Ipv6Network> {
+        const MOST: usize = 16;
+        let of_family = |route: &&Route| match route.destination {
+            IpNetwork::V6(to) if is_global(to.ip()) => Some(to),
+            _ => None,
+        };
+        let mut destinations: Vec<_> = self.routes().iter().filter_map(of_family).collect();
+        destinations.sort();
+        destinations.dedup();
+        destinations.truncate(MOST);
+        destinations
     }
 
     /// The pod's address and table as DHCP says them: the mask covers what the table has as neighbours, all else is

@@ -1,6 +1,7 @@
 //! The VM's side of the pod's network: what the namespace must hold, what the guest is told of it, and the taps.
 
 mod attach;
+mod default_route;
 mod guest;
 mod resolv;
 mod service;

@@ -203,6 +203,41 @@ fn what_every_real_network_says_the_dhcp_engine_accepts() {
 }
 
 #[test]
+fn of_several_nics_one_tells_of_a_default_route_and_the_others_of_what_lies_behind_them() {
+    let mut facts = wired(Binding::Masquerade);
+    let (mut net1, mut tap1) = (facts.links[0].clone(), facts.links[1].clone());
+    (net1.index, net1.name) = (12, name("net1"));
+    (tap1.index, tap1.name) = (13, name("k6t-net1"));
+    facts.links.extend([net1, tap1, tap(14, "svc-net1")]);
+    facts.addresses.extend([address("k6t-net1", "10.0.3.1/24"), address("k6t-net1", "fd10:0:3::1/120")]);
+    let gateway =
+        |text: &str| Route { gateway: text.parse().ok(), ..Route::by(name("eth0"), "0.0.0.0/0".parse().unwrap()) };
+    let by = |link: &str, to: &str| Route::by(name(link), to.parse().unwrap());
+    facts.routes = vec![gateway("10.1.0.1"), by("eth0", "::/0"), by("net1", "10.81.0.0/24"), by("net1", "0.0.0.0/0")];
+    facts.routes.extend([by("net1", "fd81::/64"), by("net1", "fe80::/64")]);
+    let mut second = Interface::new("second", name("net1"), Binding::Masquerade);
+    second.cidr = "10.0.3.0/24".parse().ok();
+    second.cidr6 = "fd10:0:3::/120".parse().ok();
+    let first = Interface::new("default", name("eth0"), Binding::Masquerade);
+    let request = Request::new(ME, vec![first, second]).unwrap();
+    let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
+    facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
+    let mut machine = machine(Binding::Masquerade);
+    let second = Nic { name: "second".to_owned(), pod_interface: name("net1"), ..machine.nics[0].clone() };
+    machine.nics.push(second);
+    let nics = verify(&machine, &request, &facts, ME, &ResolvConf::parse("")).unwrap();
+    let [first, second] = [0, 1].map(|index| nics[index].service.clone().unwrap().answers);
+    assert_eq!((first.v4.as_ref().unwrap().router, v4_routes(&first)), (Some(Ipv4Addr::new(10, 0, 2, 1)), Vec::new()));
+    assert_eq!(
+        (second.v4.as_ref().unwrap().router, v4_routes(&second)),
+        (None, vec!["10.81.0.0/24 10.0.3.1".to_owned()])
+    );
+    let (first, second) = (first.v6.unwrap(), second.v6.unwrap());
+    assert!(first.router_lifetime_seconds > 0 && first.routes.is_empty());
+    assert_eq!((second.router_lifetime_seconds, second.routes), (0, vec!["fd81::/64".parse().unwrap()]));
+}
+
+#[test]
 fn missing_pieces_are_named() {
     for gone in ["eth0", "k6t-eth0", "svc-eth0"] {
         let mut facts = wired(Binding::Masquerade);

@@ -1,0 +1,36 @@
+//! `tapvisor completion`: the script of a shell; in bash it also knows the VMs.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use super::arguments::Arguments;
+use super::failure::Failure;
+use super::terminal;
+use crate::runner::layout::Layout;
+use crate::runner::store::Store;
+
+/// Comes after clap's own script and asks it for everything that is not a VM's name.
+const NAMES_IN_BASH: &str = include_str!("completion.bash");
+
+/// Prints a shell's script.
+pub(crate) fn completion(shell: Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tapvisor", &mut script);
+    if shell == Shell::Bash {
+        script.extend(NAMES_IN_BASH.as_bytes());
+    }
+    terminal::line(String::from_utf8_lossy(&script).trim_end());
+}
+
+/// Prints the names of VMs as the command line takes them. Needs no root and repairs nothing: it is asked at each Tab.
+pub(crate) fn names() -> Result<ExitCode, Failure> {
+    for key in Store::new(Layout::default()).keys()? {
+        match key.namespace() {
+            api::metadata::DEFAULT_NAMESPACE => terminal::line(key.name()),
+            _ => terminal::line(&key.to_string()),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
