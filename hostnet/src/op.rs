@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use terms::{IfName, IpNetwork, MacAddr, Mtu, Protocol};
+use terms::{IfName, IpNetwork, MacAddr, Mtu, Protocol, VlanId};
 
 use crate::facts::{AddrGenMode, Address, MacvlanMode, Route, is_default};
 use crate::nft::{IpVersion, Transaction};
@@ -152,6 +152,13 @@ pub enum NewLinkKind {
         /// How children see each other.
         mode: MacvlanMode,
     },
+    /// What carries one 802.1Q tag on another link.
+    Vlan {
+        /// The other link.
+        parent: IfName,
+        /// The tag.
+        id: VlanId,
+    },
     /// A device that drops all it is given.
     Dummy,
 }
@@ -281,7 +288,7 @@ impl NewLinkKind {
     #[must_use]
     pub fn parent(&self) -> Option<&IfName> {
         match self {
-            Self::Macvlan { parent, .. } => Some(parent),
+            Self::Macvlan { parent, .. } | Self::Vlan { parent, .. } => Some(parent),
             _ => None,
         }
     }
@@ -294,6 +301,7 @@ impl NewLinkKind {
             Self::Bridge => "bridge",
             Self::Ifb => "ifb",
             Self::Macvlan { .. } => "macvlan",
+            Self::Vlan { .. } => "vlan",
             Self::Dummy => "dummy",
         }
     }

@@ -44,6 +44,10 @@ pub(super) fn create(facts: &mut Facts, new: &NewLink) -> Result<(), KernelError
         NewLinkKind::Bridge => (LinkKind::Bridge, None),
         NewLinkKind::Ifb => (LinkKind::Ifb, None),
         NewLinkKind::Dummy => (LinkKind::Other("dummy".to_owned()), None),
+        NewLinkKind::Vlan { parent, .. } => {
+            find(facts, parent)?;
+            (LinkKind::Other("vlan".to_owned()), None)
+        }
         NewLinkKind::Macvlan { parent, mode } => {
             find(facts, parent)?;
             (LinkKind::Macvlan(*mode), None)

@@ -65,7 +65,7 @@ impl<S: Steps> Linux<S> {
 }
 
 /// `None` for an address whose link vanished since the links were read, or that is of no IP family.
-fn read(message: &AddressMessage, links: &[Link]) -> Option<Address> {
+pub(super) fn read(message: &AddressMessage, links: &[Link]) -> Option<Address> {
     let link = links.iter().find(|link| link.index == message.header.index)?.name.clone();
     let (mut local, mut other, mut flags, mut lifetimes) = (None, None, None, None);
     for attribute in &message.attributes {

@@ -4,7 +4,8 @@ use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoTun, InfoVeth,
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, MacVlanMode, State, Stats64,
+    InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, MacVlanMode, State,
+    Stats64,
 };
 use terms::{IfName, MacAddr};
 
@@ -34,6 +35,7 @@ pub(super) fn creation(new: &NewLink, parent: Option<u32>) -> LinkMessage {
         }
         NewLinkKind::Bridge => (InfoKind::Bridge, None),
         NewLinkKind::Ifb => (InfoKind::Ifb, None),
+        NewLinkKind::Vlan { id, .. } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(id.value())]))),
         NewLinkKind::Dummy => (InfoKind::Dummy, None),
     };
     let info = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data)).collect();
@@ -131,7 +133,7 @@ impl<S: Steps> Linux<S> {
 }
 
 /// A link, and its master's index.
-fn read(message: LinkMessage, with_statistics: bool) -> Result<(Link, Option<u32>), KernelError> {
+pub(super) fn read(message: LinkMessage, with_statistics: bool) -> Result<(Link, Option<u32>), KernelError> {
     let unnamed = |why: String| KernelError::Decode { what: "links", why };
     let name = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.parse::<IfName>()),

@@ -3,6 +3,7 @@
 mod address;
 mod channel;
 mod conntrack;
+mod events;
 mod frame;
 mod link;
 mod neighbour;
@@ -24,6 +25,7 @@ use crate::sysctl::Sysctl;
 use crate::tap::{TUN_NODE, TunCall, node_hint};
 
 use channel::Channel;
+pub use events::{Event, Events};
 pub(crate) use frame::attributes_of;
 pub use record::{Fault, Faulty, Recorder, Step};
 use rtnl::Batch;

@@ -22,7 +22,7 @@ impl<S: Steps> Linux<S> {
 }
 
 /// `None` for an entry whose link vanished since the links were read, or that is of no IP family (a bridge's).
-fn read(message: &NeighbourMessage, links: &[Link]) -> Option<Neighbour> {
+pub(super) fn read(message: &NeighbourMessage, links: &[Link]) -> Option<Neighbour> {
     let link = links.iter().find(|link| link.index == message.header.ifindex)?.name.clone();
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {

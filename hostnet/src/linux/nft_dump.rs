@@ -51,6 +51,27 @@ impl<S: Steps> Linux<S> {
         Ok(Some(TableFacts { id: id.clone(), chains, sets }))
     }
 
+    /// The tables of all families and owners that have a chain at a hook, without what they hold.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for want of nf_tables or CAP_NET_ADMIN.
+    pub fn tables_at(&mut self, wanted: Hook) -> Result<Vec<TableId>, KernelError> {
+        let sequence = self.channel.next_sequence();
+        let (subsystem, kind) = (libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], libc::NFT_MSG_GETCHAIN.to_le_bytes()[0]);
+        // NFPROTO_UNSPEC lists all families.
+        let ask = request(subsystem, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, 0, |_| {});
+        let mut found = self.channel.dump(Bus::Netfilter, &ask, sequence, |frame| {
+            let bytes = frame.payload.get(GENERIC_BYTES..).unwrap_or_default();
+            let Some(family) = frame.payload.first().and_then(|number| Family::of(*number)) else { return Ok(None) };
+            let is_there = read_chain(bytes, family).base.is_some_and(|base| base.hook == wanted);
+            let name = attribute(bytes, chain::TABLE).map(text).filter(|_| is_there);
+            Ok(name.map(|name| TableId { family, name }))
+        })?;
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
     fn read_sets(&mut self, id: &TableId) -> Result<Vec<Listed>, KernelError> {
         let mut sets = self.list(id, libc::NFT_MSG_GETSET, NLM_F_DUMP, &[(set::TABLE, &id.name)], |bytes| {
             let flags = attribute(bytes, set::FLAGS).and_then(|flags| flags.first_chunk().copied());

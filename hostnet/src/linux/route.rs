@@ -87,7 +87,7 @@ pub(super) fn deletion(mut message: RouteMessage) -> RouteMessage {
 }
 
 /// `None` for what is no IP route: multicast routing's and exceptions in the cache.
-fn read(message: &RouteMessage, links: &[Link]) -> Option<Route> {
+pub(super) fn read(message: &RouteMessage, links: &[Link]) -> Option<Route> {
     let header = &message.header;
     if header.flags.contains(RouteFlags::Cloned) {
         return None;

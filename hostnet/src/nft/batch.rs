@@ -335,4 +335,10 @@ impl Family {
             Self::Ip6 => 10,
         }
     }
+
+    /// The family of such a number.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        let all = [Self::Inet, Self::Ip, Self::Arp, Self::Netdev, Self::Bridge, Self::Ip6];
+        all.into_iter().find(|family| family.number() == number)
+    }
 }

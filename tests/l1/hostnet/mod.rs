@@ -2,6 +2,7 @@
 
 #[path = "../../../hostnet/tests/cases/mod.rs"]
 mod cases;
+mod events;
 mod faults;
 mod links;
 mod netns;
@@ -19,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(netns::trials());
     trials.extend(nft::trials());
     trials.extend(faults::trials());
+    trials.extend(events::trials());
     trials
 }
 

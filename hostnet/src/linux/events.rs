@@ -1,0 +1,176 @@
+//! What changes in a network namespace, as the kernel announces it: rtnetlink's multicast groups.
+//!
+//! *Guarantees.* Nothing is lost in silence: where the kernel could not keep a slow listener's announcements, and where one is
+//! not understood, [`Event::Missed`] comes in their place. *Assumption.* The socket belongs to the namespace of the thread that
+//! opened it, and may be read from any other.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_packet_core::ParseableParametrized;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr, protocols};
+
+use super::frame::frames;
+use super::{Linux, address, link, neighbour, route};
+use crate::facts::{Address, Ask, Link, Neighbour, Route};
+use crate::kernel::{Kernel as _, KernelError};
+
+/// More than the kernel puts into one announcement (NLMSG_GOODSIZE).
+const BUFFER_BYTES: usize = 32 * 1024;
+
+const GROUPS: [u32; 6] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_NEIGH,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_IPV6_ROUTE,
+];
+
+/// Something that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A link was made, or something about it was set.
+    Link(Link),
+    /// A link is gone.
+    LinkGone(Link),
+    /// An address was added or changed.
+    Address(Address),
+    /// An address is gone.
+    AddressGone(Address),
+    /// A route was added or changed.
+    Route(Route),
+    /// A route is gone.
+    RouteGone(Route),
+    /// A neighbour's entry was made or changed its state.
+    Neighbour(Neighbour),
+    /// A neighbour's entry is gone.
+    NeighbourGone(Neighbour),
+    /// More happened than could be told: read everything again.
+    Missed,
+}
+
+/// A listener to the links, addresses, routes and neighbours of one namespace.
+pub struct Events {
+    socket: Socket,
+    /// Announcements name links by index.
+    links: Vec<Link>,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// Begins to listen to the namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// When the kernel refuses the socket or the links there are.
+    pub fn here() -> Result<Self, KernelError> {
+        let failed = |source| KernelError::Socket { action: "listening", source };
+        let mut socket = Socket::new(protocols::NETLINK_ROUTE).map_err(failed)?;
+        socket.bind(&SocketAddr::new(0, 0)).map_err(failed)?;
+        GROUPS.iter().try_for_each(|group| socket.add_membership(*group)).map_err(failed)?;
+        // Read when listening has begun: whatever is made later is announced.
+        let links = Linux::here().gather(&Ask { links: true, ..Ask::default() })?.links;
+        Ok(Self { socket, links, buffer: Vec::with_capacity(BUFFER_BYTES) })
+    }
+
+    /// All that was announced and not taken yet; does not wait. [`AsFd`] is for waiting.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn take(&mut self) -> Result<Vec<Event>, KernelError> {
+        let mut events = Vec::new();
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => self.understand(&mut events),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => events.push(Event::Missed),
+                Err(source) => return Err(KernelError::Socket { action: "announcement", source }),
+            }
+        }
+    }
+
+    fn understand(&mut self, events: &mut Vec<Event>) {
+        let buffer = std::mem::take(&mut self.buffer);
+        for frame in frames(&buffer) {
+            match RouteNetlinkMessage::parse_with_param(frame.payload, frame.kind) {
+                Ok(message) => events.extend(self.event(message)),
+                Err(_) => events.push(Event::Missed),
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// `None` for what is of no IP family or of a link that was never seen.
+    fn event(&mut self, message: RouteNetlinkMessage) -> Option<Event> {
+        match message {
+            RouteNetlinkMessage::NewLink(message) => {
+                let link = self.link(message)?;
+                self.links.retain(|known| known.index != link.index);
+                self.links.push(link.clone());
+                Some(Event::Link(link))
+            }
+            RouteNetlinkMessage::DelLink(message) => {
+                let link = self.link(message)?;
+                self.links.retain(|known| known.index != link.index);
+                Some(Event::LinkGone(link))
+            }
+            RouteNetlinkMessage::NewAddress(message) => address::read(&message, &self.links).map(Event::Address),
+            RouteNetlinkMessage::DelAddress(message) => address::read(&message, &self.links).map(Event::AddressGone),
+            RouteNetlinkMessage::NewRoute(message) => route::read(&message, &self.links).map(Event::Route),
+            RouteNetlinkMessage::DelRoute(message) => route::read(&message, &self.links).map(Event::RouteGone),
+            RouteNetlinkMessage::NewNeighbour(message) => neighbour::read(&message, &self.links).map(Event::Neighbour),
+            RouteNetlinkMessage::DelNeighbour(message) => {
+                neighbour::read(&message, &self.links).map(Event::NeighbourGone)
+            }
+            _ => None,
+        }
+    }
+
+    fn link(&self, message: netlink_packet_route::link::LinkMessage) -> Option<Link> {
+        let (link, master) = link::read(message, false).ok()?;
+        let master = master.and_then(|index| self.links.iter().find(|known| known.index == index));
+        Some(Link { master: master.map(|master| master.name.clone()), ..link })
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("links", &self.links.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(link) => {
+                let state = match (link.up, link.carrier) {
+                    (true, true) => "up",
+                    (true, false) => "up without carrier",
+                    (false, _) => "down",
+                };
+                write!(f, "link {} is {state}, MTU {}", link.name, link.mtu_bytes)
+            }
+            Self::LinkGone(link) => write!(f, "link {} is gone", link.name),
+            Self::Address(held) => write!(f, "address {} on {}", held.address, held.link),
+            Self::AddressGone(held) => write!(f, "address {} on {} is gone", held.address, held.link),
+            Self::Route(route) => write!(f, "{route}"),
+            Self::RouteGone(route) => write!(f, "{route} is gone"),
+            Self::Neighbour(other) => {
+                let mac = other.mac.map(|mac| format!(" at {mac}")).unwrap_or_default();
+                write!(f, "neighbour {}{mac} on {} is {:?}", other.address, other.link, other.state)
+            }
+            Self::NeighbourGone(other) => write!(f, "neighbour {} on {} is forgotten", other.address, other.link),
+            Self::Missed => f.write_str("more happened than could be told"),
+        }
+    }
+}
