@@ -14,6 +14,7 @@ mod desired;
 mod error;
 #[cfg(test)]
 mod golden;
+mod inspect;
 mod masquerade;
 mod plan;
 mod plugin;
@@ -26,4 +27,5 @@ mod verbs;
 pub use conf::requested;
 pub use desired::Refusal;
 pub use error::BindingError;
+pub use inspect::{Drift, drift, read};
 pub use plugin::Tapvisor;

@@ -111,13 +111,17 @@ impl Engine {
     fn on_content(&mut self, now: Duration, content: Content<'_>) -> Vec<Frame> {
         match content {
             Content::Udp4(datagram) if datagram.destination_port == v4::SERVER_PORT => {
-                v4::answer(now, &self.config, &datagram, &mut self.seen).into_iter().collect()
+                let answer = v4::answer(now, &self.config, &datagram, &mut self.seen);
+                self.seen.v4.answered += u64::from(answer.is_some());
+                answer.into_iter().collect()
             }
             Content::Udp6(datagram) if datagram.destination_port == v6::SERVER_PORT => {
                 if let Some(v6) = &self.config.v6 {
                     self.beat.start(now, v6);
                 }
-                v6::answer(now, &self.config, &datagram, &mut self.seen).into_iter().collect()
+                let answer = v6::answer(now, &self.config, &datagram, &mut self.seen);
+                self.seen.v6.answered += u64::from(answer.is_some());
+                answer.into_iter().collect()
             }
             Content::Icmp6(message) if message.kind == router::SOLICITATION => {
                 self.on_router_solicitation(now, &message)

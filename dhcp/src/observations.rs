@@ -31,6 +31,8 @@ pub struct Observations {
 pub struct V4Observations {
     /// Messages received.
     pub received: u64,
+    /// Messages answered: offers, acknowledgements, refusals.
+    pub answered: u64,
     /// The last DISCOVER.
     pub discover: Option<Client>,
     /// The lease as acknowledged last; `None` before that and after RELEASE or DECLINE.
@@ -50,6 +52,8 @@ pub struct V4Observations {
 pub struct V6Observations {
     /// Messages received.
     pub received: u64,
+    /// Messages answered.
+    pub answered: u64,
     /// The last Solicit.
     pub solicit: Option<Client>,
     /// The lease as granted last; `None` before that and after Release or Decline.

@@ -6,6 +6,7 @@
 use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind, TunMode};
 use hostnet::nft::{Table, TableFacts};
+use hostnet::sysctl::Sysctl;
 
 use super::desired::{Desired, MTU_KEY, Nic, Tap};
 use super::{rules, standing};
@@ -22,16 +23,20 @@ pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
     for nic in &desired.nics {
         found.extend(of_mark(nic, desired, facts));
     }
-    for (key, wanted) in &desired.sysctls {
-        let value = facts.sysctl(key);
-        // A missing link is said once.
-        let is_there = key.link().is_none_or(|link| facts.link(&link).is_some());
-        if is_there && value != Some(*wanted) {
-            found.push(format!("sysctl {key} is {}, not {wanted}", value.unwrap_or("missing")));
-        }
-    }
+    found.extend(of_settings(desired, facts));
     desired.tables.iter().for_each(|table| found.extend(of_table(table, facts)));
     found
+}
+
+/// The settings that masquerading needs; one of a link that is missing is passed over, for the link is said to be.
+pub(super) fn of_settings(desired: &Desired, facts: &Facts) -> Vec<String> {
+    let is_there = |key: &Sysctl| key.link().is_none_or(|link| facts.link(&link).is_some());
+    let differs = |(key, wanted): &(Sysctl, &'static str)| {
+        let value = facts.sysctl(key);
+        let is_wrong = is_there(key) && value != Some(*wanted);
+        is_wrong.then(|| format!("sysctl {key} is {}, not {wanted}", value.unwrap_or("missing")))
+    };
+    desired.sysctls.iter().filter_map(differs).collect()
 }
 
 fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<String> {
@@ -96,7 +101,7 @@ fn of_mark(nic: &Nic, desired: &Desired, facts: &Facts) -> Option<String> {
 }
 
 /// A table, rule for rule. It cannot be said what it would be where a device that it names is missing; that was said already.
-fn of_table(table: &Table, facts: &Facts) -> Vec<String> {
+pub(super) fn of_table(table: &Table, facts: &Facts) -> Vec<String> {
     let found = facts.table(&table.id);
     match TableFacts::expected(table, facts) {
         Ok(mut expected) => {

@@ -96,7 +96,7 @@ fn remove(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), BindingError> {
 }
 
 /// All that planning looks at. Which links' settings matter shows only when the routes are known.
-fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
+pub(super) fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
     let fixed = [Sysctl::net("ipv4/ip_forward"), Sysctl::net("ipv6/conf/all/forwarding")];
     let ask = Ask::network().with_sysctls(fixed).with_tables(rules::ids());
     let mut facts = kernel.gather(&ask)?;

@@ -148,6 +148,7 @@ fn solicit_is_advertised_the_address_and_what_was_asked_for() {
     assert!(advertise.opts().get(OptionCode::NtpServer).is_some());
     assert!(advertise.opts().get(OptionCode::SntpServers).is_some());
     let seen = scene.0.snapshot();
+    assert_eq!((seen.v6.received, seen.v6.answered), (1, 1));
     assert_eq!((seen.v6.solicit.unwrap().id, seen.v6.lease), (CLIENT_ID.to_vec(), None));
 }
 

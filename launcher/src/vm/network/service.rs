@@ -58,13 +58,25 @@ impl Service {
     pub(crate) fn status(&self) -> Value {
         let engine = self.lock();
         let seen = engine.snapshot();
-        let family = |address: &Option<IpAddr>, is_leased: bool, grants: u64| {
-            address.map(|address| json!({"address": address, "leased": is_leased, "grants": grants}))
+        let family = |address: &Option<IpAddr>, seen: Asked| {
+            address.map(|address| {
+                json!({
+                    "address": address,
+                    "asked": seen.asked,
+                    "answered": seen.answered,
+                    "leased": seen.is_leased,
+                    "grants": seen.grants,
+                })
+            })
         };
+        let (v4, v6) = (&seen.v4, &seen.v6);
+        let is_leased = (v4.lease.is_some(), v6.lease.is_some());
         json!({
-            "ipv4": family(&self.v4, seen.v4.lease.is_some(), seen.v4.acks),
-            "ipv6": family(&self.v6, seen.v6.lease.is_some(), seen.v6.grants),
+            "ipv4": family(&self.v4, Asked { asked: v4.received, answered: v4.answered, is_leased: is_leased.0, grants: v4.acks }),
+            "ipv6": family(&self.v6, Asked { asked: v6.received, answered: v6.answered, is_leased: is_leased.1, grants: v6.grants }),
+            "routerSolicitations": seen.router_solicitations,
             "routerAdvertisements": seen.router_advertisements,
+            "strangersIgnored": seen.ignored.strangers,
         })
     }
 
@@ -76,6 +88,14 @@ impl Service {
 #[expect(clippy::disallowed_methods, reason = "the edge: the engine's clock starts with its thread")]
 fn epoch() -> Instant {
     Instant::now()
+}
+
+/// What a guest asked of one family, and what came of it.
+struct Asked {
+    asked: u64,
+    answered: u64,
+    is_leased: bool,
+    grants: u64,
 }
 
 /// A tap and the engine behind it.
