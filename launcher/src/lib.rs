@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cloud_init;
 pub mod disk;
+mod explain;
 pub mod image;
 pub mod runner;
 pub mod services;

@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod examples;
+mod explain;
 mod interrupts;
 mod killed;
 mod launch;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(examples::trials());
+    trials.extend(explain::trials());
     trials.extend(networks::trials());
     trials.extend(nics::trials());
     trials.extend(by_hand::trials());

@@ -87,7 +87,14 @@ pub(crate) enum Command {
     /// Import and list images of container disks and kernels
     #[command(subcommand)]
     Image(Image),
+    /// Draw a VM's network from the host to the guest, with counters, and name what is wrong with it
+    ///
+    /// Each declared port is asked once, from the host and from the VM's namespace, and the connection closed at once.
+    /// The exit code is 0 when nothing is found that breaks traffic, 1 when something is.
+    Explain(Explain),
     /// Say what this host lacks for running VMs, what that means, and what to do about it
+    ///
+    /// The exit code is 0 when VMs can run, with whatever warnings, and 6 when they cannot.
     Doctor(Doctor),
     /// Print the completion script of a shell
     Completion {
@@ -162,10 +169,31 @@ pub(crate) struct Rm {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The VM: NAME or NAMESPACE/NAME
+    pub(crate) name: String,
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+    /// Then tell what changes, until interrupted; as JSON, one object a line
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// A TCP port to ask beside the declared ones; may be given more than once
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Vec<u16>,
+    /// Send nothing: look at what is there and ask no port
+    #[arg(long)]
+    pub(crate) passive: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// How to print
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
+    /// End with 1 on warnings, too
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, Args)]

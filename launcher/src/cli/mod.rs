@@ -4,6 +4,7 @@ mod arguments;
 mod completion;
 mod console;
 mod doctor;
+mod explain;
 mod failure;
 mod image;
 mod interrupt;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Services { output } => services::list(output),
         Command::Rm(rm) => lifecycle::rm(&rm),
         Command::Image(command) => image::image(&command),
+        Command::Explain(explain) => explain::explain(&explain),
         Command::Doctor(doctor) => doctor::doctor(&doctor),
         Command::Completion { shell } => {
             completion::completion(shell);

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cli::failure::Exit;
+
 /// What was seen of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -13,10 +15,29 @@ pub(super) struct Seen {
     pub(super) missing_plugins: Vec<String>,
     pub(super) fwd: Option<Result<(), String>>,
     pub(super) owner_of_107: Option<String>,
-    pub(super) ipv4_forwarding: Option<bool>,
+    /// Whether it is on, and whether it can be switched on.
+    pub(super) ipv4_forwarding: Forwarding,
+    pub(super) ipv6_forwarding: Forwarding,
     pub(super) has_ipv6: bool,
+    pub(super) vlan: Option<Result<(), String>>,
+    /// Chains that drop by default what is forwarded and do not let the default network through.
     pub(super) drops_forwarded: Vec<String>,
+    /// Tables of the older iptables, which this program cannot read.
+    pub(super) legacy_tables: Vec<String>,
     pub(super) overlap: Option<String>,
+}
+
+/// A forwarding setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    /// On.
+    On,
+    /// Off; whoever needs it can switch it on.
+    Off,
+    /// Off, and it cannot be written.
+    Fixed,
+    /// It cannot be read.
+    Unknown,
 }
 
 /// What `/dev/kvm` can do.
@@ -33,7 +54,7 @@ pub(super) enum Kvm {
 }
 
 /// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Severity {
     /// As it should be.
@@ -66,12 +87,23 @@ pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
         vhost(seen),
         plugins(seen),
         forwarding_of_frames(seen),
+        vlan(seen),
         user(seen),
-        forwarding(seen),
-        policy(seen),
         ipv6(seen),
+        forwarding("IPv4 forwarding", seen.ipv4_forwarding),
+        forwarding("IPv6 forwarding", if seen.has_ipv6 { seen.ipv6_forwarding } else { Forwarding::Off }),
+        policy(seen),
         overlap(seen),
     ]
+}
+
+/// The exit code: 6 when VMs cannot run, 1 when there are warnings and they are to count, else 0.
+pub(super) fn exit_code(severities: impl Iterator<Item = Severity>, is_strict: bool) -> u8 {
+    match severities.max() {
+        Some(Severity::Error) => Exit::HostLacks as u8,
+        Some(Severity::Warning) if is_strict => Exit::Failed as u8,
+        _ => 0,
+    }
 }
 
 fn ok(check: &'static str, found: impl Into<String>) -> Finding {
@@ -136,10 +168,18 @@ fn engine(seen: &Seen) -> Finding {
 }
 
 fn vhost(seen: &Seen) -> Finding {
-    ok(
-        "vhost-net",
-        if seen.has_vhost_net { "can be used" } else { "not there; frames take the way through user space" },
-    )
+    let is_fast = matches!(seen.kvm, Kvm::Present(_));
+    match (seen.has_vhost_net, is_fast) {
+        (true, _) => ok("vhost-net", "can be used"),
+        (false, false) => ok("vhost-net", "not there; VMs that are emulated do not use it"),
+        (false, true) => bad(
+            "vhost-net",
+            Severity::Warning,
+            "/dev/vhost-net cannot be opened",
+            "Frames take the way through user space: they arrive, and cost several times the processor time.",
+            "`modprobe vhost_net`; in a container the device must be passed in.",
+        ),
+    }
 }
 
 fn plugins(seen: &Seen) -> Finding {
@@ -182,28 +222,53 @@ fn user(seen: &Seen) -> Finding {
     }
 }
 
-fn forwarding(seen: &Seen) -> Finding {
-    match seen.ipv4_forwarding {
-        Some(true) => ok("forwarding", "on"),
-        Some(false) => ok("forwarding", "off; the default network switches it on while VMs run"),
-        None => bad(
-            "forwarding",
+fn vlan(seen: &Seen) -> Finding {
+    match &seen.vlan {
+        None => ok("VLAN", "not tried without root"),
+        Some(Ok(())) => ok("VLAN", "links with an 802.1Q tag can be made"),
+        Some(Err(why)) => bad(
+            "VLAN",
             Severity::Warning,
-            "/proc/sys/net/ipv4/ip_forward cannot be read",
-            "VMs may not reach beyond this host.",
-            "Mount /proc.",
+            format!("no link with an 802.1Q tag can be made: {why}"),
+            "Networks with a VLAN, by the plugin vlan or a bridge's tag, cannot be attached; all others can.",
+            "Use a kernel with CONFIG_VLAN_8021Q (`modprobe 8021q`); distributions' kernels have it.",
         ),
     }
 }
 
+fn forwarding(check: &'static str, state: Forwarding) -> Finding {
+    match state {
+        Forwarding::On => ok(check, "on"),
+        Forwarding::Off => ok(check, "off; the default network switches it on while VMs run"),
+        Forwarding::Fixed => bad(
+            check,
+            Severity::Error,
+            "off, and /proc/sys cannot be written",
+            "Routed networks, the default one among them, cannot be attached.",
+            "Switch it on with sysctl on the host; in a container mount /proc/sys writable, or switch it on outside.",
+        ),
+        Forwarding::Unknown => {
+            bad(check, Severity::Warning, "cannot be read", "VMs may not reach beyond this host.", "Mount /proc.")
+        }
+    }
+}
+
 fn policy(seen: &Seen) -> Finding {
-    match seen.drops_forwarded.as_slice() {
-        [] => ok("FORWARD policy", "nothing drops by default what is forwarded"),
-        chains => bad(
-            "FORWARD policy",
+    const CHECK: &str = "firewall";
+    match (seen.drops_forwarded.as_slice(), seen.legacy_tables.as_slice()) {
+        ([], []) => ok(CHECK, "nothing drops by default what VMs send and are sent"),
+        ([], tables) => bad(
+            CHECK,
             Severity::Warning,
-            format!("drop in {}", chains.join(", ")),
-            "Docker and ufw do this: what VMs send beyond this host is dropped, and rules of ours cannot override it.",
+            format!("the older iptables is in use ({}), and cannot be read", tables.join(", ")),
+            "If its FORWARD chain drops by default, VMs do not reach beyond this host.",
+            "See `iptables-legacy -S FORWARD`; `iptables-legacy -I FORWARD -s 172.30.77.0/24 -j ACCEPT` and the same with -d let VMs through.",
+        ),
+        (chains, _) => bad(
+            CHECK,
+            Severity::Warning,
+            format!("what is forwarded is dropped by default in {}", chains.join(", ")),
+            "What VMs send beyond this host is dropped, and rules of ours cannot override it.",
             "`iptables -I FORWARD -s 172.30.77.0/24 -j ACCEPT`, the same with -d, and with ip6tables and fd77:7461:7076::/64.",
         ),
     }
@@ -236,61 +301,5 @@ fn overlap(seen: &Seen) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn healthy() -> Seen {
-        Seen {
-            is_root: true,
-            has_tun: true,
-            kvm: Kvm::Present("works".to_owned()),
-            has_vhost_net: true,
-            has_qemu: true,
-            missing_plugins: Vec::new(),
-            fwd: Some(Ok(())),
-            owner_of_107: None,
-            ipv4_forwarding: Some(false),
-            has_ipv6: true,
-            drops_forwarded: Vec::new(),
-            overlap: None,
-        }
-    }
-
-    fn severity(seen: &Seen, check: &str) -> Severity {
-        judge(seen).iter().find(|finding| finding.check == check).unwrap().severity
-    }
-
-    #[test]
-    fn a_healthy_host_has_nothing_to_mend() {
-        assert!(judge(&healthy()).iter().all(|finding| finding.severity == Severity::Ok && finding.remedy.is_none()));
-    }
-
-    #[test]
-    fn emulation_is_a_warning_and_no_engine_at_all_an_error() {
-        let emulated = Seen { kvm: Kvm::Absent, ..healthy() };
-        assert_eq!(severity(&emulated, "engine"), Severity::Warning);
-        assert_eq!(severity(&Seen { has_qemu: false, ..emulated }, "engine"), Severity::Error);
-    }
-
-    #[test]
-    fn what_is_wrong_comes_with_consequence_and_remedy() {
-        let ill = Seen {
-            is_root: false,
-            has_tun: false,
-            kvm: Kvm::Refused("permission denied".to_owned()),
-            has_vhost_net: false,
-            has_qemu: false,
-            missing_plugins: vec!["ptp".to_owned()],
-            fwd: Some(Err("operation not supported".to_owned())),
-            owner_of_107: Some("sshd".to_owned()),
-            ipv4_forwarding: None,
-            has_ipv6: false,
-            drops_forwarded: vec!["ip filter FORWARD".to_owned()],
-            overlap: Some("172.30.77.0/24 overlaps the host's route 172.16.0.0/12 on tun0".to_owned()),
-        };
-        let findings = judge(&ill);
-        let wrong: Vec<_> = findings.iter().filter(|finding| finding.severity != Severity::Ok).collect();
-        assert_eq!(wrong.len(), 10, "all but vhost-net, which is only faster");
-        assert!(wrong.iter().all(|finding| finding.consequence.is_some() && finding.remedy.is_some()));
-    }
-}
+#[path = "judge_tests.rs"]
+mod tests;

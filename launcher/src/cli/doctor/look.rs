@@ -4,14 +4,15 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use cni::runtime::ConfigList;
-use hostnet::nft::{Chain, Family, Hook, Policy, Rule, Table, TableId, Transaction};
+use hostnet::nft::{Chain, Family, Hook, Rule, Table, Transaction};
 use hostnet::op::{LinkChange, NewLink, NewLinkKind};
 use hostnet::{Ask, Kernel as _, Linux, Netns, Op};
-use terms::{IfName, ObjectKey};
+use terms::{IfName, ObjectKey, VlanId};
 use wiring::{Owner, Request};
 
-use super::judge::{Kvm, Seen};
+use super::judge::{Forwarding, Kvm, Seen};
 use crate::cli::lifecycle::plugin_folders;
+use crate::explain::firewall::{Dropping, dropping};
 use crate::runner::chain;
 use crate::runner::host::overlap;
 use crate::runner::layout::Layout;
@@ -32,11 +33,14 @@ pub(super) fn look() -> Seen {
         has_vhost_net: can_open("/dev/vhost-net").is_ok(),
         has_qemu: is_in_path("qemu-system-x86_64"),
         missing_plugins: missing_plugins(&store),
-        fwd: is_root.then(try_fwd),
+        fwd: is_root.then(|| try_out("fwd", load_fwd)),
         owner_of_107: nix::unistd::User::from_uid(LAUNCHER_USER.into()).ok().flatten().map(|user| user.name),
-        ipv4_forwarding: read_flag("/proc/sys/net/ipv4/ip_forward"),
+        ipv4_forwarding: forwarding("/proc/sys/net/ipv4/ip_forward"),
+        ipv6_forwarding: forwarding("/proc/sys/net/ipv6/conf/all/forwarding"),
         has_ipv6: read_flag("/proc/sys/net/ipv6/conf/all/disable_ipv6") == Some(false),
+        vlan: is_root.then(|| try_out("vlan", make_vlan)),
         drops_forwarded: drops_forwarded(),
+        legacy_tables: legacy_tables(),
         overlap: overlapping(&store),
     }
 }
@@ -73,39 +77,80 @@ fn read_flag(path: &str) -> Option<bool> {
     std::fs::read_to_string(path).ok().map(|text| text.trim() != "0")
 }
 
-/// Loads the very kind of rule that a VM needs, in a namespace of its own that goes again.
-fn try_fwd() -> Result<(), String> {
-    let path = Layout::default().netns_dir().join(format!("tv-doctor-{}", std::process::id()));
+fn forwarding(path: &str) -> Forwarding {
+    match read_flag(path) {
+        None => Forwarding::Unknown,
+        Some(true) => Forwarding::On,
+        // Opened for writing, nothing written: a mount that is read-only is refused by that alone.
+        Some(false) => match OpenOptions::new().write(true).open(path) {
+            Ok(_) => Forwarding::Off,
+            Err(_) => Forwarding::Fixed,
+        },
+    }
+}
+
+/// Tries something in a namespace of its own that goes again.
+fn try_out(what: &str, attempt: fn() -> Result<(), String>) -> Result<(), String> {
+    let path = Layout::default().netns_dir().join(format!("tv-doctor-{what}-{}", std::process::id()));
     let netns = Netns::create(&path).map_err(|error| chain(&error))?;
-    let tried = netns.run(load_fwd).map_err(|error| chain(&error));
+    let tried = netns.run(attempt).map_err(|error| chain(&error));
     drop(netns);
     Netns::remove(&path).map_err(|error| chain(&error))?;
     tried?
 }
 
-fn load_fwd() -> Result<(), String> {
-    let name = |text: &str| text.parse::<IfName>().map_err(|error| error.to_string());
-    let (one, other) = (name("one")?, name("other")?);
+fn name(text: &str) -> Result<IfName, String> {
+    text.parse::<IfName>().map_err(|error| error.to_string())
+}
+
+fn cable(one: &IfName, other: &IfName) -> Op {
     let kind = NewLinkKind::Veth { peer: other.clone() };
-    let cable = Op::CreateLink(NewLink { name: one.clone(), kind, set: LinkChange::default() });
+    Op::CreateLink(NewLink { name: one.clone(), kind, set: LinkChange::default() })
+}
+
+/// A link with a tag, as the plugin `vlan` makes it.
+fn make_vlan() -> Result<(), String> {
+    let (one, other) = (name("one")?, name("other")?);
+    let id = VlanId::try_from(7).map_err(|error| error.to_string())?;
+    let kind = NewLinkKind::Vlan { parent: one.clone(), id };
+    let tagged = Op::CreateLink(NewLink { name: name("tagged")?, kind, set: LinkChange::default() });
+    Linux::here().execute(&[cable(&one, &other), tagged]).map_err(|failure| chain(&failure))
+}
+
+/// The very kind of rule that a VM needs.
+fn load_fwd() -> Result<(), String> {
+    let (one, other) = (name("one")?, name("other")?);
+    let cable = cable(&one, &other);
     let ingress = Chain::ingress("in", one, 0).rule(Rule::named("doctor").forward(&other));
     let table = Table::new(Family::Netdev, "doctor").chain(ingress);
     let load = Op::Nft(Transaction::add([table]));
     Linux::here().execute(&[cable, load]).map_err(|error| chain(&error))
 }
 
-/// Filters that drop what no rule of theirs decided, as Docker and ufw leave them.
+/// Filters that drop what no rule of theirs decided, as Docker and ufw leave them, and that have no rule for our VMs.
 fn drops_forwarded() -> Vec<String> {
-    let tables = [(Family::Ip, "filter"), (Family::Ip6, "filter"), (Family::Inet, "filter")];
-    let tables = tables.map(|(family, name)| TableId::new(family, name));
-    let Ok(facts) = Linux::here().gather(&Ask::default().with_tables(tables)) else { return Vec::new() };
-    let chains = facts.tables.iter().flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
-    chains
-        .filter(|(_, chain)| {
-            chain.base.as_ref().is_some_and(|base| base.hook == Hook::Forward && base.policy == Policy::Drop)
-        })
-        .map(|(table, chain)| format!("{} {}", table.id, chain.name))
-        .collect()
+    let gather = || {
+        let mut kernel = Linux::here();
+        let tables = kernel.tables_at(Hook::Forward)?;
+        kernel.gather(&Ask::default().with_tables(tables))
+    };
+    let Ok(facts) = gather() else { return Vec::new() };
+    let is_in_the_way = |dropping: &Dropping<'_>| {
+        let mut addresses = ranges().into_iter().map(|range| range.ip());
+        addresses.any(|address| dropping.concerns(address) && !dropping.lets_through(address, None))
+    };
+    dropping(&facts.tables).into_iter().filter(is_in_the_way).map(|dropping| dropping.to_string()).collect()
+}
+
+/// What the older iptables has loaded in this namespace; its rules are not nf_tables'.
+fn legacy_tables() -> Vec<String> {
+    let names = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+    let of = |path: &&str| std::fs::read_to_string(path).ok();
+    let mut tables: Vec<_> =
+        names.iter().filter_map(of).flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    tables.retain(|table| table == "filter");
+    tables.dedup();
+    tables
 }
 
 /// Only while no VM is on the default network: it would meet itself.

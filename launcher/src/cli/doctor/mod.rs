@@ -1,7 +1,7 @@
 //! `tapvisor doctor`: what this host has, what that means for VMs, and what to do about it.
 //!
 //! *Flow:* look (no change but a namespace that goes again) → judge, which is pure → print. The exit code is 0 when VMs can
-//! run, with whatever warnings, and 6 when they cannot.
+//! run, with whatever warnings, and 6 when they cannot; with `--strict` a warning makes it 1.
 
 mod judge;
 mod look;
@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use self::judge::{Finding, Severity, judge};
+use self::judge::{Finding, Severity, exit_code, judge};
 use super::arguments::{Doctor, Output};
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::terminal;
 
 /// Looks, judges, prints.
@@ -23,8 +23,8 @@ pub(crate) fn doctor(arguments: &Doctor) -> Result<ExitCode, Failure> {
         Output::Json => terminal::listing("Report", &findings.iter().map(|finding| json!(finding)).collect::<Vec<_>>()),
         Output::Table => findings.iter().for_each(print),
     }
-    let is_fit = findings.iter().all(|finding| finding.severity != Severity::Error);
-    Ok(if is_fit { ExitCode::SUCCESS } else { ExitCode::from(Exit::HostLacks as u8) })
+    let severities = findings.iter().map(|finding| finding.severity);
+    Ok(ExitCode::from(exit_code(severities, arguments.strict)))
 }
 
 fn print(finding: &Finding) {

@@ -1,0 +1,74 @@
+//! What was seen of a VM's network, before anybody judged it.
+
+use std::net::IpAddr;
+
+use hostnet::Facts;
+use serde_json::Value;
+use terms::IfName;
+use wiring::Request;
+
+use super::launcher::Launcher;
+use crate::runner::record::Status;
+
+/// Everything a diagnosis is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence {
+    /// What the runner keeps of the VM.
+    pub(crate) status: Status,
+    /// What its NICs were asked to be.
+    pub(crate) request: Request,
+    /// The configurations of its networks, for what they promise.
+    pub(crate) networks: Vec<Value>,
+    /// The host's network namespace.
+    pub(crate) host: Facts,
+    /// The VM's; why not, if it cannot be read.
+    pub(crate) pod: Result<Facts, String>,
+    /// Packets that strict reverse-path filtering has dropped in the VM's namespace.
+    pub(crate) pod_reverse_path_drops: u64,
+    /// The same on the host.
+    pub(crate) host_reverse_path_drops: u64,
+    /// When the namespace was made.
+    pub(crate) wired_unix_seconds: u64,
+    /// What the launcher says; why not, if it does not.
+    pub(crate) launcher: Result<Launcher, String>,
+    /// Which ports were asked.
+    pub(crate) probes: Vec<Probe>,
+    /// Ports that the user asks about.
+    pub(crate) wanted_ports: Vec<u16>,
+    /// The time of all this.
+    pub(crate) now_unix_seconds: u64,
+}
+
+/// A port that was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// The NIC's pod interface.
+    pub(crate) pod_interface: IfName,
+    /// From where.
+    pub(crate) from: From,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) outcome: Outcome,
+}
+
+/// Where a probe starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The host: the whole way.
+    Host,
+    /// The VM's namespace: the last step.
+    Pod,
+}
+
+/// What became of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was accepted.
+    Answered,
+    /// It was refused.
+    Refused,
+    /// Nothing came back in time.
+    Silent,
+    /// It never left, or somebody on the way said that it cannot arrive.
+    Unreachable(String),
+}

@@ -1,0 +1,206 @@
+//! What `explain` has to say, as data.
+
+use serde::Serialize;
+use terms::{IfName, MacAddr};
+use wiring::Binding;
+
+/// A VM's network from the host to the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Explanation {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// Where the VM is in its life.
+    pub(crate) status: String,
+    /// Why, when that needs saying.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// Its network namespace, as `ip netns` names it.
+    pub(crate) netns: String,
+    /// In the manifest's order.
+    pub(crate) nics: Vec<NicPath>,
+    /// What breaks traffic first, then what else is worth knowing.
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Explanation {
+    /// Whether anything is found that breaks traffic.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// The hops of one NIC, the host's first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NicPath {
+    pub(crate) name: String,
+    pub(crate) binding: Binding,
+    pub(crate) pod_interface: IfName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) hops: Vec<Hop>,
+}
+
+/// One station on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Hop {
+    pub(crate) kind: HopKind,
+    /// The device's name where it is one.
+    pub(crate) name: String,
+    /// Up, down, missing and the like, for devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) traffic: Option<Traffic>,
+    /// What rules and servers have counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) counters: Vec<Counted>,
+    /// Anything else that is to be seen there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
+}
+
+impl Hop {
+    pub(crate) fn new(kind: HopKind, name: impl Into<String>) -> Self {
+        let (state, mtu_bytes, traffic) = (None, None, None);
+        let (addresses, counters, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { kind, name: name.into(), state, mtu_bytes, addresses, traffic, counters, notes }
+    }
+}
+
+/// What sort of station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum HopKind {
+    /// The host's own routing.
+    Host,
+    /// The bridge that the host's end is a port of.
+    HostBridge,
+    /// The host's end of the pod's cable, or the link beneath a macvlan.
+    HostLink,
+    /// The pod's interface, in the VM's namespace.
+    PodInterface,
+    /// Our nft tables there.
+    Rules,
+    /// The VM's tap.
+    Tap,
+    /// The launcher behind the service tap: DHCP, DHCPv6, router advertisements.
+    Service,
+    /// The guest.
+    Guest,
+}
+
+impl HopKind {
+    /// Whether it is in the VM's namespace or behind it.
+    pub(crate) fn is_inside(self) -> bool {
+        !matches!(self, Self::Host | Self::HostBridge | Self::HostLink)
+    }
+}
+
+/// A device's counters, told from the guest's point of view.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Traffic {
+    pub(crate) to_guest_packets: u64,
+    pub(crate) to_guest_bytes: u64,
+    pub(crate) from_guest_packets: u64,
+    pub(crate) from_guest_bytes: u64,
+    pub(crate) dropped_packets: u64,
+}
+
+/// One counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Counted {
+    pub(crate) name: String,
+    pub(crate) count: u64,
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Severity {
+    /// It breaks traffic.
+    Error,
+    /// It may, or breaks what few need.
+    Warning,
+}
+
+/// Something wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Finding {
+    /// For programs; never changes its meaning.
+    pub(crate) code: Code,
+    pub(crate) severity: Severity,
+    /// The NIC it concerns, if one alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) nic: Option<String>,
+    /// The name of the hop it is at.
+    pub(crate) hop: String,
+    pub(crate) seen: String,
+    pub(crate) consequence: String,
+    pub(crate) remedy: String,
+}
+
+/// All that can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Code {
+    /// The VM does not run.
+    NotRunning,
+    /// Its processors stand still.
+    Paused,
+    /// Its launcher does not answer.
+    LauncherSilent,
+    /// Its network namespace is not there.
+    NamespaceGone,
+    /// A device is not there.
+    LinkMissing,
+    /// A device of the network is down.
+    LinkDown,
+    /// One of our taps is down.
+    TapDown,
+    /// Nothing is plugged into a device.
+    NoCarrier,
+    /// A tap carries no mark, or not this wiring's.
+    MarkMissing,
+    /// An MTU does not fit its neighbours'.
+    WrongMtu,
+    /// The pod has lost an address.
+    AddressGone,
+    /// One of our nft rules, sets or tables is not as it was made.
+    RuleGone,
+    /// There is a rule or chain in our tables that we did not make.
+    RuleAdded,
+    /// A kernel setting is not as it was made.
+    SettingChanged,
+    /// Forwarding is off where it must be on.
+    ForwardingOff,
+    /// A route is missing, or leads elsewhere.
+    NoRoute,
+    /// A firewall drops by default what the host forwards.
+    ForwardDrop,
+    /// Strict reverse-path filtering drops what comes this way.
+    RpFilter,
+    /// Nobody answers for an address on a link.
+    NeighbourUnresolved,
+    /// The guest never asked for an address.
+    DhcpNeverAsked,
+    /// It asked and was never given one.
+    DhcpNeverAnswered,
+    /// A port that is not declared was asked for.
+    PortNotDeclared,
+    /// The guest refuses connections to a port.
+    GuestRefuses,
+    /// It does not answer at a port.
+    GuestSilent,
+    /// It sends from addresses that are not its own.
+    ForeignSource,
+}

@@ -1,0 +1,23 @@
+//! Why a VM's network works or does not: every hop from the host to the guest, and what is wrong with it.
+//!
+//! *Flow:* [`gather`] looks at the host, the VM's namespace and its launcher, and asks the guest's ports → [`diagnose`], which is
+//! pure, makes an [`Explanation`] of that → [`picture`] draws it, [`changes`] tells it apart from the one before.
+//! *Guarantees:* nothing is changed. What is sent is one datagram to the guest's discard port, for the neighbour's entry, and
+//! one connection to each port that the VM declares, closed at once; `--passive` sends nothing.
+
+mod changes;
+mod diagnose;
+mod evidence;
+mod explanation;
+pub(crate) mod firewall;
+mod gather;
+mod launcher;
+mod picture;
+mod reach;
+
+pub(crate) use changes::changes;
+pub(crate) use diagnose::diagnose;
+pub(crate) use evidence::Probe;
+pub(crate) use explanation::Explanation;
+pub(crate) use gather::{Asking, GatherError, gather, namespaces};
+pub(crate) use picture::{Style, picture};

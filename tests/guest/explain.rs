@@ -1,0 +1,447 @@
+//! `tapvisor explain` with real guests: every fault made by hand, named, mended, and gone again.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tests::{Guest, Ran, trial, wait_for};
+
+use crate::vm::Host;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "explain finds nothing wrong with either binding and names each fault on a masquerade VM's way",
+            masquerade,
+        ),
+        trial("explain names each fault on a bridge-bound VM's way", bridge),
+        trial("explain names a guest that never asks and one that is never answered", leases),
+        trial("explain tells a VM's NICs apart and names the one that is down", two_nics),
+        trial("explain --watch tells what breaks and what is mended", watch),
+    ]
+}
+
+/// Devices and addresses of a VM that a fault's script is written with.
+struct Place {
+    pod: String,
+    host_end: String,
+    address: String,
+}
+
+impl Place {
+    fn of(host: &Host, guest: &Guest<'_>) -> Self {
+        let peer = guest.pod().run(&["ip", "-j", "link", "show", "eth0"]).json()[0]["link_index"].as_u64().unwrap();
+        let links = host.world.run(&["ip", "-j", "link"]).json();
+        let end = links.as_array().unwrap().iter().find(|link| link["ifindex"] == peer).unwrap();
+        Self {
+            pod: guest.pod().name().to_owned(),
+            host_end: end["ifname"].as_str().unwrap().to_owned(),
+            address: guest.pod_address("-4"),
+        }
+    }
+
+    /// `POD` runs in the VM's namespace, `END` is the host's end of the cable, `ADDRESS` the pod's IPv4 address.
+    fn script(&self, text: &str) -> String {
+        text.replace("POD ", &format!("ip netns exec {} ", self.pod))
+            .replace("END", &self.host_end)
+            .replace("ADDRESS", &self.address)
+    }
+}
+
+fn explain(host: &Host, arguments: &[&str]) -> (Ran, Value) {
+    let ran = host.world.tapvisor(&[&["explain", "-o", "json"], arguments].concat());
+    let document: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|_| panic!("{}", ran.account()));
+    assert_eq!((&document["apiVersion"], &document["kind"]), (&"tapvisor.io/v1".into(), &"Explanation".into()));
+    (ran, document["items"][0].clone())
+}
+
+/// The codes of what breaks traffic, each with its hop.
+fn errors(item: &Value) -> Vec<(String, String)> {
+    let findings = item["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] == "error");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    findings.map(|finding| (text(&finding["code"]), text(&finding["hop"]))).collect()
+}
+
+fn assert_healthy(host: &Host, name: &str) {
+    let healthy = || {
+        let (ran, item) = explain(host, &[name]);
+        (errors(&item).is_empty() && ran.code() == Some(0)).then_some(())
+    };
+    let last = || explain(host, &[name]).0.account();
+    let patience = std::time::Instant::now() + Duration::from_secs(40);
+    while healthy().is_none() {
+        assert!(std::time::Instant::now() < patience, "something stays wrong: {}", last());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// One thing done by hand, and what `explain` calls it.
+struct Fault {
+    code: &'static str,
+    hop: &'static str,
+    make: &'static str,
+    mend: &'static str,
+}
+
+const fn fault(code: &'static str, hop: &'static str, make: &'static str, mend: &'static str) -> Fault {
+    Fault { code, hop, make, mend }
+}
+
+/// Makes each fault, sees it named with the exit code that goes with it, mends it and sees it gone.
+fn assert_named(host: &Host, guest: &Guest<'_>, faults: &[Fault]) {
+    let place = Place::of(host, guest);
+    for fault in faults {
+        host.world.sh(&place.script(fault.make)).assert_ok();
+        let hop = place.script(fault.hop);
+        let mut last = String::new();
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let (ran, item) = explain(host, &[guest.name()]);
+            if errors(&item).iter().any(|(code, at)| code == fault.code && *at == hop) {
+                assert_eq!(ran.code(), Some(1));
+                break;
+            }
+            last.clone_from(&ran.account());
+            assert!(std::time::Instant::now() < patience, "{} is not called {}: {last}", fault.make, fault.code);
+        }
+        host.world.sh(&place.script(fault.mend)).assert_ok();
+        assert_healthy(host, guest.name());
+    }
+}
+
+/// What can be done to the devices, the routes and the settings of either binding, with the tap's name for `TAP`.
+const DROP: &str = "iptables -P FORWARD DROP; iptables -N DOCKER-USER";
+const ACCEPT: &str = "iptables -P FORWARD ACCEPT; iptables -X DOCKER-USER";
+
+fn run_two(host: &Host) {
+    host.world.write("/run/vms.yaml", two_vms());
+    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+}
+
+/// A masquerade VM that declares a port with a server behind it and one without, and a bridge-bound one.
+fn two_vms() -> String {
+    let ports = "{name: default, masquerade: {}, ports: [{port: 80}]}";
+    crate::manifest::Vm::new("web", "masquerade").yaml().replace("{name: default, masquerade: {}}", ports)
+        + &crate::manifest::Vm::new("db", "bridge").yaml()
+}
+
+fn wait_leases(guest: &Guest<'_>) {
+    let _ = (guest.lease4("eth0"), guest.lease6("eth0"));
+}
+
+fn masquerade() {
+    let host = Host::new();
+    run_two(&host);
+    let (web, db) = (host.guest("web"), host.guest("db"));
+    wait_leases(&web);
+    wait_leases(&db);
+    assert_healthy(&host, "web");
+    assert_healthy(&host, "db");
+    let picture = host.world.tapvisor(&["explain", "web"]).text();
+    for word in ["host", "eth0", "k6t-eth0", "svc-eth0", "guest", "10.0.2.2 leased", "Nothing is wrong."] {
+        assert!(picture.contains(word), "{word}:\n{picture}");
+    }
+    assert_counted(&host, &web);
+    let faults = [
+        fault(
+            "tapDown",
+            "k6t-eth0",
+            "POD ip link set k6t-eth0 down",
+            "POD ip link set k6t-eth0 up; POD ip -6 addr add fd10:0:2::1/120 dev k6t-eth0 nodad || true; POD ip -6 addr add fe80::ff:fe00:0/64 dev k6t-eth0 nodad || true; POD ip -6 route add local ::1 dev k6t-eth0 table local metric 2050 || true",
+        ),
+        fault("tapDown", "svc-eth0", "POD ip link set svc-eth0 down", "POD ip link set svc-eth0 up"),
+        fault(
+            "markMissing",
+            "k6t-eth0",
+            "POD ip -j link show k6t-eth0 | jq -r '.[0].ifalias' >/run/mark; POD ip link set k6t-eth0 alias ''",
+            "POD ip link set k6t-eth0 alias \"$(cat /run/mark)\"",
+        ),
+        fault(
+            "ruleGone",
+            "rules",
+            "POD nft delete rule netdev tapvisor svc-eth0 handle $(POD nft -a list chain netdev tapvisor svc-eth0 | sed -n 's/.*to k6t-eth0.*handle //p')",
+            "POD nft add rule netdev tapvisor svc-eth0 counter fwd to k6t-eth0",
+        ),
+        fault("wrongMtu", "k6t-eth0", "POD ip link set k6t-eth0 mtu 1400", "POD ip link set k6t-eth0 mtu 1500"),
+        fault("wrongMtu", "END", "ip link set END mtu 1400", "ip link set END mtu 1500"),
+        fault(
+            "noRoute",
+            "eth0",
+            "POD ip route show default >/run/default; POD ip route del default",
+            "POD ip route add $(cat /run/default)",
+        ),
+        fault(
+            "noRoute",
+            "host",
+            "ip route show ADDRESS >/run/way; ip route del ADDRESS",
+            "ip route add $(cat /run/way)",
+        ),
+        fault("forwardDrop", "host", DROP, ACCEPT),
+        fault(
+            "forwardDrop",
+            "host",
+            "echo 'table inet mine { chain f { type filter hook forward priority 0; policy drop; }; }' | nft -f -",
+            "nft delete table inet mine",
+        ),
+        fault("forwardingOff", "host", "sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.ip_forward=1"),
+        fault("forwardingOff", "rules", "POD sysctl -qw net.ipv4.ip_forward=0", "POD sysctl -qw net.ipv4.ip_forward=1"),
+        fault(
+            "linkDown",
+            "END",
+            "ip route show dev END >/run/ways; ip -6 route show dev END | grep -v fe80 >/run/ways6; ip -6 addr show dev END scope global | sed -n 's/.*inet6 \\([^ ]*\\).*/\\1/p' >/run/held6; ip link set END down",
+            "ip link set END up; for a in $(cat /run/held6); do ip -6 addr replace $a dev END nodad; done; while read -r way; do ip route replace $way dev END; done </run/ways; for again in 1 2; do while read -r way; do ip -6 route replace $way dev END || true; done </run/ways6; done",
+        ),
+    ];
+    assert_named(&host, &web, &faults);
+    assert_firewall_exception(&host, &web);
+    assert_ports(&host, &web);
+    assert_neighbour(&host, &web, "k6t-eth0", "POD ip neigh flush dev k6t-eth0");
+    host.world.tapvisor(&["stop", "--force", "web"]).assert_ok();
+    let (ran, item) = explain(&host, &["web"]);
+    assert_eq!((ran.code(), errors(&item)), (Some(1), vec![("notRunning".to_owned(), "guest".to_owned())]));
+    host.assert_removed(&["web", "db"]);
+}
+
+/// The counters are those of the kernel.
+fn assert_counted(host: &Host, guest: &Guest<'_>) {
+    host.assert_reached(guest, "-4");
+    let (_, item) = explain(host, &["--passive", guest.name()]);
+    let hops = item["nics"][0]["hops"].as_array().unwrap();
+    let tap = hops.iter().find(|hop| hop["kind"] == "tap").unwrap();
+    let told = guest.pod().run(&["ip", "-j", "-s", "link", "show", "k6t-eth0"]).json();
+    let sent = told[0]["stats64"]["tx"]["packets"].as_u64().unwrap();
+    let seen = tap["traffic"]["toGuestPackets"].as_u64().unwrap();
+    assert!(seen > 0 && seen <= sent, "{seen} of {sent}");
+    let rules = hops.iter().find(|hop| hop["kind"] == "rules").unwrap();
+    let inbound = rules["counters"].as_array().unwrap().iter().find(|one| one["name"] == "connections in").unwrap();
+    assert!(inbound["count"].as_u64().unwrap() > 0, "{rules}");
+}
+
+/// A firewall that has a rule for the VM does not stand in its way.
+fn assert_firewall_exception(host: &Host, guest: &Guest<'_>) {
+    host.world
+        .sh(&format!(
+            "{DROP}; iptables -I FORWARD -s 172.30.77.0/24 -j ACCEPT; iptables -I FORWARD -d 172.30.77.0/24 -j ACCEPT"
+        ))
+        .assert_ok();
+    assert_healthy(host, guest.name());
+    host.world.sh(&format!("iptables -F FORWARD; {ACCEPT}")).assert_ok();
+}
+
+/// A declared port nobody listens at, and one that is not declared.
+fn assert_ports(host: &Host, guest: &Guest<'_>) {
+    let _ = guest.ok("killall httpd");
+    let (ran, item) = explain(host, &[guest.name()]);
+    assert_eq!(
+        (ran.code(), errors(&item)),
+        (Some(1), vec![("guestRefuses".to_owned(), "guest".to_owned())]),
+        "{item:#}"
+    );
+    let _ = guest.ok("httpd -p '[::]:80' -h /www");
+    assert_healthy(host, guest.name());
+    let (ran, item) = explain(host, &["--port", "8080", guest.name()]);
+    assert_eq!(ran.code(), Some(1));
+    assert!(errors(&item).contains(&("portNotDeclared".to_owned(), "rules".to_owned())), "{item:#}");
+    // The question itself was counted.
+    let (ran, item) = explain(host, &[guest.name()]);
+    assert_eq!((ran.code(), errors(&item)), (Some(0), vec![]));
+    assert!(item["findings"].as_array().unwrap().iter().any(|one| one["code"] == "portNotDeclared"), "{item:#}");
+}
+
+/// A guest whose NIC is down answers for no address.
+fn assert_neighbour(host: &Host, guest: &Guest<'_>, hop: &str, flush: &str) {
+    let place = Place::of(host, guest);
+    let addresses = guest.ok("ip -6 addr show dev eth0 scope global | sed -n 's/.*inet6 \\([^ ]*\\).*/\\1/p'");
+    let _ = guest.ok("ip link set eth0 down");
+    host.world.sh(&place.script(flush)).assert_ok();
+    let wanted = ("neighbourUnresolved".to_owned(), place.script(hop));
+    wait_for("the unresolved neighbour", Duration::from_secs(20), || {
+        errors(&explain(host, &[guest.name()]).1).contains(&wanted).then_some(())
+    });
+    let back: String = addresses.split_whitespace().map(|a| format!("; ip -6 addr replace {a} dev eth0")).collect();
+    let _ = guest.ok(&format!("ip link set eth0 up{back}"));
+}
+
+fn bridge() {
+    let host = Host::new();
+    host.run(&[crate::manifest::Vm::new("db", "bridge")], None).assert_ok();
+    let db = host.guest("db");
+    wait_leases(&db);
+    assert_healthy(&host, "db");
+    let faults = [
+        fault("tapDown", "tap0", "POD ip link set tap0 down", "POD ip link set tap0 up"),
+        fault(
+            "linkDown",
+            "eth0",
+            "POD ip route >/run/ways; POD ip -6 route show | grep -v fe80 >/run/ways6; POD ip -6 addr show dev eth0 scope global | sed -n 's/.*inet6 \\([^ ]*\\).*/\\1/p' >/run/held6; POD ip link set eth0 down",
+            "POD ip link set eth0 up; for a in $(cat /run/held6); do POD ip -6 addr replace $a dev eth0 nodad; done; for again in 1 2; do while read -r way; do POD ip route replace $way || true; done </run/ways; while read -r way; do POD ip -6 route replace $way || true; done </run/ways6; done",
+        ),
+        fault(
+            "markMissing",
+            "tap0",
+            "POD ip -j link show tap0 | jq -r '.[0].ifalias' >/run/mark; POD ip link set tap0 alias ''",
+            "POD ip link set tap0 alias \"$(cat /run/mark)\"",
+        ),
+        fault(
+            "ruleGone",
+            "rules",
+            "POD nft delete rule netdev tapvisor svc-eth0 handle $(POD nft -a list chain netdev tapvisor svc-eth0 | sed -n 's/.*to tap0.*handle //p')",
+            "POD nft add rule netdev tapvisor svc-eth0 counter fwd to tap0",
+        ),
+        fault("wrongMtu", "END", "ip link set END mtu 1400", "ip link set END mtu 1500"),
+        fault(
+            "noRoute",
+            "host",
+            "ip route show ADDRESS >/run/way; ip route del ADDRESS",
+            "ip route add $(cat /run/way)",
+        ),
+        fault(
+            "rpFilter",
+            "END",
+            "ip route show ADDRESS >/run/way; ip route replace ADDRESS via 192.0.2.1; sysctl -qw net.ipv4.conf.END.rp_filter=1",
+            "ip route replace $(cat /run/way); sysctl -qw net.ipv4.conf.END.rp_filter=0",
+        ),
+        fault(
+            "forwardDrop",
+            "host",
+            "iptables -P FORWARD DROP; iptables -N ufw-user-forward",
+            "iptables -P FORWARD ACCEPT; iptables -X ufw-user-forward",
+        ),
+        fault(
+            "forwardingOff",
+            "host",
+            "sysctl -qw net.ipv6.conf.all.forwarding=0",
+            "sysctl -qw net.ipv6.conf.all.forwarding=1",
+        ),
+    ];
+    assert_named(&host, &db, &faults);
+    let _ = db.ok("killall httpd");
+    let (ran, item) = explain(&host, &["-p", "80", "db"]);
+    assert_eq!(
+        (ran.code(), errors(&item)),
+        (Some(1), vec![("guestRefuses".to_owned(), "guest".to_owned())]),
+        "{item:#}"
+    );
+    assert_neighbour(&host, &db, "END", "ip neigh flush dev END");
+    host.remove(&["--force", "db"]).assert_ok();
+    host.assert_nothing_left();
+}
+
+/// Guests that do not ask by themselves.
+fn leases() {
+    let host = Host::new();
+    let quiet = |name: &str, binding| {
+        crate::manifest::Vm::new(name, binding).yaml().replace("quiet panic=-1", "quiet panic=-1 guest.dhcp=none")
+    };
+    host.world.write("/run/vms.yaml", quiet("web", "masquerade") + &quiet("db", "bridge"));
+    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+    for guest in [host.guest("web"), host.guest("db")] {
+        let _ = guest.wait_told("ready", 1);
+        let (ran, item) = explain(&host, &[guest.name()]);
+        assert_eq!(ran.code(), Some(1));
+        assert!(errors(&item).contains(&("dhcpNeverAsked".to_owned(), "guest".to_owned())), "{item:#}");
+        // The launcher's answers find no way to the guest.
+        let place = Place::of(&host, &guest);
+        let tap = if guest.name() == "web" { "k6t-eth0" } else { "tap0" };
+        let rule = format!("$(POD nft -a list chain netdev tapvisor svc-eth0 | sed -n 's/.*to {tap}.*handle //p')");
+        let delete = format!("POD nft delete rule netdev tapvisor svc-eth0 handle {rule}");
+        host.world.sh(&place.script(&delete)).assert_ok();
+        let _ = guest.sh("udhcpc -n -q -i eth0 -s /bin/lease4 -T 1 -t 2");
+        let (_, item) = explain(&host, &[guest.name()]);
+        assert!(errors(&item).contains(&("dhcpNeverAnswered".to_owned(), "svc-eth0".to_owned())), "{item:#}");
+        host.world
+            .sh(&place.script(&format!("POD nft add rule netdev tapvisor svc-eth0 counter fwd to {tap}")))
+            .assert_ok();
+        let _ = guest.ok("udhcpc -n -q -i eth0 -s /bin/lease4 -T 1 -t 5");
+        assert_healthy(&host, guest.name());
+    }
+    host.remove(&["--force", "web", "db"]).assert_ok();
+    host.assert_nothing_left();
+}
+
+fn two_nics() {
+    let host = Host::new();
+    let manifest = std::fs::read_to_string(tests::workspace().join("examples/two-nics.yaml")).unwrap();
+    host.world.write("/run/vms.yaml", manifest);
+    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+    let left = host.guest("left");
+    wait_leases(&left);
+    assert_healthy(&host, "left");
+    let (_, item) = explain(&host, &["left"]);
+    let nics = item["nics"].as_array().unwrap();
+    let words = |nic: &Value, key: &str| nic[key].as_str().unwrap().to_owned();
+    let told: Vec<_> = nics.iter().map(|nic| (words(nic, "name"), words(nic, "binding"))).collect();
+    assert_eq!(told, [("default", "masquerade"), ("blue", "bridge")].map(|(n, b)| (n.to_owned(), b.to_owned())));
+    let second = words(&nics[1], "podInterface");
+    left.pod().run(&["ip", "link", "set", &second, "down"]).assert_ok();
+    let (ran, item) = explain(&host, &["left"]);
+    assert_eq!((ran.code(), errors(&item)[0].clone()), (Some(1), ("linkDown".to_owned(), second)), "{item:#}");
+    let down = item["findings"].as_array().unwrap().iter().find(|one| one["code"] == "linkDown").unwrap();
+    assert_eq!(down["nic"], "blue");
+    host.remove(&["--force", "left", "right"]).assert_ok();
+}
+
+/// A program whose lines are read as they come.
+struct Lines {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Lines {
+    fn of(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let (tell, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { child, lines }
+    }
+
+    /// Waits for a line that holds all words.
+    fn expect(&self, words: &[&str]) {
+        let mut seen = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(30)) {
+            if words.iter().all(|word| line.contains(word)) {
+                return;
+            }
+            seen.push(line);
+        }
+        panic!("no line with {words:?} in:\n{}", seen.join("\n"));
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn watch() {
+    let host = Host::new();
+    host.run(&[crate::manifest::Vm::new("web", "masquerade")], None).assert_ok();
+    let web = host.guest("web");
+    wait_leases(&web);
+    assert_healthy(&host, "web");
+    let mut command = host.world.command(tests::dist_file("tapvisor"));
+    command.args(["explain", "--watch", "web"]);
+    let lines = Lines::of(command);
+    lines.expect(&["Nothing is wrong."]);
+    let pod = web.pod();
+    pod.run(&["ip", "link", "set", "k6t-eth0", "mtu", "1400"]).assert_ok();
+    lines.expect(&[pod.name(), "link k6t-eth0 is up, MTU 1400"]);
+    lines.expect(&["wrong: wrongMtu at k6t-eth0"]);
+    pod.run(&["ip", "link", "set", "k6t-eth0", "mtu", "1500"]).assert_ok();
+    lines.expect(&["mended: wrongMtu at k6t-eth0"]);
+    pod.run(&["ip", "link", "set", "svc-eth0", "down"]).assert_ok();
+    lines.expect(&["link svc-eth0 is down"]);
+    lines.expect(&["wrong: tapDown at svc-eth0"]);
+    // No rule of nft is announced: found by looking.
+    pod.run(&["nft", "flush", "chain", "inet", "tapvisor", "guard"]).assert_ok();
+    lines.expect(&["wrong: ruleGone at rules"]);
+    host.remove(&["--force", "web"]).assert_ok();
+    lines.expect(&["default/web was removed"]);
+    host.assert_nothing_left();
+}
