@@ -3,6 +3,7 @@
 mod by_hand;
 mod examples;
 mod explain;
+mod host_routes;
 mod interrupts;
 mod killed;
 mod launch;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     trials.extend(nics::trials());
     trials.extend(by_hand::trials());
     trials.extend(probes::trials());
+    trials.extend(host_routes::trials());
     trials.extend(killed::trials());
     trials.extend(refusals::trials());
     trials.extend(interrupts::trials());
