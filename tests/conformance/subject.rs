@@ -50,6 +50,8 @@ pub struct Subject {
     pub node: &'static str,
     /// Plugins that run before it, in order.
     pub before: Vec<Value>,
+    /// Plugins of others that may come after it.
+    pub after: Vec<Follower>,
     /// A device on the node that attachments share and that outlives them by design: what it is like is no residue.
     pub shared: Option<&'static str>,
     /// Name of a device whose presence must stop ADD.
@@ -68,6 +70,19 @@ pub struct Subject {
     pub wishes: Vec<Wish>,
     /// Groups that ask for what such a plugin cannot have, and why.
     pub exempt: BTreeMap<u8, &'static str>,
+}
+
+/// A reference plugin that works on what the subject handed on.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    /// Its configuration by release: the older one may lack a field.
+    pub conf: fn(Build) -> Value,
+    /// What the runtime is told for it, by capability.
+    pub capabilities: Value,
+    /// Where to look for what it did.
+    pub place: Place,
+    /// A shell line that succeeds when it did its work.
+    pub shows: &'static str,
 }
 
 /// A shell line that changes something behind the plugin's back. `$IFNAME` is the pod's interface, `$HOSTIF` the node's

@@ -4,6 +4,7 @@ mod binding;
 mod dhcp;
 mod fixtures;
 mod hostnet;
+mod runtime;
 mod services;
 
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
     trials.extend(dhcp::trials());
     trials.extend(fixtures::trials());
     trials.extend(hostnet::trials());
+    trials.extend(runtime::trials());
     trials.extend(services::trials());
     tests::main(trials)
 }

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +16,9 @@ use super::{Attachment, ConfigError, ConfigList};
 use crate::spec::{CniResult, ResultError};
 
 const KIND: &str = "cniCacheV1";
+
+/// Files begun by this process: each has a name of its own, so that threads do not write into one another's.
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// An attachment that was made, or at least begun.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,16 +118,12 @@ impl Cache {
         let path = self.path_of(cached.list.name(), &cached.attachment);
         let text = serde_json::to_vec(&Entry::of(cached))
             .map_err(|error| CacheError::Shape { path: path.clone(), reason: error.to_string() })?;
-        let beside = path.with_file_name(format!(
-            ".{}-{}",
-            path.file_name().unwrap_or_default().to_string_lossy(),
-            std::process::id()
-        ));
+        let beside = beside(&path, &format!("{}-{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&self.results)
             .and_then(|()| write_new(&beside, &text))
             .and_then(|()| std::fs::rename(&beside, &path))
             .map_err(|source| {
-                // The rename's failure is the news; a left-over is overwritten by the next attempt.
+                // The failure is the news; what cannot be removed now goes with the attachment.
                 drop(std::fs::remove_file(&beside));
                 CacheError::Io { path, source }
             })
@@ -163,11 +163,33 @@ impl Cache {
 
     pub(super) fn remove(&self, network: &NetworkName, attachment: &Attachment) -> Result<(), CacheError> {
         let path = self.path_of(network, attachment);
+        self.remove_unfinished(&path);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CacheError::Io { path, source: error }),
             _ => Ok(()),
         }
     }
+}
+
+impl Cache {
+    /// What a runtime that was killed while it wrote has left.
+    fn remove_unfinished(&self, path: &Path) {
+        let begun = beside(path, "");
+        let begun = begun.file_name().unwrap_or_default().as_encoded_bytes();
+        for entry in std::fs::read_dir(&self.results).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let rest = name.as_encoded_bytes().strip_prefix(begun);
+            if rest.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')) {
+                // It is in nobody's way: the attachment is gone all the same.
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
+/// The name under which a file is written before it appears under its own.
+fn beside(path: &Path, writer: &str) -> PathBuf {
+    path.with_file_name(format!(".{}.{writer}", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
 impl Entry {

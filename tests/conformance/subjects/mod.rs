@@ -29,6 +29,7 @@ fn plain(name: String, build: Build, role: Role, versions: &'static [&'static st
         conf,
         node: "true",
         before: Vec::new(),
+        after: Vec::new(),
         shared: None,
         occupied: None,
         breakages: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::subject::{Build, Disturbance, Place, Role, Subject, Wish};
+use super::super::subject::{Build, Disturbance, Follower, Place, Role, Subject, Wish};
 use super::{bridge, in_pod, on_node, plain, ptp, wish};
 
 const VERSIONS: &[&str] = &["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -79,9 +79,38 @@ fn annotation_before_configuration() -> Wish {
     wish("pod annotation before configuration", conf, "", Place::Pod, "ip link show tap0 && ! ip link show k6t-eth0")
 }
 
+/// What Kubernetes' distributions put behind a pod network.
+fn followers() -> Vec<Follower> {
+    let portmap = |build| match build {
+        Build::V1_9_1 => json!({"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"}),
+        _ => json!({"type": "portmap", "capabilities": {"portMappings": true}}),
+    };
+    let bandwidth = |_| {
+        json!({"type": "bandwidth", "ingressRate": 8_000_000, "ingressBurst": 800_000,
+            "egressRate": 8_000_000, "egressBurst": 800_000})
+    };
+    let tuning = |_| json!({"type": "tuning", "mtu": 1400, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}});
+    let mapped = json!({"portMappings": [{"hostPort": 18080, "containerPort": 80, "protocol": "tcp"}]});
+    vec![
+        follower(portmap, mapped, Place::Node, "nft list ruleset 2>/dev/null | grep -q 18080"),
+        follower(bandwidth, json!({}), Place::Node, "tc qdisc | grep -q tbf"),
+        follower(
+            tuning,
+            json!({}),
+            Place::Pod,
+            "ip link show eth0 | grep -q 'mtu 1400' && grep -q 1 /proc/sys/net/ipv4/conf/eth0/arp_filter",
+        ),
+    ]
+}
+
+fn follower(conf: fn(Build) -> Value, capabilities: Value, place: Place, shows: &'static str) -> Follower {
+    Follower { conf, capabilities, place, shows }
+}
+
 fn masquerade() -> Subject {
     Subject {
         before: vec![ptp()],
+        after: followers(),
         occupied: Some("k6t-eth0"),
         breakages: masquerade_breakages(),
         tolerances: vec![
@@ -140,6 +169,7 @@ fn masquerade_breakages() -> Vec<Disturbance> {
 fn bridge_binding() -> Subject {
     Subject {
         before: vec![bridge()],
+        after: followers(),
         shared: Some("suite1"),
         occupied: Some("tap0"),
         breakages: tap_breakages(),

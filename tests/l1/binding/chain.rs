@@ -1,10 +1,13 @@
 //! A chain of plugins executed as a runtime would, in a world: environment, stdin, results handed on.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use tests::{Ns, Ran, World, dist_file};
 
-/// Where the world keeps the plugin under test and the distribution's.
-const CNI_PATH: &str = "/opt/cni/bin:/usr/lib/cni";
+/// Where the world keeps the plugin under test, and the distribution's.
+const OURS: &str = "/opt/cni/bin";
+const DISTRIBUTION: &str = "/usr/lib/cni";
 
 /// A world that forwards, with the plugin under test installed. Its IPv6 default route came from a router advertisement, and
 /// the distribution's plugins turn on forwarding, which deletes it where `accept_ra` is not 2. Links of the world take their
@@ -26,6 +29,8 @@ pub(crate) struct Chain<'w> {
     pod: Ns<'w>,
     pub(crate) plugins: Vec<Value>,
     pub(crate) if_name: String,
+    /// Where the plugins of others are.
+    pub(crate) folder: String,
     /// What the last plugin of ADD answered.
     pub(crate) result: Option<Value>,
 }
@@ -34,13 +39,27 @@ impl<'w> Chain<'w> {
     /// A pod of its own that has no network yet.
     pub(crate) fn new(world: &'w World, pod: &str, plugins: &[Value]) -> Self {
         let pod = world.ns(pod);
-        Self { world, pod, plugins: plugins.to_vec(), if_name: "eth0".to_owned(), result: None }
+        Self {
+            world,
+            pod,
+            plugins: plugins.to_vec(),
+            if_name: "eth0".to_owned(),
+            folder: DISTRIBUTION.to_owned(),
+            result: None,
+        }
     }
 
     /// Another network of the same pod.
     pub(crate) fn beside(&self, if_name: &str, plugins: &[Value]) -> Self {
         let pod = self.world.named(self.pod.name());
-        Self { world: self.world, pod, plugins: plugins.to_vec(), if_name: if_name.to_owned(), result: None }
+        Self {
+            world: self.world,
+            pod,
+            plugins: plugins.to_vec(),
+            if_name: if_name.to_owned(),
+            folder: self.folder.clone(),
+            result: None,
+        }
     }
 
     pub(crate) fn pod(&self) -> &Ns<'w> {
@@ -105,6 +124,23 @@ impl<'w> Chain<'w> {
         netns: &str,
         arguments: &[&str],
     ) -> Ran {
+        let (program, conf) = self.program_and_conf(index, previous);
+        let mut command = self.world.command(program);
+        command.args(arguments);
+        self.attachment(&mut command, verb, netns);
+        Ran::with_input(&mut command, conf.to_string().as_bytes())
+    }
+
+    /// The same executed by another program, whose command line comes first.
+    pub(crate) fn call_under(&self, wrapper: &[&str], verb: &str, index: usize) -> Ran {
+        let (program, conf) = self.program_and_conf(index, self.result.as_ref());
+        let mut command = self.world.command(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program);
+        self.attachment(&mut command, verb, &self.pod.path());
+        Ran::with_input(&mut command, conf.to_string().as_bytes())
+    }
+
+    fn program_and_conf(&self, index: usize, previous: Option<&Value>) -> (String, Value) {
         let mut conf = self.plugins[index].clone();
         conf["cniVersion"] = "1.0.0".into();
         conf["name"] = format!("net-{}", self.if_name).into();
@@ -112,16 +148,17 @@ impl<'w> Chain<'w> {
             conf["prevResult"] = previous.clone();
         }
         let kind = conf["type"].as_str().expect("a type").to_owned();
-        let folder = if kind == "tapvisor" { "/opt/cni/bin" } else { "/usr/lib/cni" };
-        let mut command = self.world.command(format!("{folder}/{kind}"));
+        let folder = if kind == "tapvisor" { OURS } else { self.folder.as_str() };
+        (format!("{folder}/{kind}"), conf)
+    }
+
+    fn attachment(&self, command: &mut Command, verb: &str, netns: &str) {
         command
-            .args(arguments)
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", format!("cid-{}", self.pod.name()))
             .env("CNI_NETNS", netns)
             .env("CNI_IFNAME", &self.if_name)
-            .env("CNI_PATH", CNI_PATH);
-        Ran::with_input(&mut command, conf.to_string().as_bytes())
+            .env("CNI_PATH", format!("{OURS}:{}", self.folder));
     }
 }
 

@@ -2,16 +2,26 @@
 
 mod bridge;
 mod chain;
+mod followed;
 mod forged;
 mod guest_limits;
+mod hostile_host;
 mod masquerade;
 mod verbs;
 
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [bridge::trials(), forged::trials(), masquerade::trials(), guest_limits::trials(), verbs::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        bridge::trials(),
+        followed::trials(),
+        forged::trials(),
+        masquerade::trials(),
+        guest_limits::trials(),
+        hostile_host::trials(),
+        verbs::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
