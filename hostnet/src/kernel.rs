@@ -5,6 +5,7 @@ use std::io;
 use terms::IfName;
 
 use crate::facts::{Ask, Facts};
+use crate::nft::Table;
 use crate::op::Op;
 
 /// A network namespace that can be read and changed: the real one or a fake.
@@ -14,6 +15,15 @@ pub trait Kernel {
     /// # Errors
     /// When the kernel refuses, or answers what cannot be understood.
     fn gather(&mut self, ask: &Ask) -> Result<Facts, KernelError>;
+
+    /// Whether these nft tables are there as they were written, in a namespace with the links of `facts`.
+    ///
+    /// Costs a fraction of reading them. `false` says only that something differs, perhaps something that does not matter:
+    /// [`Kernel::gather`] and [`TableFacts::differences`](crate::nft::TableFacts::differences) tell what.
+    ///
+    /// # Errors
+    /// As [`Kernel::gather`].
+    fn holds(&mut self, tables: &[Table], facts: &Facts) -> Result<bool, KernelError>;
 
     /// Carries out operations in order and stops at the first that fails.
     ///

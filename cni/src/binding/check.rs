@@ -11,7 +11,7 @@ use hostnet::sysctl::Sysctl;
 use super::desired::{Desired, MTU_KEY, Nic, Tap};
 use super::{rules, standing};
 
-/// What is not as ADD made it, in words; empty if all is well.
+/// What of links, marks and settings is not as ADD made it, in words; empty if all is well.
 pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     for tap in desired.taps() {
@@ -24,8 +24,12 @@ pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
         found.extend(of_mark(nic, desired, facts));
     }
     found.extend(of_settings(desired, facts));
-    desired.tables.iter().for_each(|table| found.extend(of_table(table, facts)));
     found
+}
+
+/// The same of the tables, which `facts` hold in full.
+pub(super) fn table_differences(desired: &Desired, facts: &Facts) -> Vec<String> {
+    desired.tables.iter().flat_map(|table| of_table(table, facts)).collect()
 }
 
 /// The settings that masquerading needs; one of a link that is missing is passed over, for the link is said to be.
@@ -101,7 +105,7 @@ fn of_mark(nic: &Nic, desired: &Desired, facts: &Facts) -> Option<String> {
 }
 
 /// A table, rule for rule. It cannot be said what it would be where a device that it names is missing; that was said already.
-pub(super) fn of_table(table: &Table, facts: &Facts) -> Vec<String> {
+fn of_table(table: &Table, facts: &Facts) -> Vec<String> {
     let found = facts.table(&table.id);
     match TableFacts::expected(table, facts) {
         Ok(mut expected) => {

@@ -20,7 +20,7 @@ pub(super) fn plan(group: u32, request: Option<&Request>, facts: &Facts) -> Plan
     let half_made = half_made(request, facts);
     let mut ops = Vec::new();
     let others = facts.links.iter().any(|link| link.group != group && standing::mark(link).is_some());
-    let tables: Vec<_> = rules::ids().into_iter().filter(|id| facts.table(id).is_some()).collect();
+    let tables: Vec<_> = rules::ids().into_iter().filter(|id| facts.has_table(id)).collect();
     if !tables.is_empty() && !others {
         ops.push(Op::Nft(Transaction::delete(tables)));
     }

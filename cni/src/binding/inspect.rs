@@ -1,10 +1,10 @@
 //! For people who ask what is wrong with a wiring: what it should be made of, against what is there.
 
-use hostnet::{Facts, Kernel};
+use hostnet::{Ask, Facts, Kernel};
 use wiring::Request;
 
 use super::desired::Desired;
-use super::{BindingError, Refusal, check, verbs};
+use super::{BindingError, Refusal, check, rules, verbs};
 
 /// What of a wiring's rules and settings is not as ADD made it, in the words of CHECK.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub struct Drift {
 /// # Errors
 /// When the kernel refuses.
 pub fn read(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
-    verbs::gather(kernel, request)
+    let facts = verbs::gather(kernel, request)?;
+    Ok(Facts { tables: kernel.gather(&Ask::default().with_tables(rules::ids()))?.tables, ..facts })
 }
 
 /// Compares what [`read`] found with what `request` comes to there. Pure; taps and marks are not looked at.
@@ -30,8 +31,7 @@ pub fn read(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, Bindin
 pub fn drift(request: &Request, facts: &Facts) -> Result<Drift, Refusal> {
     // The group is one of the taps' properties.
     let desired = Desired::of(request, 0, facts)?;
-    let rules = desired.tables.iter().flat_map(|table| check::of_table(table, facts)).collect();
-    Ok(Drift { settings: check::of_settings(&desired, facts), rules })
+    Ok(Drift { settings: check::of_settings(&desired, facts), rules: check::table_differences(&desired, facts) })
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) fn of(desired: &Desired, facts: &Facts) -> Result<Standing, Refusal> 
         return missing.map_or(Ok(Standing::Wired), |(tap, _)| Err(Refusal::Incomplete(tap.name.clone())));
     }
     let any_tap = taps.iter().any(|(_, claim)| claim.is_some());
-    let any_table = rules::ids().iter().any(|id| facts.table(id).is_some());
+    let any_table = rules::ids().iter().any(|id| facts.has_table(id));
     Ok(if any_tap || any_table { Standing::LeftOver } else { Standing::Fresh })
 }
 

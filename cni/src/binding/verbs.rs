@@ -67,18 +67,22 @@ fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u32) -> Resul
     if nothing {
         return Ok(());
     }
-    let facts = Facts { tables: kernel.gather(&Ask::default().with_tables(rules::ids()))?.tables, ..links };
+    let tables = kernel.gather(&Ask { table_ids: true, ..Ask::default() })?;
+    let facts = Facts { table_ids: tables.table_ids, ..links };
     remove(kernel, &del::plan(group, request, &facts))
 }
 
 /// Compares what is with what ADD made.
 fn check(kernel: &mut impl Kernel, request: &Request, group: u32) -> Result<(), BindingError> {
-    let facts = gather(kernel, request)?;
+    let mut facts = gather(kernel, request)?;
     let desired = Desired::of(request, group, &facts)?;
-    match check::differences(&desired, &facts) {
-        differences if differences.is_empty() => Ok(()),
-        differences => Err(BindingError::Drift(differences)),
+    let mut differences = check::differences(&desired, &facts);
+    // Nearly always the tables are as they were; only to name what is not are they read.
+    if !kernel.holds(&desired.tables, &facts)? {
+        facts.tables = kernel.gather(&Ask::default().with_tables(rules::ids()))?.tables;
+        differences.extend(check::table_differences(&desired, &facts));
     }
+    if differences.is_empty() { Ok(()) } else { Err(BindingError::Drift(differences)) }
 }
 
 /// Carries out the plan of a DEL. The taps tell what is to be restored: they stay until that is done, for a later DEL.
@@ -95,10 +99,10 @@ fn remove(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), BindingError> {
     Ok(())
 }
 
-/// All that planning looks at. Which links' settings matter shows only when the routes are known.
+/// All that planning looks at; of the tables only which there are. Which links' settings matter shows only when the routes are known.
 pub(super) fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
     let fixed = [Sysctl::net("ipv4/ip_forward"), Sysctl::net("ipv6/conf/all/forwarding")];
-    let ask = Ask::network().with_sysctls(fixed).with_tables(rules::ids());
+    let ask = Ask { table_ids: true, ..Ask::network().with_sysctls(fixed) };
     let mut facts = kernel.gather(&ask)?;
     let of_routers = advertised_links(&facts).into_iter().map(|link| Sysctl::ipv6_conf(&link, "accept_ra"));
     let of_taps = standing::names(request).into_iter().filter(|name| facts.link(name).is_some());

@@ -37,6 +37,9 @@ pub struct Facts {
     /// The nft tables asked for, as far as they exist.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableFacts>,
+    /// Which nft tables there are, if that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub table_ids: Vec<TableId>,
 }
 
 /// What to read; each `true` costs one dump.
@@ -56,6 +59,8 @@ pub struct Ask {
     pub sysctls: Vec<Sysctl>,
     /// These nft tables with chains, rules, sets and elements.
     pub tables: Vec<TableId>,
+    /// Which nft tables there are, not what they hold.
+    pub table_ids: bool,
 }
 
 impl Ask {
@@ -113,6 +118,12 @@ impl Facts {
     #[must_use]
     pub fn table(&self, id: &TableId) -> Option<&TableFacts> {
         self.tables.iter().find(|table| table.id == *id)
+    }
+
+    /// Whether an nft table exists, if it, or which there are, was asked for.
+    #[must_use]
+    pub fn has_table(&self, id: &TableId) -> bool {
+        self.table(id).is_some() || self.table_ids.contains(id)
     }
 }
 

@@ -7,6 +7,7 @@ mod tables;
 
 use crate::facts::{Ask, Facts, Route};
 use crate::kernel::{Failure, Kernel, KernelError};
+use crate::nft::{Table, TableFacts};
 use crate::op::Op;
 use crate::sysctl::Sysctl;
 
@@ -110,7 +111,18 @@ impl Kernel for Fake {
             facts.sysctls.insert(key.clone(), self.facts.sysctl(key).map(ToOwned::to_owned));
         }
         facts.tables = ask.tables.iter().filter_map(|id| self.facts.table(id).cloned()).collect();
+        if ask.table_ids {
+            facts.table_ids = self.facts.tables.iter().map(|table| table.id.clone()).collect();
+        }
         Ok(facts)
+    }
+
+    fn holds(&mut self, tables: &[Table], facts: &Facts) -> Result<bool, KernelError> {
+        let is_whole = |table: &Table| {
+            let expected = TableFacts::expected(table, facts);
+            expected.is_ok_and(|expected| expected.differences(self.facts.table(&table.id)).is_empty())
+        };
+        Ok(tables.iter().all(is_whole))
     }
 
     fn execute(&mut self, ops: &[Op]) -> Result<(), Failure> {

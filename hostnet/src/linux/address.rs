@@ -9,12 +9,16 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use terms::IpNetwork;
 
 use super::Linux;
+use super::frame::{attributes_of, number};
 use super::steps::Steps;
 use crate::facts::{Address, AddressFlags, AddressScope, Link};
 use crate::kernel::KernelError;
 
 /// "For ever" in `struct ifa_cacheinfo` (INFINITY_LIFE_TIME of the kernel's `net/addrconf.h`).
 const FOREVER: u32 = u32::MAX;
+
+/// IFA_FLAGS of `linux/if_addr.h`.
+const FLAGS: u16 = 8;
 
 pub(super) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
@@ -57,35 +61,36 @@ pub(super) fn message(index: u32, new: &Address) -> AddressMessage {
 impl<S: Steps> Linux<S> {
     pub(super) fn read_addresses(&mut self, links: &[Link]) -> Result<Vec<Address>, KernelError> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.channel.dump_route(request, "addresses", |message| match message {
-            RouteNetlinkMessage::NewAddress(message) => Ok(read(&message, links)),
-            _ => Ok(None),
-        })
+        self.channel.dump_route(request, libc::RTM_NEWADDR, |message| Ok(read(message, links)))
     }
 }
 
 /// `None` for an address whose link vanished since the links were read, or that is of no IP family.
-pub(super) fn read(message: &AddressMessage, links: &[Link]) -> Option<Address> {
-    let link = links.iter().find(|link| link.index == message.header.index)?.name.clone();
-    let (mut local, mut other, mut flags, mut lifetimes) = (None, None, None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Address(ip) => other = Some(*ip),
-            AddressAttribute::Flags(bits) => flags = Some(*bits),
-            AddressAttribute::CacheInfo(info) => lifetimes = Some((info.ifa_preferred, info.ifa_valid)),
+pub(super) fn read(message: &[u8], links: &[Link]) -> Option<Address> {
+    // `struct ifaddrmsg`: family, prefix length, flags, scope, index.
+    let ([_, prefix, flags, scope, ..], attributes) = message.split_first_chunk::<8>()?;
+    let index = number(message, 4)?;
+    let link = links.iter().find(|link| link.index == index)?.name.clone();
+    let (mut local, mut other, mut flags, mut lifetimes) = (None, None, u32::from(*flags), None);
+    for (kind, value) in attributes_of(attributes) {
+        match kind {
+            libc::IFA_LOCAL => local = ip(value),
+            libc::IFA_ADDRESS => other = ip(value),
+            // The header has room for eight of them only.
+            FLAGS => flags = number(value, 0)?,
+            libc::IFA_CACHEINFO => lifetimes = number(value, 0).zip(number(value, 4)),
             _ => {}
         }
     }
     // IFA_LOCAL is missing for IPv6 without a peer (`inet6_fill_ifaddr` in the kernel's `net/ipv6/addrconf.c`).
     let ip = local.or(other)?;
-    let flags = flags.unwrap_or_else(|| Flags::from_bits_retain(message.header.flags.bits().into()));
+    let has = |flag: Flags| flags & flag.bits() != 0;
     let finite = |seconds: u32| Some(seconds).filter(|seconds| *seconds != FOREVER);
     Some(Address {
         link,
-        address: IpNetwork::new(ip, message.header.prefix_len).ok()?,
+        address: IpNetwork::new(ip, *prefix).ok()?,
         peer: other.filter(|other| *other != ip),
-        scope: match message.header.scope {
+        scope: match Scope::from(*scope) {
             Scope::Universe => AddressScope::Global,
             Scope::Site => AddressScope::Site,
             Scope::Link => AddressScope::Link,
@@ -93,15 +98,24 @@ pub(super) fn read(message: &AddressMessage, links: &[Link]) -> Option<Address> 
             other => AddressScope::Other(other.into()),
         },
         flags: AddressFlags {
-            nodad: flags.contains(Flags::Nodad),
-            tentative: flags.contains(Flags::Tentative),
-            dad_failed: flags.contains(Flags::Dadfailed),
-            permanent: flags.contains(Flags::Permanent),
-            secondary: flags.contains(Flags::Secondary),
-            deprecated: flags.contains(Flags::Deprecated),
-            no_prefix_route: flags.contains(Flags::Noprefixroute),
+            nodad: has(Flags::Nodad),
+            tentative: has(Flags::Tentative),
+            dad_failed: has(Flags::Dadfailed),
+            permanent: has(Flags::Permanent),
+            secondary: has(Flags::Secondary),
+            deprecated: has(Flags::Deprecated),
+            no_prefix_route: has(Flags::Noprefixroute),
         },
         preferred_seconds: lifetimes.and_then(|(preferred, _)| finite(preferred)),
         valid_seconds: lifetimes.and_then(|(_, valid)| finite(valid)),
     })
+}
+
+/// An address by its length.
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
 }

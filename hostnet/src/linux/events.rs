@@ -8,11 +8,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::ParseableParametrized;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols};
 
-use super::frame::frames;
+use super::frame::{Frame, frames};
 use super::{Linux, address, link, neighbour, route};
 use crate::facts::{Address, Ask, Link, Neighbour, Route};
 use crate::kernel::{Kernel as _, KernelError};
@@ -95,45 +93,33 @@ impl Events {
 
     fn understand(&mut self, events: &mut Vec<Event>) {
         let buffer = std::mem::take(&mut self.buffer);
-        for frame in frames(&buffer) {
-            match RouteNetlinkMessage::parse_with_param(frame.payload, frame.kind) {
-                Ok(message) => events.extend(self.event(message)),
-                Err(_) => events.push(Event::Missed),
-            }
-        }
+        frames(&buffer).for_each(|frame| events.extend(self.event(&frame)));
         self.buffer = buffer;
     }
 
     /// `None` for what is of no IP family or of a link that was never seen.
-    fn event(&mut self, message: RouteNetlinkMessage) -> Option<Event> {
-        match message {
-            RouteNetlinkMessage::NewLink(message) => {
-                let link = self.link(message)?;
+    fn event(&mut self, frame: &Frame<'_>) -> Option<Event> {
+        let (message, links) = (frame.payload, &self.links);
+        match frame.kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let Ok((link, master)) = link::read(message, false) else { return Some(Event::Missed) };
+                let master = master.and_then(|index| links.iter().find(|known| known.index == index));
+                let link = Link { master: master.map(|master| master.name.clone()), ..link };
                 self.links.retain(|known| known.index != link.index);
+                if frame.kind == libc::RTM_DELLINK {
+                    return Some(Event::LinkGone(link));
+                }
                 self.links.push(link.clone());
                 Some(Event::Link(link))
             }
-            RouteNetlinkMessage::DelLink(message) => {
-                let link = self.link(message)?;
-                self.links.retain(|known| known.index != link.index);
-                Some(Event::LinkGone(link))
-            }
-            RouteNetlinkMessage::NewAddress(message) => address::read(&message, &self.links).map(Event::Address),
-            RouteNetlinkMessage::DelAddress(message) => address::read(&message, &self.links).map(Event::AddressGone),
-            RouteNetlinkMessage::NewRoute(message) => route::read(&message, &self.links).map(Event::Route),
-            RouteNetlinkMessage::DelRoute(message) => route::read(&message, &self.links).map(Event::RouteGone),
-            RouteNetlinkMessage::NewNeighbour(message) => neighbour::read(&message, &self.links).map(Event::Neighbour),
-            RouteNetlinkMessage::DelNeighbour(message) => {
-                neighbour::read(&message, &self.links).map(Event::NeighbourGone)
-            }
+            libc::RTM_NEWADDR => address::read(message, links).map(Event::Address),
+            libc::RTM_DELADDR => address::read(message, links).map(Event::AddressGone),
+            libc::RTM_NEWROUTE => route::read(message, links).map(Event::Route),
+            libc::RTM_DELROUTE => route::read(message, links).map(Event::RouteGone),
+            libc::RTM_NEWNEIGH => neighbour::read(message, links).map(Event::Neighbour),
+            libc::RTM_DELNEIGH => neighbour::read(message, links).map(Event::NeighbourGone),
             _ => None,
         }
-    }
-
-    fn link(&self, message: netlink_packet_route::link::LinkMessage) -> Option<Link> {
-        let (link, master) = link::read(message, false).ok()?;
-        let master = master.and_then(|index| self.links.iter().find(|known| known.index == index));
-        Some(Link { master: master.map(|master| master.name.clone()), ..link })
     }
 }
 

@@ -1,18 +1,18 @@
 //! Links in rtnetlink's words.
 
-use netlink_packet_core::DefaultNla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoTun, InfoVeth,
-    InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, MacVlanMode, State,
-    Stats64,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, State,
 };
 use terms::{IfName, MacAddr};
 
+use super::Linux;
+use super::frame::{attributes_of, number};
 use super::steps::Steps;
-use super::{Linux, frame};
 use crate::facts::{AddrGenMode, Link, LinkKind, MacvlanMode, OperState, Statistics, Tun, TunMode};
 use crate::kernel::KernelError;
+use crate::nft::canon::{attribute, text};
 use crate::op::{LinkChange, Master, NewLink, NewLinkKind};
 
 /// The message that makes a link, with what only creation can set (an ifb takes no MAC address later).
@@ -121,89 +121,72 @@ impl<S: Steps> Linux<S> {
         if !statistics {
             request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         }
-        let found =
-            self.channel.dump_route(RouteNetlinkMessage::GetLink(request), "links", |message| match message {
-                RouteNetlinkMessage::NewLink(message) => read(message, statistics).map(Some),
-                _ => Ok(None),
-            })?;
+        let found = self.channel.dump_route(RouteNetlinkMessage::GetLink(request), libc::RTM_NEWLINK, |message| {
+            read(message, statistics).map(Some)
+        })?;
         let names: Vec<_> = found.iter().map(|(link, _)| (link.index, link.name.clone())).collect();
         let name_of = |index: u32| names.iter().find(|(at, _)| *at == index).map(|(_, name)| name.clone());
         Ok(found.into_iter().map(|(link, master)| Link { master: master.and_then(name_of), ..link }).collect())
     }
 }
 
-/// A link, and its master's index.
-pub(super) fn read(message: LinkMessage, with_statistics: bool) -> Result<(Link, Option<u32>), KernelError> {
+/// A link, and its master's index. Of a hundred attributes a dozen matter: only these are looked into.
+pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<(Link, Option<u32>), KernelError> {
+    /// `struct ifinfomsg`: family, padding, type (two bytes), index, flags, change mask.
+    const HEADER_BYTES: usize = 16;
     let unnamed = |why: String| KernelError::Decode { what: "links", why };
-    let name = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.parse::<IfName>()),
-        _ => None,
-    });
-    let name =
-        name.ok_or_else(|| unnamed("a link has no name".to_owned()))?.map_err(|error| unnamed(error.to_string()))?;
-    let flags = message.header.flags;
-    let kind = match message.header.link_layer_type {
-        LinkLayerType::Loopback => LinkKind::Loopback,
-        _ => LinkKind::Physical,
-    };
-    let mut link = Link::new(message.header.index, name, kind);
+    let (header, attributes) =
+        message.split_at_checked(HEADER_BYTES).ok_or_else(|| unnamed("a message is cut off".to_owned()))?;
+    let name = attribute(attributes, libc::IFLA_IFNAME).ok_or_else(|| unnamed("a link has no name".to_owned()))?;
+    let name = text(name).parse::<IfName>().map_err(|error| unnamed(error.to_string()))?;
+    let is_loopback = header.get(2..4) == Some(&libc::ARPHRD_LOOPBACK.to_ne_bytes()[..]);
+    let kind = if is_loopback { LinkKind::Loopback } else { LinkKind::Physical };
+    let mut link = Link::new(number(header, 4).unwrap_or(0), name, kind);
+    let flags = LinkFlags::from_bits_retain(number(header, 8).unwrap_or(0));
     link.up = flags.contains(LinkFlags::Up);
     link.noarp = flags.contains(LinkFlags::Noarp);
     link.addr_gen_mode = None;
     let mut master = None;
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().and_then(MacAddr::new),
-            LinkAttribute::Mtu(bytes) => link.mtu_bytes = bytes,
-            LinkAttribute::Carrier(carrier) => link.carrier = carrier != 0,
-            LinkAttribute::OperState(state) => link.state = oper_state(state),
-            LinkAttribute::Group(group) => link.group = group,
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-            LinkAttribute::Controller(index) => master = Some(index),
-            LinkAttribute::Link(index) => link.peer_index = Some(index).filter(|index| *index != 0),
-            LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(id),
-            LinkAttribute::LinkInfo(infos) => link.kind = kind_of(&infos).unwrap_or(link.kind),
-            LinkAttribute::Stats64(stats) if with_statistics => link.statistics = Some(statistics(&stats)),
-            LinkAttribute::AfSpecUnspec(specs) => link.addr_gen_mode = addr_gen_mode(&specs),
+    for (kind, value) in attributes_of(attributes) {
+        match kind {
+            libc::IFLA_ADDRESS => link.mac = <[u8; 6]>::try_from(value).ok().and_then(MacAddr::new),
+            libc::IFLA_MTU => link.mtu_bytes = number(value, 0).unwrap_or(0),
+            libc::IFLA_CARRIER => link.carrier = value.first().is_some_and(|on| *on != 0),
+            libc::IFLA_OPERSTATE => link.state = value.first().copied().map(State::from).map_or(link.state, oper_state),
+            libc::IFLA_GROUP => link.group = number(value, 0).unwrap_or(0),
+            libc::IFLA_IFALIAS => link.alias = Some(text(value)),
+            libc::IFLA_MASTER => master = number(value, 0),
+            libc::IFLA_LINK => link.peer_index = number(value, 0).filter(|index| *index != 0),
+            libc::IFLA_LINK_NETNSID => link.peer_netns = number(value, 0).map(u32::cast_signed),
+            libc::IFLA_LINKINFO => link.kind = kind_of(value).unwrap_or(link.kind),
+            libc::IFLA_STATS64 if with_statistics => link.statistics = statistics(value),
+            libc::IFLA_AF_SPEC => link.addr_gen_mode = addr_gen_mode(value),
             _ => {}
         }
     }
     Ok((link, master))
 }
 
-fn kind_of(infos: &[LinkInfo]) -> Option<LinkKind> {
-    let kind = infos.iter().find_map(|info| match info {
-        LinkInfo::Kind(kind) => Some(kind),
-        _ => None,
-    })?;
-    let data = infos.iter().find_map(|info| match info {
-        LinkInfo::Data(data) => Some(data),
-        _ => None,
-    });
-    Some(match (kind, data) {
-        (InfoKind::Tun, Some(InfoData::Tun(attributes))) => LinkKind::Tun(tun(attributes)),
-        (InfoKind::Tun, _) => LinkKind::Tun(Tun::default()),
-        (InfoKind::MacVlan, Some(InfoData::MacVlan(attributes))) => {
-            LinkKind::Macvlan(mode_of(attributes.iter().find_map(|attribute| match attribute {
-                InfoMacVlan::Mode(mode) => Some(*mode),
-                _ => None,
-            })))
-        }
-        (InfoKind::MacVtap, Some(InfoData::MacVtap(attributes))) => {
-            LinkKind::Macvtap(mode_of(attributes.iter().find_map(|attribute| match attribute {
-                InfoMacVtap::Mode(mode) => Some(*mode),
-                _ => None,
-            })))
-        }
-        (InfoKind::Veth, _) => LinkKind::Veth,
-        (InfoKind::Bridge, _) => LinkKind::Bridge,
-        (InfoKind::Ifb, _) => LinkKind::Ifb,
-        (other, _) => LinkKind::Other(other.to_string()),
+/// By IFLA_INFO_KIND and IFLA_INFO_DATA.
+fn kind_of(info: &[u8]) -> Option<LinkKind> {
+    /// IFLA_MACVLAN_MODE of `linux/if_link.h`.
+    const MODE: u16 = 1;
+    let kind = attribute(info, libc::IFLA_INFO_KIND)?;
+    let data = attribute(info, libc::IFLA_INFO_DATA).unwrap_or_default();
+    let mode = || mode_of(attribute(data, MODE).and_then(|mode| number(mode, 0)).map(MacVlanMode::from));
+    Some(match kind.strip_suffix(b"\0").unwrap_or(kind) {
+        b"tun" => LinkKind::Tun(tun(data)),
+        b"macvlan" => LinkKind::Macvlan(mode()),
+        b"macvtap" => LinkKind::Macvtap(mode()),
+        b"veth" => LinkKind::Veth,
+        b"bridge" => LinkKind::Bridge,
+        b"ifb" => LinkKind::Ifb,
+        other => LinkKind::Other(text(other)),
     })
 }
 
-/// IFLA_TUN_* of `linux/if_link.h`, which the crate leaves undecoded.
-fn tun(attributes: &[InfoTun]) -> Tun {
+/// IFLA_TUN_* of `linux/if_link.h`.
+fn tun(attributes: &[u8]) -> Tun {
     const OWNER: u16 = 1;
     const GROUP: u16 = 2;
     const TYPE: u16 = 3;
@@ -212,13 +195,11 @@ fn tun(attributes: &[InfoTun]) -> Tun {
     const PERSIST: u16 = 6;
     const MULTI_QUEUE: u16 = 7;
     let mut tun = Tun::default();
-    for attribute in attributes {
-        let InfoTun::Other(attribute) = attribute else { continue };
-        let (kind, value) = plain(attribute);
+    for (kind, value) in attributes_of(attributes) {
         let on = value.first() == Some(&1);
         match kind {
-            OWNER => tun.owner = frame::number(&value, 0),
-            GROUP => tun.group = frame::number(&value, 0),
+            OWNER => tun.owner = number(value, 0),
+            GROUP => tun.group = number(value, 0),
             TYPE if value.first().copied().map(i32::from) == Some(libc::IFF_TUN) => tun.mode = TunMode::Tun,
             PI => tun.packet_info = on,
             VNET_HDR => tun.vnet_hdr = on,
@@ -228,13 +209,6 @@ fn tun(attributes: &[InfoTun]) -> Tun {
         }
     }
     tun
-}
-
-fn plain(attribute: &DefaultNla) -> (u16, Vec<u8>) {
-    use netlink_packet_core::Nla;
-    let mut value = vec![0; attribute.value_len()];
-    attribute.emit_value(&mut value);
-    (attribute.kind(), value)
 }
 
 fn mode_of(mode: Option<MacVlanMode>) -> MacvlanMode {
@@ -270,17 +244,18 @@ fn oper_state(state: State) -> OperState {
     }
 }
 
-fn addr_gen_mode(specs: &[AfSpecUnspec]) -> Option<AddrGenMode> {
-    specs.iter().find_map(|spec| match spec {
-        AfSpecUnspec::Inet6(attributes) => attributes.iter().find_map(|attribute| match attribute {
-            AfSpecInet6::AddrGenMode(In6AddrGenMode::Eui64) => Some(AddrGenMode::Eui64),
-            AfSpecInet6::AddrGenMode(In6AddrGenMode::None) => Some(AddrGenMode::None),
-            AfSpecInet6::AddrGenMode(In6AddrGenMode::StablePrivacy) => Some(AddrGenMode::StablePrivacy),
-            AfSpecInet6::AddrGenMode(In6AddrGenMode::Random) => Some(AddrGenMode::Random),
-            _ => None,
-        }),
+/// IFLA_INET6_ADDR_GEN_MODE of `linux/if_link.h`, among what IPv6 has to say of a link.
+fn addr_gen_mode(families: &[u8]) -> Option<AddrGenMode> {
+    const MODE: u16 = 8;
+    let inet6 = u16::try_from(libc::AF_INET6).ok()?;
+    let mode = *attribute(attribute(families, inet6)?, MODE)?.first()?;
+    match In6AddrGenMode::from(mode) {
+        In6AddrGenMode::Eui64 => Some(AddrGenMode::Eui64),
+        In6AddrGenMode::None => Some(AddrGenMode::None),
+        In6AddrGenMode::StablePrivacy => Some(AddrGenMode::StablePrivacy),
+        In6AddrGenMode::Random => Some(AddrGenMode::Random),
         _ => None,
-    })
+    }
 }
 
 fn gen_mode(mode: AddrGenMode) -> In6AddrGenMode {
@@ -292,15 +267,12 @@ fn gen_mode(mode: AddrGenMode) -> In6AddrGenMode {
     }
 }
 
-fn statistics(stats: &Stats64) -> Statistics {
-    Statistics {
-        rx_packets: stats.rx_packets,
-        rx_bytes: stats.rx_bytes,
-        rx_errors: stats.rx_errors,
-        rx_dropped: stats.rx_dropped,
-        tx_packets: stats.tx_packets,
-        tx_bytes: stats.tx_bytes,
-        tx_errors: stats.tx_errors,
-        tx_dropped: stats.tx_dropped,
-    }
+/// The first counters of `struct rtnl_link_stats64`.
+fn statistics(bytes: &[u8]) -> Option<Statistics> {
+    let mut counters = bytes.as_chunks::<8>().0.iter().copied().map(u64::from_ne_bytes);
+    let mut next = || counters.next();
+    // In the kernel's order.
+    let [rx_packets, tx_packets, rx_bytes, tx_bytes] = [next()?, next()?, next()?, next()?];
+    let [rx_errors, tx_errors, rx_dropped, tx_dropped] = [next()?, next()?, next()?, next()?];
+    Some(Statistics { rx_packets, rx_bytes, rx_errors, rx_dropped, tx_packets, tx_bytes, tx_errors, tx_dropped })
 }

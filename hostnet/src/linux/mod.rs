@@ -8,6 +8,7 @@ mod frame;
 mod link;
 mod neighbour;
 mod nft;
+mod nft_compare;
 mod nft_dump;
 mod record;
 mod route;
@@ -20,6 +21,7 @@ use terms::IfName;
 
 use crate::facts::{Ask, Facts};
 use crate::kernel::{Failure, Kernel, KernelError};
+use crate::nft::Table;
 use crate::op::{NewTap, Op};
 use crate::sysctl::Sysctl;
 use crate::tap::{TUN_NODE, TunCall, node_hint};
@@ -188,7 +190,19 @@ impl<S: Steps> Kernel for Linux<S> {
         for table in &ask.tables {
             facts.tables.extend(self.read_table(table)?);
         }
+        if ask.table_ids {
+            facts.table_ids = self.read_table_ids()?;
+        }
         Ok(facts)
+    }
+
+    fn holds(&mut self, tables: &[Table], facts: &Facts) -> Result<bool, KernelError> {
+        for table in tables {
+            if !self.holds_table(table, facts)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn execute(&mut self, ops: &[Op]) -> Result<(), Failure> {

@@ -18,10 +18,13 @@ use crate::nft::{
 /// `struct nfgenmsg`.
 pub(super) const GENERIC_BYTES: usize = 4;
 
-/// A set as listed, with what only this file needs.
-struct Listed {
-    facts: SetFacts,
-    unnamed: bool,
+/// NFPROTO_UNSPEC of `linux/netfilter.h`.
+const ALL_FAMILIES: u8 = 0;
+
+/// A set as listed, with what readers of facts do not need.
+pub(super) struct Listed {
+    pub(super) facts: SetFacts,
+    pub(super) unnamed: bool,
     interval: bool,
 }
 
@@ -58,8 +61,7 @@ impl<S: Steps> Linux<S> {
     pub fn tables_at(&mut self, wanted: Hook) -> Result<Vec<TableId>, KernelError> {
         let sequence = self.channel.next_sequence();
         let (subsystem, kind) = (libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], libc::NFT_MSG_GETCHAIN.to_le_bytes()[0]);
-        // NFPROTO_UNSPEC lists all families.
-        let ask = request(subsystem, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, 0, |_| {});
+        let ask = request(subsystem, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, ALL_FAMILIES, |_| {});
         let mut found = self.channel.dump(Bus::Netfilter, &ask, sequence, |frame| {
             let bytes = frame.payload.get(GENERIC_BYTES..).unwrap_or_default();
             let Some(family) = frame.payload.first().and_then(|number| Family::of(*number)) else { return Ok(None) };
@@ -72,7 +74,7 @@ impl<S: Steps> Linux<S> {
         Ok(found)
     }
 
-    fn read_sets(&mut self, id: &TableId) -> Result<Vec<Listed>, KernelError> {
+    pub(super) fn read_sets(&mut self, id: &TableId) -> Result<Vec<Listed>, KernelError> {
         let mut sets = self.list(id, libc::NFT_MSG_GETSET, NLM_F_DUMP, &[(set::TABLE, &id.name)], |bytes| {
             let flags = attribute(bytes, set::FLAGS).and_then(|flags| flags.first_chunk().copied());
             let flags = flags.map_or(0, u32::from_be_bytes);
@@ -100,8 +102,22 @@ impl<S: Steps> Linux<S> {
         Ok(sets)
     }
 
+    /// The tables of all families.
+    pub(super) fn read_table_ids(&mut self) -> Result<Vec<TableId>, KernelError> {
+        let sequence = self.channel.next_sequence();
+        let (subsystem, kind) = (libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], libc::NFT_MSG_GETTABLE.to_le_bytes()[0]);
+        let ask = request(subsystem, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, ALL_FAMILIES, |_| {});
+        self.channel.dump(Bus::Netfilter, &ask, sequence, |frame| {
+            let family = frame.payload.first().copied().and_then(Family::of);
+            let attributes = frame.payload.get(GENERIC_BYTES..).unwrap_or_default();
+            Ok(family
+                .zip(attribute(attributes, table::NAME))
+                .map(|(family, name)| TableId { family, name: text(name) }))
+        })
+    }
+
     /// Asks nf_tables for a list and reads the attributes of each answer.
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         id: &TableId,
         kind: libc::c_int,
@@ -142,7 +158,7 @@ pub(super) fn request(
     writer.bytes
 }
 
-fn read_chain(bytes: &[u8], family: Family) -> ChainFacts {
+pub(super) fn read_chain(bytes: &[u8], family: Family) -> ChainFacts {
     let base = attribute(bytes, chain::HOOK).and_then(|inside| {
         let number = |kind| attribute(inside, kind)?.first_chunk().copied().map(u32::from_be_bytes);
         let policy = attribute(bytes, chain::POLICY).and_then(|policy| policy.first_chunk().copied());

@@ -4,18 +4,27 @@ use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol as Protocol,
+    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol as Protocol,
     RouteScope as Scope, RouteType, RouteVia,
 };
 use terms::IpNetwork;
 
+use super::Linux;
+use super::address::{self, ip};
+use super::frame::{attributes_of, number};
 use super::steps::Steps;
-use super::{Linux, address};
 use crate::facts::{Link, NextHop, Route, RouteKind, RouteProtocol, RouteScope};
 use crate::kernel::KernelError;
+use crate::nft::canon::attribute;
 
 /// RTNH_F_ONLINK of `linux/rtnetlink.h`, which the crate knows for hops of multipath routes only.
 const ONLINK: u32 = 4;
+
+/// RTAX_MTU of `linux/rtnetlink.h`.
+const MTU_METRIC: u16 = 2;
+
+/// RTA_VIA of the same header, which libc lacks for musl.
+const VIA: u16 = 18;
 
 impl<S: Steps> Linux<S> {
     pub(super) fn route(&mut self, route: &Route) -> Result<RouteMessage, KernelError> {
@@ -72,10 +81,7 @@ impl<S: Steps> Linux<S> {
 
     pub(super) fn read_routes(&mut self, links: &[Link]) -> Result<Vec<Route>, KernelError> {
         let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
-        self.channel.dump_route(request, "routes", |message| match message {
-            RouteNetlinkMessage::NewRoute(message) => Ok(read(&message, links)),
-            _ => Ok(None),
-        })
+        self.channel.dump_route(request, libc::RTM_NEWROUTE, |message| Ok(read(message, links)))
     }
 }
 
@@ -87,72 +93,70 @@ pub(super) fn deletion(mut message: RouteMessage) -> RouteMessage {
 }
 
 /// `None` for what is no IP route: multicast routing's and exceptions in the cache.
-pub(super) fn read(message: &RouteMessage, links: &[Link]) -> Option<Route> {
-    let header = &message.header;
-    if header.flags.contains(RouteFlags::Cloned) {
+pub(super) fn read(message: &[u8], links: &[Link]) -> Option<Route> {
+    // `struct rtmsg`: family, lengths of destination and source, tos, table, protocol, scope, type, flags.
+    let ([family, prefix, _, _, table, protocol, scope, kind, flags @ ..], attributes) =
+        message.split_first_chunk::<12>()?;
+    let flags = u32::from_ne_bytes(*flags);
+    if flags & libc::RTM_F_CLONED != 0 {
         return None;
     }
-    let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
-    let unspecified = match header.address_family {
-        netlink_packet_route::AddressFamily::Inet => IpAddr::from([0; 4]),
-        netlink_packet_route::AddressFamily::Inet6 => IpAddr::from([0; 16]),
+    let unspecified = match i32::from(*family) {
+        libc::AF_INET => IpAddr::from([0; 4]),
+        libc::AF_INET6 => IpAddr::from([0; 16]),
         _ => return None,
     };
-    let destination = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
+    let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
     let mut route = Route {
-        kind: read_kind(header.kind),
-        table: header.table.into(),
-        protocol: read_protocol(header.protocol),
-        scope: read_scope(header.scope),
-        onlink: header.flags.bits() & ONLINK != 0,
-        ..Route::to(destination)
+        kind: read_kind((*kind).into()),
+        table: (*table).into(),
+        protocol: read_protocol((*protocol).into()),
+        scope: read_scope((*scope).into()),
+        onlink: flags & ONLINK != 0,
+        ..Route::to(IpNetwork::new(unspecified, *prefix).ok()?)
     };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(to) => {
-                route.destination = IpNetwork::new(ip(to)?, header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Oif(index) => route.link = name(*index),
-            RouteAttribute::Table(table) => route.table = *table,
-            RouteAttribute::PrefSource(from) => route.prefer_source = ip(from),
-            RouteAttribute::Priority(metric) => route.metric = Some(*metric),
-            RouteAttribute::Metrics(metrics) => {
-                route.mtu_bytes = metrics.iter().find_map(|metric| match metric {
-                    RouteMetric::Mtu(bytes) => Some(*bytes),
-                    _ => None,
-                });
-            }
-            RouteAttribute::MultiPath(hops) => {
-                let mut hops = hops.iter().map(|hop| NextHop {
-                    link: name(hop.interface_index),
-                    gateway: hop.attributes.iter().find_map(gateway),
-                });
+    for (kind, value) in attributes_of(attributes) {
+        match kind {
+            libc::RTA_DST => route.destination = IpNetwork::new(ip(value)?, *prefix).ok()?,
+            libc::RTA_OIF => route.link = number(value, 0).and_then(name),
+            libc::RTA_TABLE => route.table = number(value, 0).unwrap_or(route.table),
+            libc::RTA_PREFSRC => route.prefer_source = ip(value),
+            libc::RTA_PRIORITY => route.metric = number(value, 0),
+            libc::RTA_METRICS => route.mtu_bytes = attribute(value, MTU_METRIC).and_then(|bytes| number(bytes, 0)),
+            libc::RTA_MULTIPATH => {
+                let mut hops =
+                    hops(value).map(|(index, attributes)| NextHop { link: name(index), gateway: gateway(attributes) });
                 let first = hops.next();
                 route.more_hops = hops.collect();
                 route.link = first.as_ref().and_then(|hop| hop.link.clone());
                 route.gateway = first.and_then(|hop| hop.gateway);
             }
-            attribute => route.gateway = gateway(attribute).or(route.gateway),
+            libc::RTA_GATEWAY => route.gateway = ip(value),
+            VIA => route.gateway = via(value),
+            _ => {}
         }
     }
     Some(route)
 }
 
-fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
-    match attribute {
-        RouteAttribute::Gateway(gateway) => ip(gateway),
-        RouteAttribute::Via(RouteVia::Inet(gateway)) => Some((*gateway).into()),
-        RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some((*gateway).into()),
-        _ => None,
-    }
+/// The hops of a multipath route (`struct rtnexthop`: length, flags, weight, index), each with its attributes.
+fn hops(mut bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    std::iter::from_fn(move || {
+        let ([low, high, ..], _) = bytes.split_first_chunk::<8>()?;
+        let length = usize::from(u16::from_ne_bytes([*low, *high]));
+        let (index, attributes) = (number(bytes, 4)?, bytes.get(8..length)?);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((index, attributes))
+    })
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
-        _ => None,
-    }
+fn gateway(attributes: &[u8]) -> Option<IpAddr> {
+    attribute(attributes, libc::RTA_GATEWAY).and_then(ip).or_else(|| attribute(attributes, VIA).and_then(via))
+}
+
+/// `struct rtvia`: a family and an address of it.
+fn via(bytes: &[u8]) -> Option<IpAddr> {
+    ip(bytes.get(2..)?)
 }
 
 fn kind(kind: RouteKind) -> RouteType {

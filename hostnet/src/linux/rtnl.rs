@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, ParseableParametrized,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use terms::IfName;
@@ -153,19 +153,23 @@ impl<S: Steps> Linux<S> {
 }
 
 impl<S: Steps> Channel<S> {
-    /// Dumps what `request` asks for.
+    /// Dumps what `request` asks for; `read` sees the payload of each message of kind `wanted`. The kernel sends far more
+    /// attributes than anybody here looks at, so they are not decoded on the way.
     pub(super) fn dump_route<T>(
         &mut self,
         request: RouteNetlinkMessage,
-        what: &'static str,
-        mut read: impl FnMut(RouteNetlinkMessage) -> Result<Option<T>, KernelError>,
+        wanted: u16,
+        mut read: impl FnMut(&[u8]) -> Result<Option<T>, KernelError>,
     ) -> Result<Vec<T>, KernelError> {
         let sequence = self.next_sequence();
         let bytes = serialize(sequence, NLM_F_REQUEST | NLM_F_DUMP, request);
-        self.dump(Bus::Route, &bytes, sequence, |frame: &Frame<'_>| {
-            let message = RouteNetlinkMessage::parse_with_param(frame.payload, frame.kind)
-                .map_err(|error| KernelError::Decode { what, why: error.to_string() })?;
-            read(message)
-        })
+        self.dump(
+            Bus::Route,
+            &bytes,
+            sequence,
+            |frame: &Frame<'_>| {
+                if frame.kind == wanted { read(frame.payload) } else { Ok(None) }
+            },
+        )
     }
 }

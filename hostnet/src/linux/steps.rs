@@ -1,7 +1,7 @@
 //! Kernel steps: the single calls that read or change the kernel, behind a seam for recorders and faults.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use netlink_sys::{Socket, protocols};
@@ -66,6 +66,9 @@ pub trait Steps {
     fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()>;
 }
 
+/// More than any setting of the network has.
+const FILE_BYTES: usize = 4096;
+
 /// The real calls, on the namespace that the thread was in when the first of each kind was made.
 #[derive(Debug, Default)]
 pub struct Real {
@@ -128,7 +131,10 @@ impl Steps for Real {
     }
 
     fn read_file(&mut self, path: &str) -> io::Result<String> {
-        fs::read_to_string(path)
+        // What is in /proc has no size to ask for first.
+        let mut text = String::with_capacity(FILE_BYTES);
+        fs::File::open(path)?.take(FILE_BYTES as u64).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()> {

@@ -6,7 +6,7 @@ use super::{Counter, ElementFacts, Verdict};
 use crate::linux::attributes_of;
 
 /// NFTA_DYNSET_SET_ID: like NFTA_LOOKUP_SET_ID it means something in its own transaction only.
-const DYNSET_SET_ID: u16 = 2;
+pub(crate) const DYNSET_SET_ID: u16 = 2;
 
 /// How the elements of a set made on the fly are found: by its name, and by its number where there is one.
 pub(crate) type Contents<'a> = dyn Fn(&str, Option<u32>) -> Option<String> + 'a;

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 
 use terms::IfName;
 
-use super::canon::{body, element_facts, joined};
+use super::canon::{Contents, body, element_facts, joined};
 use super::compile::{Surroundings, compile};
 use super::encode::encode_element;
 use super::expression::SetRef;
+use super::same::same_body;
 use super::writer::Writer;
 use super::{ChainFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};
 use crate::facts::Facts;
@@ -29,21 +30,7 @@ impl TableFacts {
             let rules = rules.collect::<Result<_, NftError>>()?;
             Ok(ChainFacts { name: chain.name.clone(), base: chain.base.clone(), rules })
         });
-        let sets = table.sets.iter().map(|set| {
-            let mut elements =
-                set.elements.iter().map(|element| encode_element(set, element)).collect::<Result<Vec<_>, _>>()?;
-            elements.sort_by(|one, other| one.key.cmp(&other.key));
-            Ok(SetFacts {
-                name: set.name.clone(),
-                dynamic: set.flags.dynamic,
-                elements: elements.iter().map(element_facts).collect(),
-            })
-        });
-        Ok(Self {
-            id: table.id.clone(),
-            chains: chains.collect::<Result<_, NftError>>()?,
-            sets: sets.collect::<Result<_, NftError>>()?,
-        })
+        Ok(Self { id: table.id.clone(), chains: chains.collect::<Result<_, NftError>>()?, sets: expected_sets(table)? })
     }
 
     /// Where `found` differs from this, in words; nothing if it is the same. Counters and handles do not matter, nor do the
@@ -97,6 +84,55 @@ impl TableFacts {
         for rule in strangers {
             words.push(format!("{place} has a rule (handle {}) that was not asked for", rule.handle));
         }
+    }
+}
+
+/// What the kernel would list for the named sets of `table`.
+pub(crate) fn expected_sets(table: &Table) -> Result<Vec<SetFacts>, NftError> {
+    let sets = table.sets.iter().map(|set| {
+        let mut elements =
+            set.elements.iter().map(|element| encode_element(set, element)).collect::<Result<Vec<_>, _>>()?;
+        elements.sort_by(|one, other| one.key.cmp(&other.key));
+        Ok(SetFacts {
+            name: set.name.clone(),
+            dynamic: set.flags.dynamic,
+            elements: elements.iter().map(element_facts).collect(),
+        })
+    });
+    sets.collect()
+}
+
+/// The rules of a table, met one after another as the kernel lists them.
+pub(crate) struct Expected<'a> {
+    table: &'a Table,
+    facts: &'a Facts,
+    /// How many rules of each chain were met.
+    met: Vec<usize>,
+    writer: Writer,
+}
+
+impl<'a> Expected<'a> {
+    /// In a namespace with the links of `facts`.
+    pub(crate) fn of(table: &'a Table, facts: &'a Facts) -> Self {
+        Self { table, facts, met: vec![0; table.chains.len()], writer: Writer::default() }
+    }
+
+    /// Whether the next rule of a chain, whose name ends with NUL, is the one with this body.
+    pub(crate) fn next_is(&mut self, chain: &[u8], body: &[u8], contents: &Contents<'_>) -> bool {
+        let is_it = |name: &str| chain.strip_suffix(b"\0") == Some(name.as_bytes());
+        let chains = self.table.chains.iter().zip(&mut self.met);
+        let Some((chain, met)) = chains.into_iter().find(|(chain, _)| is_it(&chain.name)) else { return false };
+        let Some(rule) = chain.rules.get(*met) else { return false };
+        *met += 1;
+        self.writer.bytes.clear();
+        let mut around = Aside { facts: self.facts, sets: RefCell::default() };
+        compile(&mut self.writer, self.table.id.family, rule, &mut around).is_ok()
+            && same_body((&self.writer.bytes, &|_, number| around.contents(number)), (body, contents))
+    }
+
+    /// Whether all rules were met.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.table.chains.iter().zip(&self.met).all(|(chain, met)| chain.rules.len() == *met)
     }
 }
 

@@ -3,13 +3,14 @@
 pub(crate) mod batch;
 pub(crate) mod canon;
 mod chain;
-mod check;
+pub(crate) mod check;
 mod compile;
 mod encode;
 mod expression;
 mod field;
 mod readback;
 mod rule;
+mod same;
 mod set;
 pub(crate) mod shape;
 mod statement;

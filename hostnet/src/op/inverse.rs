@@ -106,7 +106,7 @@ fn undo_transaction(transaction: &Transaction, before: &Facts, now: &Facts) -> O
     for command in &transaction.commands {
         let undo = match command {
             Command::AddTable(table) | Command::ReplaceTable(table)
-                if before.table(&table.id).is_none() && now.table(&table.id).is_some() =>
+                if !before.has_table(&table.id) && now.table(&table.id).is_some() =>
             {
                 Command::DeleteTable(table.id.clone())
             }
