@@ -1,6 +1,7 @@
 //! Network namespaces: opening, making, entering.
 //!
-//! A thread that entered a namespace never comes back: [`Netns::run`] enters on a thread of its own and lets that end.
+//! A thread that entered a namespace never comes back: [`Netns::run`] enters on a thread of its own and lets that end,
+//! [`Netns::enter`] is for programs that end there themselves.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -169,6 +170,19 @@ impl Netns {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Moves the calling thread into the namespace for the rest of its life: for a process that does one thing and ends.
+    /// What it opens of /proc/thread-self and all its sockets are from then on the namespace's.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered; the thread is then where it was.
+    pub fn enter(&self) -> Result<(), NetnsError> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| NetnsError::Failed {
+            action: "enter",
+            path: self.path.clone(),
+            source: errno.into(),
+        })
     }
 
     /// Runs `work` inside the namespace, on a thread that ends with it.
