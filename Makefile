@@ -36,12 +36,12 @@ test-guest: setup-test build ## end to end with real guests
 # Before other work on the machine, if the kernel lets us.
 run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR_DIST)/bench" \
 	$(if $(QUICK),--quick) --into tests/bench/RESULTS.md
-benches := bench-start bench-wiring bench-chain
+benches := bench-start bench-wiring bench-chain bench-workers bench-tail bench-services bench-dhcp bench-path bench-run
 .PHONY: bench $(benches)
-bench: setup-test ## speed and size beside the floor and the peers, into tests/bench/RESULTS.md; QUICK=1 takes two minutes
+bench: setup-bench ## speed and size beside the floor and the peers, into tests/bench/RESULTS.md; QUICK=1 takes four minutes
 	@tests/build bench
 	@$(run-bench)
-$(benches): bench-%: setup-test
+$(benches): bench-%: setup-bench
 	@tests/build bench
 	@$(run-bench) $*
 
@@ -74,6 +74,6 @@ install: build ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DE
 guest: setup-demo build ## takes the guest that the examples boot into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
-.PHONY: setup-build setup-lint setup-demo setup-test setup-fuzz
-setup-build setup-lint setup-demo setup-test setup-fuzz: setup-%:
+.PHONY: setup-build setup-lint setup-demo setup-test setup-bench setup-fuzz
+setup-build setup-lint setup-demo setup-test setup-bench setup-fuzz: setup-%:
 	@tests/setup $*

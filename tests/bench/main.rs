@@ -5,17 +5,23 @@
 //! of the groups that ran are replaced. Timings are reported, never asserted; that a variant did its work is asserted.
 
 mod chain;
+mod dhcp;
 mod inside;
 mod machine;
+mod path;
 mod pods;
 mod process;
 mod recording;
 mod report;
 mod rounds;
+mod run;
+mod services;
 mod shell;
 mod start;
+mod tail;
 mod trace;
 mod wiring;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,7 +44,17 @@ impl Extent {
 type Group = (&'static str, fn(Extent) -> Section);
 
 /// In the order of the report.
-const GROUPS: [Group; 3] = [("start", start::measure), ("wiring", wiring::measure), ("chain", chain::measure)];
+const GROUPS: [Group; 9] = [
+    ("start", start::measure),
+    ("wiring", wiring::measure),
+    ("chain", chain::measure),
+    ("workers", workers::measure),
+    ("tail", tail::measure),
+    ("services", services::measure),
+    ("dhcp", dhcp::measure),
+    ("path", path::measure),
+    ("run", run::measure),
+];
 
 fn main() -> ExitCode {
     let mut extent = Extent { quick: false };

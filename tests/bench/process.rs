@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// A program with all that it is given.
@@ -33,14 +34,14 @@ impl Program {
 
     /// Its input, to be read from the beginning.
     pub(crate) fn input(&self) -> File {
-        let mut input = tempfile::tempfile().expect("a temporary file can be made");
+        let mut input = in_memory();
         input.write_all(&self.input).and_then(|()| input.seek(SeekFrom::Start(0))).expect("it can be written");
         input
     }
 
     /// The program with its input on standard input and standard output in the file that is returned.
     pub(crate) fn command(&self) -> (Command, File) {
-        let output = tempfile::tempfile().expect("a temporary file can be made");
+        let output = in_memory();
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
@@ -63,6 +64,11 @@ impl Program {
         assert!(status.success(), "{} {:?} ended with {status}: {text}", self.path.display(), self.arguments);
         (took, text)
     }
+}
+
+/// A file on no disk: how busy that is must not show.
+fn in_memory() -> File {
+    memfd_create(c"bench", MFdFlags::MFD_CLOEXEC).expect("a file in memory can be made").into()
 }
 
 /// CPU time of all children so far that ended.

@@ -72,6 +72,7 @@ ip addr flush dev eth0-nic
 ip tuntap add tap0 mode tap user 107 group 107
 ip link set tap0 mtu 1500 master k6t-eth0 up
 ip addr add 169.254.75.10/32 dev k6t-eth0
+echo 1 >/proc/sys/net/ipv4/conf/k6t-eth0/arp_ignore
 ip link set k6t-eth0 mtu 1500 up
 ip link add eth0 address 0a:58:0a:f4:01:05 type veth peer name eth0-peer
 ip addr add 10.244.1.5/24 dev eth0

@@ -57,7 +57,7 @@ impl Variant {
 }
 
 /// Programs of one binding.
-struct Case {
+pub(crate) struct Case {
     binding: &'static str,
     plugin: PathBuf,
     replay: PathBuf,
@@ -67,7 +67,7 @@ struct Case {
 
 impl Case {
     /// Records every verb on a pod of its own.
-    fn record(world: &World, binding: &'static str) -> Self {
+    pub(crate) fn record(world: &World, binding: &'static str) -> Self {
         let (plugin, replay) = (dist_file("tapvisor-cni"), dist_file("replay"));
         let mut case = Self { binding, plugin, replay, recorded: BTreeMap::new() };
         pods::make(world, &["recorded"]);
@@ -82,11 +82,11 @@ impl Case {
         case
     }
 
-    fn call(&self, verb: &str, pod: &str) -> Program {
+    pub(crate) fn call(&self, verb: &str, pod: &str) -> Program {
         pods::call(&self.plugin, verb, pod, &pods::tapvisor(Some(self.binding)), Some(&pods::previous()))
     }
 
-    fn replay(&self, verb: &str, pod: &str, part: Part) -> Program {
+    pub(crate) fn replay(&self, verb: &str, pod: &str, part: Part) -> Program {
         let mut program = Program::new(&self.replay, &[&format!("/run/netns/{pod}")]);
         program.input = steps(&self.recorded[verb], part);
         program

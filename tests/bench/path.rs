@@ -1,0 +1,228 @@
+//! What packets pay on their way to a guest: our bindings beside the bridge and veth of a KubeVirt pod.
+//!
+//! The guest is a namespace joined to the VM's tap by a thread that carries frames between two taps (`FakeGuest`): the same in
+//! every row, and slower than a real guest's vhost, so that differences between rows are smaller than they would be there.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use tests::{FakeGuest, Ns, Ran, World, dist_file};
+
+use crate::Extent;
+use crate::inside::inside;
+use crate::report::{Gate, Section, milliseconds, times};
+use crate::rounds::{Ratio, Spread, turns};
+use crate::{pods, shell};
+
+const STREAM: u16 = 5001;
+const ECHO: u16 = 7;
+const MIB: usize = 1 << 20;
+/// Of one stream.
+const STREAM_BYTES: usize = 16 * MIB;
+const ROUND_TRIPS: usize = 100;
+
+/// How the pod is wired, and with what.
+const VARIANTS: [(&str, &str, bool); 5] = [
+    ("the pod itself, no guest", "none", true),
+    ("tapvisor masquerade: tap and nft", "masquerade", true),
+    ("KubeVirt's masquerade: bridge, tap and nft", "masquerade", false),
+    ("tapvisor bridge: redirect between NIC and tap", "bridge", true),
+    ("KubeVirt's bridge: NIC and tap on a bridge", "bridge", false),
+];
+
+/// A host, a pod on a veth, and a guest in it.
+struct Scene<'w> {
+    name: &'static str,
+    end: End<'w>,
+    world: &'w World,
+}
+
+/// Where the pod's traffic ends.
+enum End<'w> {
+    Pod(Ns<'w>),
+    Guest(FakeGuest<'w>),
+}
+
+impl<'w> Scene<'w> {
+    fn of(world: &'w World, (name, binding, ours): (&'static str, &str, bool)) -> Self {
+        pods::make(world, &["pod"]);
+        world.sh("ip addr add 10.244.1.1/24 dev pod").assert_ok();
+        let pod = world.named("pod");
+        match (binding, ours) {
+            ("none", _) => return Self { name, end: End::Pod(pod), world },
+            (_, true) => {
+                let conf = pods::tapvisor(Some(binding));
+                let add = pods::call(&dist_file("tapvisor-cni"), "ADD", "pod", &conf, Some(&pods::previous()));
+                inside(world, || add.run());
+            }
+            (_, false) => {
+                let [wire, _] = shell::scripts(binding);
+                Ran::with_input(pod.command("sh").args(["-e"]), wire.as_bytes()).assert_ok();
+            }
+        }
+        let tap = if binding == "masquerade" && ours { "k6t-eth0" } else { "tap0" };
+        let (mac, network) = match binding {
+            "masquerade" => {
+                ("02:00:00:00:00:07", "ip addr add 10.0.2.2/24 dev eth0; ip route add default via 10.0.2.1")
+            }
+            _ => ("0a:58:0a:f4:01:05", "ip addr add 10.244.1.5/24 dev eth0"),
+        };
+        let guest = FakeGuest::plug(world, "guest", &pod, tap, mac);
+        guest.ns().sh(network).assert_ok();
+        Self { name, end: End::Guest(guest), world }
+    }
+
+    fn end(&self) -> &Ns<'w> {
+        match &self.end {
+            End::Pod(pod) => pod,
+            End::Guest(guest) => guest.ns(),
+        }
+    }
+
+    /// Starts what answers in the guest: a sink, a source, an echo. The threads end with the process.
+    fn serve(&self) {
+        let any = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let (listener, echo) = self.end().enter(|| {
+            let listener = TcpListener::bind(any(STREAM)).expect("the port is free");
+            (listener, UdpSocket::bind(any(ECHO)).expect("the port is free"))
+        });
+        std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(stream_one(stream))));
+        std::thread::spawn(move || {
+            let mut datagram = [0; 2048];
+            while let Ok((length, from)) = echo.recv_from(&mut datagram) {
+                let _ = echo.send_to(datagram.get(..length).unwrap_or_default(), from);
+            }
+        });
+    }
+
+    /// MiB per second into the guest and out of it.
+    fn streams(&self) -> [f64; 2] {
+        [b'i', b'o'].map(|way| {
+            let mut stream = self
+                .world
+                .enter(|| TcpStream::connect((Ipv4Addr::new(10, 244, 1, 5), STREAM)))
+                .expect("the guest listens");
+            let start = Instant::now();
+            stream.write_all(&[way]).expect("the guest reads");
+            if way == b'i' {
+                send(&mut stream).expect("the guest reads");
+                stream.read_exact(&mut [0]).expect("the guest says that it has all");
+            } else {
+                receive(&mut stream).expect("the guest sends");
+            }
+            mebibytes() / start.elapsed().as_secs_f64()
+        })
+    }
+
+    /// Of 64 bytes by UDP.
+    fn round_trips(&self) -> Vec<Duration> {
+        self.world.enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free");
+            socket.connect((Ipv4Addr::new(10, 244, 1, 5), ECHO)).expect("there is a route");
+            socket.set_read_timeout(Some(Duration::from_secs(2))).expect("timeout is not zero");
+            // The first may be lost while links come up and addresses are asked for.
+            let reaches = |_| socket.send(&[7; 64]).is_ok() && socket.recv(&mut [0; 64]).is_ok();
+            assert!((0..10).any(reaches), "{}: the guest never answers", self.name);
+            let trip = || {
+                let start = Instant::now();
+                socket.send(&[7; 64]).expect("there is a way to the guest");
+                socket.recv(&mut [0; 64]).expect("the guest answers");
+                start.elapsed()
+            };
+            (0..ROUND_TRIPS).map(|_| trip()).collect()
+        })
+    }
+}
+
+fn mebibytes() -> f64 {
+    f64::from(u32::try_from(STREAM_BYTES / MIB).unwrap_or(0))
+}
+
+/// Serves one connection: its first byte says whether bytes come in or go out.
+fn stream_one(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut way = [0];
+    stream.read_exact(&mut way)?;
+    if way == [b'o'] {
+        return send(&mut stream);
+    }
+    receive(&mut stream)?;
+    stream.write_all(&[1])
+}
+
+fn send(stream: &mut TcpStream) -> std::io::Result<()> {
+    let block = vec![7; 256 * 1024];
+    (0..STREAM_BYTES / block.len()).try_for_each(|_| stream.write_all(&block))
+}
+
+fn receive(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = STREAM_BYTES;
+    while left > 0 {
+        match stream.read(&mut buffer)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            bytes => left = left.saturating_sub(bytes),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn measure(extent: Extent) -> Section {
+    let worlds = [(); 5].map(|()| World::bare());
+    let scenes: Vec<Scene<'_>> =
+        worlds.iter().zip(VARIANTS).map(|(world, variant)| Scene::of(world, variant)).collect();
+    scenes.iter().for_each(Scene::serve);
+    let (mut trips, mut streams) = ([(); 5].map(|()| Vec::new()), [(); 5].map(|()| [Vec::new(), Vec::new()]));
+    for round in 0..extent.of(20) {
+        for turn in turns(scenes.len(), round) {
+            trips[turn].extend(scenes[turn].round_trips());
+            for (all, rate) in streams[turn].iter_mut().zip(scenes[turn].streams()) {
+                all.push(rate);
+            }
+        }
+    }
+    let trips = trips.map(Spread::of);
+    let rates = streams.map(|ways| ways.map(rates));
+    let rows = VARIANTS.iter().enumerate().map(|(at, (name, ..))| {
+        let beside =
+            if at == 0 { "–".to_owned() } else { times(Ratio::between(trips[at], trips[(at - 1) / 2 * 2 + 2])) };
+        let [inward, outward] =
+            rates[at].map(|[least, median, most]| format!("{least:.0} / **{median:.0}** / {most:.0}"));
+        vec![(*name).to_owned(), milliseconds(trips[at]), beside, inward, outward]
+    });
+    // Of streams the best ones: other work on the machine only ever takes away.
+    let faster = |way: usize, ours: usize| rates[ours][way][2] / rates[ours + 1][way][2];
+    let trip = |ours: usize| Ratio::between(trips[ours], trips[ours + 1]).medians;
+    let mut gates = Vec::new();
+    for (ours, binding) in [(1, "masquerade"), (3, "bridge")] {
+        gates.push(Gate::at_most(format!("{binding}: round trip, to KubeVirt's"), trip(ours), 1.05, "×"));
+        gates.push(Gate::at_least(format!("{binding}: best stream in, of KubeVirt's"), faster(0, ours), 0.95, "×"));
+        gates.push(Gate::at_least(format!("{binding}: best stream out, of KubeVirt's"), faster(1, ours), 0.95, "×"));
+    }
+    Section {
+        title: "Packets to and from a guest",
+        command: "bench-path",
+        head: vec![
+            "",
+            "UDP round trip of 64 bytes, ms: min / **median** / p99 [middle half]",
+            "to KubeVirt's",
+            "TCP into the guest, MiB/s: least / **median** / most",
+            "TCP out of it, MiB/s",
+        ],
+        rows: rows.collect(),
+        gates,
+        notes: vec![
+            format!("n = {} round trips and {} streams of {} MiB each way, in turn.", extent.of(20) * ROUND_TRIPS, extent.of(20), STREAM_BYTES / MIB),
+            "Host and pod are joined by a veth. The guest is a namespace joined to the VM's tap by a thread that carries frames, with \
+             checksum and segmentation offload: the same in every row and most of its time; a gate allows five in a hundred for noise."
+                .to_owned(),
+        ],
+    }
+}
+
+/// Least, median, most.
+fn rates(mut all: Vec<f64>) -> [f64; 3] {
+    all.sort_by(f64::total_cmp);
+    let last = all.len() - 1;
+    [all[0], all[last / 2], all[last]]
+}
