@@ -2,6 +2,7 @@
 
 mod binding;
 mod dhcp;
+mod doctor;
 mod fixtures;
 mod hostnet;
 mod runtime;
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(binding::trials());
     trials.extend(dhcp::trials());
+    trials.extend(doctor::trials());
     trials.extend(fixtures::trials());
     trials.extend(hostnet::trials());
     trials.extend(runtime::trials());

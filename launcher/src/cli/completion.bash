@@ -3,7 +3,7 @@
 _tapvisor_and_names() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} names=
     case ${COMP_WORDS[1]}:$before in
-    *:--grace | *:--file | *:--output | *:-o | rm:-f) ;;
+    *:--grace | *:--file | *:--output | *:-o | *:--port | explain:-p | rm:-f) ;;
     console:* | explain:* | logs:* | pause:* | restart:* | rm:* | start:* | stop:* | unpause:*) names=yes ;;
     esac
     if [[ $COMP_CWORD -gt 1 && -n $names && $word != -* ]]; then

@@ -1,0 +1,111 @@
+//! `tapvisor doctor` on hosts that lack one thing at a time, each made by hand.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tests::{Ran, World, dist_file, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("doctor looks at everything, finds this host fit and changes nothing", fit),
+        trial("doctor names each thing that is made missing, with consequence, remedy and exit code", missing),
+        trial("doctor names the firewall that drops what is forwarded, unless it lets VMs through", firewalls),
+        trial("doctor says of VLANs what ip finds", vlans),
+    ]
+}
+
+/// How it ended, and what it found of one thing.
+fn doctor(world: &World, script: &str, check: &str) -> (Ran, Value) {
+    let line = format!("{script} {} doctor -o json", dist_file("tapvisor").display());
+    let ran = Ran::of(world.command("/bin/bash").args(["-euc", &line]));
+    let document: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|_| panic!("{}", ran.account()));
+    assert_eq!((&document["apiVersion"], &document["kind"]), (&"tapvisor.io/v1".into(), &"Report".into()));
+    let items = document["items"].as_array().unwrap();
+    let found = items.iter().find(|item| item["check"] == check).unwrap_or_else(|| panic!("no {check}: {items:?}"));
+    (ran, found.clone())
+}
+
+fn fit() {
+    let world = World::new();
+    let before = world.snapshot();
+    let ran = world.tapvisor(&["doctor", "-o", "json"]);
+    assert_eq!(ran.code(), Some(0), "{}", ran.account());
+    let document = ran.json();
+    let checks: Vec<_> =
+        document["items"].as_array().unwrap().iter().map(|item| item["check"].as_str().unwrap()).collect();
+    let expected = [
+        "user",
+        "/dev/net/tun",
+        "engine",
+        "vhost-net",
+        "CNI plugins",
+        "nft fwd in netdev",
+        "VLAN",
+        "user 107",
+        "IPv6",
+        "IPv4 forwarding",
+        "IPv6 forwarding",
+        "firewall",
+        "default network",
+    ];
+    assert_eq!(checks, expected);
+    for item in document["items"].as_array().unwrap() {
+        let is_fine = item["severity"] == "ok";
+        assert_eq!(item["remedy"].is_null() && item["consequence"].is_null(), is_fine, "{item}");
+    }
+    let text = world.tapvisor(&["doctor"]).text();
+    assert!(checks.iter().all(|check| text.contains(&format!("  {check}: "))), "{text}");
+    before.assert_same(&world.snapshot());
+    assert_eq!(world.ns_names(), ["outside"]);
+}
+
+/// A thing taken away in front of the command, and how grave that is.
+fn missing() {
+    const FORWARDING: &str = "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys;";
+    let cases = [
+        ("mount -t tmpfs tmpfs /dev/net;", "/dev/net/tun", "error", "cannot be opened"),
+        ("export PATH=/nowhere;", "engine", "error", "qemu-system-x86_64: not installed"),
+        ("export CNI_PATH=/nowhere;", "CNI plugins", "error", "missing: ptp"),
+        (FORWARDING, "IPv4 forwarding", "error", "cannot be written"),
+        (FORWARDING, "IPv6 forwarding", "error", "cannot be written"),
+        ("setpriv --reuid 65534 --clear-groups", "user", "error", "not root"),
+        ("sysctl -qw net.ipv6.conf.all.disable_ipv6=1;", "IPv6", "warning", "switched off"),
+        ("echo somebody:x:107:107::/:/bin/sh >>/etc/passwd;", "user 107", "warning", "is somebody"),
+        ("ip route add 172.16.0.0/12 via 192.0.2.1;", "default network", "warning", "172.16.0.0/12"),
+    ];
+    for (script, check, severity, words) in cases {
+        let world = World::new();
+        let (ran, found) = doctor(&world, script, check);
+        assert_eq!(found["severity"], severity, "{script}: {found}");
+        assert!(found["found"].as_str().unwrap().contains(words), "{script}: {found}");
+        assert!(found["consequence"].is_string() && found["remedy"].is_string(), "{found}");
+        assert_eq!(ran.code(), Some(if severity == "error" { 6 } else { 0 }), "{script}: {}", ran.account());
+    }
+    if std::path::Path::new("/dev/kvm").exists() {
+        let (_, found) = doctor(&World::new(), "mount --bind /dev/null /dev/kvm;", "engine");
+        assert!(found["found"].as_str().unwrap().contains("cannot run Linux"), "{found}");
+    }
+}
+
+fn firewalls() {
+    let world = World::new();
+    let found = |script: &str| doctor(&world, script, "firewall").1;
+    assert_eq!(found("")["severity"], "ok");
+    let docker = found("iptables -P FORWARD DROP; iptables -N DOCKER-USER;");
+    assert_eq!(docker["severity"], "warning");
+    assert!(docker["found"].as_str().unwrap().contains("ip filter FORWARD (Docker)"), "{docker}");
+    let strict = world.tapvisor(&["doctor", "--strict"]);
+    assert_eq!(strict.code(), Some(1), "{}", strict.account());
+    let let_through =
+        "iptables -I FORWARD -s 172.30.77.0/24 -j ACCEPT; iptables -I FORWARD -d 172.30.77.0/24 -j ACCEPT;";
+    assert_eq!(found(let_through)["severity"], "ok");
+    let own =
+        found("echo 'table inet mine { chain f { type filter hook forward priority 0; policy drop; }; }' | nft -f -;");
+    assert!(own["found"].as_str().unwrap().contains("inet mine f"), "{own}");
+}
+
+fn vlans() {
+    let world = World::new();
+    let can = world.sh("ip link add link uplink0 name tagged type vlan id 7 && ip link del tagged").is_ok();
+    let (_, found) = doctor(&world, "", "VLAN");
+    assert_eq!(found["severity"] == "ok", can, "{found}");
+}
