@@ -171,6 +171,8 @@ pub(crate) enum Code {
     NoCarrier,
     /// A tap carries no mark, or not this wiring's.
     MarkMissing,
+    /// The manifest keeps the guest's cable out.
+    Unplugged,
     /// An MTU does not fit its neighbours'.
     WrongMtu,
     /// The pod has lost an address.

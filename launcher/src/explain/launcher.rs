@@ -27,6 +27,9 @@ pub(crate) struct Launcher {
 pub(crate) struct LauncherNic {
     pub(crate) name: String,
     pub(crate) mac: MacAddr,
+    /// Whether the manifest keeps the guest's cable out.
+    #[serde(default)]
+    pub(crate) link_down: bool,
     /// `None` on a network without addresses.
     #[serde(default)]
     pub(crate) service: Option<Service>,

@@ -288,9 +288,10 @@ struct Description {
 
 impl Description {
     fn json(&self) -> Value {
-        let nics = self.wired.iter().zip(&self.services).map(|(nic, service)| {
+        let nics = self.wired.iter().zip(&self.services).zip(&self.machine.nics).map(|((nic, service), asked)| {
             let mut line =
                 json!({"name": nic.name, "tap": nic.tap, "mac": nic.mac, "mtuBytes": nic.mtu, "queues": nic.queues});
+            line["linkDown"] = asked.link_down.into();
             line["service"] = service.as_ref().map_or(Value::Null, Service::status);
             line
         });

@@ -115,6 +115,11 @@ impl<'a> NicView<'a> {
         })
     }
 
+    /// Whether the manifest says `state: down`.
+    pub(super) fn is_unplugged(&self) -> bool {
+        self.launcher.is_some_and(|nic| nic.link_down)
+    }
+
     pub(super) fn is_masqueraded(&self) -> bool {
         self.interface.binding == Binding::Masquerade
     }

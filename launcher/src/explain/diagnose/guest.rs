@@ -11,11 +11,20 @@ use super::{Case, Findings, NicView, Words};
 use crate::explain::evidence::{From, Outcome, Probe};
 use crate::explain::explanation::{Code, Severity};
 
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
-    for nic in &case.nics {
-        neighbours(case, nic, findings);
-        ports(case, nic, findings);
-    }
+pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+    neighbours(case, nic, findings);
+    ports(case, nic, findings);
+}
+
+/// A NIC whose link the manifest keeps down.
+pub(super) fn unplugged(nic: &NicView<'_>, findings: &mut Findings) {
+    let name = &nic.interface.name;
+    let words = Words::new(
+        format!("the manifest says `state: down` of interface {name}"),
+        "The guest sees a NIC without a cable and has no network there.",
+        "Say `state: up` in the manifest, or leave it out, if it is to have one.",
+    );
+    findings.add(Severity::Warning, Code::Unplugged, Some(name), "guest", words);
 }
 
 fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {

@@ -11,12 +11,10 @@ use crate::explain::launcher::Lease;
 /// A guest that ran this long after the wiring was made is not the first on it: rules have counted others' questions.
 const START_SECONDS: u64 = 60;
 
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
-    for nic in &case.nics {
-        for family in [Family::V4, Family::V6] {
-            if let Some(lease) = nic.lease(family) {
-                judge_lease(case, nic, family, lease, findings);
-            }
+pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+    for family in [Family::V4, Family::V6] {
+        if let Some(lease) = nic.lease(family) {
+            judge_lease(case, nic, family, lease, findings);
         }
     }
 }

@@ -59,8 +59,11 @@ pub(crate) fn diagnose(seen: &Evidence) -> Explanation {
         rules::judge(&case, &mut findings);
         routes::judge(&case, &mut findings);
         if case.runs() {
-            leases::judge(&case, &mut findings);
-            guest::judge(&case, &mut findings);
+            // Of a guest without a cable neither questions nor answers are to be expected.
+            let (unplugged, plugged): (Vec<_>, Vec<_>) = case.nics.iter().partition(|nic| nic.is_unplugged());
+            unplugged.into_iter().for_each(|nic| guest::unplugged(nic, &mut findings));
+            plugged.iter().for_each(|nic| leases::judge(&case, nic, &mut findings));
+            plugged.iter().for_each(|nic| guest::judge(&case, nic, &mut findings));
         }
     }
     let mut findings = findings.0;

@@ -374,3 +374,14 @@ fn a_pod_on_a_macvlan_needs_nothing_of_the_hosts_routing() {
     });
     assert_eq!(diagnose(&macvlan).findings, []);
 }
+
+#[test]
+fn a_nic_that_the_manifest_keeps_unplugged_is_no_fault_of_the_guests() {
+    let unplugged = broken(masquerade, |vm| {
+        let nic = &mut vm.launcher.as_mut().unwrap().nics[0];
+        nic.link_down = true;
+        let lease = nic.service.as_mut().unwrap().ipv4.as_mut().unwrap();
+        (lease.asked, lease.grants, lease.leased) = (0, 0, false);
+    });
+    assert_eq!((errors(&unplugged), found(&unplugged, Severity::Warning)), (vec![], one(Code::Unplugged, "guest")));
+}

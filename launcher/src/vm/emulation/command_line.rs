@@ -238,6 +238,11 @@ fn network(line: &mut Line, index: usize, nic: &Nic, with: &NicDescriptors, boot
     line.device(network_device(index, nic, with, boot_index));
 }
 
+/// How the monitor knows the guest's side of a NIC.
+pub(crate) fn nic_id(index: usize) -> String {
+    format!("nic{index}")
+}
+
 fn network_device(index: usize, nic: &Nic, with: &NicDescriptors, boot_index: Option<usize>) -> Value {
     let driver = match nic.model {
         NicModel::Virtio => "virtio-net-pci",
@@ -245,7 +250,7 @@ fn network_device(index: usize, nic: &Nic, with: &NicDescriptors, boot_index: Op
         NicModel::E1000e => "e1000e",
         NicModel::Rtl8139 => "rtl8139",
     };
-    let mut device = json!({"driver": driver, "id": format!("nic{index}"), "netdev": format!("net{index}"),
+    let mut device = json!({"driver": driver, "id": nic_id(index), "netdev": format!("net{index}"),
         "mac": with.mac.to_string(), "bus": format!("port{index}")});
     if nic.model == NicModel::Virtio {
         if let Some(mtu) = with.mtu {

@@ -51,6 +51,9 @@ impl Engine for Emulation {
         let reading = ours.try_clone().map_err(system("no second descriptor for the monitor"))?;
         let (start_paused, disks) = (parts.machine.start_paused, parts.machine.disks.iter());
         let names = disks.map(|disk| disk.name.clone()).collect();
+        let nics = parts.machine.nics.iter().enumerate();
+        let unplugged: Vec<_> =
+            nics.filter(|(_, nic)| nic.link_down).map(|(index, _)| command_line::nic_id(index)).collect();
         let (arguments, inherited) = inherit(self.accelerator, parts, theirs.into())?;
         tracing::debug!(?program, ?arguments, "starting QEMU");
         let process = Process::spawn(&program, &arguments, &inherited)?;
@@ -63,6 +66,8 @@ impl Engine for Emulation {
         let mut monitor = qmp::Client::new(ours, answers);
         let negotiated = monitor.negotiate().and_then(|version| {
             tracing::info!(version, accelerator = ?self.accelerator, "QEMU is ready");
+            // Before the first instruction, so that the guest never sees a carrier.
+            unplugged.iter().try_for_each(|nic| unplug(&mut monitor, nic))?;
             if start_paused { Ok(()) } else { monitor.execute("cont", Map::new()).map(drop) }
         });
         match negotiated {
@@ -74,6 +79,12 @@ impl Engine for Emulation {
             }
         }
     }
+}
+
+/// Takes the cable out of a NIC; no option of the command line does.
+fn unplug(monitor: &mut qmp::Client, nic: &str) -> Result<(), EngineError> {
+    let arguments = [("name".to_owned(), nic.into()), ("up".to_owned(), false.into())];
+    monitor.execute("set_link", arguments.into_iter().collect()).map(drop)
 }
 
 impl Running for Qemu {

@@ -1,14 +1,15 @@
 //! `tapvisor explain` with real guests: every fault made by hand, named, mended, and gone again.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+mod asking;
+mod watch;
 
 use libtest_mimic::Trial;
-use serde_json::Value;
-use tests::{Guest, Ran, trial, wait_for};
+use serde_json::{Value, json};
+use tests::{Guest, trial};
 
+use self::asking::{Place, assert_healthy, assert_named, errors, explain, fault, wait_error};
+use self::watch::watch;
+use crate::manifest::Vm;
 use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -20,112 +21,19 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("explain names each fault on a bridge-bound VM's way", bridge),
         trial("explain names a guest that never asks and one that is never answered", leases),
         trial("explain tells a VM's NICs apart and names the one that is down", two_nics),
+        trial("a guest whose interface is down by its manifest has no carrier, and explain says why", unplugged),
         trial("explain --watch tells what breaks and what is mended", watch),
     ]
 }
 
-/// Devices and addresses of a VM that a fault's script is written with.
-struct Place {
-    pod: String,
-    host_end: String,
-    address: String,
-}
-
-impl Place {
-    fn of(host: &Host, guest: &Guest<'_>) -> Self {
-        let peer = guest.pod().run(&["ip", "-j", "link", "show", "eth0"]).json()[0]["link_index"].as_u64().unwrap();
-        let links = host.world.run(&["ip", "-j", "link"]).json();
-        let end = links.as_array().unwrap().iter().find(|link| link["ifindex"] == peer).unwrap();
-        Self {
-            pod: guest.pod().name().to_owned(),
-            host_end: end["ifname"].as_str().unwrap().to_owned(),
-            address: guest.pod_address("-4"),
-        }
-    }
-
-    /// `POD` runs in the VM's namespace, `END` is the host's end of the cable, `ADDRESS` the pod's IPv4 address.
-    fn script(&self, text: &str) -> String {
-        text.replace("POD ", &format!("ip netns exec {} ", self.pod))
-            .replace("END", &self.host_end)
-            .replace("ADDRESS", &self.address)
-    }
-}
-
-fn explain(host: &Host, arguments: &[&str]) -> (Ran, Value) {
-    let ran = host.world.tapvisor(&[&["explain", "-o", "json"], arguments].concat());
-    let document: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|_| panic!("{}", ran.account()));
-    assert_eq!((&document["apiVersion"], &document["kind"]), (&"tapvisor.io/v1".into(), &"Explanation".into()));
-    (ran, document["items"][0].clone())
-}
-
-/// The codes of what breaks traffic, each with its hop.
-fn errors(item: &Value) -> Vec<(String, String)> {
-    let findings = item["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] == "error");
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    findings.map(|finding| (text(&finding["code"]), text(&finding["hop"]))).collect()
-}
-
-fn assert_healthy(host: &Host, name: &str) {
-    let healthy = || {
-        let (ran, item) = explain(host, &[name]);
-        (errors(&item).is_empty() && ran.code() == Some(0)).then_some(())
-    };
-    let last = || explain(host, &[name]).0.account();
-    let patience = std::time::Instant::now() + Duration::from_secs(40);
-    while healthy().is_none() {
-        assert!(std::time::Instant::now() < patience, "something stays wrong: {}", last());
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// One thing done by hand, and what `explain` calls it.
-struct Fault {
-    code: &'static str,
-    hop: &'static str,
-    make: &'static str,
-    mend: &'static str,
-}
-
-const fn fault(code: &'static str, hop: &'static str, make: &'static str, mend: &'static str) -> Fault {
-    Fault { code, hop, make, mend }
-}
-
-/// Makes each fault, sees it named with the exit code that goes with it, mends it and sees it gone.
-fn assert_named(host: &Host, guest: &Guest<'_>, faults: &[Fault]) {
-    let place = Place::of(host, guest);
-    for fault in faults {
-        host.world.sh(&place.script(fault.make)).assert_ok();
-        let hop = place.script(fault.hop);
-        let mut last = String::new();
-        let patience = std::time::Instant::now() + Duration::from_secs(20);
-        loop {
-            let (ran, item) = explain(host, &[guest.name()]);
-            if errors(&item).iter().any(|(code, at)| code == fault.code && *at == hop) {
-                assert_eq!(ran.code(), Some(1));
-                break;
-            }
-            last.clone_from(&ran.account());
-            assert!(std::time::Instant::now() < patience, "{} is not called {}: {last}", fault.make, fault.code);
-        }
-        host.world.sh(&place.script(fault.mend)).assert_ok();
-        assert_healthy(host, guest.name());
-    }
-}
-
-/// What can be done to the devices, the routes and the settings of either binding, with the tap's name for `TAP`.
+/// What Docker leaves of the host's forwarding, and the end of it.
 const DROP: &str = "iptables -P FORWARD DROP; iptables -N DOCKER-USER";
-const ACCEPT: &str = "iptables -P FORWARD ACCEPT; iptables -X DOCKER-USER";
+const ACCEPT: &str = "nft delete table ip filter";
 
+/// A masquerade VM that declares the port of its web server, and a bridge-bound one.
 fn run_two(host: &Host) {
-    host.world.write("/run/vms.yaml", two_vms());
-    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
-}
-
-/// A masquerade VM that declares a port with a server behind it and one without, and a bridge-bound one.
-fn two_vms() -> String {
-    let ports = "{name: default, masquerade: {}, ports: [{port: 80}]}";
-    crate::manifest::Vm::new("web", "masquerade").yaml().replace("{name: default, masquerade: {}}", ports)
-        + &crate::manifest::Vm::new("db", "bridge").yaml()
+    let web = Vm::new("web", "masquerade").set("/domain/devices/interfaces/0", "ports", json!([{"port": 80}]));
+    host.run(&[web, Vm::new("db", "bridge")], None).assert_ok();
 }
 
 fn wait_leases(guest: &Guest<'_>) {
@@ -228,18 +136,14 @@ fn assert_firewall_exception(host: &Host, guest: &Guest<'_>) {
         ))
         .assert_ok();
     assert_healthy(host, guest.name());
-    host.world.sh(&format!("iptables -F FORWARD; {ACCEPT}")).assert_ok();
+    host.world.sh(ACCEPT).assert_ok();
 }
 
 /// A declared port nobody listens at, and one that is not declared.
 fn assert_ports(host: &Host, guest: &Guest<'_>) {
     let _ = guest.ok("killall httpd");
-    let (ran, item) = explain(host, &[guest.name()]);
-    assert_eq!(
-        (ran.code(), errors(&item)),
-        (Some(1), vec![("guestRefuses".to_owned(), "guest".to_owned())]),
-        "{item:#}"
-    );
+    let (_, item) = wait_error(host, &[guest.name()], ("guestRefuses", "guest"));
+    assert_eq!(errors(&item).len(), 1, "{item:#}");
     let _ = guest.ok("httpd -p '[::]:80' -h /www");
     assert_healthy(host, guest.name());
     let (ran, item) = explain(host, &["--port", "8080", guest.name()]);
@@ -257,17 +161,14 @@ fn assert_neighbour(host: &Host, guest: &Guest<'_>, hop: &str, flush: &str) {
     let addresses = guest.ok("ip -6 addr show dev eth0 scope global | sed -n 's/.*inet6 \\([^ ]*\\).*/\\1/p'");
     let _ = guest.ok("ip link set eth0 down");
     host.world.sh(&place.script(flush)).assert_ok();
-    let wanted = ("neighbourUnresolved".to_owned(), place.script(hop));
-    wait_for("the unresolved neighbour", Duration::from_secs(20), || {
-        errors(&explain(host, &[guest.name()]).1).contains(&wanted).then_some(())
-    });
+    let _ = wait_error(host, &[guest.name()], ("neighbourUnresolved", &place.script(hop)));
     let back: String = addresses.split_whitespace().map(|a| format!("; ip -6 addr replace {a} dev eth0")).collect();
     let _ = guest.ok(&format!("ip link set eth0 up{back}"));
 }
 
 fn bridge() {
     let host = Host::new();
-    host.run(&[crate::manifest::Vm::new("db", "bridge")], None).assert_ok();
+    host.run(&[Vm::new("db", "bridge")], None).assert_ok();
     let db = host.guest("db");
     wait_leases(&db);
     assert_healthy(&host, "db");
@@ -304,12 +205,7 @@ fn bridge() {
             "ip route show ADDRESS >/run/way; ip route replace ADDRESS via 192.0.2.1; sysctl -qw net.ipv4.conf.END.rp_filter=1",
             "ip route replace $(cat /run/way); sysctl -qw net.ipv4.conf.END.rp_filter=0",
         ),
-        fault(
-            "forwardDrop",
-            "host",
-            "iptables -P FORWARD DROP; iptables -N ufw-user-forward",
-            "iptables -P FORWARD ACCEPT; iptables -X ufw-user-forward",
-        ),
+        fault("forwardDrop", "host", "iptables -P FORWARD DROP; iptables -N ufw-user-forward", ACCEPT),
         fault(
             "forwardingOff",
             "host",
@@ -319,12 +215,7 @@ fn bridge() {
     ];
     assert_named(&host, &db, &faults);
     let _ = db.ok("killall httpd");
-    let (ran, item) = explain(&host, &["-p", "80", "db"]);
-    assert_eq!(
-        (ran.code(), errors(&item)),
-        (Some(1), vec![("guestRefuses".to_owned(), "guest".to_owned())]),
-        "{item:#}"
-    );
+    let _ = wait_error(&host, &["-p", "80", "db"], ("guestRefuses", "guest"));
     assert_neighbour(&host, &db, "END", "ip neigh flush dev END");
     host.remove(&["--force", "db"]).assert_ok();
     host.assert_nothing_left();
@@ -333,11 +224,10 @@ fn bridge() {
 /// Guests that do not ask by themselves.
 fn leases() {
     let host = Host::new();
-    let quiet = |name: &str, binding| {
-        crate::manifest::Vm::new(name, binding).yaml().replace("quiet panic=-1", "quiet panic=-1 guest.dhcp=none")
-    };
-    host.world.write("/run/vms.yaml", quiet("web", "masquerade") + &quiet("db", "bridge"));
-    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+    let arguments = json!("console=ttyS0 quiet panic=-1 guest.dhcp=none");
+    let quiet =
+        |name, binding| Vm::new(name, binding).set("/domain/firmware/kernelBoot", "kernelArgs", arguments.clone());
+    host.run(&[quiet("web", "masquerade"), quiet("db", "bridge")], None).assert_ok();
     for guest in [host.guest("web"), host.guest("db")] {
         let _ = guest.wait_told("ready", 1);
         let (ran, item) = explain(&host, &[guest.name()]);
@@ -384,64 +274,16 @@ fn two_nics() {
     host.remove(&["--force", "left", "right"]).assert_ok();
 }
 
-/// A program whose lines are read as they come.
-struct Lines {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Lines {
-    fn of(mut command: std::process::Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let (tell, lines) = mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Self { child, lines }
-    }
-
-    /// Waits for a line that holds all words.
-    fn expect(&self, words: &[&str]) {
-        let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(30)) {
-            if words.iter().all(|word| line.contains(word)) {
-                return;
-            }
-            seen.push(line);
-        }
-        panic!("no line with {words:?} in:\n{}", seen.join("\n"));
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn watch() {
+fn unplugged() {
     let host = Host::new();
-    host.run(&[crate::manifest::Vm::new("web", "masquerade")], None).assert_ok();
+    let down = Vm::new("web", "masquerade").set("/domain/devices/interfaces/0", "state", json!("down"));
+    host.run(&[down], None).assert_ok();
     let web = host.guest("web");
-    wait_leases(&web);
-    assert_healthy(&host, "web");
-    let mut command = host.world.command(tests::dist_file("tapvisor"));
-    command.args(["explain", "--watch", "web"]);
-    let lines = Lines::of(command);
-    lines.expect(&["Nothing is wrong."]);
-    let pod = web.pod();
-    pod.run(&["ip", "link", "set", "k6t-eth0", "mtu", "1400"]).assert_ok();
-    lines.expect(&[pod.name(), "link k6t-eth0 is up, MTU 1400"]);
-    lines.expect(&["wrong: wrongMtu at k6t-eth0"]);
-    pod.run(&["ip", "link", "set", "k6t-eth0", "mtu", "1500"]).assert_ok();
-    lines.expect(&["mended: wrongMtu at k6t-eth0"]);
-    pod.run(&["ip", "link", "set", "svc-eth0", "down"]).assert_ok();
-    lines.expect(&["link svc-eth0 is down"]);
-    lines.expect(&["wrong: tapDown at svc-eth0"]);
-    // No rule of nft is announced: found by looking.
-    pod.run(&["nft", "flush", "chain", "inet", "tapvisor", "guard"]).assert_ok();
-    lines.expect(&["wrong: ruleGone at rules"]);
+    let _ = web.wait_told("ready", 1);
+    assert_eq!(web.ok("cat /sys/class/net/eth0/carrier").trim(), "0");
+    let (ran, item) = explain(&host, &["web"]);
+    assert_eq!((ran.code(), errors(&item)), (Some(0), vec![]), "{item:#}");
+    assert!(item["findings"].as_array().unwrap().iter().any(|one| one["code"] == "unplugged"), "{item:#}");
     host.remove(&["--force", "web"]).assert_ok();
-    lines.expect(&["default/web was removed"]);
     host.assert_nothing_left();
 }
