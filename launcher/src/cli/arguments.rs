@@ -9,6 +9,7 @@ const AFTER_HELP: &str = "\
 To begin:
   tapvisor doctor                what this host lacks
   tapvisor run -f vm.yaml        a kubevirt.io/v1 manifest, Services and NetworkAttachmentDefinitions beside it
+  tapvisor explain NAME          when it cannot be reached: where its network breaks, and what to do
 
 Folders:
   /etc/tapvisor/net.d            networks: configuration lists by name

@@ -66,7 +66,9 @@ fn accepts(rule: &RuleFacts) -> bool {
 }
 
 fn is_condition(line: &str) -> bool {
-    !line.starts_with("counter") && !line.starts_with("immediate")
+    // iptables' `-m comment`, by its name in NFTA_MATCH_NAME.
+    const COMMENT: &str = "match 1=636f6d6d656e74";
+    !line.starts_with("counter") && !line.starts_with("immediate") && !line.starts_with(COMMENT)
 }
 
 /// Whether it compares something with the address, or with a network that the address is in.
@@ -152,6 +154,8 @@ mod tests {
         let lets_through = |rules| dropping(&[table(&[], rules)])[0].lets_through(address, Some(&link));
         assert!(!lets_through(Vec::new()));
         assert!(lets_through(vec![rule(&[])]), "everything");
+        assert!(lets_through(vec![rule(&["match 1=636f6d6d656e7400 3=6f6b00"])]), "everything, with a comment");
+        assert!(!lets_through(vec![rule(&["match 1=636f6e6e747261636b00"])]), "what belongs to a connection");
         assert!(lets_through(vec![rule(&["payload 1=00", "cmp 1=00000001 3=07000100ac1e4d00"])]), "172.30.77.0/24");
         assert!(!lets_through(vec![rule(&["cmp 1=00000001 3=07000100ac1e4e00"])]), "172.30.78.0/24");
         assert!(!lets_through(vec![rule(&["cmp 1=00000001 2=00000001 3=07000100ac1e4d00"])]), "not that network");

@@ -147,7 +147,14 @@ fn look_at_pod(request: &Request) -> Result<Facts, String> {
 
 fn look_at_host() -> Result<Facts, KernelError> {
     let mut kernel = Linux::here();
-    let settings = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/all/rp_filter"].map(Sysctl::net);
+    let settings = [
+        "ipv4/ip_forward",
+        "ipv6/conf/all/forwarding",
+        "ipv4/conf/all/rp_filter",
+        "bridge/bridge-nf-call-iptables",
+        "bridge/bridge-nf-call-ip6tables",
+    ];
+    let settings = settings.map(Sysctl::net);
     let firewalls = kernel.tables_at(Hook::Forward)?;
     let ask = Ask { statistics: true, neighbours: true, ..Ask::network() };
     kernel.gather(&ask.with_sysctls(settings).with_tables(firewalls))

@@ -5,6 +5,8 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::asking::assert_healthy;
 use super::wait_leases;
 use crate::manifest::Vm;
@@ -26,11 +28,11 @@ impl Lines {
     }
 
     /// Waits for a line that holds all words.
-    fn expect(&self, words: &[&str]) {
+    fn expect(&self, words: &[&str]) -> String {
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(30)) {
             if words.iter().all(|word| line.contains(word)) {
-                return;
+                return line;
             }
             seen.push(line);
         }
@@ -51,23 +53,29 @@ pub(super) fn watch() {
     let web = host.guest("web");
     wait_leases(&web);
     assert_healthy(&host, "web");
-    let mut command = host.world.command(tests::dist_file("tapvisor"));
-    command.args(["explain", "--watch", "web"]);
-    let lines = Lines::of(command);
-    lines.expect(&["Nothing is wrong."]);
+    let start = |arguments: &[&str]| {
+        let mut command = host.world.command(tests::dist_file("tapvisor"));
+        command.args(["explain", "--watch", "web"]).args(arguments);
+        Lines::of(command)
+    };
+    let (lines, documents) = (start(&[]), start(&["-o", "json"]));
+    let _ = lines.expect(&["Nothing is wrong."]);
+    let _ = documents.expect(&[r#""kind":"Explanation""#, r#""findings":[]"#]);
     let pod = web.pod();
     pod.run(&["ip", "link", "set", "k6t-eth0", "mtu", "1400"]).assert_ok();
-    lines.expect(&[pod.name(), "link k6t-eth0 is up, MTU 1400"]);
-    lines.expect(&["wrong: wrongMtu at k6t-eth0"]);
+    let _ = lines.expect(&[pod.name(), "link k6t-eth0 is up, MTU 1400"]);
+    let _ = lines.expect(&["wrong: wrongMtu at k6t-eth0"]);
+    let document: Value = serde_json::from_str(&documents.expect(&["wrongMtu"])).unwrap();
+    assert_eq!(document["items"][0]["findings"][0]["hop"], "k6t-eth0");
     pod.run(&["ip", "link", "set", "k6t-eth0", "mtu", "1500"]).assert_ok();
-    lines.expect(&["mended: wrongMtu at k6t-eth0"]);
+    let _ = lines.expect(&["mended: wrongMtu at k6t-eth0"]);
     pod.run(&["ip", "link", "set", "svc-eth0", "down"]).assert_ok();
-    lines.expect(&["link svc-eth0 is down"]);
-    lines.expect(&["wrong: tapDown at svc-eth0"]);
+    let _ = lines.expect(&["link svc-eth0 is down"]);
+    let _ = lines.expect(&["wrong: tapDown at svc-eth0"]);
     // No rule of nft is announced: found by looking.
     pod.run(&["nft", "flush", "chain", "inet", "tapvisor", "guard"]).assert_ok();
-    lines.expect(&["wrong: ruleGone at rules"]);
+    let _ = lines.expect(&["wrong: ruleGone at rules"]);
     host.remove(&["--force", "web"]).assert_ok();
-    lines.expect(&["default/web was removed"]);
+    let _ = lines.expect(&["default/web was removed"]);
     host.assert_nothing_left();
 }

@@ -41,11 +41,15 @@ pub(super) fn watch(store: &Store, key: &ObjectKey, arguments: &Explain) -> Resu
         ears.wait()?;
         let events = ears.take(&before)?;
         ears.listen(store, key)?;
-        if !store.exists(key) {
-            say(arguments.output, &format!("{key} was removed"));
-            return Ok(ExitCode::from(Exit::NotFound as u8));
-        }
-        let after = looks.look()?;
+        let after = match looks.look() {
+            Ok(after) => after,
+            // It may go while it is looked at, whatever of it is missed first.
+            Err(_) if !store.exists(key) => {
+                say(arguments.output, &format!("{key} was removed"));
+                return Ok(ExitCode::from(Exit::NotFound as u8));
+            }
+            Err(failure) => return Err(failure),
+        };
         let lines: Vec<_> = events.into_iter().chain(changes(&before, &after)).collect();
         if !lines.is_empty() {
             tell(&after, arguments.output, Some(&lines));

@@ -124,13 +124,23 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a family's packets meet the host's forward hook: routed, or bridged where br_netfilter is on.
+fn passes_forward(case: &Case<'_>, nic: &NicView<'_>, family: Family) -> bool {
+    let setting = match family {
+        Family::V4 => "bridge/bridge-nf-call-iptables",
+        Family::V6 => "bridge/bridge-nf-call-ip6tables",
+    };
+    let is_bridged = nic.bridge.is_some() && case.seen.host.sysctl(&Sysctl::net(setting)) == Some("1");
+    is_bridged || is_routed_by_host(case, nic, family)
+}
+
 fn firewalls(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     for dropping in firewall::dropping(&case.seen.host.tables) {
         let link = nic.routed().map(|link| &link.name);
         let stuck: Vec<_> = nic
             .addresses
             .iter()
-            .filter(|address| is_routed_by_host(case, nic, Family::of(**address)))
+            .filter(|address| passes_forward(case, nic, Family::of(**address)))
             .filter(|address| dropping.concerns(**address) && !dropping.lets_through(**address, link))
             .collect();
         let Some(address) = stuck.first() else { continue };

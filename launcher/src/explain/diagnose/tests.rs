@@ -219,6 +219,18 @@ fn a_forward_chain_that_drops_is_named_with_its_owner() {
         let accepts = broken(healthy, |vm| vm.host.tables = vec![table(Policy::Accept)]);
         assert_eq!(errors(&accepts), []);
     }
+    // On a bridge that is not the pod's gateway the hook is met only with br_netfilter.
+    let bridged = |setting: &'static str| {
+        broken(masquerade, |vm| {
+            vm.host.links.push(Link { up: true, carrier: true, ..Link::new(9, name("br0"), LinkKind::Bridge) });
+            link(&mut vm.host, "veth7").master = Some(name("br0"));
+            vm.host.addresses.clear();
+            vm.host.sysctls.insert(Sysctl::net("bridge/bridge-nf-call-iptables"), Some(setting.to_owned()));
+            vm.host.tables = vec![table(Policy::Drop)];
+        })
+    };
+    assert_eq!(errors(&bridged("0")), []);
+    assert_eq!(errors(&bridged("1")), one(Code::ForwardDrop, "host"));
 }
 
 #[test]
