@@ -159,7 +159,8 @@ fn service() {
         .split(|c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':'))
         .find(|word| word.starts_with("172.30.78."))
         .unwrap_or_else(|| panic!("no address of the Service in\n{rules}"));
-    for address in [format!("{service}:8080"), "192.0.2.2:30080".to_owned(), "[2001:db8:1::2]:30080".to_owned()] {
+    let at_the_host = ["192.0.2.2:30080", "[2001:db8:1::2]:30080", "127.0.0.1:30080", "[::1]:30080"];
+    for address in at_the_host.map(str::to_owned).into_iter().chain([format!("{service}:8080")]) {
         let page = host.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
         assert!(page.starts_with("guest web\n"), "{page}");
     }

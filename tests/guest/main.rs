@@ -1,6 +1,7 @@
 //! Rung guest: manifests through the real `tapvisor`, real kernels in the machines, on networks of a world.
 
 mod by_hand;
+mod devices;
 mod examples;
 mod explain;
 mod host_routes;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     trials.extend(by_hand::trials());
     trials.extend(probes::trials());
     trials.extend(host_routes::trials());
+    trials.extend(devices::trials());
     trials.extend(killed::trials());
     trials.extend(refusals::trials());
     trials.extend(interrupts::trials());

@@ -45,6 +45,12 @@ fn both(plugin: &str, families: &[&str], mtu: u32) {
         if families.len() == 1 && guest.name() == "db" {
             assert_eq!(guest.told(&format!("{missing} eth0")), Vec::<String>::new());
         }
+        let log =
+            host.world.run(&["cat", &format!("/run/tapvisor/vms/default.{}/supervisor.log", guest.name())]).text();
+        assert!(
+            !log.contains(" WARN ") && !log.contains(" ERROR "),
+            "nothing is wrong, and the log says otherwise:\n{log}"
+        );
     }
     host.assert_removed(&["web", "db"]);
 }

@@ -16,6 +16,7 @@ mod snapshot;
 mod stream;
 mod tap;
 mod terminal;
+mod tftp;
 mod trial;
 mod world;
 
@@ -30,5 +31,6 @@ pub use snapshot::Snapshot;
 pub use stream::exchange;
 pub use tap::Tap;
 pub use terminal::Terminal;
+pub use tftp::serve_tftp;
 pub use trial::{Skip, main, needs, trial};
 pub use world::World;

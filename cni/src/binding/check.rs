@@ -95,7 +95,10 @@ fn of_mark(nic: &Nic, desired: &Desired, facts: &Facts) -> Option<String> {
     let link = facts.link(&nic.tap.name)?;
     let name = &link.name;
     match standing::mark(link) {
-        Some(mark) if mark.digest() == desired.digest => None,
+        Some(mark) if mark.digest() == desired.digest && mark.generation() == wiring::GENERATION => None,
+        Some(mark) if mark.digest() == desired.digest => {
+            Some(format!("link {name}: mark is of another release: generation {}", mark.generation()))
+        }
         Some(mark) if mark.is_committed() => {
             Some(format!("link {name}: mark is of request {}, not {}", mark.digest(), desired.digest))
         }

@@ -96,6 +96,14 @@ pub enum Refusal {
         /// The request of this call.
         asked: Digest,
     },
+    /// The namespace is wired for this request, by a release that wires otherwise.
+    #[error("{link} was wired by another release: generation {found}, this plugin's is {ours}: DEL that one first", ours = wiring::GENERATION)]
+    OtherRelease {
+        /// The tap.
+        link: IfName,
+        /// The generation in its mark.
+        found: u32,
+    },
     /// The namespace is wired in part.
     #[error("{0} is missing beside taps that carry this request's mark: DEL first")]
     Incomplete(IfName),

@@ -3,7 +3,7 @@
 use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind};
 use terms::IfName;
-use wiring::{Digest, Mark, Owner};
+use wiring::{Digest, GENERATION, Mark, Owner};
 
 use super::desired::{Desired, Refusal, Tap};
 use super::rules;
@@ -44,8 +44,13 @@ pub(super) fn mark(link: &Link) -> Option<Mark> {
 
 fn refuse_other_request(asked: Digest, facts: &Facts) -> Result<(), Refusal> {
     let other = facts.links.iter().find_map(|link| {
-        let found = mark(link).filter(Mark::is_committed)?.digest();
-        (found != asked).then(|| Refusal::OtherRequest { link: link.name.clone(), found, asked })
+        let mark = mark(link).filter(Mark::is_committed)?;
+        let (link, found) = (link.name.clone(), mark.digest());
+        match (found == asked, mark.generation()) {
+            (false, _) => Some(Refusal::OtherRequest { link, found, asked }),
+            (true, GENERATION) => None,
+            (true, found) => Some(Refusal::OtherRelease { link, found }),
+        }
     });
     other.map_or(Ok(()), Err)
 }

@@ -1,7 +1,7 @@
 //! The commit mark: the last thing ADD writes, in the alias of the VM tap, readable by anybody.
 //!
-//! Shape: `tapvisor/1 <16 hex digits of the request's digest>[ <key>=<value>]…`, at most 255 bytes (IFALIASZ less the
-//! closing NUL). The pairs are the plugin's notes: what DEL must put back, what CHECK must know; neither keys nor values hold spaces.
+//! Shape: `tapvisor/<generation> <16 hex digits of the request's digest>[ <key>=<value>]…`, at most 255 bytes (IFALIASZ less
+//! the closing NUL). The generation is that of what a wiring is made of, [`GENERATION`]. The pairs are the plugin's notes: what DEL must put back, what CHECK must know; neither keys nor values hold spaces.
 //!
 //! ADD also writes a provisional mark, whose digest is all zeros, when it makes the tap and before it changes what the pairs
 //! tell of: whoever is killed in between leaves a tap that says what to undo, and that no launcher takes for its own.
@@ -12,11 +12,17 @@ use std::str::FromStr;
 
 use crate::Digest;
 
-const HEAD: &str = "tapvisor/1";
+/// The number of what plugin and launcher must agree on beyond the request: names of devices, what the rules hand to the
+/// service tap and what they take from it, which addresses lie on a tap. Whoever changes any of it raises the number; then a
+/// launcher refuses what a plugin of another release has wired, instead of waiting for frames that never come.
+pub const GENERATION: u32 = 1;
+
+const HEAD: &str = "tapvisor/";
 
 /// A committed wiring and what undoing it must restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
+    generation: u32,
     digest: Digest,
     restore: BTreeMap<String, String>,
 }
@@ -24,7 +30,7 @@ pub struct Mark {
 /// Why an alias is not a mark, or a mark no alias.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MarkError {
-    /// The alias was written by something else, or by a version we do not know.
+    /// The alias was written by something else.
     #[error("link alias {0:?} is not a tapvisor mark")]
     Foreign(String),
     /// The text would not fit the kernel's 255 bytes.
@@ -41,7 +47,7 @@ impl Mark {
     /// # Errors
     /// When its text is longer than an alias can be.
     pub fn new(digest: Digest, restore: BTreeMap<String, String>) -> Result<Self, MarkError> {
-        let mark = Self { digest, restore };
+        let mark = Self { generation: GENERATION, digest, restore };
         match mark.to_string().len() {
             bytes if bytes > Self::MAX_BYTES => Err(MarkError::TooLong(bytes)),
             _ => Ok(mark),
@@ -68,6 +74,12 @@ impl Mark {
         self.digest != Digest::NONE
     }
 
+    /// The generation of what was wired; not always ours, for another release may have done it.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// The digest of the request that was met.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -83,7 +95,7 @@ impl Mark {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEAD} {}", self.digest)?;
+        write!(f, "{HEAD}{} {}", self.generation, self.digest)?;
         self.restore.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
     }
 }
@@ -98,14 +110,14 @@ impl FromStr for Mark {
 
 fn parse(alias: &str) -> Option<Mark> {
     let mut words = alias.split(' ');
-    if words.next() != Some(HEAD) {
-        return None;
-    }
+    let generation = words.next()?.strip_prefix(HEAD)?;
+    let is_plain = generation.bytes().all(|byte| byte.is_ascii_digit()) && !generation.starts_with('0');
+    let generation = generation.parse().ok().filter(|_| is_plain)?;
     let digest = words.next()?.parse().ok()?;
     let restore = words
         .map(|word| word.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())))
         .collect::<Option<_>>()?;
-    Some(Mark { digest, restore })
+    Some(Mark { generation, digest, restore })
 }
 
 #[cfg(test)]
@@ -131,11 +143,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_of_another_release_is_read_with_its_generation() {
+        let text = "tapvisor/7 00112233445566ff k=v";
+        let mark: Mark = text.parse().unwrap();
+        assert_eq!((mark.generation(), mark.to_string().as_str()), (7, text));
+        assert_ne!(mark.generation(), GENERATION);
+    }
+
+    #[test]
     fn other_peoples_aliases_are_foreign() {
         for alias in [
             "",
             "uplink",
-            "tapvisor/2 00112233445566ff",
+            "tapvisor/ 00112233445566ff",
+            "tapvisor/+1 00112233445566ff",
+            "tapvisor/01 00112233445566ff",
+            "tapvisor/99999999999 00112233445566ff",
             "tapvisor/1",
             "tapvisor/1 xyz",
             "tapvisor/1 00112233445566ff word",

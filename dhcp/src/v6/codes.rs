@@ -18,6 +18,8 @@ pub(super) const IA_PD: u16 = 25;
 pub(super) const SNTP: u16 = 31;
 /// RFC 8415 §21.23.
 pub(super) const REFRESH_SECONDS: u16 = 32;
+/// RFC 4704.
+pub(super) const CLIENT_FQDN: u16 = 39;
 /// RFC 5908, with its suboption for a server's address.
 pub(super) const NTP: u16 = 56;
 pub(super) const NTP_ADDRESS: u16 = 1;

@@ -32,6 +32,25 @@ pub(super) fn add(writer: &mut Writer, config: &Config, v6: &V6Config, wishes: O
     }
 }
 
+/// The guest's name by RFC 4704 §4 and §6, for a client that asks for it or tells its own. We update no DNS server (N), and
+/// say so where the client wanted it done (O). Without a domain the name is partial: it has no closing root.
+pub(super) fn full_name(config: &Config, sent: Option<&[u8]>) -> Option<Vec<u8>> {
+    const SERVER_UPDATES: u8 = 1;
+    const OVERRIDDEN: u8 = 2;
+    const NO_UPDATES: u8 = 4;
+    let hostname = config.hostname.as_deref()?;
+    let full = config.domain().and_then(|domain| format!("{hostname}.{}", domain.as_str()).parse().ok());
+    let is_partial = full.is_none();
+    let name = full.or_else(|| hostname.parse().ok())?;
+    let mut encoded = names::plain(&[name], usize::from(u8::MAX));
+    if is_partial {
+        encoded.pop();
+    }
+    let wanted_updates = sent.and_then(<[u8]>::first).is_some_and(|flags| flags & SERVER_UPDATES != 0);
+    let flags = NO_UPDATES | if wanted_updates { OVERRIDDEN } else { 0 };
+    Some([&[flags][..], &encoded].concat())
+}
+
 fn ntp(config: &Config) -> Vec<u8> {
     let mut servers = Vec::new();
     addresses(&config.ntp).for_each(|server| push_option(&mut servers, codes::NTP_ADDRESS, &server));

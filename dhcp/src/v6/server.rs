@@ -193,6 +193,12 @@ impl Server<'_> {
 
     fn add_parameters(&self, writer: &mut Writer) {
         let is_stateless = self.message.kind == codes::INFORMATION_REQUEST;
-        parameters::add(writer, self.config, self.v6, self.message.wishes(), is_stateless);
+        let wishes = self.message.wishes();
+        let (sent, name) = (self.message.options.first(codes::CLIENT_FQDN), codes::CLIENT_FQDN);
+        let is_asked = sent.is_some() || wishes.as_ref().is_some_and(|wishes| wishes.contains(&name));
+        if let Some(value) = parameters::full_name(self.config, sent).filter(|_| is_asked) {
+            writer.option(name, &value);
+        }
+        parameters::add(writer, self.config, self.v6, wishes, is_stateless);
     }
 }

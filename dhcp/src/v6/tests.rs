@@ -242,6 +242,28 @@ fn information_request_needs_no_identity_and_says_when_to_ask_again() {
 }
 
 #[test]
+fn the_guests_name_is_told_to_who_asks_for_it_or_tells_its_own() {
+    let name = |domain: bool, ask: Ask| {
+        let mut config = config();
+        config.hostname = Some("web".to_owned());
+        if !domain {
+            config.search.clear();
+        }
+        let reply = Scene(Engine::new(config).unwrap()).says(ask).unwrap();
+        match reply.opts().get(OptionCode::ClientFqdn) {
+            Some(DhcpOption::Unknown(name)) => Some(name.data().to_vec()),
+            _ => None,
+        }
+    };
+    let full = b"\x03web\x02ns\x03svc\x07cluster\x05local\0";
+    assert_eq!(name(true, ask(1).option(6, &[0, 39])), Some([&[4][..], full].concat()));
+    // It wants its own name entered somewhere.
+    assert_eq!(name(true, ask(1).option(39, b"\x01\x05guest")), Some([&[6][..], full].concat()));
+    assert_eq!(name(false, ask(1).option(39, b"\0\x05guest")), Some(b"\x04\x03web".to_vec()), "partial");
+    assert_eq!(name(true, ask(1).option(6, &[0, 23])), None);
+}
+
+#[test]
 fn messages_that_break_the_rules_or_mean_another_server_get_nothing() {
     let mut scene = scene();
     let long = vec![1; 131];

@@ -67,9 +67,11 @@ fn row(frontend: &Frontend) -> Vec<String> {
 impl From<ServedError> for Failure {
     fn from(error: ServedError) -> Self {
         let exit = match &error {
-            ServedError::Store(_) | ServedError::File(_) | ServedError::Host(_) | ServedError::Kernel(_) => {
-                Exit::Failed
-            }
+            ServedError::Store(_)
+            | ServedError::File(_)
+            | ServedError::Host(_)
+            | ServedError::Kernel(_)
+            | ServedError::Read(_) => Exit::Failed,
             ServedError::Service(ServiceError::NoAddressLeft { .. } | ServiceError::NoPortLeft { .. }) => Exit::Failed,
             ServedError::Service(_) => Exit::Invalid,
             ServedError::Overlap(_) => Exit::HostLacks,

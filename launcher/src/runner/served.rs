@@ -13,20 +13,17 @@ use api::manifest::{Body, Object};
 use api::service::Service;
 use hostnet::facts::Route;
 use hostnet::linux::Linux;
-use hostnet::nft::{IpVersion, Transaction};
-use hostnet::op::Flow;
-use hostnet::sysctl::Sysctl;
-use hostnet::{Failure, Kernel, Op};
+use hostnet::nft::Transaction;
+use hostnet::{Ask, Failure, Kernel, KernelError, Op};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use terms::{IfName, IpNetwork, Ipv4Network, Ipv6Network, ObjectKey, Protocol};
-use wiring::Family;
+use terms::{IfName, IpNetwork, Ipv4Network, Ipv6Network, ObjectKey};
 
 use super::files::{self, FileError};
 use super::host::{HostError, HostGuard, Overlap};
 use super::record::OnHost;
 use super::store::{HostLock, Store, StoreError};
-use crate::services::{Assigned, Endpoint, Frontend, Pool, Served, ServiceError, Services};
+use crate::services::{Assigned, Endpoint, Frontend, Pool, Served, ServiceError, Services, loopback};
 
 /// The ranges of cluster addresses.
 const RANGE: Ipv4Network = Ipv4Network::new_checked(Ipv4Addr::new(172, 30, 78, 0), 24).unwrap();
@@ -61,6 +58,9 @@ pub enum ServedError {
     /// The kernel refuses.
     #[error("Services")]
     Kernel(#[from] Failure),
+    /// The kernel does not answer.
+    #[error("cannot read the host's network")]
+    Read(#[from] KernelError),
 }
 
 /// A Service that was written down.
@@ -216,12 +216,11 @@ impl<'a> Catalogue<'a> {
         let path = self.installed_path();
         let served = installed.and_then(|installed| installed.services);
         let mut kernel = Linux::here();
-        // NodePorts on 127.0.0.1 leave by the VM's link with a loopback source, until they are translated.
+        // NodePorts on the loopback leave by the VM's link with a loopback source, until they are translated.
         let links = vms.iter().flat_map(|vm| &vm.host_links).collect::<BTreeSet<_>>();
-        let loopback = links
-            .into_iter()
-            .map(|link| Op::WriteSysctl { key: Sysctl::ipv4_conf(link, "route_localnet"), value: "1".to_owned() });
-        HostGuard::new(self.store.layout(), self.host).write(&Vec::from_iter(loopback))?;
+        let (settings, ways_back) = loopback::opened(&links, &kernel.gather(&Ask::network())?);
+        HostGuard::new(self.store.layout(), self.host).write(&settings)?;
+        kernel.execute(&ways_back)?;
         if served.as_ref() == Some(wanted) {
             return Ok(());
         }
@@ -232,7 +231,7 @@ impl<'a> Catalogue<'a> {
             // Somebody has changed the table under us: put it in place as a whole.
             kernel.execute(&[update(None)])?;
         }
-        for failure in hostnet::tear_down(&mut kernel, &stale_flows(served.as_ref(), wanted)) {
+        for failure in hostnet::tear_down(&mut kernel, &wanted.stale_flows(served.as_ref())) {
             tracing::warn!("{}", super::chain(&failure));
         }
         Ok(files::replace_json(&path, &Installed { services: Some(wanted.clone()) })?)
@@ -241,7 +240,9 @@ impl<'a> Catalogue<'a> {
     fn withdraw(&self) -> Result<(), ServedError> {
         let mut ops = vec![Op::Nft(Transaction::delete([Services::table_id()]))];
         ops.extend(routes().map(Op::DeleteRoute));
-        if let Some(failure) = hostnet::tear_down(&mut Linux::here(), &ops).into_iter().next() {
+        let mut kernel = Linux::here();
+        ops.extend(loopback::closed(&kernel.gather(&Ask::network())?));
+        if let Some(failure) = hostnet::tear_down(&mut kernel, &ops).into_iter().next() {
             return Err(failure.into());
         }
         files::remove_file(&self.installed_path())?;
@@ -317,28 +318,6 @@ fn routes() -> impl Iterator<Item = Route> {
     ranges().into_iter().filter_map(move |range| Some(Route::by(loopback.clone().ok()?, range)))
 }
 
-/// UDP has no end that connection tracking sees: clients would go on sending to a VM that is gone.
-fn stale_flows(before: Option<&Services>, now: &Services) -> Vec<Op> {
-    let changed = |old: &&Frontend| {
-        let new = now.frontends.iter().find(|new| new.name == old.name && new.family == old.family);
-        old.protocol == Protocol::Udp && !new.is_some_and(|new| old.backends.is_subset(&new.backends))
-    };
-    let flows = |frontend: &Frontend| {
-        let (version, protocol) = (version(frontend.family), frontend.protocol);
-        let flow = move |destination, port| Op::Forget(Flow { version, protocol, destination, port });
-        let at_addresses = frontend.addresses.iter().map(|address| flow(Some(*address), frontend.port));
-        at_addresses.chain(frontend.node_port.map(|port| flow(None, port))).collect::<Vec<_>>()
-    };
-    before.iter().flat_map(|services| &services.frontends).filter(changed).flat_map(flows).collect()
-}
-
-fn version(family: Family) -> IpVersion {
-    match family {
-        Family::V4 => IpVersion::V4,
-        Family::V6 => IpVersion::V6,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,25 +347,5 @@ mod tests {
         catalogue.remove(&keys[0]).unwrap();
         assert!(matches!(catalogue.remove(&keys[0]), Err(ServedError::NotFound(_))));
         assert_eq!(catalogue.list().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn udp_flows_are_forgotten_only_when_a_backend_goes() {
-        let frontend = |backends: &[&str]| Frontend {
-            name: "default/dns/53".into(),
-            family: Family::V4,
-            protocol: Protocol::Udp,
-            addresses: BTreeSet::from(["172.30.78.9".parse().unwrap()]),
-            port: 53,
-            node_port: Some(30053),
-            affinity_seconds: None,
-            backends: backends.iter().map(|backend| backend.parse().unwrap()).collect(),
-        };
-        let services = |backends: &[&str]| Services { frontends: vec![frontend(backends)], ..Services::default() };
-        let (one, both) = (services(&["10.0.0.1:53"]), services(&["10.0.0.1:53", "10.0.0.2:53"]));
-        assert_eq!(stale_flows(None, &one), []);
-        assert_eq!(stale_flows(Some(&one), &both), []);
-        assert_eq!(stale_flows(Some(&both), &one).len(), 2);
-        assert_eq!(stale_flows(Some(&one), &Services::default()).len(), 2);
     }
 }

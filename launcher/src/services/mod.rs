@@ -4,7 +4,9 @@
 
 mod allocate;
 mod frontend;
+pub mod loopback;
 mod resolve;
+mod stale;
 mod table;
 mod update;
 

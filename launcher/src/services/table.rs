@@ -9,7 +9,7 @@
 //! frames come through here (br_netfilter), makes no difference, because addresses are compared and not devices.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostnet::nft::{
     Chain, Direction, Element, Family as TableFamily, FibResult, Field, Hook, Reject, Rule, Set, Statement, Table,
@@ -98,7 +98,7 @@ impl Services {
         let to_service = || Rule::named("to a Service").jump("services");
         let before_nat = priority::DSTNAT - 10;
         [
-            Chain::filter("guard", Hook::Prerouting, priority::RAW).rule(keep_loopback()),
+            Chain::filter("guard", Hook::Prerouting, priority::RAW).rules(keep_loopback()),
             Chain::filter("refuse-arriving", Hook::Prerouting, before_nat).rules(refusals()),
             Chain::filter("refuse-own", Hook::Output, before_nat).rules(refusals()),
             Chain::nat("arriving", Hook::Prerouting, priority::DSTNAT).rule(to_service()),
@@ -176,12 +176,11 @@ fn answers_through_us() -> impl Iterator<Item = Rule> {
         let vms = format!("vms{}", digit(family));
         translated("VM to VM").in_set([saddr], &vms).in_set([daddr], &vms).counter().masquerade()
     });
-    let loopback = translated("from the host's loopback")
-        .when(Field::IpSaddr, Test::Within(LOOPBACK))
-        .is_not(Field::Oifname, &loopback_device())
-        .counter()
-        .masquerade();
-    between_vms.chain([loopback])
+    let loopback = LOOPBACKS.into_iter().map(move |(saddr, _, loopback)| {
+        let from_it = translated("from the host's loopback").when(saddr, Test::Within(loopback));
+        from_it.is_not(Field::Oifname, &loopback_device()).counter().masquerade()
+    });
+    between_vms.chain(loopback)
 }
 
 const LOOPBACK: IpNetwork = match terms::Ipv4Network::new_checked(Ipv4Addr::new(127, 0, 0, 0), 8) {
@@ -189,13 +188,20 @@ const LOOPBACK: IpNetwork = match terms::Ipv4Network::new_checked(Ipv4Addr::new(
     None => unreachable!(),
 };
 
-/// NodePorts on 127.0.0.1 need `route_localnet`, which would let a VM send to the host's loopback.
-fn keep_loopback() -> Rule {
-    Rule::named("loopback is the host's alone")
-        .is_not(Field::Iifname, &loopback_device())
-        .when(Field::IpDaddr, Test::Within(LOOPBACK))
-        .counter()
-        .drop()
+const LOOPBACK_V6: IpNetwork = match terms::Ipv6Network::new_checked(Ipv6Addr::LOCALHOST, 128) {
+    Some(network) => IpNetwork::V6(network),
+    None => unreachable!(),
+};
+
+const LOOPBACKS: [(Field, Field, IpNetwork); 2] =
+    [(Field::IpSaddr, Field::IpDaddr, LOOPBACK), (Field::Ip6Saddr, Field::Ip6Daddr, LOOPBACK_V6)];
+
+/// NodePorts on 127.0.0.1 need `route_localnet`, and on ::1 a route, which would let a VM send to the host's loopback.
+fn keep_loopback() -> impl Iterator<Item = Rule> {
+    LOOPBACKS.into_iter().map(|(_, daddr, loopback)| {
+        let from_outside = Rule::named("loopback is the host's alone").is_not(Field::Iifname, &loopback_device());
+        from_outside.when(daddr, Test::Within(loopback)).counter().drop()
+    })
 }
 
 fn unserved(range: &IpNetwork) -> [Rule; 2] {

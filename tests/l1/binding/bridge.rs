@@ -14,7 +14,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bridge binding carries traffic after bridge, IPv4 only", || every_way("bridge", Stack::V4)),
         trial("bridge binding carries traffic after bridge, IPv6 only", || every_way("bridge", Stack::V6)),
         trial("bridge binding carries traffic after ptp, dual-stack", || every_way("ptp", Stack::Dual)),
+        trial("bridge binding carries traffic after ptp, IPv4 only", || every_way("ptp", Stack::V4)),
+        trial("bridge binding carries traffic after ptp, IPv6 only", || every_way("ptp", Stack::V6)),
         trial("bridge binding carries traffic after macvlan, dual-stack", || every_way("macvlan", Stack::Dual)),
+        trial("bridge binding carries traffic after macvlan, IPv4 only", || every_way("macvlan", Stack::V4)),
+        trial("bridge binding carries traffic after macvlan, IPv6 only", || every_way("macvlan", Stack::V6)),
         trial("a wished address is set on the pod interface, reported, checked and undone", wished_mac),
         trial("the namespace of a bridge-bound pod is silent on the network", silent),
         trial("a bridge-bound guest's DHCP and router solicitations reach the launcher and nobody else", services),
@@ -68,6 +72,7 @@ fn every_way(kind: &str, stack: Stack) {
     peer.add();
     let mut chain = Chain::new(&world, "pod", &[network(kind, stack)]);
     chain.add();
+    chain.settle();
     let before = chain.pod().snapshot();
     chain.plugins.push(request(&json!({})));
     let answer = chain.call("ADD", 1, chain.result.as_ref()).json();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::{Ns, Ran, World, dist_file};
+use tests::{Ns, Ran, World, dist_file, wait_for};
 
 /// Where the world keeps the plugin under test, and the distribution's.
 const OURS: &str = "/opt/cni/bin";
@@ -72,6 +72,13 @@ impl<'w> Chain<'w> {
             let ran = self.call("ADD", index, self.result.as_ref());
             self.result = Some(ran.json());
         }
+    }
+
+    /// Waits until no address of the pod is being checked for duplicates: when that ends, the kernel adds a route.
+    pub(crate) fn settle(&self) {
+        let tentative =
+            || self.pod.run(&["ip", "-6", "addr", "show", "tentative"]).text().trim().is_empty().then_some(());
+        wait_for("the pod's addresses to be its own", std::time::Duration::from_secs(10), tentative);
     }
 
     /// CHECK of all plugins; each must be content.

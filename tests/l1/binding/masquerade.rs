@@ -16,7 +16,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("masquerade carries traffic every way after bridge, IPv4 only", || every_way("bridge", Stack::V4)),
         trial("masquerade carries traffic every way after bridge, IPv6 only", || every_way("bridge", Stack::V6)),
         trial("masquerade carries traffic every way after ptp, dual-stack", || every_way("ptp", Stack::Dual)),
+        trial("masquerade carries traffic every way after ptp, IPv4 only", || every_way("ptp", Stack::V4)),
+        trial("masquerade carries traffic every way after ptp, IPv6 only", || every_way("ptp", Stack::V6)),
         trial("masquerade carries traffic every way after macvlan, dual-stack", || every_way("macvlan", Stack::Dual)),
+        trial("masquerade carries traffic every way after macvlan, IPv4 only", || every_way("macvlan", Stack::V4)),
+        trial("masquerade carries traffic every way after macvlan, IPv6 only", || every_way("macvlan", Stack::V6)),
     ]
 }
 
@@ -38,6 +42,7 @@ fn every_way(kind: &str, stack: Stack) {
     peer.add();
     let mut chain = Chain::new(&world, "pod", &[network(kind, stack)]);
     chain.add();
+    chain.settle();
     let before = chain.pod().snapshot();
     chain.plugins.push(tapvisor(&json!([{"name": "default", "podInterface": "eth0", "binding": "masquerade"}])));
     let passed_on = chain.result.clone();

@@ -25,6 +25,9 @@ fn dhclient() {
     scene.assert_ipv6();
     let resolv = std::fs::read_to_string(world.path("/etc/resolv.conf")).unwrap();
     assert!(resolv.contains("fd00:96::a") && resolv.contains("cluster.local"), "{resolv}");
+    // Debian's configuration asks for its name; over IPv6 alone there is no other way to have one.
+    let leases = std::fs::read_to_string(world.path("/var/lib/dhcp/dhclient6.leases")).unwrap();
+    assert!(leases.contains("vm.default.svc.cluster.local"), "{leases}");
 }
 
 fn dhcpcd() {

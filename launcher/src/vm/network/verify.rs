@@ -138,6 +138,13 @@ impl Place<'_> {
             return Err(self.not_wired(format!("{} carries no commit mark: its wiring was not finished", vm.name)));
         };
         let mark: Mark = alias.parse().map_err(|error| self.not_wired(format!("{}: {error}", vm.name)))?;
+        if mark.generation() != wiring::GENERATION {
+            let (found, ours) = (mark.generation(), wiring::GENERATION);
+            return Err(self.not_wired(format!(
+                "{} was wired by another release of the plugin: generation {found}, this launcher knows {ours}",
+                vm.name
+            )));
+        }
         self.equal(&vm.name, "wiring digest", &self.request.digest().to_string(), &mark.digest().to_string())
     }
 

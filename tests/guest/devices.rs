@@ -1,0 +1,92 @@
+//! Devices as the guest finds them: models of NICs, their links, boot by network, disks that are made, the watchdog.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tests::{Outside, serve_tftp, trial, wait_for};
+
+use crate::manifest::{Vm, definition};
+use crate::vm::Host;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a guest finds a link that is down and a disk that was made, and its watchdog fires", found),
+        trial("VMs with bootOrder on a NIC of each model boot by the network through NAT", by_network),
+    ]
+}
+
+fn found() {
+    let host = Host::new();
+    let ipam = json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": "10.84.0.0/24"});
+    let cable = json!({"cniVersion": "1.0.0", "type": "ptp", "ipam": ipam});
+    let disk = json!({"hostDisk": {"path": "/run/disks/new.img", "type": "DiskOrCreate", "capacity": "8Mi"}});
+    let vm = Vm::new("many", "masquerade")
+        .strategy("RerunOnFailure")
+        .set("/domain/devices/interfaces/0", "acpiIndex", json!(7))
+        .on("off", json!({"masquerade": {}, "state": "down"}))
+        .disk("root", disk)
+        .set("/domain/devices", "watchdog", json!({"name": "dog", "i6300esb": {"action": "poweroff"}}));
+    host.world.sh("mkdir /run/disks").assert_ok();
+    host.world.write("/run/vms.yaml", definition("off", &cable) + &vm.yaml());
+    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+    let many = host.guest("many");
+    let _ = many.wait_told("ready", 1);
+    let _ = many.lease4("eth0");
+    assert_eq!(
+        many.ok("cat /sys/class/net/eth0/carrier /sys/class/net/eth1/carrier").lines().collect::<Vec<_>>(),
+        ["1", "0"]
+    );
+    assert_eq!(many.told("lease4 eth1"), Vec::<String>::new());
+    assert_eq!(many.ok("cat /sys/class/net/eth0/device/../acpi_index").trim(), "7");
+
+    assert_eq!(many.ok("cat /sys/block/vda/size").trim(), "16384", "8 MiB in sectors");
+    let _ = many.ok("echo kept-by-the-disk | dd of=/dev/vda conv=fsync");
+    many.type_line(WATCHDOG);
+    let _ = many.wait_told("ready", 2);
+    assert!(many.ok("head -c 16 /dev/vda; echo").starts_with("kept-by-the-disk"));
+    let list: Value = host.world.tapvisor(&["ps", "-o", "json"]).json();
+    assert_eq!(list["items"][0]["restarts"], 1, "{list}");
+    let log = host.world.run(&["cat", "/run/tapvisor/vms/default.many/supervisor.log"]).text();
+    assert!(log.contains("the guest stopped feeding its watchdog"), "{log}");
+    host.remove(&["many"]).assert_ok();
+    let kept = std::fs::read(host.world.path("/run/disks/new.img")).expect("a disk of the host outlives its VM");
+    assert!(kept.len() == 8 << 20 && kept.starts_with(b"kept-by-the-disk"), "{} bytes", kept.len());
+    host.assert_nothing_left();
+}
+
+/// Sets the i6300esb's two stages to half a second each and lets it run (Intel 6300ESB datasheet, chapter 16). The guest's
+/// kernel has no driver for it: each register but the last is written after the two words that unlock it.
+const WATCHDOG: &str = r"d=/sys/bus/pci/devices/0000:00:05.0; echo 1 >$d/enable; b=$(head -1 $d/resource | cut -d' ' -f1); set_to() { devmem $((b + 12)) 16 0x80; devmem $((b + 12)) 16 0x86; devmem $((b + $1)) $2 $3; }; set_to 0 32 0x200; set_to 4 32 0x200; set_to 12 16 0x100; printf '\002' | dd of=$d/config bs=1 seek=104 conv=notrunc";
+
+fn by_network() {
+    let host = Host::new();
+    // iPXE is the guest that has a driver for each; it tells by which chip it came.
+    let models = [("virtio", "virtio-net"), ("e1000", "82540em"), ("e1000e", "82574l"), ("rtl8139", "rtl8139")];
+    let vm = |(model, _): &(&str, &str)| {
+        let options = json!({"tftpServerName": Outside::V4, "bootFileName": format!("{model}.ipxe")});
+        Vm::new(model, "masquerade")
+            .set("/domain", "firmware", json!({}))
+            .set("/domain/memory", "guest", json!("64Mi"))
+            .set("/domain/devices/interfaces/0", "model", json!(model))
+            .set("/domain/devices/interfaces/0", "bootOrder", json!(1))
+            .set("/domain/devices/interfaces/0", "dhcpOptions", options)
+            .set("", "terminationGracePeriodSeconds", json!(0))
+    };
+    let tftp = host.world.named("outside").enter(|| UdpSocket::bind((Outside::V4, 69)).expect("port 69 is free"));
+    let script = b"#!ipxe\necho booted as ${net0/ip} of ${net0/hostname} by ${net0/chip}\nshell\n";
+    let asked = std::thread::spawn(move || serve_tftp(&tftp, script, 4));
+    host.run(&models.iter().map(vm).collect::<Vec<_>>(), None).assert_ok();
+    for (model, chip) in models {
+        let guest = host.guest(model);
+        let said = format!("booted as 10.0.2.2 of {model} by ");
+        let booted = || guest.console().contains(&said).then_some(());
+        wait_for(&format!("{model} to boot by the network"), Duration::from_secs(120), booted);
+        let console = guest.console().to_lowercase();
+        assert!(console.contains(&format!("{said}{chip}")), "{console}");
+    }
+    let files: Vec<_> = asked.join().expect("the server does not panic").into_iter().collect();
+    assert_eq!(files, ["e1000.ipxe", "e1000e.ipxe", "rtl8139.ipxe", "virtio.ipxe"]);
+    host.assert_removed(&models.map(|(model, _)| model));
+}
