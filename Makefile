@@ -28,7 +28,7 @@ test-l0: setup-build ## rung L0: pure tests and the rules of the house, no privi
 	@tests/ladder l0
 test-l1: setup-test build ## rung L1: root and namespaces
 	@tests/ladder l1
-test-conformance: setup-test build ## what a CNI plugin must hold to, with faults at every kernel step
+test-conformance: setup-test build ## what a CNI plugin must hold to, with faults at every kernel step; CHURN=1000 cycles of random kills
 	@tests/ladder conformance
 test-guest: setup-test build ## end to end with real guests
 	@tests/ladder guest
@@ -59,6 +59,7 @@ lint: setup-lint ## format, clippy, dependencies
 	rustfmt --check --edition 2024 fuzz/src/bin/*.rs
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	@tests/setup run-deny check bans licenses sources
+	@cp Cargo.lock fuzz/Cargo.lock
 	@tests/setup run-deny --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 .PHONY: build

@@ -6,12 +6,19 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::conformance::proofs::{self, Mutant};
 use tests::conformance::{Build, Cell, Effort, GROUPS, Group, Subject, Table, Trouble, judge, results_file, subjects};
 
-/// In CI: errnos and farewells take turns; `cni-conformance` does all of it.
+/// In CI: errnos and farewells take turns; `cni-conformance` does all of it. `CHURN` in the environment says how many
+/// cycles with random kills there are.
 const EFFORT: Effort =
     Effort { is_exhaustive: false, stops_early: false, parallel: 100, cycles: 100, operations: 60, seed: 1 };
 
 /// For mutants, which fail soon.
 const LITTLE: Effort = Effort { stops_early: true, parallel: 4, cycles: 8, operations: 40, ..EFFORT };
+
+fn effort() -> Result<Effort, String> {
+    let Ok(text) = std::env::var("CHURN") else { return Ok(EFFORT) };
+    let cycles = text.parse().map_err(|_| format!("CHURN={text}: not a number of cycles"))?;
+    Ok(Effort { cycles, ..EFFORT })
+}
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -35,7 +42,7 @@ fn trial(subject: Subject, group: &'static Group) -> Trial {
         }
         // The rung builds our plugin first: without it nothing would be looked at.
         subject.program().map_err(Failed::from)?;
-        let cell = judge(&subject, group, EFFORT);
+        let cell = judge(&subject, group, effort()?);
         let mut table = Table::default();
         table.set(&subject.name, group.number, cell.clone());
         match cell {

@@ -198,9 +198,9 @@ impl Request {
         let request: Self = serde_path_to_error::deserialize(source).map_err(|error| RequestError::Shape {
             path: match error.path().to_string().as_str() {
                 "." => "wiring request".to_owned(),
-                path => path.to_owned(),
+                path => shortened(path),
             },
-            reason: error.inner().to_string(),
+            reason: shortened(&error.inner().to_string()),
         })?;
         request.check()?;
         Ok(request)
@@ -223,6 +223,7 @@ impl Request {
         }
         self.interfaces.iter().enumerate().try_for_each(|(index, interface)| interface.check(index))?;
         self.check_names()?;
+        self.check_taps()?;
         self.check_subnets()
     }
 
@@ -241,6 +242,21 @@ impl Request {
                     "podInterface",
                     format!("{} gives the same tap name as another", interface.pod_interface),
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A tap must not have the name of something that the pod has already.
+    fn check_taps(&self) -> Result<(), RequestError> {
+        let is_pod_interface = |tap: &IfName| self.interfaces.iter().any(|interface| interface.pod_interface == *tap);
+        for (index, interface) in self.interfaces.iter().enumerate() {
+            let Ok(nic) = NicKey::of(&interface.pod_interface) else { continue };
+            let taps = [nic.masquerade_tap(), nic.bridge_tap(), nic.service_tap()];
+            if let Some(tap) = taps.into_iter().find(is_pod_interface) {
+                let broken =
+                    format!("{} may need a tap {tap}, and that is another's podInterface", interface.pod_interface);
+                return Err(at(index, "podInterface", broken));
             }
         }
         Ok(())
@@ -318,6 +334,16 @@ impl Interface {
             None => Ok(()),
         }
     }
+}
+
+/// Names of unknown fields are anybody's text: enough of it is shown to find it.
+fn shortened(text: &str) -> String {
+    const MOST_CHARS: usize = 200;
+    let mut short: String = text.chars().take(MOST_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 fn too_small(index: usize, field: &str, cidr: &str, longest: u8) -> RequestError {
@@ -399,6 +425,13 @@ mod tests {
     }
 
     #[test]
+    fn a_long_name_of_an_unknown_field_is_not_echoed() {
+        let error =
+            refusal(&format!(r#"{{"name":"a","podInterface":"eth0","binding":"bridge","{}":1}}"#, "x".repeat(9000)));
+        assert!(error.starts_with("interfaces[0].xxx") && error.len() < 500, "{error}");
+    }
+
+    #[test]
     fn rules_name_the_path() {
         let cases = [
             (r#"{"name":"a b","podInterface":"eth0","binding":"bridge"}"#, "interfaces[0].name: \"a b\" must be"),
@@ -425,6 +458,10 @@ mod tests {
             (
                 r#"{"name":"a","podInterface":"eth0","binding":"bridge"},{"name":"b","podInterface":"eth0","binding":"bridge"}"#,
                 "interfaces[1].podInterface: eth0 is used",
+            ),
+            (
+                r#"{"name":"a","podInterface":"eth0","binding":"masquerade"},{"name":"b","podInterface":"k6t-eth0","binding":"bridge"}"#,
+                "interfaces[0].podInterface: eth0 may need a tap k6t-eth0, and",
             ),
             (
                 r#"{"name":"a","podInterface":"eth0","binding":"masquerade"},{"name":"b","podInterface":"net1","binding":"masquerade"}"#,

@@ -53,7 +53,7 @@ impl Session {
             .arg(format!("-rss_limit_mb={MOST_MEMORY_MIB}"))
             .arg(format!("-malloc_limit_mb={LARGEST_ALLOCATION_MIB}"))
             .arg(format!("-artifact_prefix={}/", found.display()))
-            .args(["-print_final_stats=1", "-use_value_profile=1"])
+            .args(["-print_final_stats=1"])
             .arg(&corpus)
             .status()
             .map_err(|error| format!("its fuzzer does not start: {error}"))?;

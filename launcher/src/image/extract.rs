@@ -58,6 +58,8 @@ impl Wanted {
 enum Found {
     Content(Temporary),
     Link(PathBuf),
+    /// A few hundred bytes that may stand for more zeroes than anybody can read to the end.
+    Sparse,
     Other,
 }
 
@@ -88,6 +90,12 @@ pub(super) fn file(
         }
         match found.pop_first() {
             None => return Err(no_file(format!("holds no file {}", describe(&wanted)))),
+            Some((path, Found::Sparse)) => {
+                return Err(no_file(format!(
+                    "/{} is a sparse entry of an archive, which layers should not hold: pack it as a plain file",
+                    path.display()
+                )));
+            }
             Some((path, Found::Other)) => return Err(no_file(format!("/{} is no regular file", path.display()))),
             Some((_, Found::Link(to))) => wanted = Wanted::File(to),
             Some((_, Found::Content(temporary))) => {
@@ -179,7 +187,8 @@ fn take<R: Read>(entry: &mut Entry<'_, R>, path: &Path, target: &Path) -> io::Re
     match entry.header().entry_type() {
         _ if is_whiteout => Ok(None),
         EntryType::Directory => Ok(None),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+        EntryType::GNUSparse => Ok(Some(Found::Sparse)),
+        EntryType::Regular | EntryType::Continuous => {
             let (temporary, mut file) = temporary(target)?;
             copy_with_holes(entry, &mut file)?;
             file.set_permissions(fs::Permissions::from_mode(0o444))?;

@@ -231,3 +231,25 @@ fn zeroes_become_holes() {
     assert_eq!(fs::read(&path).unwrap(), content);
     assert!(fs::metadata(path).unwrap().blocks() * 512 < 1 << 20);
 }
+
+#[test]
+fn a_sparse_entry_is_refused_before_its_zeroes_are_read() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("disk/disk.img").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_size(0);
+    let sparse = header.as_gnu_mut().unwrap();
+    // A size as the base-256 numbers of GNU tar write it: 4 EiB of hole.
+    sparse.realsize = [0x80, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0];
+    sparse.sparse[0].offset = sparse.realsize;
+    sparse.sparse[0].numbytes = *b"00000000000\0";
+    header.set_cksum();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append(&header, &[][..]).unwrap();
+    let layout = Layout::new("localhost/sparse:1", &[archive.into_inner().unwrap()]);
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.import(layout.path(), None).unwrap();
+    let error = store.resolve("localhost/sparse:1", None).unwrap_err().to_string();
+    assert!(error.contains("/disk/disk.img is a sparse entry of an archive"), "{error}");
+}
