@@ -75,11 +75,11 @@ fn runs(world: &World, case: &Case, leases: &str, rounds: usize) -> [Runs; 3] {
     for round in 0..rounds {
         names.iter().enumerate().for_each(|(variant, names)| make(world, variant, names));
         inside(world, || {
-            for number in 0..PODS {
-                for variant in turns(VARIANTS.len(), round + number) {
-                    let pod = &names[variant][number];
-                    runs[variant].add(program(variant, case, pod, leases).run().0);
-                }
+            let pods = (0..PODS)
+                .flat_map(|number| turns(VARIANTS.len(), round + number).map(move |variant| (variant, number)));
+            for (variant, number) in pods {
+                let pod = &names[variant][number];
+                runs[variant].add(program(variant, case, pod, leases).run().0);
             }
         });
         names.iter().for_each(|names| pods::remove(world, names));
