@@ -89,9 +89,8 @@ fn list(main: &Value) -> String {
     json!({"cniVersion": "1.0.0", "name": "test", "plugins": [main]}).to_string()
 }
 
-/// A macvlan NIC cannot talk to the host it sits on, by the kernel's design: asked from the outside.
-fn macvlan() {
-    let host = Host::new();
+/// A macvlan on the uplink, with addresses of the uplink's own networks.
+pub(crate) fn on_uplink() -> String {
     let ranges =
         [("192.0.2.0/24", "192.0.2.100", "192.0.2.1"), ("2001:db8:1::/64", "2001:db8:1::100", "2001:db8:1::1")];
     let ranges: Vec<_> = ranges
@@ -100,7 +99,13 @@ fn macvlan() {
         .collect();
     let ipam = json!({"type": "host-local", "dataDir": "/run/test-ipam", "ranges": ranges,
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]});
-    let network = list(&json!({"type": "macvlan", "master": Outside::UPLINK, "ipam": ipam}));
+    list(&json!({"type": "macvlan", "master": Outside::UPLINK, "ipam": ipam}))
+}
+
+/// A macvlan NIC cannot talk to the host it sits on, by the kernel's design: asked from the outside.
+fn macvlan() {
+    let host = Host::new();
+    let network = on_uplink();
     host.run(&[Vm::new("web", "masquerade"), Vm::new("db", "bridge")], Some(&network)).assert_ok();
     let (web, db) = (host.guest("web"), host.guest("db"));
     for family in ["-4", "-6"] {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::{Guest, Outside, trial};
 
+use crate::explain::assert_healthy;
 use crate::manifest::{Vm, definition};
 use crate::vm::{Host, url};
 
@@ -80,6 +81,7 @@ fn five() {
         host.assert_reached(&many, family);
     }
     assert_reached_on_each(&host, &many);
+    assert_healthy(&host, "many");
     host.assert_removed(&["many"]);
 }
 

@@ -48,7 +48,8 @@ pub(super) fn errors(item: &Value) -> Vec<(String, String)> {
     findings.map(|finding| (text(&finding["code"]), text(&finding["hop"]))).collect()
 }
 
-pub(super) fn assert_healthy(host: &Host, name: &str) {
+/// Demands that `explain` finds nothing that breaks traffic, before long.
+pub(crate) fn assert_healthy(host: &Host, name: &str) {
     let healthy = || {
         let (ran, item) = explain(host, &[name]);
         (errors(&item).is_empty() && ran.code() == Some(0)).then_some(())

@@ -5,9 +5,10 @@ mod watch;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Guest, trial};
+use tests::{Guest, Outside, trial};
 
-use self::asking::{Place, assert_healthy, assert_named, errors, explain, fault, wait_error};
+pub(crate) use self::asking::assert_healthy;
+use self::asking::{Place, assert_named, errors, explain, fault, wait_error};
 use self::watch::watch;
 use crate::manifest::Vm;
 use crate::vm::Host;
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("explain names each fault on a bridge-bound VM's way", bridge),
         trial("explain names a guest that never asks and one that is never answered", leases),
         trial("explain tells a VM's NICs apart and names the one that is down", two_nics),
+        trial("explain finds nothing wrong with VMs on a macvlan, and a tap that is down", macvlan),
         trial("a guest whose interface is down by its manifest has no carrier, and explain says why", unplugged),
         trial("explain --watch tells what breaks and what is mended", watch),
     ]
@@ -86,6 +88,12 @@ fn masquerade() {
             "host",
             "ip route show ADDRESS >/run/way; ip route del ADDRESS",
             "ip route add $(cat /run/way)",
+        ),
+        fault(
+            "rpFilter",
+            "eth0",
+            "POD ip route show default >/run/default; POD ip route replace default via 10.0.2.2 dev k6t-eth0; POD sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
+            "POD ip route replace $(cat /run/default); POD sysctl -qw net.ipv4.conf.eth0.rp_filter=0",
         ),
         fault("forwardDrop", "host", DROP, ACCEPT),
         fault(
@@ -285,5 +293,22 @@ fn unplugged() {
     assert_eq!((ran.code(), errors(&item)), (Some(0), vec![]), "{item:#}");
     assert!(item["findings"].as_array().unwrap().iter().any(|one| one["code"] == "unplugged"), "{item:#}");
     host.remove(&["--force", "web"]).assert_ok();
+    host.assert_nothing_left();
+}
+
+fn macvlan() {
+    let host = Host::new();
+    let vms = [Vm::new("web", "masquerade"), Vm::new("db", "bridge")];
+    host.run(&vms, Some(&crate::networks::on_uplink())).assert_ok();
+    for (name, tap) in [("web", "k6t-eth0"), ("db", "tap0")] {
+        let guest = host.guest(name);
+        wait_leases(&guest);
+        assert_healthy(&host, name);
+        let (_, item) = explain(&host, &[name]);
+        assert_eq!(item["nics"][0]["hops"][1]["name"], Outside::UPLINK, "{item:#}");
+        guest.pod().run(&["ip", "link", "set", tap, "down"]).assert_ok();
+        let _ = wait_error(&host, &[name], ("tapDown", tap));
+    }
+    host.remove(&["--force", "web", "db"]).assert_ok();
     host.assert_nothing_left();
 }
