@@ -57,7 +57,8 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     if !arguments.detach {
         return guests.stay(&store, &plans, &interrupts);
     }
-    if interrupts.let_go() {
+    // Without a VM that was started there is nobody who was told.
+    if interrupts.let_go() && !guests.guests.is_empty() {
         guests.wait_until_all_are_gone();
         beside.take_back(&store)?;
         return Err(interrupted());
