@@ -13,8 +13,8 @@ const SLOWEST_SECONDS: u32 = 10;
 const MOST_MEMORY_MIB: u32 = 2048;
 /// One allocation: no reader has a reason for more.
 const LARGEST_ALLOCATION_MIB: u32 = 256;
-/// Text of a target's kept corpus; the smallest inputs come first.
-const MOST_KEPT_BYTES: usize = 96 * 1024;
+/// Text that one run may add to a target's kept corpus.
+const MOST_KEPT_BYTES: usize = 32 * 1024;
 
 /// Where the fuzzers are and how long each runs.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Session {
         Ok(command)
     }
 
-    /// The smallest set of inputs with the same coverage, as text.
+    /// Adds inputs that reach what the others do not, as text.
     fn keep(&self, target: &Target, folder: &Path) -> Result<(), String> {
         let least = folder.join("least");
         drop(fs::remove_dir_all(&least));
@@ -102,11 +102,12 @@ impl Session {
         if !fresh.is_empty() && !text.contains(FOUND_BY_FUZZER) {
             text.push_str(FOUND_BY_FUZZER);
         }
-        for line in fresh.iter().map(|bytes| inputs::line(bytes)) {
-            if text.len() + line.len() < MOST_KEPT_BYTES {
-                text.push_str(&line);
-                text.push('\n');
-            }
+        let lines: Vec<_> = fresh.iter().map(|bytes| inputs::line(bytes)).collect();
+        // Of all sizes alike: the smallest alone would all be refused early.
+        let step = lines.iter().map(String::len).sum::<usize>().div_ceil(MOST_KEPT_BYTES).max(1);
+        for line in lines.iter().step_by(step) {
+            text.push_str(line);
+            text.push('\n');
         }
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
