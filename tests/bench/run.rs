@@ -92,7 +92,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
                 short(waits.median),
                 short(waits.p99)
             ),
-            "Peak of the supervisor and the launcher after the page was served; no gate: the goal for a launcher's memory is the KVM engine's.".to_owned(),
+            "Memory is what was resident after the page was served; no gate: the goal for a launcher's memory is the KVM engine's.".to_owned(),
         ],
     }
 }

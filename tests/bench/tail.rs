@@ -69,17 +69,16 @@ fn tail(runs: &Runs) -> f64 {
 
 fn runs(world: &World, case: &Case, leases: &str, rounds: usize) -> [Runs; 3] {
     let mut runs = [(); 3].map(|()| Runs::default());
-    let names: Vec<Vec<String>> =
-        (0..3).map(|variant| (0..PODS).map(|number| format!("v{variant}p{number}")).collect()).collect();
-    let names: Vec<Vec<&str>> = names.iter().map(|names| names.iter().map(String::as_str).collect()).collect();
+    let in_turn: Vec<[String; 3]> =
+        (0..PODS).map(|number| [0, 1, 2].map(|variant| format!("v{variant}p{number}"))).collect();
+    let names = [0, 1, 2].map(|variant| in_turn.iter().map(|pods| pods[variant].as_str()).collect::<Vec<_>>());
     for round in 0..rounds {
         names.iter().enumerate().for_each(|(variant, names)| make(world, variant, names));
         inside(world, || {
-            let pods = (0..PODS)
-                .flat_map(|number| turns(VARIANTS.len(), round + number).map(move |variant| (variant, number)));
-            for (variant, number) in pods {
-                let pod = &names[variant][number];
-                runs[variant].add(program(variant, case, pod, leases).run().0);
+            for (number, pods) in in_turn.iter().enumerate() {
+                for variant in turns(VARIANTS.len(), round + number) {
+                    runs[variant].add(program(variant, case, &pods[variant], leases).run().0);
+                }
             }
         });
         names.iter().for_each(|names| pods::remove(world, names));

@@ -72,7 +72,10 @@ mod tests {
     use super::super::writer::Writer;
     use super::*;
 
-    fn rule(expressions: &[(&str, &[(u16, &[u8])])]) -> Vec<u8> {
+    /// Name and attributes.
+    type Expression<'a> = (&'a str, &'a [(u16, &'a [u8])]);
+
+    fn rule(expressions: &[Expression<'_>]) -> Vec<u8> {
         let mut writer = Writer::default();
         for (name, attributes) in expressions {
             writer.nest(list::ELEM, |writer| {
