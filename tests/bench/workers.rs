@@ -51,7 +51,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let names: Vec<String> = (0..PODS).map(|number| format!("p{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut rates = [(); 3].map(|()| WORKERS.map(|_| Vec::new()));
-    for round in 0..extent.of(5) {
+    for round in 0..extent.of(15) {
         for (at, workers) in WORKERS.into_iter().enumerate() {
             for variant in turns(VARIANTS.len(), round) {
                 make(&world, variant, &names);
