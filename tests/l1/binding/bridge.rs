@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{FakeGuest, Ns, Tap, World, exchange, trial};
+use tests::{FakeGuest, Ns, Tap, World, exchange, trial, wait_for};
 
 use super::chain::{Chain, Stack, network, tapvisor, world};
 
@@ -160,6 +160,16 @@ fn ask(guest: &FakeGuest<'_>, to: &str, from_port: u16) {
     });
 }
 
+/// A tap that is ours and passes frames on: the kernel takes up to a second to see that it has a carrier.
+fn attached(pod: &Ns<'_>, name: &str) -> Tap {
+    let tap = pod.enter(|| Tap::attach(name, false));
+    wait_for("the tap's carrier", Duration::from_secs(5), || {
+        let link = pod.run(&["ip", "-j", "link", "show", name]).json();
+        (link[0]["operstate"] == "UP").then_some(())
+    });
+    tap
+}
+
 /// Whether any frame that arrives within two seconds satisfies `wanted`.
 fn arrives(tap: &Tap, wanted: impl Fn(&[u8]) -> bool) -> bool {
     std::iter::from_fn(|| tap.receive(2000)).take(50).any(|frame| wanted(&frame))
@@ -185,7 +195,7 @@ fn services() {
     world.sh("nft add rule inet watch seen icmpv6 type nd-router-solicit counter").assert_ok();
     let guest = guest(&world, &chain);
     guest.ns().sh("ip addr add fe80::42/64 dev eth0 nodad").assert_ok();
-    let service = chain.pod().enter(|| Tap::attach("svc-eth0", false));
+    let service = attached(chain.pod(), "svc-eth0");
     let gateway = "10.244.1.1:67";
     ask(&guest, "255.255.255.255:67", 68);
     assert!(arrives(&service, |frame| is_udp_to(frame, 67)), "a broadcast DISCOVER reaches the service tap");
@@ -209,7 +219,7 @@ fn services() {
 fn foreign_advertisements() {
     let world = world();
     let chain = wired(&world, "bridge", Stack::Dual, &json!({}));
-    let inside = chain.pod().enter(|| Tap::attach("tap0", false));
+    let inside = attached(chain.pod(), "tap0");
     let send = |kind: u8| {
         let script = format!(
             "import socket,struct
@@ -228,8 +238,8 @@ s.sendto(struct.pack('!BBHBBHII',{kind},0,0,64,0,1800,0,0),('ff02::1',0,0,socket
 fn gateway() {
     let world = world();
     let chain = wired(&world, "bridge", Stack::V6, &json!({}));
-    let service = chain.pod().enter(|| Tap::attach("svc-eth0", false));
-    let guest_side = chain.pod().enter(|| Tap::attach("tap0", false));
+    let service = attached(chain.pod(), "svc-eth0");
+    let guest_side = attached(chain.pod(), "tap0");
     let mac: terms::MacAddr = mac_of(chain.pod(), "eth0").parse().expect("an Ethernet address");
     let own = wiring::service_link_local(mac);
     let gateway = "fd00:10:244:1::1".parse().unwrap();
