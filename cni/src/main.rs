@@ -1,7 +1,5 @@
 //! The multi-call plugin binary: the name it is called by says which plugin it is.
 
-mod memory;
-
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,8 +7,9 @@ use std::process::ExitCode;
 use cni::binding::Tapvisor;
 use cni::plugin::{Environment, Plugin, serve};
 
+/// The C library of a static build maps and unmaps pages for nearly every vector that grows.
 #[global_allocator]
-static MEMORY: memory::Arena = memory::Arena::new();
+static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
