@@ -49,7 +49,7 @@ fn inputs() {
         (&exec, &[], &[&format!("{path}.readinessProbe.exec: "), "tcpSocket or httpGet"]),
         (&absent, &[], &["network blue", "/etc/tapvisor/net.d"]),
         (&nameless, &[], &["NetworkAttachmentDefinition blue", "spec.config", "\"type\""]),
-        (&image, &[], &["default/web", "image tapvisor/guest-kernel:2"]),
+        (&image, &[], &["default/web", "image \"tapvisor/guest-kernel:2\" is not in"]),
         (&headless, &[], &["default/web", "spec.clusterIP", "headless"]),
         (&web, &["--network", "/run/none.conflist"], &["/run/none.conflist", "No such file"]),
         (&web, &["--network", "/run/broken.conflist"], &["/run/broken.conflist"]),
