@@ -158,6 +158,7 @@ impl Drop for Daemon {
 fn start_networkd(world: &World, guest: &Ns<'_>) -> Daemon {
     let network = "[Match]\nName=eth0\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n";
     world.write("/etc/systemd/network/10-eth0.network", network);
-    let script = "mount -o remount,ro /sys; exec /lib/systemd/systemd-networkd >/run/networkd.log 2>&1";
+    let script =
+        "mount -o remount,ro /sys; mkdir -p /run/systemd; exec /lib/systemd/systemd-networkd >/run/networkd.log 2>&1";
     Daemon(guest.command("sh").args(["-euc", script]).spawn().expect("the world starts programs"))
 }
