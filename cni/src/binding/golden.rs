@@ -1,12 +1,16 @@
 //! Plans pinned as files: `tests/golden/<case>/{conf,facts,plan}.json`. A new case is a folder with the first two;
 //! `TAPVISOR_REWRITE_GOLDEN=1` writes the third, and review reads the difference.
+//!
+//! `tests/generation.json` holds what launchers of the present generation rely on in these plans, as digests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hostnet::{Facts, Plan};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use wiring::Request;
+use sha2::{Digest as _, Sha256};
+use wiring::{GENERATION, Request};
 
 use super::desired::{Desired, Refusal};
 use super::standing::{self, Standing};
@@ -18,6 +22,18 @@ struct Conf {
     verb: String,
     group: u32,
     request: Option<Value>,
+}
+
+/// What a generation's plans came to when they were written down.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pinned {
+    generation: u32,
+    plans: BTreeMap<String, String>,
+}
+
+fn rewrite() -> bool {
+    std::env::var_os("TAPVISOR_REWRITE_GOLDEN").is_some_and(|value| value == "1")
 }
 
 fn cases() -> Vec<PathBuf> {
@@ -57,18 +73,58 @@ fn planned(case: &Path) -> Value {
 
 #[test]
 fn plans_are_as_written() {
-    let rewrite = std::env::var_os("TAPVISOR_REWRITE_GOLDEN").is_some_and(|value| value == "1");
     let cases = cases();
     assert!(cases.len() >= 15, "only {} cases found", cases.len());
     let mut wrong = Vec::new();
     for case in cases {
         let file = case.join("plan.json");
         let text = serde_json::to_string_pretty(&planned(&case)).unwrap() + "\n";
-        if rewrite {
+        if rewrite() {
             std::fs::write(&file, &text).unwrap();
         } else if std::fs::read_to_string(&file).ok().as_deref() != Some(&text) {
             wrong.push(case.file_name().unwrap().to_string_lossy().into_owned());
         }
     }
     assert!(wrong.is_empty(), "plans differ from {wrong:?}; TAPVISOR_REWRITE_GOLDEN=1 writes them anew for review");
+}
+
+/// The digest of what plugin and launcher must agree on: devices, addresses on them, rules. Marks and comments may change.
+/// None of a plan that makes none of it.
+fn relied_on(plan: &Value) -> Option<String> {
+    fn keep(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                let kept = map.iter().filter(|(key, _)| !["alias", "comment"].contains(&key.as_str()));
+                kept.map(|(key, value)| (key.clone(), keep(value))).collect()
+            }
+            Value::Array(items) => items.iter().map(keep).collect(),
+            other => other.clone(),
+        }
+    }
+    let steps = plan["ops"].as_array().into_iter().flatten();
+    let shared = steps.filter(|step| ["createTap", "addAddress", "nft"].iter().any(|kind| !step[kind].is_null()));
+    let text = shared.map(|step| keep(step).to_string()).collect::<Vec<_>>().join("\n");
+    (!text.is_empty()).then(|| Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[test]
+fn what_launchers_rely_on_changes_only_with_the_generation() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/generation.json");
+    let now: BTreeMap<String, String> = cases()
+        .iter()
+        .filter(|case| read::<Conf>(&case.join("conf.json")).verb == "ADD")
+        .filter_map(|case| Some((case.file_name()?.to_string_lossy().into_owned(), relied_on(&planned(case))?)))
+        .collect();
+    let pinned: Pinned = read(&file);
+    if pinned.generation == GENERATION {
+        let changed = |(case, digest): &(&String, &String)| now.get(*case).is_some_and(|now| now != *digest);
+        let changed: Vec<_> = pinned.plans.iter().filter(changed).map(|(case, _)| case).collect();
+        assert!(changed.is_empty(), "raise wiring::GENERATION: devices, addresses or rules changed in {changed:?}");
+    }
+    if rewrite() {
+        let text = serde_json::to_string_pretty(&Pinned { generation: GENERATION, plans: now }).unwrap() + "\n";
+        std::fs::write(&file, text).unwrap();
+        return;
+    }
+    assert_eq!((pinned.generation, pinned.plans), (GENERATION, now), "TAPVISOR_REWRITE_GOLDEN=1 writes it anew");
 }
