@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dhcp::{Config, Engine, Frame, Lifetime, Prefix, Router, V4Config, V6Config};
-use etherparse::{Icmpv6Slice, Ipv6Header, NetHeaders, PacketHeaders, TransportHeader};
+use etherparse::{Icmpv6Slice, Ipv6Header, NetHeaders, PacketBuilderStep, PacketHeaders, TransportHeader, UdpHeader};
 use terms::MacAddr;
 
 pub(crate) const GUEST: MacAddr = MacAddr::local([0, 0, 0, 0, 7]);
@@ -20,6 +20,13 @@ pub(crate) const GATEWAY_GLOBAL: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 2, 0, 0, 0,
 pub(crate) const LEASE_SECONDS: u32 = 4000;
 pub(crate) const MTU: usize = 1500;
 const ETHERNET_BYTES: usize = 14;
+
+/// A datagram on the wire.
+pub(crate) fn udp(headers: PacketBuilderStep<UdpHeader>, payload: &[u8]) -> Frame {
+    let mut frame = Vec::with_capacity(headers.size(payload.len()));
+    headers.write(&mut frame, payload).expect("a buffer can be written");
+    frame
+}
 
 /// An engine that serves all it can; with `much` it has more to say than fits into one packet.
 pub(crate) fn engine(much: bool) -> Engine {

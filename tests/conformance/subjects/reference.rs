@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::subject::{Build, Place, Role, Subject};
+use super::super::subject::{Build, Place, Role, Subject, Wish};
 use super::{bridge, in_pod, on_node, plain, ptp, wish};
 
 const UP_TO_1_0: &[&str] = &["0.3.1", "0.4.0", "1.0.0"];
@@ -36,7 +36,6 @@ fn addresses() -> Value {
 
 fn bridge_network(build: Build) -> Subject {
     let conf = json!({"type": "bridge", "bridge": "suite0", "isGateway": true, "ipam": addresses()});
-    let mac = |mac: &str| json!({"capabilities": {"mac": true}, "runtimeConfig": {"mac": mac}});
     Subject {
         shared: Some("suite0"),
         occupied: Some("eth0"),
@@ -61,14 +60,11 @@ fn bridge_network(build: Build) -> Subject {
         changed_conf: json!({"bridge": "suite9", "ipam": {"ranges": [[{"subnet": "10.78.9.0/24"}]]}}),
         unready: vec![on_node("pool exhausted", EXHAUSTED)],
         wishes: vec![
-            wish("mac", mac("02:00:00:00:77:01"), "", Place::Pod, "ip link show eth0 | grep -q 02:00:00:00:77:01"),
-            wish(
-                "mac from the runtime before mac from CNI_ARGS",
-                mac("02:00:00:00:77:01"),
-                "IgnoreUnknown=1;MAC=02:00:00:00:77:02",
-                Place::Pod,
-                "ip link show eth0 | grep -q 02:00:00:00:77:01",
-            ),
+            wished_mac(""),
+            Wish {
+                what: "mac from the runtime before mac from CNI_ARGS",
+                ..wished_mac("IgnoreUnknown=1;MAC=02:00:00:00:77:02")
+            },
             wish(
                 "ips",
                 json!({"capabilities": {"ips": true}, "runtimeConfig": {"ips": ["10.77.1.77"]}}),
@@ -135,15 +131,14 @@ fn macvlan(build: Build) -> Subject {
             on_node("pool exhausted", EXHAUSTED),
             on_node("uplink gone", "ip link del uplink0 2>/dev/null || true"),
         ],
-        wishes: vec![wish(
-            "mac",
-            json!({"capabilities": {"mac": true}, "runtimeConfig": {"mac": "02:00:00:00:77:01"}}),
-            "",
-            Place::Pod,
-            "ip link show eth0 | grep -q 02:00:00:00:77:01",
-        )],
+        wishes: vec![wished_mac("")],
         ..named("macvlan", "", build, Role::Main, conf)
     }
+}
+
+fn wished_mac(args: &'static str) -> Wish {
+    let conf = json!({"capabilities": {"mac": true}, "runtimeConfig": {"mac": "02:00:00:00:77:01"}});
+    wish("mac", conf, args, Place::Pod, "ip link show eth0 | grep -q 02:00:00:00:77:01")
 }
 
 fn host_local(build: Build) -> Subject {
@@ -173,13 +168,7 @@ fn tuning(build: Build) -> Subject {
         ],
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 via 10.66.0.1")],
         changed_conf: json!({"mtu": 1300}),
-        wishes: vec![wish(
-            "mac",
-            json!({"capabilities": {"mac": true}, "runtimeConfig": {"mac": "02:00:00:00:77:01"}}),
-            "",
-            Place::Pod,
-            "ip link show eth0 | grep -q 02:00:00:00:77:01",
-        )],
+        wishes: vec![wished_mac("")],
         ..named("tuning", "", build, Role::Chained, conf)
     }
 }
