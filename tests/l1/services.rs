@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use hostnet::nft::Transaction;
 use hostnet::{Ask, Facts, Kernel, Linux, Op};
 use launcher::services::{Frontend, Services, loopback};
 use libtest_mimic::Trial;
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a client stays with its VM, also when another VM joins", sticky),
         trial("UDP reaches a Service and its answers come from the Service's address", datagrams),
         trial("a UDP client that goes on sending follows when its VM leaves the Service", moved_datagrams),
+        trial("a UDP client that was there before the Service or its first VM is led to it", early_datagrams),
         trial("ten thousand Services are one transaction and an update of one stays small", many),
     ]
 }
@@ -238,11 +240,16 @@ fn answer_datagrams(ns: &Ns<'_>, port: u16) {
     });
 }
 
-/// A client with one socket, so that all it sends is one flow.
+/// A client of the Service's own port.
 fn client(ns: &Ns<'_>, vip: &str) -> impl Fn() -> Option<String> {
-    let family = if vip.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+    client_to(ns, vip, 53)
+}
+
+/// A client with one socket, so that all it sends is one flow.
+fn client_to(ns: &Ns<'_>, to: &str, port: u16) -> impl Fn() -> Option<String> {
+    let family = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
     let socket = ns.enter(|| UdpSocket::bind(family).unwrap());
-    socket.connect((vip, 53)).unwrap();
+    socket.connect((to, port)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     move || {
         socket.send(b"question").ok()?;
@@ -287,6 +294,41 @@ fn moved_datagrams() {
             install(&world, &then, Some(&first));
             assert_eq!(client().as_deref(), Some("vm2"), "{vip}, the same flow after its VM has left");
         }
+    }
+}
+
+fn early_datagrams() {
+    let world = World::new();
+    let (_two, three) = (world.ns("vm2"), world.ns("vm3"));
+    world.sh(ROUTED).assert_ok();
+    answer_datagrams(&three, 5353);
+    let behind = |v4: &[&str], v6: &[&str]| {
+        let at_node = |frontend: Frontend, family, ip: &str| Frontend {
+            family,
+            addresses: BTreeSet::from([ip.parse().unwrap()]),
+            node_port: Some(NODE_PORT),
+            ..frontend
+        };
+        services(vec![at_node(dns(v4), Family::V4, VIP), at_node(dns(v6), Family::V6, VIP6)])
+    };
+    // The kernel tracks connections where somebody's rule asks for their state, as any firewall's does.
+    world.sh("echo 'table inet mine { chain in { type filter hook input priority 0; ct state invalid drop; }; }' | nft -f -").assert_ok();
+    let (nobody, three) = (behind(&[], &[]), behind(&["172.30.77.3:5353"], &["[fd77::3]:5353"]));
+    let outside = world.named("outside");
+    for node in ["192.0.2.2", "2001:db8:1::2"] {
+        let client = client_to(&outside, node, NODE_PORT);
+        assert_eq!(client(), None, "{node}: nothing is installed");
+        install(&world, &three, None);
+        assert_eq!(client().as_deref(), Some("vm3"), "{node}: the Service came");
+        install(&world, &nobody, Some(&three));
+        assert_eq!(client(), None, "{node}: its VM left");
+        install(&world, &three, Some(&nobody));
+        assert_eq!(client().as_deref(), Some("vm3"), "{node}: a VM came");
+        world.enter(|| {
+            let table = Op::Nft(Transaction::delete([Services::table_id()]));
+            let ops = [vec![table], Services::default().stale_flows(Some(&three))].concat();
+            assert!(hostnet::tear_down(&mut Linux::here(), &ops).is_empty());
+        });
     }
 }
 

@@ -3,11 +3,15 @@
 mod read;
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use terms::Protocol;
 
 use crate::kubevirt::{Port, Spec};
 use crate::metadata::{Labels, Metadata};
+
+/// First and last port on a node's addresses, as Kubernetes has it where nobody says otherwise.
+pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// An address and ports in front of machines.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,13 +5,11 @@ use std::net::IpAddr;
 
 use terms::{ObjectKey, Protocol};
 
-use super::{ClusterIp, IpFamily, IpFamilyPolicy, Service, ServiceKind, ServicePort, TargetPort};
+use super::{ClusterIp, IpFamily, IpFamilyPolicy, NODE_PORTS, Service, ServiceKind, ServicePort, TargetPort};
 use crate::kubevirt::is_port_name;
 use crate::metadata::{self, Metadata};
 use crate::reader::{Fields, Node, Scope};
 
-/// Kubernetes' default range of node ports.
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 const KINDS: &[(&str, ServiceKind)] = &[
     ("ClusterIP", ServiceKind::ClusterIp),
     ("NodePort", ServiceKind::NodePort),

@@ -72,6 +72,12 @@ pub struct Known {
     pub assigned: Assigned,
 }
 
+impl Known {
+    fn served(&self) -> Served<'_> {
+        Served { service: &self.service, assigned: &self.assigned }
+    }
+}
+
 /// `services/<ns>.<name>.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,7 +125,7 @@ impl<'a> Catalogue<'a> {
     /// When one exists, asks for what cannot be had, or cannot be written.
     pub fn add(&self, objects: &[Object]) -> Result<Vec<ObjectKey>, ServedError> {
         let known = self.list()?;
-        let mut pool = Pool::new(ranges(), known.iter().map(|known| &known.assigned));
+        let mut pool = Pool::new(ranges(), known.iter().map(Known::served));
         let mut records = Vec::new();
         for object in objects {
             let Body::Service(service) = &object.body else { continue };
@@ -202,7 +208,7 @@ impl<'a> Catalogue<'a> {
         let vms = if known.is_empty() { Vec::new() } else { self.vms()? };
         match (vms.is_empty(), installed) {
             (true, None) => Ok(()),
-            (true, Some(_)) => self.withdraw(),
+            (true, Some(installed)) => self.withdraw(&installed),
             (false, installed) => self.install(&self.resolve(&known, &vms), installed, &vms),
         }
     }
@@ -237,9 +243,10 @@ impl<'a> Catalogue<'a> {
         Ok(files::replace_json(&path, &Installed { services: Some(wanted.clone()) })?)
     }
 
-    fn withdraw(&self) -> Result<(), ServedError> {
+    fn withdraw(&self, installed: &Installed) -> Result<(), ServedError> {
         let mut ops = vec![Op::Nft(Transaction::delete([Services::table_id()]))];
         ops.extend(routes().map(Op::DeleteRoute));
+        ops.extend(Services::default().stale_flows(installed.services.as_ref()));
         let mut kernel = Linux::here();
         ops.extend(loopback::closed(&kernel.gather(&Ask::network())?));
         if let Some(failure) = hostnet::tear_down(&mut kernel, &ops).into_iter().next() {
@@ -251,8 +258,7 @@ impl<'a> Catalogue<'a> {
     }
 
     fn resolve(&self, known: &[Known], vms: &[Vm]) -> Services {
-        let served: Vec<_> =
-            known.iter().map(|known| Served { service: &known.service, assigned: &known.assigned }).collect();
+        let served: Vec<_> = known.iter().map(Known::served).collect();
         let endpoints: Vec<_> = vms
             .iter()
             .map(|vm| Endpoint {

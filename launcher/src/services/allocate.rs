@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use api::service::{ClusterIp, IpFamily, IpFamilyPolicy, Service};
+use api::service::{ClusterIp, IpFamily, IpFamilyPolicy, NODE_PORTS, Service, ServicePort};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use terms::{IpNetwork, ObjectKey};
+use terms::{IpNetwork, ObjectKey, Protocol};
 
-use super::ServiceError;
-
-/// First and last port on the host's addresses, as in Kubernetes.
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+use super::{Served, ServiceError};
 
 /// What a Service was given, in the order in which its manifest lists families and ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,17 +25,18 @@ pub struct Assigned {
 pub struct Pool {
     ranges: Vec<IpNetwork>,
     addresses: BTreeSet<IpAddr>,
-    ports: BTreeSet<u16>,
+    ports: BTreeSet<(Protocol, u16)>,
 }
 
 impl Pool {
     /// The ranges, less what other Services hold.
     #[must_use]
-    pub fn new<'a>(ranges: Vec<IpNetwork>, others: impl IntoIterator<Item = &'a Assigned>) -> Self {
+    pub fn new<'a>(ranges: Vec<IpNetwork>, others: impl IntoIterator<Item = Served<'a>>) -> Self {
         let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
-        for other in others {
-            addresses.extend(&other.cluster_ips);
-            ports.extend(&other.node_ports);
+        for Served { service, assigned } in others {
+            addresses.extend(&assigned.cluster_ips);
+            let protocols = service.ports.iter().map(|port| port.protocol);
+            ports.extend(protocols.zip(assigned.node_ports.iter().copied()));
         }
         Self { ranges, addresses, ports }
     }
@@ -93,23 +91,31 @@ impl Pool {
 
     fn node_ports(&mut self, service: &Service) -> Result<Vec<u16>, ServiceError> {
         let key = &service.metadata.key;
-        let wished: Vec<u16> = service.ports.iter().filter_map(|port| port.node_port).collect();
-        for port in &wished {
-            if !self.ports.insert(*port) {
-                return Err(ServiceError::PortTaken { service: key.clone(), port: *port });
+        for (index, port) in service.ports.iter().enumerate() {
+            let Some(number) = port.node_port else { continue };
+            let protocol = port.protocol;
+            if !self.ports.insert((protocol, number)) {
+                return Err(ServiceError::PortTaken { service: key.clone(), index, protocol, number });
             }
         }
-        service.ports.iter().map(|port| port.node_port.map_or_else(|| self.choose_port(key, port.port), Ok)).collect()
+        service.ports.iter().map(|port| port.node_port.map_or_else(|| self.choose_port(key, port), Ok)).collect()
     }
 
-    fn choose_port(&mut self, service: &ObjectKey, port: u16) -> Result<u16, ServiceError> {
+    /// One protocol does not stand in another's way: a port number for TCP and UDP is one number on the host too.
+    fn choose_port(
+        &mut self,
+        service: &ObjectKey,
+        &ServicePort { protocol, port, .. }: &ServicePort,
+    ) -> Result<u16, ServiceError> {
         let count = u64::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1;
         let start = seed(&format!("{service} {port}")) % count;
         let candidate = |step: u64| u16::try_from((start + step) % count).map(|offset| NODE_PORTS.start() + offset);
-        let free = (0..count).filter_map(|step| candidate(step).ok()).find(|port| !self.ports.contains(port));
-        let port = free.ok_or_else(|| ServiceError::NoPortLeft { service: service.clone() })?;
-        self.ports.insert(port);
-        Ok(port)
+        let free = (0..count)
+            .filter_map(|step| candidate(step).ok())
+            .find(|number| !self.ports.contains(&(protocol, *number)));
+        let number = free.ok_or_else(|| ServiceError::NoPortLeft { service: service.clone() })?;
+        self.ports.insert((protocol, number));
+        Ok(number)
     }
 }
 
@@ -161,7 +167,9 @@ mod tests {
         }
     }
 
-    fn pool(others: &[Assigned]) -> Pool {
+    /// The pool beside Services and what they hold.
+    fn pool(others: &[(&Service, Assigned)]) -> Pool {
+        let others = others.iter().map(|(service, assigned)| Served { service, assigned });
         Pool::new(vec!["172.30.78.0/24".parse().unwrap(), "fd77:7461:7078::/112".parse().unwrap()], others)
     }
 
@@ -170,7 +178,7 @@ mod tests {
         let web = service("ports: [{port: 80}]");
         let first = pool(&[]).assign(&web).unwrap();
         assert_eq!(pool(&[]).assign(&web).unwrap(), first);
-        assert_ne!(pool(std::slice::from_ref(&first)).assign(&web).unwrap(), first);
+        assert_ne!(pool(&[(&web, first.clone())]).assign(&web).unwrap(), first);
     }
 
     #[test]
@@ -186,18 +194,39 @@ mod tests {
     #[test]
     fn a_wish_that_cannot_be_met_is_refused_by_name() {
         let taken = Assigned { cluster_ips: vec!["172.30.78.9".parse().unwrap()], node_ports: vec![30081] };
-        let refusal = |spec: &str| pool(std::slice::from_ref(&taken)).assign(&service(spec)).unwrap_err().to_string();
+        let other = service("type: NodePort, ports: [{port: 80, nodePort: 30081}]");
+        let refusal = |spec: &str| pool(&[(&other, taken.clone())]).assign(&service(spec)).unwrap_err().to_string();
         assert!(refusal("clusterIP: 172.30.78.9, ports: [{port: 80}]").contains("172.30.78.9 is taken"));
         assert!(refusal("clusterIP: 10.0.0.1, ports: [{port: 80}]").contains("10.0.0.1 is not in 172.30.78.0/24"));
-        assert!(refusal("type: NodePort, ports: [{port: 80, nodePort: 30081}]").contains("30081 is taken"));
+        let second = "type: NodePort, ports: [{name: a, port: 79}, {name: b, port: 80, nodePort: 30081}]";
+        assert!(refusal(second).contains("spec.ports[1].nodePort: TCP 30081 is taken"));
         assert!(refusal("clusterIP: None, ports: [{port: 80}]").contains("headless"));
+    }
+
+    #[test]
+    fn one_number_serves_tcp_and_udp_on_the_host() {
+        let dns = service(
+            "type: NodePort, ports: [{name: t, port: 53, nodePort: 30053}, {name: u, port: 53, protocol: UDP, nodePort: 30053}]",
+        );
+        assert_eq!(pool(&[]).assign(&dns).unwrap().node_ports, [30053, 30053]);
+        let one = |protocol| {
+            service(&format!("type: NodePort, ports: [{{port: 53, protocol: {protocol}, nodePort: 30053}}]"))
+        };
+        let (tcp, udp) = (one("TCP"), one("UDP"));
+        let held = pool(&[]).assign(&tcp).unwrap();
+        assert_eq!(pool(&[(&tcp, held.clone())]).assign(&udp).unwrap().node_ports, [30053]);
+        assert!(matches!(pool(&[(&tcp, held)]).assign(&tcp), Err(ServiceError::PortTaken { number: 30053, .. })));
+        let chosen = service("type: NodePort, ports: [{name: t, port: 53}, {name: u, port: 53, protocol: UDP}]");
+        let [first, second] = pool(&[]).assign(&chosen).unwrap().node_ports[..] else { panic!() };
+        assert_eq!(first, second, "a client needs to know one number only, as in Kubernetes");
     }
 
     #[test]
     fn a_full_range_is_said() {
         let all =
             Assigned { cluster_ips: (1..=254).map(|n| IpAddr::from([172, 30, 78, n])).collect(), node_ports: vec![] };
-        let error = pool(&[all]).assign(&service("ports: [{port: 80}]")).unwrap_err().to_string();
+        let web = service("ports: [{port: 80}]");
+        let error = pool(&[(&web, all)]).assign(&web).unwrap_err().to_string();
         assert!(error.contains("no cluster address is left"), "{error}");
     }
 }

@@ -12,7 +12,7 @@ mod update;
 
 use std::net::IpAddr;
 
-use terms::ObjectKey;
+use terms::{ObjectKey, Protocol};
 
 pub use allocate::{Assigned, Pool};
 pub use frontend::Frontend;
@@ -51,12 +51,16 @@ pub enum ServiceError {
         service: ObjectKey,
     },
     /// A wished host port is another Service's.
-    #[error("Service {service}: spec.ports: nodePort {port} is taken by another Service")]
+    #[error("Service {service}: spec.ports[{index}].nodePort: {protocol} {number} is taken by another Service")]
     PortTaken {
         /// Who wishes it.
         service: ObjectKey,
+        /// Which of its ports.
+        index: usize,
+        /// What is wished, in whose space of numbers.
+        protocol: Protocol,
         /// What is wished.
-        port: u16,
+        number: u16,
     },
     /// All host ports are in use.
     #[error("Service {service}: no node port from 30000 to 32767 is left")]

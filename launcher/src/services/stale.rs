@@ -1,4 +1,7 @@
 //! What connection tracking must forget when the VMs behind a Service change.
+//!
+//! A flow is translated when it begins, or never. UDP has no end that connection tracking sees: a client that goes on sending
+//! keeps its flow alive, led to a VM that is gone, or to nobody because it began before there was one.
 
 use hostnet::Op;
 use hostnet::nft::IpVersion;
@@ -9,21 +12,35 @@ use wiring::Family;
 use super::{Frontend, Services};
 
 impl Services {
-    /// Flows to VMs that were behind a Service `before` and are not any more. UDP has no end that connection tracking sees:
-    /// clients would go on sending to a VM that is gone.
+    /// UDP flows to VMs that were behind a Service `before` and are not any more, and those to a Service that had none and
+    /// now has.
     #[must_use]
     pub fn stale_flows(&self, before: Option<&Self>) -> Vec<Op> {
-        let changed = |old: &&Frontend| {
-            let new = self.frontends.iter().find(|new| new.name == old.name && new.family == old.family);
-            old.protocol == Protocol::Udp && !new.is_some_and(|new| old.backends.is_subset(&new.backends))
-        };
+        let nothing = Self::default();
+        let before = before.unwrap_or(&nothing);
+        let (gone, come) = (before.without(self).frontends, self.without(before).frontends);
+        let left = gone.iter().filter(|old| {
+            let new = old.counterpart(&come);
+            !new.is_some_and(|new| old.backends.is_subset(&new.backends))
+        });
+        let came = come.iter().filter(|new| {
+            let had_some = new.counterpart(&gone).is_some_and(|old| !old.backends.is_empty());
+            !new.backends.is_empty() && !had_some
+        });
         let flows = |frontend: &Frontend| {
             let (version, protocol) = (version(frontend.family), frontend.protocol);
             let flow = move |destination, port| Op::Forget(Flow { version, protocol, destination, port });
             let at_addresses = frontend.addresses.iter().map(|address| flow(Some(*address), frontend.port));
             at_addresses.chain(frontend.node_port.map(|port| flow(None, port))).collect::<Vec<_>>()
         };
-        before.iter().flat_map(|services| &services.frontends).filter(changed).flat_map(flows).collect()
+        left.chain(came).filter(|frontend| frontend.protocol == Protocol::Udp).flat_map(flows).collect()
+    }
+}
+
+impl Frontend {
+    /// The same port of the same Service at another time.
+    fn counterpart<'a>(&self, others: &'a [Self]) -> Option<&'a Self> {
+        others.iter().find(|other| other.name == self.name && other.family == self.family)
     }
 }
 
@@ -41,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn udp_flows_are_forgotten_only_when_a_backend_goes() {
+    fn udp_flows_are_forgotten_when_a_backend_goes_or_the_first_comes() {
         let frontend = |backends: &[&str]| Frontend {
             name: "default/dns/53".into(),
             family: Family::V4,
@@ -54,7 +71,10 @@ mod tests {
         };
         let services = |backends: &[&str]| Services { frontends: vec![frontend(backends)], ..Services::default() };
         let (one, both) = (services(&["10.0.0.1:53"]), services(&["10.0.0.1:53", "10.0.0.2:53"]));
-        assert_eq!(one.stale_flows(None), []);
+        let nobody = services(&[]);
+        assert_eq!(one.stale_flows(None).len(), 2, "who sent before is led nowhere");
+        assert_eq!(one.stale_flows(Some(&nobody)).len(), 2);
+        assert_eq!((nobody.stale_flows(None), nobody.stale_flows(Some(&nobody))), (vec![], vec![]));
         assert_eq!(both.stale_flows(Some(&one)), []);
         assert_eq!(one.stale_flows(Some(&both)).len(), 2);
         assert_eq!(Services::default().stale_flows(Some(&one)).len(), 2);

@@ -35,7 +35,7 @@ impl Services {
     }
 
     /// What of this is not, or not the same, in `other`.
-    fn without(&self, other: &Self) -> Self {
+    pub(super) fn without(&self, other: &Self) -> Self {
         let key = |frontend: &&Frontend| (frontend.name.clone(), frontend.family);
         let others: BTreeMap<(String, Family), &Frontend> = other.frontends.iter().map(|f| (key(&f), f)).collect();
         let differs = |frontend: &&Frontend| others.get(&key(frontend)) != Some(frontend);
