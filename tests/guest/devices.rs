@@ -81,7 +81,7 @@ fn by_network() {
     for (model, chip) in models {
         let guest = host.guest(model);
         let said = format!("booted as 10.0.2.2 of {model} by ");
-        let booted = || guest.console().contains(&said).then_some(());
+        let booted = || guest.console().split_once(&said)?.1.contains('\n').then_some(());
         wait_for(&format!("{model} to boot by the network"), Duration::from_secs(120), booted);
         let console = guest.console().to_lowercase();
         assert!(console.contains(&format!("{said}{chip}")), "{console}");

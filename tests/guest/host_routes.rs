@@ -49,8 +49,11 @@ cat >/dev/null
 node=pod${{CNI_CONTAINERID:0:10}}
 case $CNI_COMMAND in
 ADD)
-    number=$(($(cat /run/test-pods 2>/dev/null || echo 10) + 1))
-    echo $number >/run/test-pods
+    exec 9>>/run/test-pods
+    flock 9
+    echo pod >&9
+    number=$((10 + $(wc -l </run/test-pods)))
+    exec 9>&-
     v4=10.65.0.$number v6=fd65::$number
     pod="ip -n ${{CNI_NETNS##*/}}"
     sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1

@@ -99,11 +99,14 @@ impl<'w> Guest<'w> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The lines in which it tells something that begins with `what`, oldest first.
+    /// The lines in which it tells something that begins with `what`, oldest first; one that it still writes is not among
+    /// them.
     #[must_use]
     pub fn told(&self, what: &str) -> Vec<String> {
         let sign = format!("GUEST {what} ");
-        self.console().lines().filter_map(|line| Some(line[line.find(&sign)?..].trim_end().to_owned())).collect()
+        let console = self.console();
+        let lines = console.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.filter_map(|line| Some(line[line.find(&sign)?..].trim_end().to_owned())).collect()
     }
 
     /// Waits until it has told `what` `times` times.
