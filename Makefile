@@ -66,15 +66,21 @@ lint: setup-lint ## format, clippy, dependencies
 build: setup-build ## target/dist/tapvisor and the static plugin target/dist/tapvisor-cni
 	@tests/build
 
+# These two may run by sudo, where the user's Rust toolchain is not: they take what `make build` has made.
+.PHONY: built
+built:
+	@test -x "$(TAPVISOR_DIST)/tapvisor" -a -x "$(TAPVISOR_DIST)/tapvisor-cni" || \
+		{ echo "nothing in $(TAPVISOR_DIST) yet: run 'make build' first" >&2; exit 2; }
+
 .PHONY: install
-install: build ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DESTDIR
+install: built ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DESTDIR
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
 
 .PHONY: guest
-guest: setup-demo build ## takes the guest that the examples boot into this machine's image store
+guest: built setup-guest ## takes the guest that the examples boot into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
-.PHONY: setup-build setup-lint setup-demo setup-test setup-bench setup-fuzz
-setup-build setup-lint setup-demo setup-test setup-bench setup-fuzz: setup-%:
+.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz
+setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz: setup-%:
 	@tests/setup $*
