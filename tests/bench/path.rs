@@ -19,7 +19,7 @@ const STREAM: u16 = 5001;
 const ECHO: u16 = 7;
 const MIB: usize = 1 << 20;
 /// Of one stream.
-const STREAM_BYTES: usize = 16 * MIB;
+const STREAM_BYTES: usize = 64 * MIB;
 const ROUND_TRIPS: usize = 100;
 
 /// How the pod is wired, and with what.
@@ -186,18 +186,28 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let rows = VARIANTS.iter().enumerate().map(|(at, (name, ..))| {
         let beside =
             if at == 0 { "–".to_owned() } else { times(Ratio::between(trips[at], trips[(at - 1) / 2 * 2 + 2])) };
-        let [inward, outward] =
-            rates[at].map(|[least, median, most]| format!("{least:.0} / **{median:.0}** / {most:.0}"));
+        let [inward, outward] = rates[at]
+            .map(|[least, median, upper, most]| format!("{least:.0} / **{median:.0}** / {upper:.0} / {most:.0}"));
         vec![(*name).to_owned(), milliseconds(trips[at]), beside, inward, outward]
     });
-    // Of streams the best ones: other work on the machine only ever takes away.
+    // Of streams the better ones: other work on the machine takes away, and one that met none of it says little.
     let faster = |way: usize, ours: usize| rates[ours][way][2] / rates[ours + 1][way][2];
     let trip = |ours: usize| Ratio::between(trips[ours], trips[ours + 1]).medians;
     let mut gates = Vec::new();
     for (ours, binding) in [(1, "masquerade"), (3, "bridge")] {
         gates.push(Gate::at_most(format!("{binding}: round trip, to KubeVirt's"), trip(ours), 1.05, "×"));
-        gates.push(Gate::at_least(format!("{binding}: best stream in, of KubeVirt's"), faster(0, ours), 0.95, "×"));
-        gates.push(Gate::at_least(format!("{binding}: best stream out, of KubeVirt's"), faster(1, ours), 0.95, "×"));
+        gates.push(Gate::at_least(
+            format!("{binding}: stream in, upper quartile, of KubeVirt's"),
+            faster(0, ours),
+            0.95,
+            "×",
+        ));
+        gates.push(Gate::at_least(
+            format!("{binding}: stream out, upper quartile, of KubeVirt's"),
+            faster(1, ours),
+            0.95,
+            "×",
+        ));
     }
     Section {
         title: "Packets to and from a guest",
@@ -206,7 +216,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
             "",
             "UDP round trip of 64 bytes, ms: min / **median** / p99 [middle half]",
             "to KubeVirt's",
-            "TCP into the guest, MiB/s: least / **median** / most",
+            "TCP into the guest, MiB/s: least / **median** / upper quartile / most",
             "TCP out of it, MiB/s",
         ],
         rows: rows.collect(),
@@ -220,9 +230,9 @@ pub(crate) fn measure(extent: Extent) -> Section {
     }
 }
 
-/// Least, median, most.
-fn rates(mut all: Vec<f64>) -> [f64; 3] {
+/// Least, median, upper quartile, most.
+fn rates(mut all: Vec<f64>) -> [f64; 4] {
     all.sort_by(f64::total_cmp);
     let last = all.len() - 1;
-    [all[0], all[last / 2], all[last]]
+    [all[0], all[last / 2], all[last * 3 / 4], all[last]]
 }
