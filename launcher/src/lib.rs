@@ -1,5 +1,6 @@
 //! The VM process, the supervisor and the commands of `tapvisor`.
 
+mod chain;
 pub mod cli;
 pub mod cloud_init;
 pub mod disk;
@@ -7,5 +8,6 @@ mod explain;
 pub mod image;
 pub mod runner;
 pub mod services;
+mod socket;
 mod sys;
 pub mod vm;

@@ -34,6 +34,8 @@ fn inputs() {
     let exec = vm.clone().set("", "readinessProbe", exec).yaml();
     let absent = vm.clone().on("blue", json!({"bridge": {}})).yaml();
     let nameless = definition("blue", &json!({"cniVersion": "1.0.0", "ipam": {}})) + &absent;
+    let long = format!("{0}.{0}.{0}.{0}", "x".repeat(62));
+    let long = web.replace(r#""metadata":{"name":"web"}"#, &format!(r#""metadata":{{"name":"{long}"}}"#));
     let image = web.replace("guest-kernel:1", "guest-kernel:2");
     let headless = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"clusterIP": "None", "selector": {"app": "web"}, "ports": [{"port": 80}]}});
@@ -41,7 +43,7 @@ fn inputs() {
     host.world.write("/run/broken.conflist", "{\"cniVersion\": ");
     host.world.write("/run/typeless.conflist", r#"{"cniVersion": "1.0.0", "name": "n", "plugins": [{}]}"#);
     let path = "spec.template.spec";
-    let manifests: [(&str, &[&str], &[&str]); 12] = [
+    let manifests: [(&str, &[&str], &[&str]); 13] = [
         ("a: [", &[], &["/run/bad.yaml"]),
         ("", &[], &["/run/bad.yaml"]),
         (&unknown, &[], &["VirtualMachine web", &format!("{path}.domain.devices.rang: unknown field")]),
@@ -49,6 +51,7 @@ fn inputs() {
         (&exec, &[], &[&format!("{path}.readinessProbe.exec: "), "tcpSocket or httpGet"]),
         (&absent, &[], &["network blue", "/etc/tapvisor/net.d"]),
         (&nameless, &[], &["NetworkAttachmentDefinition blue", "spec.config", "\"type\""]),
+        (&long, &[], &["metadata.name: has 251 bytes, at most 242 are possible in namespace default"]),
         (&image, &[], &["default/web", "image \"tapvisor/guest-kernel:2\" is not in"]),
         (&headless, &[], &["default/web", "spec.clusterIP", "headless"]),
         (&web, &["--network", "/run/none.conflist"], &["/run/none.conflist", "No such file"]),

@@ -43,7 +43,6 @@ impl std::fmt::Debug for Object {
 
 /// The kinds of objects.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Body {
     /// kubevirt.io/v1 VirtualMachine.
     VirtualMachine(VirtualMachine),

@@ -12,6 +12,7 @@ use terms::ObjectKey;
 use super::failure::{Exit, Failure};
 use super::{names, open_store, terminal};
 use crate::runner::store::Store;
+use crate::socket;
 
 /// Ctrl-] as a terminal sends it, the key that telnet and virsh detach with.
 const DETACH: u8 = 0x1d;
@@ -35,7 +36,7 @@ pub(crate) fn console(name: &str) -> Result<ExitCode, Failure> {
 
 /// Connects this terminal, or whatever stands in its place, to a VM's console.
 pub(crate) fn attach(store: &Store, key: &ObjectKey) -> Result<Left, Failure> {
-    let stream = UnixStream::connect(store.layout().vm(key).console_socket()).map_err(|error| {
+    let stream = socket::connect(&store.layout().vm(key).console_socket()).map_err(|error| {
         Failure::new(Exit::Failed, format!("{key} has no console to attach to: is it running? ({error})"))
     })?;
     let is_interactive = terminal::is_interactive();

@@ -1,13 +1,11 @@
 //! `stop`, `start`, `restart`, `pause`, `unpause`, `rm`.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use api::manifest::{Body, Object};
-use serde_json::{Value, json};
+use serde_json::Value;
 use terms::ObjectKey;
 
 use super::arguments::{Rm, Stop};
@@ -22,6 +20,7 @@ use crate::runner::reap::{Reaped, abandon, reap_one};
 use crate::runner::record::{Kind, OnHost, Phase};
 use crate::runner::start::{Written, start_supervisor, write_again};
 use crate::runner::store::{Store, StoreError};
+use crate::vm::{Verb, ask};
 
 /// Stops a VM and keeps it known.
 pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
@@ -61,12 +60,12 @@ pub(crate) fn restart(name: &str, grace_seconds: Option<u64>) -> Result<ExitCode
 
 /// Halts a VM's processors.
 pub(crate) fn pause(name: &str) -> Result<ExitCode, Failure> {
-    command(name, "pause", "paused", Phase::Paused)
+    command(name, Verb::Pause, "paused", Phase::Paused)
 }
 
 /// Lets a VM's processors go on.
 pub(crate) fn unpause(name: &str) -> Result<ExitCode, Failure> {
-    command(name, "resume", "running", Phase::Running)
+    command(name, Verb::Resume, "running", Phase::Running)
 }
 
 /// Removes VMs by name, or all of a manifest.
@@ -166,11 +165,12 @@ fn all_of(file: &Path) -> Result<Vec<Named>, Failure> {
 }
 
 /// One verb of a launcher's control socket, and where the VM is afterwards.
-fn command(name: &str, verb: &str, done: &str, phase: Phase) -> Result<ExitCode, Failure> {
+fn command(name: &str, verb: Verb, done: &str, phase: Phase) -> Result<ExitCode, Failure> {
+    const PATIENCE: Duration = Duration::from_secs(10);
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
     store.status(&key)?;
-    let answer = ask_launcher(&store.layout().vm(&key).control_socket(), verb)
+    let answer = ask(&store.layout().vm(&key).control_socket(), verb, PATIENCE)
         .map_err(|error| Failure::new(Exit::Failed, format!("{key} does not answer: is it running? ({error})")))?;
     if let Some(error) = answer.get("error").and_then(Value::as_str) {
         return Err(Failure::new(Exit::Failed, format!("{key}: {error}")));
@@ -192,14 +192,4 @@ fn wait_until_told(store: &Store, key: &ObjectKey, phase: Phase) -> Result<(), F
         std::thread::sleep(STEP);
     }
     Ok(())
-}
-
-fn ask_launcher(socket: &Path, verb: &str) -> std::io::Result<Value> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("{}\n", json!({"id": 1, "verb": verb})).as_bytes())?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
 }

@@ -9,6 +9,7 @@ use super::failure::{Exit, Failure};
 use crate::runner::protocol::{Report, Request};
 use crate::runner::record::Phase;
 use crate::runner::store::Store;
+use crate::socket;
 
 /// A supervisor on the other end of a line.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Line {
 
     /// A line to a running supervisor; `None` when the VM has none.
     pub(crate) fn to(store: &Store, key: &ObjectKey) -> Option<Self> {
-        let stream = UnixStream::connect(store.layout().vm(key).supervisor_socket()).ok()?;
+        let stream = socket::connect(&store.layout().vm(key).supervisor_socket()).ok()?;
         Some(Self::with(key.clone(), stream))
     }
 

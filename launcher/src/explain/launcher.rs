@@ -1,16 +1,17 @@
 //! What a VM's launcher says of itself. It is another user's process: what it says is bounded, and not believed to be complete.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use terms::MacAddr;
 
+use crate::vm::{Verb, ask};
+
 const PATIENCE: Duration = Duration::from_secs(2);
-const MOST_BYTES: u64 = 64 << 10;
 
 /// The launcher's status, as much of it as is of interest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -64,40 +65,35 @@ pub(crate) struct Lease {
 impl Launcher {
     /// Asks at its control socket.
     pub(super) fn ask(socket: &Path) -> io::Result<Self> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(b"{\"id\":1,\"verb\":\"status\"}\n")?;
-        let mut line = Vec::new();
-        BufReader::new(stream).take(MOST_BYTES).read_until(b'\n', &mut line)?;
-        Self::understand(&line)
+        Self::understand(ask(socket, Verb::Status, PATIENCE)?)
     }
 
-    fn understand(line: &[u8]) -> io::Result<Self> {
+    fn understand(answer: Value) -> io::Result<Self> {
         #[derive(Deserialize)]
         struct Answer {
             ok: Launcher,
         }
-        let answer: Answer = serde_json::from_slice(line)?;
+        let answer: Answer = serde_json::from_value(answer)?;
         Ok(answer.ok)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_status_of_an_older_or_newer_launcher_is_understood() {
-        let line = br#"{"id":1,"ok":{"state":"running","later":1,"nics":[{"name":"default","tap":"k6t-eth0",
+        let answer = r#"{"id":1,"ok":{"state":"running","later":1,"nics":[{"name":"default","tap":"k6t-eth0",
             "mac":"02:00:00:00:00:01","service":{"ipv4":{"address":"10.0.2.2","leased":true,"grants":2},"ipv6":null}},
             {"name":"plain","mac":"02:00:00:00:00:02","service":null}]}}"#;
-        let launcher = Launcher::understand(line).unwrap();
+        let launcher = Launcher::understand(serde_json::from_str(answer).unwrap()).unwrap();
         let service = launcher.nics[0].service.as_ref().unwrap();
         let lease = service.ipv4.as_ref().unwrap();
         assert_eq!((lease.asked, lease.grants, lease.leased), (0, 2, true));
         assert_eq!((launcher.nics[1].service.as_ref(), service.ipv6.as_ref()), (None, None));
-        assert!(Launcher::understand(b"{\"error\":\"no\"}").is_err());
-        assert!(Launcher::understand(b"").is_err());
+        assert!(Launcher::understand(json!({"error": "no"})).is_err());
     }
 }

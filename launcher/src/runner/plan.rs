@@ -17,6 +17,7 @@ use wiring::Owner;
 
 use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, MissingPlugin, PluginFolders, binding};
 use super::record::{Attachment, Attachments, Kind};
+use super::store::MOST_KEY_BYTES;
 use super::strategy::Strategy;
 use super::supervisor::LAUNCHER_USER;
 use crate::disk::DiskError;
@@ -54,11 +55,10 @@ impl VmPlan {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// A kind that is read and not served here.
-    #[error("{kind} {key}: not supported by `tapvisor run` yet")]
-    NotServed {
-        /// Its kind.
-        kind: String,
+    /// No folder can be called after it.
+    #[error("{key}: metadata.name: has {bytes} bytes, at most {most} are possible in namespace {namespace}", bytes = key.name().len(),
+        most = MOST_KEY_BYTES - key.namespace().len(), namespace = key.namespace())]
+    LongName {
         /// Its name.
         key: ObjectKey,
     },
@@ -177,10 +177,6 @@ impl Planner<'_> {
                 Body::Service(_) | Body::NetworkAttachmentDefinition(_) | Body::Secret(_) | Body::ConfigMap(_) => {
                     continue;
                 }
-                body => {
-                    errors.push(PlanError::NotServed { kind: body.kind().to_string(), key: body.key().clone() });
-                    continue;
-                }
             };
             match self.vm(vm, &object.source, &secrets) {
                 Ok(plan) => plans.push(plan),
@@ -197,6 +193,9 @@ impl Planner<'_> {
         secrets: &Secrets,
     ) -> Result<VmPlan, Vec<PlanError>> {
         let key = instance.metadata.key.clone();
+        if key.namespace().len() + key.name().len() > MOST_KEY_BYTES {
+            return Err(vec![PlanError::LongName { key }]);
+        }
         expect_plain_probes(&instance)?;
         let images = (self.find_images)(self.image_folder, &api::translate::container_images(&instance))
             .map_err(|reason| vec![PlanError::Image { key: key.clone(), reason }])?;

@@ -229,6 +229,10 @@ impl Store {
 /// How the name of a folder that is being filled begins; no namespace begins so.
 const DRAFT: &str = ".new-";
 
+/// Longest namespace and name that a folder can be called after, with the dot between them: a file's name has at most 255
+/// bytes.
+pub(crate) const MOST_KEY_BYTES: usize = 255 - DRAFT.len() - 1;
+
 fn fill(vm: &VmLayout, new: &NewVm<'_>) -> Result<VmLock, FileError> {
     files::remove_dir(vm.dir())?;
     files::make_dir(vm.dir(), 0o755)?;

@@ -123,7 +123,7 @@ impl Client {
 /// # Errors
 /// When the socket cannot be made.
 pub(crate) fn serve(path: &Path, on_call: impl Fn(Call) -> bool + Clone + Send + 'static) -> io::Result<Control> {
-    let listener = super::socket::listen(path)?;
+    let listener = crate::socket::listen(path)?;
     let control = Control { unwritten: Arc::default() };
     let unwritten = Arc::clone(&control.unwritten);
     thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &on_call, &unwritten))?;

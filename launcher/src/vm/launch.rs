@@ -25,6 +25,7 @@ use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
 use super::network::{self, AttachError, Lease, ResolvConf, Service, VerifyError, WiredNic};
 use super::outcome::Outcome;
 use super::run::{Input, Supervision};
+use crate::chain::chain;
 use crate::disk::{self, DiskError, Given};
 use crate::sys::descriptors::{DescriptorError, Inherited};
 
@@ -106,17 +107,6 @@ impl LaunchError {
             _ => 1,
         }
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
-    text
 }
 
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> LaunchError {

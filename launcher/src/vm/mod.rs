@@ -6,6 +6,7 @@
 //! its network. Assumptions: the process is the taps' owner, in the VM's network namespace, without capabilities.
 
 mod args;
+mod ask;
 mod choice;
 mod console;
 mod control;
@@ -16,9 +17,9 @@ mod lifecycle;
 mod network;
 mod outcome;
 mod run;
-mod socket;
 
 pub use args::LaunchArgs;
+pub(crate) use ask::ask;
 pub use control::Verb;
 pub use emulation::heard;
 pub use launch::launch;

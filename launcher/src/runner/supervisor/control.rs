@@ -12,6 +12,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::socket::Address;
+
 /// Longest line that is read.
 const MOST_BYTES: u64 = 64 << 10;
 
@@ -88,15 +90,19 @@ async fn listen(path: &Path, tell: &mpsc::Sender<Said>) -> io::Result<()> {
 async fn connect(path: &Path) -> UnixStream {
     const STEP: Duration = Duration::from_millis(10);
     loop {
-        match UnixStream::connect(path).await {
+        match connect_once(path).await {
             Ok(stream) => return stream,
             Err(_) => tokio::time::sleep(STEP).await,
         }
     }
 }
 
+async fn connect_once(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(Address::of(path)?.path()).await
+}
+
 async fn ask(path: &Path, request: &Value) -> io::Result<Value> {
-    let mut stream = UnixStream::connect(path).await?;
+    let mut stream = connect_once(path).await?;
     stream.write_all(format!("{request}\n").as_bytes()).await?;
     let line = read_line(&mut BufReader::new(stream)).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(serde_json::from_slice(&line)?)

@@ -29,7 +29,7 @@ impl Console {
     /// # Errors
     /// When the socket or the log cannot be made.
     pub(crate) fn serve(guest: UnixStream, socket: &Path, log: &Path, with_stdio: bool) -> io::Result<Self> {
-        let listener = super::socket::listen(socket)?;
+        let listener = crate::socket::listen(socket)?;
         Self::start(guest, listener, RotatingLog::open(log)?, with_stdio)
     }
 
