@@ -23,7 +23,8 @@ Exit codes:
 
 const RUN_HELP: &str = "\
 Until the VM runs, Ctrl-C takes everything back. Then this terminal is the console of a lone VM: Ctrl-] leaves it and the
-VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them.";
+VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them. A terminal that closes is
+Ctrl-C until the VMs run; from then on they stay.";
 
 /// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, with or without a cluster.
 #[derive(Debug, Parser)]

@@ -1,4 +1,4 @@
-//! `tapvisor console`: this terminal is the guest's serial console until Ctrl-] or until the guest ends.
+//! `tapvisor console`: this terminal is the guest's serial console until Ctrl-], a signal, or the guest's end.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd;
@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use terms::ObjectKey;
 
 use super::failure::{Exit, Failure};
+use super::interrupt::end_on_signal;
 use super::{names, open_store, terminal};
 use crate::runner::store::Store;
 use crate::socket;
@@ -31,6 +31,7 @@ pub(crate) fn console(name: &str) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
     store.status(&key)?;
+    end_on_signal()?;
     attach(&store, &key).map(|_| ExitCode::SUCCESS)
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn attach(store: &Store, key: &ObjectKey) -> Result<Left, Failure> {
     if is_interactive {
         terminal::say(&format!("tapvisor: console of {key}; Ctrl-] detaches"));
     }
-    let raw = if is_interactive { Some(RawTerminal::enter()?) } else { None };
+    let raw = if is_interactive { Some(terminal::Raw::enter()?) } else { None };
     let left = relay(stream, is_interactive)?;
     drop(raw);
     if is_interactive {
@@ -92,26 +93,6 @@ fn until_detach(typed: &[u8], detachable: bool) -> (&[u8], bool) {
     match typed.iter().position(|byte| detachable && *byte == DETACH) {
         Some(end) => (typed.get(..end).unwrap_or_default(), true),
         None => (typed, false),
-    }
-}
-
-/// A terminal that passes every key on; restored when dropped, also when a panic unwinds.
-struct RawTerminal(Termios);
-
-impl RawTerminal {
-    fn enter() -> io::Result<Self> {
-        let before = tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        // A terminal that has gone away has nothing to restore.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 

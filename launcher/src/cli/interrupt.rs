@@ -1,11 +1,14 @@
-//! Ctrl-C and SIGTERM while VMs are in this command's hands: stop them, and the second time without grace.
+//! Signals. Ctrl-C and SIGTERM while VMs are in this command's hands: stop them, and the second time without grace. A
+//! terminal that closes does the same until they run; from then on it leaves them, as Ctrl-] does.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
 
+use super::failure::Exit;
 use super::supervisor::Sender;
+use super::terminal;
 use crate::runner::protocol::Request;
 
 /// Catches interrupts from its making on.
@@ -17,6 +20,18 @@ pub(crate) struct Interrupts(Arc<Mutex<State>>);
 struct State {
     count: usize,
     senders: Vec<Sender>,
+    what: What,
+    all_run: bool,
+}
+
+/// What becomes of a VM whose start is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum What {
+    /// This command made it: it goes.
+    #[default]
+    New,
+    /// It was there before: it stays, and does not run.
+    Known,
 }
 
 impl Interrupts {
@@ -24,19 +39,28 @@ impl Interrupts {
     ///
     /// # Errors
     /// When signals cannot be caught.
-    pub(crate) fn catch() -> io::Result<Self> {
-        let mut caught = SigSet::empty();
-        caught.add(Signal::SIGINT);
-        caught.add(Signal::SIGTERM);
+    pub(crate) fn catch(what: What) -> io::Result<Self> {
+        let caught = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
         caught.thread_block()?;
-        let interrupts = Self::default();
+        let interrupts = Self(Arc::new(Mutex::new(State { what, ..State::default() })));
         let state = Arc::clone(&interrupts.0);
         std::thread::Builder::new().name("interrupts".to_owned()).spawn(move || {
-            while caught.wait().is_ok() {
-                state.lock().unwrap_or_else(PoisonError::into_inner).pass_on();
+            while let Ok(signal) = caught.wait() {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                if signal == Signal::SIGHUP && state.may_leave() {
+                    state.leave();
+                    terminal::restore();
+                    std::process::exit(0);
+                }
+                state.pass_on();
             }
         })?;
         Ok(interrupts)
+    }
+
+    /// From now on a closed terminal leaves the VMs as they are.
+    pub(crate) fn all_run(&self) {
+        self.state().all_run = true;
     }
 
     /// Whether there was one.
@@ -48,7 +72,7 @@ impl Interrupts {
     pub(crate) fn pass_to(&self, mut sender: Sender) {
         let mut state = self.state();
         if state.count > 0 {
-            tell(&mut sender, state.count);
+            tell(&mut sender, state.stop());
         }
         state.senders.push(sender);
     }
@@ -64,7 +88,9 @@ impl Interrupts {
 
     /// As if the user had interrupted: everything this command started is taken back.
     pub(crate) fn take_back(&self) {
-        self.state().senders.iter_mut().for_each(|sender| tell(sender, 2));
+        let mut state = self.state();
+        let stop = Request::Stop { grace_seconds: Some(0), remove: state.what == What::New };
+        state.senders.iter_mut().for_each(|sender| tell(sender, stop));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,15 +101,85 @@ impl Interrupts {
 impl State {
     fn pass_on(&mut self) {
         self.count += 1;
-        let count = self.count;
-        self.senders.iter_mut().for_each(|sender| tell(sender, count));
+        let stop = self.stop();
+        self.senders.iter_mut().for_each(|sender| tell(sender, stop));
+    }
+
+    fn stop(&self) -> Request {
+        Request::Stop { grace_seconds: (self.count > 1).then_some(0), remove: self.what == What::New }
+    }
+
+    /// Who has begun to stop them stays to see the end.
+    fn may_leave(&self) -> bool {
+        self.all_run && self.count == 0
+    }
+
+    fn leave(&mut self) {
+        self.senders.iter_mut().for_each(|sender| tell(sender, Request::Keep));
     }
 }
 
-fn tell(sender: &mut Sender, count: usize) {
-    let grace_seconds = (count > 1).then_some(0);
-    if let Err(failure) = sender.send(Request::Stop { grace_seconds, remove: true }) {
+fn tell(sender: &mut Sender, request: Request) {
+    if let Err(failure) = sender.send(request) {
         // A supervisor that has just ended need not be told.
         tracing::debug!("{}", failure.messages.join("; "));
+    }
+}
+
+/// For a command that holds nothing but the terminal: a signal puts that back and ends the command. Must come before
+/// other threads are started.
+///
+/// # Errors
+/// When signals cannot be caught.
+pub(crate) fn end_on_signal() -> io::Result<()> {
+    let caught = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
+    caught.thread_block()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if caught.wait().is_ok() {
+            terminal::restore();
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::cli::supervisor::Line;
+    use crate::runner::fixtures::key;
+
+    fn state(what: What) -> (State, impl FnMut() -> Request) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let sender = Line::with(key("web"), ours).sender().unwrap();
+        let mut lines = BufReader::new(theirs).lines();
+        let next = move || serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        (State { senders: vec![sender], what, ..State::default() }, next)
+    }
+
+    #[test]
+    fn an_interrupt_removes_what_this_command_made_and_only_stops_what_was_there() {
+        for (what, remove) in [(What::New, true), (What::Known, false)] {
+            let (mut state, mut next) = state(what);
+            state.pass_on();
+            state.pass_on();
+            assert_eq!(next(), Request::Stop { grace_seconds: None, remove });
+            assert_eq!(next(), Request::Stop { grace_seconds: Some(0), remove });
+        }
+    }
+
+    #[test]
+    fn a_closed_terminal_leaves_vms_that_run_and_are_not_being_stopped() {
+        let (mut state, mut next) = state(What::New);
+        assert!(!state.may_leave(), "not all of them run");
+        state.all_run = true;
+        assert!(state.may_leave());
+        state.leave();
+        assert_eq!(next(), Request::Keep);
+        state.pass_on();
+        assert!(!state.may_leave());
     }
 }

@@ -12,7 +12,7 @@ use terms::ObjectKey;
 use super::arguments::Run;
 use super::console::{self, Left};
 use super::failure::{Exit, Failure};
-use super::interrupt::Interrupts;
+use super::interrupt::{Interrupts, What};
 use super::lifecycle::plugin_folders;
 use super::progress::Progress;
 use super::supervise::unix_seconds;
@@ -33,7 +33,7 @@ const MOST_BYTES: u64 = 8 << 20;
 /// Starts the VMs of a manifest and stays with them, or returns once they run.
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let objects = objects_of(&arguments.file)?;
-    let interrupts = Interrupts::catch()?;
+    let interrupts = Interrupts::catch(What::New)?;
     let (store, _) = open_store()?;
     let plans = plan_all(&store, &objects, &arguments.network)?;
     warn_of_ignored_fields(&objects);
@@ -55,7 +55,15 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         }
     };
     if !arguments.detach {
-        return guests.stay(&store, &plans, &interrupts);
+        interrupts.all_run();
+        let outcome = guests.stay(&store, &plans, &interrupts);
+        return match (outcome, beside.go_with(&store, &plans)) {
+            (Err(mut failure), Err(left)) => {
+                failure.messages.extend(left.messages);
+                Err(failure)
+            }
+            (outcome, gone) => outcome.and_then(|code| gone.map(|()| code)),
+        };
     }
     // Without a VM that was started there is nobody who was told.
     if interrupts.let_go() && !guests.guests.is_empty() {
@@ -90,6 +98,23 @@ impl Beside {
         plan::remove_host_files(&self.host_files);
         services::take_out(store, &self.services)
     }
+
+    /// Services of VMs that were started here and are all forgotten are forgotten, too. A manifest of Services alone has
+    /// no VMs to go with.
+    fn go_with(&self, store: &Store, plans: &[VmPlan]) -> Result<(), Failure> {
+        let has_started = plans.iter().any(|plan| plan.strategy.starts_by_itself());
+        if !has_started || plans.iter().any(|plan| store.exists(&plan.key)) {
+            return Ok(());
+        }
+        for key in &self.services {
+            match services::take_out(store, std::slice::from_ref(key)) {
+                // Somebody was quicker.
+                Err(failure) if failure.code == Exit::NotFound as u8 => {}
+                taken_out => taken_out?,
+            }
+        }
+        Ok(())
+    }
 }
 
 fn interrupted() -> Failure {
@@ -123,7 +148,7 @@ pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
 
 /// Waits until a single VM runs that no terminal follows.
 pub(crate) fn wait_until_running(line: Line) -> Result<(), Failure> {
-    let interrupts = Interrupts::catch()?;
+    let interrupts = Interrupts::catch(What::Known)?;
     let progress = Progress::of(std::iter::once(line.key().clone()));
     let started = Started { guests: vec![Guest::follow(line, &interrupts)?], progress };
     let started = started.wait_until_all_run(&interrupts)?;
