@@ -59,6 +59,17 @@ fn at_a_terminal() {
     assert!(code == Some(0) && shown.contains("left with 0"), "{shown}");
     assert!(shown.contains(" icanon") && shown.contains(" echo "), "the terminal is not as it was:\n{shown}");
 
+    // A signal ends the console and puts the terminal back.
+    let line = format!("sh -c 'echo $$ >/run/pid; exec '{}' console web'; echo left with $?; stty -a", tapvisor());
+    let console = Terminal::run(&host.world, &["bash", "-c", &line]);
+    console.wait_shown("Ctrl-] detaches");
+    console.keys("echo more-$((40 + 4))\r");
+    console.wait_shown("more-44");
+    host.world.sh("kill -TERM $(cat /run/pid)").assert_ok();
+    let (_, shown) = console.end();
+    assert!(shown.contains("left with 130") && shown.contains(" icanon") && shown.contains(" echo "), "{shown}");
+    a_terminal_closes(&host);
+
     let followed = || std::fs::read_to_string(host.world.path("/run/followed")).unwrap_or_default();
     wait_for("what was typed in the followed log", Duration::from_secs(10), || {
         followed().contains("again-43").then_some(())
@@ -72,9 +83,26 @@ fn at_a_terminal() {
     host.assert_nothing_left();
 }
 
+/// A terminal that closes while its VM is up leaves that, also one that waits to be let run. Its name is as long as a
+/// label may be: longer than what is left of a socket's address behind its folder.
+fn a_terminal_closes(host: &Host) {
+    let name = "x".repeat(63);
+    host.world.write("/run/long.yaml", Vm::new(&name, "bridge").set("", "startStrategy", json!("Paused")).yaml());
+    let line = format!("echo $$ >/run/pid; exec '{}' run -f /run/long.yaml", tapvisor());
+    let run = Terminal::run(&host.world, &["sh", "-c", &line]);
+    run.wait_shown(&format!("console of default/{name}; Ctrl-] detaches"));
+    host.world.sh("kill -HUP $(cat /run/pid)").assert_ok();
+    let (code, shown) = run.end();
+    assert_eq!((code, &status(host, &name)["status"]), (Some(0), &json!("Paused")), "{shown}");
+    host.remove(&[&name]).assert_ok();
+}
+
 fn interrupted() {
     let host = Host::new();
-    host.world.write("/run/vms.yaml", Vm::new("one", "masquerade").yaml() + &Vm::new("two", "bridge").yaml());
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "one"},
+        "spec": {"selector": {"app": "one"}, "ports": [{"port": 80}]}});
+    let vms = Vm::new("one", "masquerade").yaml() + &Vm::new("two", "bridge").yaml();
+    host.world.write("/run/vms.yaml", vms + &document(&service));
     let run = Terminal::run(&host.world, &[&tapvisor(), "run", "-f", "/run/vms.yaml"]);
     let guests = [host.guest("one"), host.guest("two")];
     let open = |name: &str| {

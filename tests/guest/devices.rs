@@ -10,9 +10,15 @@ use tests::{Outside, serve_tftp, trial, wait_for};
 use crate::manifest::{Vm, definition};
 use crate::vm::Host;
 
+/// Longest until what was just brought about is told.
+const MOMENT: Duration = Duration::from_secs(20);
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a guest finds a link that is down and a disk that was made, and its watchdog fires", found),
+        trial(
+            "a guest that starts paused finds a link that is down and a disk that was made, stands while that is full, and its watchdog fires",
+            found,
+        ),
         trial("VMs with bootOrder on a NIC of each model boot by the network through NAT", by_network),
     ]
 }
@@ -24,14 +30,21 @@ fn found() {
     let disk = json!({"hostDisk": {"path": "/run/disks/new.img", "type": "DiskOrCreate", "capacity": "8Mi"}});
     let vm = Vm::new("many", "masquerade")
         .strategy("RerunOnFailure")
+        .set("", "startStrategy", json!("Paused"))
         .set("/domain/devices/interfaces/0", "acpiIndex", json!(7))
         .on("off", json!({"masquerade": {}, "state": "down"}))
         .disk("root", disk)
         .set("/domain/devices", "watchdog", json!({"name": "dog", "i6300esb": {"action": "poweroff"}}));
-    host.world.sh("mkdir /run/disks").assert_ok();
+    host.world.sh("mkdir /run/disks; mount -t tmpfs -o size=4m tmpfs /run/disks").assert_ok();
     host.world.write("/run/vms.yaml", definition("off", &cable) + &vm.yaml());
-    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+    let started = host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]);
+    assert!(started.is_ok() && started.stderr().contains("many: paused; `tapvisor unpause"), "{}", started.account());
     let many = host.guest("many");
+    let stands =
+        || wait_for("the guest to stand", MOMENT, || Some(status(&host)).filter(|vm| vm["status"] == "Paused"));
+    assert_eq!((&stands().0["reason"], many.console()), (&Value::Null, String::new()));
+    let go_on = || host.world.tapvisor(&["unpause", "many"]).assert_ok();
+    go_on();
     let _ = many.wait_told("ready", 1);
     let _ = many.lease4("eth0");
     assert_eq!(
@@ -42,18 +55,30 @@ fn found() {
     assert_eq!(many.ok("cat /sys/class/net/eth0/device/../acpi_index").trim(), "7");
 
     assert_eq!(many.ok("cat /sys/block/vda/size").trim(), "16384", "8 MiB in sectors");
+    many.type_line("dd if=/dev/zero of=/dev/vda bs=64k count=96 conv=fsync");
+    let reason = stands().0["reason"].as_str().unwrap_or_default().to_lowercase();
+    assert!(reason.starts_with("disk root: ") && reason.contains("no space left"), "{reason}");
+    let told = host.world.tapvisor(&["explain", "many"]).stdout().to_lowercase();
+    assert!(told.contains("stand still") && told.contains("no space left"), "{told}");
+    host.world.sh("mount -o remount,size=16m /run/disks").assert_ok();
+    go_on();
     let _ = many.ok("echo kept-by-the-disk | dd of=/dev/vda conv=fsync");
     many.type_line(WATCHDOG);
+    let begun_again = || Some(status(&host)).filter(|vm| vm["status"] == "Paused" && vm["restarts"] == 1);
+    let _ = wait_for("the guest to be started again", MOMENT, begun_again);
+    go_on();
     let _ = many.wait_told("ready", 2);
     assert!(many.ok("head -c 16 /dev/vda; echo").starts_with("kept-by-the-disk"));
-    let list: Value = host.world.tapvisor(&["ps", "-o", "json"]).json();
-    assert_eq!(list["items"][0]["restarts"], 1, "{list}");
     let log = host.world.run(&["cat", "/run/tapvisor/vms/default.many/supervisor.log"]).text();
     assert!(log.contains("the guest stopped feeding its watchdog"), "{log}");
     host.remove(&["many"]).assert_ok();
     let kept = std::fs::read(host.world.path("/run/disks/new.img")).expect("a disk of the host outlives its VM");
     assert!(kept.len() == 8 << 20 && kept.starts_with(b"kept-by-the-disk"), "{} bytes", kept.len());
     host.assert_nothing_left();
+}
+
+fn status(host: &Host) -> Value {
+    host.world.tapvisor(&["ps", "-o", "json"]).json()["items"][0].clone()
 }
 
 /// Sets the i6300esb's two stages to half a second each and lets it run (Intel 6300ESB datasheet, chapter 16). The guest's

@@ -41,8 +41,8 @@ pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
 pub(crate) fn start(name: &str) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
-    start_stopped(&store, &key)?;
-    terminal::line(&format!("{key} running"));
+    let phase = start_stopped(&store, &key)?;
+    say_phase(&key, phase);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,12 +50,18 @@ pub(crate) fn start(name: &str) -> Result<ExitCode, Failure> {
 pub(crate) fn restart(name: &str, grace_seconds: Option<u64>) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
-    match store.status(&key)?.on_host {
-        OnHost::Present => drop(expect_line(&store, &key)?.ask(Request::Restart { grace_seconds })?),
+    let phase = match store.status(&key)?.on_host {
+        OnHost::Present => expect_line(&store, &key)?.ask(Request::Restart { grace_seconds })?,
         OnHost::Absent => start_stopped(&store, &key)?,
-    }
-    terminal::line(&format!("{key} running"));
+    };
+    say_phase(&key, phase);
     Ok(ExitCode::SUCCESS)
+}
+
+/// A guest that was started runs, unless its manifest has it wait.
+fn say_phase(key: &ObjectKey, phase: Phase) {
+    let word = if phase == Phase::Paused { "paused" } else { "running" };
+    terminal::line(&format!("{key} {word}"));
 }
 
 /// Halts a VM's processors.
@@ -126,7 +132,7 @@ fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Res
     Ok(())
 }
 
-fn start_stopped(store: &Store, key: &ObjectKey) -> Result<(), Failure> {
+fn start_stopped(store: &Store, key: &ObjectKey) -> Result<Phase, Failure> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let status = store.status(key)?;
     if status.kind != Kind::VirtualMachine {
@@ -142,7 +148,8 @@ fn start_stopped(store: &Store, key: &ObjectKey) -> Result<(), Failure> {
     let vm = Written { key: key.clone(), lock };
     write_again(store, &vm, &plugin_folders(store))?;
     let stream = start_supervisor(store, vm)?;
-    wait_until_running(Line::with(key.clone(), stream))
+    wait_until_running(Line::with(key.clone(), stream))?;
+    Ok(store.status(key)?.phase)
 }
 
 /// Where plugins are, by this command's environment.

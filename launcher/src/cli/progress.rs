@@ -39,6 +39,14 @@ impl Progress {
         }
     }
 
+    /// Something about one of them that is not over with the next step.
+    pub(crate) fn note(&self, key: &ObjectKey, text: &str) {
+        match self.bar(key) {
+            Some(bar) => bar.println(format!("{key}: {text}")),
+            None => terminal::say(&format!("{key}: {text}")),
+        }
+    }
+
     /// One of them is where it should be, or never will be.
     pub(crate) fn finish(&self, key: &ObjectKey, text: &str) {
         match self.bar(key) {

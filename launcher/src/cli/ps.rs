@@ -27,7 +27,7 @@ pub(crate) fn ps(arguments: &Ps) -> Result<ExitCode, Failure> {
         Output::Table => {
             let now = unix_seconds();
             let rows: Vec<_> = vms.iter().map(|status| row(status, now)).collect();
-            terminal::table(&["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ADDRESSES"], &rows);
+            terminal::table(&["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ADDRESSES", "REASON"], &rows);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -62,6 +62,7 @@ fn row(status: &Status, now_unix_seconds: u64) -> Vec<String> {
         status.restarts.to_string(),
         age(now_unix_seconds.saturating_sub(status.created_unix_seconds)),
         if addresses.is_empty() { "-".to_owned() } else { addresses.join(",") },
+        status.reason.clone().unwrap_or_default(),
     ]
 }
 

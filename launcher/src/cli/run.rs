@@ -232,6 +232,11 @@ impl Guest {
         let (tell, reports) = mpsc::channel();
         std::thread::Builder::new().name("reports".to_owned()).spawn(move || {
             while let Some(report) = line.next() {
+                // At once: whoever reads the reports may be at the console until the guest ends.
+                if let Report::Paused { reason: Some(reason) } = &report {
+                    let key = line.key();
+                    terminal::say(&format!("{key} stands still: {reason}; `tapvisor unpause {key}` lets it go on"));
+                }
                 if tell.send(report).is_err() {
                     break;
                 }
@@ -259,8 +264,13 @@ impl Guest {
         loop {
             match self.next() {
                 Report::Progress { text } => progress.step(&self.key, &text),
+                Report::Note { text } => progress.note(&self.key, &text),
                 Report::Running => {
                     progress.finish(&self.key, "running");
+                    return Ok(());
+                }
+                Report::Paused { .. } => {
+                    progress.finish(&self.key, &format!("paused; `tapvisor unpause {}` lets it run", self.key));
                     return Ok(());
                 }
                 Report::Failed { exit_code, message } => {
@@ -361,7 +371,7 @@ impl Guest {
                 return Ok(ExitCode::SUCCESS);
             }
             runs = match self.next() {
-                Report::Running => true,
+                Report::Running | Report::Paused { .. } => true,
                 Report::Again { reason, after_seconds } => {
                     self.say_again(&reason, after_seconds);
                     false

@@ -40,8 +40,19 @@ pub enum Report {
         /// What, in a few words.
         text: String,
     },
+    /// Something that stays so and that the user may want to change.
+    Note {
+        /// What.
+        text: String,
+    },
     /// The guest runs.
     Running,
+    /// Its processors stand: on request, or for the reason.
+    Paused {
+        /// What it was that made them stand, if it was not a request.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// A run of the guest has ended and another one will follow.
     Again {
         /// Why it ended.

@@ -10,6 +10,7 @@ use wiring::{Binding, Family, GuestSubnet, Interface, NicKey};
 
 use crate::explain::evidence::Evidence;
 use crate::explain::launcher::{LauncherNic, Lease};
+use crate::runner::record::Kind;
 
 /// Everything about one VM.
 pub(in crate::explain) struct Case<'a> {
@@ -67,7 +68,23 @@ impl<'a> Case<'a> {
     /// Makes the wiring anew.
     pub(super) fn wire_anew(&self) -> String {
         let name = self.name();
-        format!("`tapvisor stop {name}` and `tapvisor start {name}` wire it anew.")
+        match self.seen.status.kind {
+            Kind::VirtualMachine => format!("`tapvisor stop {name}` and `tapvisor start {name}` wire it anew."),
+            Kind::VirtualMachineInstance => format!("{}; that wires it anew.", self.run_again()),
+        }
+    }
+
+    /// Starts the guest anew on the wiring that it has, as far as its kind allows.
+    pub(super) fn restart(&self) -> String {
+        match self.seen.status.kind {
+            Kind::VirtualMachine => format!("`tapvisor restart {}`", self.name()),
+            Kind::VirtualMachineInstance => self.run_again(),
+        }
+    }
+
+    /// An instance runs once: nothing starts it again but a new one.
+    fn run_again(&self) -> String {
+        format!("`tapvisor rm {}`, then `tapvisor run` it again", self.name())
     }
 
     /// Whether the guest's processors run now.

@@ -2,7 +2,7 @@
 
 use super::{Case, Findings, Words};
 use crate::explain::explanation::{Code, Severity};
-use crate::runner::record::Phase;
+use crate::runner::record::{Kind, Phase};
 
 pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     let status = &case.seen.status;
@@ -13,7 +13,14 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
             Phase::CrashLoopBackOff => {
                 format!("It is tried again by itself; `tapvisor logs {name}` may say why it ends.")
             }
-            _ => format!("`tapvisor start {name}`; `tapvisor logs {name}` may say why it ended."),
+            _ => {
+                let again = match status.kind {
+                    Kind::VirtualMachine => format!("`tapvisor start {name}`"),
+                    // One that has ended makes room for the next of its name.
+                    Kind::VirtualMachineInstance => "`tapvisor run` it again".to_owned(),
+                };
+                format!("{again}; `tapvisor logs {name}` may say why it ended.")
+            }
         };
         let words = Words::new(
             format!("the VM is {:?}{why}", status.phase),
@@ -41,10 +48,12 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
             findings.add(Severity::Error, Code::LauncherSilent, None, "launcher", words);
         }
         Ok(launcher) if launcher.state == "paused" => {
+            let why = status.reason.as_ref().filter(|_| status.phase == Phase::Paused);
+            let remedy = format!("`tapvisor unpause {name}`");
             let words = Words::new(
-                "the guest's processors stand still",
+                format!("the guest's processors stand still{}", why.map(|why| format!(": {why}")).unwrap_or_default()),
                 "It answers nothing until they go on.",
-                format!("`tapvisor unpause {name}`"),
+                if why.is_some() { format!("Mend that, then {remedy}.") } else { remedy },
             );
             findings.add(Severity::Error, Code::Paused, None, "guest", words);
         }

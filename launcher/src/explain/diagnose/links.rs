@@ -140,7 +140,7 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{name} has no carrier: no process is attached to it"),
                 consequence,
-                format!("`tapvisor restart {}`", self.case.name()),
+                self.case.restart(),
             );
             self.error(Code::NoCarrier, name, words);
         }

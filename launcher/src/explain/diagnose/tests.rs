@@ -9,7 +9,7 @@ use super::diagnose;
 use super::fixtures::{bridge, declared_ports, masquerade, name};
 use crate::explain::evidence::{Evidence, From, Outcome};
 use crate::explain::explanation::{Code, Finding, Severity};
-use crate::runner::record::Phase;
+use crate::runner::record::{Kind, Phase};
 
 /// Error findings by code and hop, without repetitions.
 fn errors(evidence: &Evidence) -> Vec<(Code, String)> {
@@ -78,10 +78,40 @@ fn a_vm_that_does_not_run_is_said_with_its_reason() {
     assert!(!explanation.nics[0].hops.is_empty(), "the host's side is still drawn");
     let paused = broken(masquerade, |vm| vm.launcher.as_mut().unwrap().state = "paused".to_owned());
     assert_eq!(errors(&paused), one(Code::Paused, "guest"));
+    let full = broken(masquerade, |vm| {
+        (vm.status.phase, vm.status.reason) = (Phase::Paused, Some("disk root: no room".to_owned()));
+        vm.launcher.as_mut().unwrap().state = "paused".to_owned();
+    });
+    let finding = &diagnose(&full).findings[0];
+    assert_eq!(finding.seen, "the guest's processors stand still: disk root: no room");
+    assert_eq!(finding.remedy, "Mend that, then `tapvisor unpause web`.");
     let silent = broken(masquerade, |vm| vm.launcher = Err("connection refused".to_owned()));
     assert_eq!(errors(&silent), one(Code::LauncherSilent, "launcher"));
     let gone = broken(masquerade, |vm| vm.pod = Err("network namespace x does not exist".to_owned()));
     assert_eq!(errors(&gone), one(Code::NamespaceGone, "tv-000000000000"));
+}
+
+#[test]
+fn remedies_for_an_instance_are_those_that_its_kind_allows() {
+    let remedy = |kind: Kind, fault: fn(&mut Evidence)| {
+        let vm = broken(masquerade, |vm| {
+            vm.status.kind = kind;
+            fault(vm);
+        });
+        diagnose(&vm).findings[0].remedy.clone()
+    };
+    let faults: [fn(&mut Evidence); 3] = [
+        |vm| vm.status.phase = Phase::Failed,
+        |vm| remove_link(pod(vm), "k6t-eth0"),
+        |vm| link(pod(vm), "k6t-eth0").carrier = false,
+    ];
+    let verbs = ["tapvisor start", "tapvisor stop", "tapvisor restart"];
+    for (fault, verb) in faults.into_iter().zip(verbs) {
+        assert!(remedy(Kind::VirtualMachine, fault).contains(verb));
+        let instance = remedy(Kind::VirtualMachineInstance, fault);
+        assert!(instance.contains("`tapvisor run` it again"), "{instance}");
+        assert!(!verbs.iter().any(|verb| instance.contains(verb)), "{instance}");
+    }
 }
 
 #[test]

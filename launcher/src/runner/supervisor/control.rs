@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::guest::passed_on;
 use crate::socket::Address;
 
 /// Longest line that is read.
@@ -24,6 +25,10 @@ pub(crate) enum Said {
     Running,
     /// They stand.
     Paused,
+    /// A disk failed and they stand for that; which disk, and why.
+    DiskFailed(String),
+    /// QEMU translates its instructions; why KVM does not execute them.
+    Emulated(String),
     /// Something else that is worth a line in the log.
     Other(String),
 }
@@ -77,10 +82,10 @@ async fn listen(path: &Path, tell: &mpsc::Sender<Said>) -> io::Result<()> {
     stream.write_all(b"{\"id\":1,\"verb\":\"events\"}\n{\"id\":2,\"verb\":\"status\"}\n").await?;
     let mut reader = BufReader::new(stream);
     while let Some(line) = read_line(&mut reader).await? {
-        if let Some(said) = understand(&line)
-            && tell.send(said).await.is_err()
-        {
-            break;
+        for said in understand(&line) {
+            if tell.send(said).await.is_err() {
+                return Ok(());
+            }
         }
     }
     Ok(())
@@ -114,14 +119,28 @@ async fn read_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<
     Ok(line.ends_with(b"\n").then_some(line))
 }
 
-/// An event's type, or the state in the answer to `status`.
-fn understand(line: &[u8]) -> Option<Said> {
-    let line: Value = serde_json::from_slice(line).ok()?;
+/// What an event says, or the answer to `status`.
+fn understand(line: &[u8]) -> impl Iterator<Item = Said> {
+    let line: Value = serde_json::from_slice(line).unwrap_or_default();
+    emulated(&line).into_iter().chain(happened(&line))
+}
+
+fn emulated(line: &Value) -> Option<Said> {
+    let text = |name: &str| line.pointer(name).and_then(Value::as_str);
+    (text("/ok/accelerator") == Some("tcg")).then(|| Said::Emulated(passed_on(text("/ok/kvm").unwrap_or_default())))
+}
+
+/// An event's type, or the state.
+fn happened(line: &Value) -> Option<Said> {
     let event = line.pointer("/event/type").and_then(Value::as_str);
     let state = line.pointer("/ok/state").and_then(Value::as_str);
     match (event, state) {
         (Some("running"), _) | (_, Some("running")) => Some(Said::Running),
         (Some("paused"), _) | (_, Some("paused")) => Some(Said::Paused),
+        (Some("diskFailed"), _) if line.pointer("/event/paused") == Some(&Value::Bool(true)) => {
+            let text = |name: &str| line.pointer(name).and_then(Value::as_str).unwrap_or_default();
+            Some(Said::DiskFailed(passed_on(&format!("disk {}: {}", text("/event/disk"), text("/event/reason")))))
+        }
         (Some(_), _) => Some(Said::Other(line.get("event")?.to_string())),
         _ => None,
     }
@@ -131,15 +150,38 @@ fn understand(line: &[u8]) -> Option<Said> {
 mod tests {
     use super::*;
 
+    fn understood(line: &str) -> Vec<Said> {
+        understand(line.as_bytes()).collect()
+    }
+
     #[test]
     fn events_and_the_first_status_say_the_same() {
-        assert_eq!(understand(br#"{"event":{"type":"running"}}"#), Some(Said::Running));
-        assert_eq!(understand(br#"{"id":2,"ok":{"state":"running"}}"#), Some(Said::Running));
-        assert_eq!(understand(br#"{"id":2,"ok":{"state":"starting"}}"#), None);
-        assert_eq!(understand(br#"{"event":{"type":"paused"}}"#), Some(Said::Paused));
+        assert_eq!(understood(r#"{"event":{"type":"running"}}"#), [Said::Running]);
+        assert_eq!(understood(r#"{"id":2,"ok":{"state":"running"}}"#), [Said::Running]);
+        assert_eq!(understood(r#"{"id":2,"ok":{"state":"starting"}}"#), []);
+        assert_eq!(understood(r#"{"event":{"type":"paused"}}"#), [Said::Paused]);
         let reset = Said::Other(r#"{"byGuest":true,"type":"reset"}"#.to_owned());
-        assert_eq!(understand(br#"{"event":{"type":"reset","byGuest":true}}"#), Some(reset));
-        assert_eq!(understand(b"{}"), None);
-        assert_eq!(understand(b"nonsense"), None);
+        assert_eq!(understood(r#"{"event":{"type":"reset","byGuest":true}}"#), [reset]);
+        assert_eq!(understood("{}"), []);
+        assert_eq!(understood("nonsense"), []);
+    }
+
+    #[test]
+    fn a_disk_for_which_the_guest_stands_is_told_from_one_that_the_guest_is_told_of() {
+        let failed = |paused| {
+            let event = json!({"type": "diskFailed", "disk": "root", "reason": "no\u{7} room", "paused": paused});
+            understood(&json!({"event": event}).to_string())
+        };
+        assert_eq!(failed(true), [Said::DiskFailed("disk root: no room".to_owned())]);
+        assert!(matches!(failed(false).as_slice(), [Said::Other(_)]));
+    }
+
+    #[test]
+    fn emulation_is_told_with_its_reason_before_the_guest_runs() {
+        let status = |accelerator| {
+            understood(&json!({"ok": {"state": "running", "accelerator": accelerator, "kvm": "why"}}).to_string())
+        };
+        assert_eq!(status("tcg"), [Said::Emulated("why".to_owned()), Said::Running]);
+        assert_eq!(status("kvm"), [Said::Running]);
     }
 }

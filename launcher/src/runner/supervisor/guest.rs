@@ -38,15 +38,18 @@ struct Told {
     requested: bool,
 }
 
-/// Longest reason that is passed on.
-const MOST_CHARACTERS: usize = 500;
+/// What a launcher has said, as far as it is passed on.
+pub(crate) fn passed_on(text: &str) -> String {
+    const MOST_CHARACTERS: usize = 500;
+    text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
+}
 
 /// What a launcher's exit status and what it left in `outcome.json` mean.
 pub(crate) fn run_end(status: ExitStatus, ran: bool, outcome_file: &Path) -> RunEnd {
     let told: Option<Told> = files::read_json(outcome_file).ok();
     let (code, requested) = (status.code(), told.as_ref().is_some_and(|told| told.requested));
     let reason = match told {
-        Some(told) => told.reason.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect(),
+        Some(told) => passed_on(&told.reason),
         None => format!("the launcher ended with {status} and left no word"),
     };
     let outcome = match code {

@@ -27,7 +27,9 @@ struct Deadline(Option<Instant>);
 impl<P: Pod> Supervisor<P> {
     /// One launcher from start to end.
     pub(super) async fn run_guest(&mut self, ears: &mut Ears, wishes: &mut Wishes) -> Result<RunEnd, StartFailure> {
-        self.answers = false;
+        (self.answers, self.disk_failure) = (false, None);
+        // This run is the one that was asked for while there was none.
+        wishes.restart = false;
         let vm = self.store.layout().vm(&self.key);
         files::remove_file(&vm.outcome())?;
         self.change(Phase::Starting, None)?;
@@ -50,6 +52,9 @@ impl<P: Pod> Supervisor<P> {
                         probes = self.begin_probes(&vm);
                     }
                     self.guest_said(said, ears, wishes)?;
+                    if let Some(probes) = &probes {
+                        probes.rest(self.status.phase == Phase::Paused);
+                    }
                 }
                 asked = ears.asked.recv() => {
                     if let Some(grace) = self.hear_running(asked, wishes, ran) {
@@ -112,20 +117,43 @@ impl<P: Pod> Supervisor<P> {
 
     fn guest_said(&mut self, said: Said, ears: &Ears, wishes: &mut Wishes) -> Result<(), StartFailure> {
         let phase = match said {
-            Said::Running => Phase::Running,
+            Said::Running => {
+                self.disk_failure = None;
+                Phase::Running
+            }
             Said::Paused => Phase::Paused,
+            Said::DiskFailed(why) => {
+                tracing::warn!("{why}");
+                self.disk_failure = Some(why);
+                // Usually told of before the processors stand, which is what changes the phase.
+                self.status.phase
+            }
+            Said::Emulated(why) => {
+                if !std::mem::replace(&mut self.is_emulated, true) {
+                    ears.note(format!("emulated: {why}"));
+                }
+                self.status.phase
+            }
             Said::Other(event) => {
                 tracing::info!("{event}");
-                return Ok(());
+                self.status.phase
             }
         };
-        if self.status.phase == phase || wishes.stop || wishes.restart {
+        let reason = if phase == Phase::Paused { self.disk_failure.clone() } else { None };
+        let is_news = self.status.phase != phase || (phase == Phase::Paused && self.status.reason != reason);
+        if !is_news || wishes.stop || wishes.restart {
             return Ok(());
         }
-        self.status.running_since_unix_seconds.get_or_insert((self.clock)());
+        let report = match phase {
+            Phase::Paused => Report::Paused { reason: reason.clone() },
+            _ => {
+                self.status.running_since_unix_seconds.get_or_insert((self.clock)());
+                Report::Running
+            }
+        };
         self.status.kept |= self.status.kept_once_running;
-        self.change(phase, None)?;
-        ears.starter.tell(&Report::Running);
+        self.change(phase, reason)?;
+        ears.starter.tell(&report);
         let waiting = std::mem::take(&mut wishes.waiting_for_run);
         waiting.iter().for_each(|listener| listener.tell(&Report::Done { phase }));
         Ok(())

@@ -47,6 +47,10 @@ pub struct Supervisor<P> {
     spread: f32,
     /// Whether the guest of this run would get traffic as far as its readiness probe goes.
     answers: bool,
+    /// The disk for which the processors of this run stand.
+    disk_failure: Option<String>,
+    /// Whether the user was told that the guest is emulated.
+    is_emulated: bool,
 }
 
 /// What a supervisor is made of.
@@ -93,7 +97,18 @@ impl<P: Pod> Supervisor<P> {
         store.put_status(&key, &status)?;
         let own = format!("{}\n", std::process::id());
         files::replace(&store.layout().vm(&key).pid(), own.as_bytes(), 0o644)?;
-        Ok(Self { store, key, lock, status, pod, clock, spread, answers: false })
+        Ok(Self {
+            store,
+            key,
+            lock,
+            status,
+            pod,
+            clock,
+            spread,
+            answers: false,
+            disk_failure: None,
+            is_emulated: false,
+        })
     }
 
     /// Runs the VM to its end. The starter, if any, is told what happens.
@@ -148,13 +163,13 @@ impl<P: Pod> Supervisor<P> {
                 },
             };
             tracing::info!(outcome = ?run.outcome, ran = run.ran, reason = run.reason, "the guest has ended");
-            if !has_run && !run.ran {
-                return Over::NotStarted(self.not_started(run, wishes));
-            }
             has_run |= run.ran;
             if std::mem::take(&mut wishes.restart) && !wishes.stop {
-                self.again(ears, &run.reason, Duration::ZERO);
+                self.again(ears, wishes, &run.reason, Duration::ZERO);
                 continue;
+            }
+            if !has_run {
+                return Over::NotStarted(self.not_started(run, wishes));
             }
             if wishes.stop {
                 return self.stopped(run);
@@ -164,22 +179,28 @@ impl<P: Pod> Supervisor<P> {
             match next {
                 Next::Done(end) => return Over::Ended { end, reason: Some(run.reason) },
                 Next::Again { after } => {
-                    self.again(ears, &run.reason, after);
+                    self.again(ears, wishes, &run.reason, after);
                     if self.wait(ears, wishes, after).await {
-                        return Over::Ended { end: self.end_when_stopped(), reason: Some(run.reason) };
+                        return self.stopped(run);
                     }
                 }
             }
         }
     }
 
-    fn again(&mut self, ears: &Ears, reason: &str, after: Duration) {
+    fn again(&mut self, ears: &Ears, wishes: &mut Wishes, reason: &str, after: Duration) {
         self.status.restarts = self.status.restarts.saturating_add(1);
         let phase = if after.is_zero() { Phase::Starting } else { Phase::CrashLoopBackOff };
         if let Err(failure) = self.change(phase, Some(reason.to_owned())) {
             tracing::warn!("{}", failure.message);
         }
         ears.starter.tell(&Report::Again { reason: reason.to_owned(), after_seconds: after.as_secs() });
+        // Who waits for a guest that does not come up is not left to wait for all the tries to come.
+        if !after.is_zero() {
+            let message = format!("{reason}; starting again in {} s", after.as_secs());
+            let waiting = std::mem::take(&mut wishes.waiting_for_run);
+            waiting.iter().for_each(|listener| listener.tell(&Report::Refused { message: message.clone() }));
+        }
     }
 
     fn stopped(&mut self, run: RunEnd) -> Over {
@@ -219,6 +240,11 @@ impl Ears {
         let text = text.into();
         tracing::info!("{text}");
         self.starter.tell(&Report::Progress { text });
+    }
+
+    fn note(&self, text: String) {
+        tracing::info!("{text}");
+        self.starter.tell(&Report::Note { text });
     }
 }
 

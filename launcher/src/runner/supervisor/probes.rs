@@ -1,6 +1,7 @@
 //! Readiness and liveness probes, asked as kubelet asks them.
 //!
 //! *Flow.* From the moment the guest runs, each probe has a task: wait, ask, tally; only a changed verdict is reported.
+//! While its processors stand nobody is asked, and an answer that comes then does not count.
 //! *Guarantees.* A guest with a readiness probe is not ready before that has succeeded; one with a liveness probe lives until
 //! that has failed. The tasks end with [`Probes`].
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use api::kubevirt::{Probe, ProbeAction, Spec};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Most bytes of an HTTP answer that are read: its status line is at the start.
@@ -30,6 +31,7 @@ pub(super) enum Purpose {
 pub(super) struct Probes {
     has_readiness: bool,
     verdicts: mpsc::Receiver<(Purpose, bool)>,
+    runs: watch::Sender<bool>,
     /// Ends the tasks when dropped.
     _tasks: JoinSet<()>,
 }
@@ -39,20 +41,27 @@ impl Probes {
     #[must_use]
     pub(super) fn begin(spec: &Spec, addresses: &[IpAddr]) -> Self {
         let (tell, verdicts) = mpsc::channel(4);
+        let (runs, guest) = watch::channel(true);
         let mut tasks = JoinSet::new();
         let probes = [(Purpose::Readiness, &spec.readiness_probe), (Purpose::Liveness, &spec.liveness_probe)];
         for (purpose, probe) in probes {
             if let (Some(probe), Some(address)) = (probe, addresses.first()) {
-                tasks.spawn(ask_again_and_again(purpose, probe.clone(), *address, tell.clone()));
+                let asking = Asking { purpose, probe: probe.clone(), address: *address, guest: guest.clone() };
+                tasks.spawn(asking.again_and_again(tell.clone()));
             }
         }
-        Self { has_readiness: spec.readiness_probe.is_some(), verdicts, _tasks: tasks }
+        Self { has_readiness: spec.readiness_probe.is_some(), verdicts, runs, _tasks: tasks }
     }
 
     /// Whether the guest is ready as long as no probe says otherwise.
     #[must_use]
     pub(super) fn is_ready_unasked(&self) -> bool {
         !self.has_readiness
+    }
+
+    /// Begins to rest, or ends it.
+    pub(super) fn rest(&self, rest: bool) {
+        self.runs.send_if_modified(|runs| std::mem::replace(runs, !rest) == rest);
     }
 
     /// The next changed verdict; never, if there are no probes.
@@ -64,17 +73,32 @@ impl Probes {
     }
 }
 
-async fn ask_again_and_again(purpose: Purpose, probe: Probe, address: IpAddr, tell: mpsc::Sender<(Purpose, bool)>) {
-    tokio::time::sleep(probe.initial_delay).await;
-    let mut tally = Tally::new(purpose, &probe);
-    loop {
-        let is_good = matches!(tokio::time::timeout(probe.timeout, ask(&probe.action, address)).await, Ok(Ok(true)));
-        if let Some(verdict) = tally.note(is_good)
-            && tell.send((purpose, verdict)).await.is_err()
-        {
-            return;
+/// One probe and whom it asks.
+struct Asking {
+    purpose: Purpose,
+    probe: Probe,
+    address: IpAddr,
+    guest: watch::Receiver<bool>,
+}
+
+impl Asking {
+    async fn again_and_again(mut self, tell: mpsc::Sender<(Purpose, bool)>) {
+        let Probe { initial_delay, timeout, period, .. } = self.probe;
+        tokio::time::sleep(initial_delay).await;
+        let mut tally = Tally::new(self.purpose, &self.probe);
+        while self.guest.wait_for(|runs| *runs).await.is_ok() {
+            let answer = tokio::time::timeout(timeout, ask(&self.probe.action, self.address)).await;
+            // It came to a stand meanwhile: that is no answer, neither good nor bad.
+            if self.guest.has_changed().unwrap_or(true) {
+                continue;
+            }
+            if let Some(verdict) = tally.note(matches!(answer, Ok(Ok(true))))
+                && tell.send((self.purpose, verdict)).await.is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(period.max(Duration::from_secs(1))).await;
         }
-        tokio::time::sleep(probe.period.max(Duration::from_secs(1))).await;
     }
 }
 
@@ -153,6 +177,8 @@ fn is_success(answer: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn probe(success_threshold: u32, failure_threshold: u32, port: u16) -> Probe {
@@ -209,6 +235,19 @@ mod tests {
                 && named.contains("X-A: 1\r\n")
                 && named.matches("ost: ").count() == 1
         );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn nobody_is_asked_while_the_processors_stand_and_the_next_answer_counts() {
+        let instance = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web"},
+            "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {}},
+                "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}}});
+        let instance = crate::runner::served::instance_of(&instance).unwrap();
+        let mut probes = Probes::begin(&instance.spec, &["127.0.0.1".parse().unwrap()]);
+        probes.rest(true);
+        assert!(tokio::time::timeout(Duration::from_millis(300), probes.next()).await.is_err());
+        probes.rest(false);
+        assert_eq!(probes.next().await, (Purpose::Liveness, false));
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -34,7 +34,10 @@ impl<P: Pod> Supervisor<P> {
                 Some(left) => Report::Refused { message: left.clone() },
             });
         }
-        let message = "it has ended".to_owned();
+        let message = match &self.status.reason {
+            Some(reason) => format!("it has ended: {reason}"),
+            None => "it has ended".to_owned(),
+        };
         wishes.waiting_for_run.iter().for_each(|listener| listener.tell(&Report::Refused { message: message.clone() }));
         exit_code
     }

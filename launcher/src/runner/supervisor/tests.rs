@@ -24,12 +24,14 @@ use crate::runner::strategy::Strategy;
 struct FakePod {
     script: &'static str,
     folder: PathBuf,
+    attaching: Duration,
     launched: Arc<AtomicUsize>,
     detached: Arc<AtomicUsize>,
 }
 
 impl Pod for FakePod {
     fn attach(&self) -> Result<Wired, StartFailure> {
+        std::thread::sleep(self.attaching);
         Ok(Wired::default())
     }
 
@@ -66,6 +68,10 @@ struct Bench {
 }
 
 fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
+    bench_with(Duration::ZERO, strategy, kept, script)
+}
+
+fn bench_with(attaching: Duration, strategy: Strategy, kept: bool, script: &'static str) -> Bench {
     let root = tempfile::tempdir().unwrap();
     let store = Store::new(Layout::below(root.path()));
     let (key, host) = (key("web"), store.lock_host().unwrap());
@@ -82,7 +88,7 @@ fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
     let lock = store.create(&host, &new).unwrap();
     drop(host);
     let folder = store.layout().vm(&key).launcher_dir();
-    let pod = FakePod { script, folder, launched: Arc::default(), detached: Arc::default() };
+    let pod = FakePod { script, folder, attaching, launched: Arc::default(), detached: Arc::default() };
     let (line, starter) = UnixStream::pair().unwrap();
     line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let parts = Parts { store: store.clone(), key, lock, pod: pod.clone(), clock: || 1, spread: 0.0 };
@@ -96,14 +102,24 @@ fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
 impl Bench {
     /// A launcher's control socket that says that the guest runs, and grants every wish.
     fn guest_runs(&self) {
-        let path = self.store.layout().vm(&key("web")).control_socket();
-        let listener = UnixListener::bind(path).unwrap();
+        self.guest_says("{\"id\":1,\"ok\":{\"state\":\"running\"}}\n");
+    }
+
+    /// A launcher's control socket that answers so. Asked to stop the guest it makes the file `stopped`, and is gone.
+    fn guest_says(&self, answer: &'static str) {
+        let vm = self.store.layout().vm(&key("web"));
+        let (path, stopped) = (vm.control_socket(), vm.launcher_dir().join("stopped"));
+        let listener = UnixListener::bind(&path).unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
+                let (mut stream, path, stopped) = (stream.unwrap(), path.clone(), stopped.clone());
                 std::thread::spawn(move || {
-                    for _ in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
-                        if stream.write_all(b"{\"id\":1,\"ok\":{\"state\":\"running\"}}\n").is_err() {
+                    for request in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+                        if request.contains("stop") {
+                            std::fs::remove_file(&path).unwrap();
+                            std::fs::write(&stopped, "").unwrap();
+                        }
+                        if stream.write_all(answer.as_bytes()).is_err() {
                             return;
                         }
                     }
@@ -128,6 +144,12 @@ impl Bench {
                 report => return report,
             }
         }
+    }
+
+    /// Stops the guest and waits until nothing is left of the supervisor.
+    fn end(mut self) {
+        self.ask(Request::Stop { grace_seconds: Some(0), remove: true });
+        self.thread.join().unwrap();
     }
 
     fn is_known(&self) -> bool {
@@ -213,4 +235,72 @@ fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it
     // The made-up control socket grants the wish and nothing ends: the launcher is killed in the end.
     assert!(matches!(bench.report(), Report::Ended { .. }));
     assert!(!bench.is_known());
+}
+
+const UNTIL_STOPPED: &str = "until [ -e stopped ]; do sleep 0.02; done";
+
+/// Runs until it is asked to stop, and the second time not at all.
+const ONCE_AND_NEVER_AGAIN: &str = r#"
+    [ -e second ] && { echo '{"outcome":"failed","reason":"no disk","requested":false}' > outcome.json; exit 3; }
+    touch second; until [ -e stopped ]; do sleep 0.02; done"#;
+
+#[test]
+fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
+    let mut bench = bench_with(Duration::from_millis(300), Strategy::Always, true, UNTIL_STOPPED);
+    bench.ask(Request::Restart { grace_seconds: None });
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Running });
+    assert_eq!(bench.store.status(&key("web")).unwrap().phase, Phase::Running);
+    assert_eq!(bench.pod.launched.load(Ordering::SeqCst), 1, "it had not begun: there is nothing to start again");
+    bench.end();
+}
+
+#[test]
+fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
+    let mut bench = bench(Strategy::Always, true, ONCE_AND_NEVER_AGAIN);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Restart { grace_seconds: None });
+    assert!(matches!(bench.report(), Report::Again { after_seconds: 0, .. }));
+    assert_eq!(bench.report(), Report::Again { reason: "no disk".to_owned(), after_seconds: 10 });
+    assert_eq!(bench.report(), Report::Refused { message: "no disk; starting again in 10 s".to_owned() });
+    assert_eq!(bench.store.status(&key("web")).unwrap().phase, Phase::CrashLoopBackOff);
+    bench.ask(Request::Stop { grace_seconds: None, remove: false });
+    assert!(matches!(bench.report(), Report::Ended { end: Final::Stopped, .. }));
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
+    assert_eq!(bench.store.status(&key("web")).unwrap().strategy, Strategy::Halted);
+}
+
+#[test]
+fn a_restart_whose_guest_is_not_tried_again_says_why() {
+    let mut bench = bench(Strategy::Manual, true, ONCE_AND_NEVER_AGAIN);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Restart { grace_seconds: None });
+    assert!(matches!(bench.report(), Report::Again { .. }));
+    assert_eq!(bench.report(), Report::Ended { end: Final::Failed, reason: Some("no disk".to_owned()) });
+    assert_eq!(bench.report(), Report::Refused { message: "it has ended: no disk".to_owned() });
+}
+
+#[test]
+fn a_guest_that_stands_is_told_of_and_kept_and_so_is_the_disk_it_stands_for() {
+    let paused = bench(Strategy::Always, false, UNTIL_STOPPED);
+    paused.guest_says("{\"id\":1,\"ok\":{\"state\":\"paused\"}}\n");
+    assert_eq!(paused.report(), Report::Paused { reason: None });
+    let status = paused.store.status(&key("web")).unwrap();
+    assert_eq!((status.phase, status.ready, status.running_since_unix_seconds), (Phase::Paused, false, None));
+    paused.end();
+
+    let full = bench(Strategy::Always, false, UNTIL_STOPPED);
+    full.guest_says(concat!(
+        r#"{"event":{"type":"diskFailed","disk":"root","reason":"No space left on device","paused":true}}"#,
+        "\n",
+        r#"{"event":{"type":"paused"}}"#,
+        "\n"
+    ));
+    let reason = Some("disk root: No space left on device".to_owned());
+    assert_eq!(full.report(), Report::Paused { reason: reason.clone() });
+    assert_eq!(full.store.status(&key("web")).unwrap().reason, reason);
+    full.end();
 }

@@ -62,6 +62,7 @@ impl Engine for Emulation {
         let handle = process.handle();
         let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let (exit, exited) = mpsc::channel();
+        let begun = events.clone();
         thread::spawn(move || watch(reading, process, &answer, &events, &exit, Happenings::of(names)));
         let mut monitor = qmp::Client::new(ours, answers);
         let negotiated = monitor.negotiate().and_then(|version| {
@@ -71,7 +72,13 @@ impl Engine for Emulation {
             if start_paused { Ok(()) } else { monitor.execute("cont", Map::new()).map(drop) }
         });
         match negotiated {
-            Ok(()) => Ok(Box::new(Qemu { monitor, handle })),
+            Ok(()) => {
+                // QEMU tells of processors that come to stand, not of those that never ran.
+                if start_paused {
+                    drop(begun.send(Event::Paused));
+                }
+                Ok(Box::new(Qemu { monitor, handle }))
+            }
             Err(error) => {
                 handle.signal(Signal::SIGKILL);
                 // Its own last words say more than a closed monitor.
