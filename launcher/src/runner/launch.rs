@@ -15,11 +15,11 @@ use api::machine::{DiskSource, LaunchFile};
 use hostnet::netns::{Netns, NetnsError};
 use wiring::Binding;
 
+use super::kvm_node::{KVM, Node, Way};
 use super::layout::VmLayout;
 use crate::sys::spawn::{self, Confinement, THIS_PROGRAM};
 
 const TUN: &str = "/dev/net/tun";
-const KVM: &str = "/dev/kvm";
 const VHOST_NET: &str = "/dev/vhost-net";
 
 /// Why a launcher could not be prepared.
@@ -116,7 +116,11 @@ pub(crate) fn command(
         .stderr(log);
     let netns = File::open(netns.path()).map_err(LaunchError::Output)?.into();
     let owner = file.wiring.owner();
-    spawn::confine(&mut command, Confinement { netns, owner, descriptors: handover.into_descriptors() });
+    let group = handover.kvm.as_ref().and_then(|_| match Node::kvm().ok()?.way(owner) {
+        Way::Group(group) => Some(group),
+        Way::Open | Way::Closed => None,
+    });
+    spawn::confine(&mut command, Confinement { netns, owner, group, descriptors: handover.into_descriptors() });
     Ok(command)
 }
 

@@ -9,6 +9,7 @@
 
 pub mod files;
 pub mod host;
+pub(crate) mod kvm_node;
 pub(crate) mod launch;
 pub mod layout;
 pub mod network;

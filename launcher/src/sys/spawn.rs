@@ -38,8 +38,10 @@ pub(crate) fn detach(command: &mut Command, descriptors: Vec<OwnedFd>) {
 pub(crate) struct Confinement {
     /// The VM's network namespace.
     pub(crate) netns: OwnedFd,
-    /// The launcher's user and group; no other groups, no capabilities.
+    /// The launcher's user and group; no capabilities.
     pub(crate) owner: Owner,
+    /// Another group it is in, if there is one that it cannot do without.
+    pub(crate) group: Option<u32>,
     /// The descriptors it has besides 0, 1 and 2, under the numbers they have here.
     pub(crate) descriptors: Vec<OwnedFd>,
 }
@@ -47,11 +49,13 @@ pub(crate) struct Confinement {
 /// Confines a child, and ends it with the thread that starts it.
 pub(crate) fn confine(command: &mut Command, confinement: Confinement) {
     let parent = Pid::this();
+    // Made here: after the fork nothing may be allocated.
+    let groups: Vec<_> = confinement.group.map(Gid::from_raw).into_iter().collect();
     let prepare = move || {
         hand_over(&confinement.descriptors)?;
         setns(&confinement.netns, CloneFlags::CLONE_NEWNET)?;
         setsid()?;
-        drop_rights(confinement.owner)?;
+        drop_rights(confinement.owner, &groups)?;
         umask(Mode::S_IRWXG | Mode::S_IRWXO);
         end_with(parent)
     };
@@ -72,7 +76,7 @@ fn hand_over(descriptors: &[OwnedFd]) -> io::Result<()> {
 }
 
 /// To a user without any capability, now and after every exec to come.
-fn drop_rights(owner: Owner) -> io::Result<()> {
+fn drop_rights(owner: Owner, groups: &[Gid]) -> io::Result<()> {
     const MOST_CAPABILITIES: libc::c_ulong = 64;
     for capability in 0..MOST_CAPABILITIES {
         // SAFETY: PR_CAPBSET_DROP takes one integer; an unknown capability is EINVAL.
@@ -80,7 +84,7 @@ fn drop_rights(owner: Owner) -> io::Result<()> {
             break;
         }
     }
-    setgroups(&[])?;
+    setgroups(groups)?;
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     setresgid(gid, gid, gid)?;
     // Leaving uid 0 with all three ids empties the permitted, effective and ambient sets; the inheritable one stays.

@@ -49,6 +49,8 @@ pub(super) enum Kvm {
     Refused(String),
     /// It is there.
     Present(String),
+    /// It works, and the user of VM processes may not open it.
+    Withheld(String),
     /// It is there and cannot run Linux.
     Unusable(String),
 }
@@ -145,6 +147,7 @@ fn engine(seen: &Seen) -> Finding {
     let (usable, found) = match &seen.kvm {
         Kvm::Absent => (false, "there is none".to_owned()),
         Kvm::Refused(why) => (false, format!("cannot be opened: {why}")),
+        Kvm::Withheld(why) => (false, format!("works, but VM processes may not open it: {why}")),
         Kvm::Unusable(why) => (false, format!("cannot run Linux: {why}")),
         Kvm::Present(what) => (true, what.clone()),
     };
@@ -161,7 +164,12 @@ fn engine(seen: &Seen) -> Finding {
             Severity::Warning,
             format!("/dev/kvm: {found}; qemu-system-x86_64: installed"),
             "VMs are emulated: they run, many times slower.",
-            "Switch on virtualisation in the firmware, or nested virtualisation in the outer hypervisor.",
+            match &seen.kvm {
+                Kvm::Withheld(_) => {
+                    "`chgrp kvm /dev/kvm` and `chmod 0660 /dev/kvm`; a udev rule does it after each start."
+                }
+                _ => "Switch on virtualisation in the firmware, or nested virtualisation in the outer hypervisor.",
+            },
         ),
         (true, true) => ok("engine", format!("/dev/kvm: {found}; qemu-system-x86_64: installed")),
     }

@@ -39,6 +39,15 @@ fn emulation_is_a_warning_and_no_engine_at_all_an_error() {
 }
 
 #[test]
+fn a_kvm_that_vm_processes_may_not_open_is_a_warning_with_its_own_remedy() {
+    let withheld = Seen { kvm: Kvm::Withheld("it is user 0's and group 0's, mode 0600".to_owned()), ..healthy() };
+    let finding = judge(&withheld).into_iter().find(|finding| finding.check == "engine").unwrap();
+    assert_eq!(finding.severity, Severity::Warning);
+    assert!(finding.found.contains("may not open it: it is user 0's and group 0's, mode 0600"), "{finding:?}");
+    assert!(finding.remedy.unwrap().contains("chgrp kvm /dev/kvm"));
+}
+
+#[test]
 fn what_is_wrong_comes_with_consequence_and_remedy() {
     let ill = Seen {
         is_root: false,

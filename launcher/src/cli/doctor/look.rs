@@ -1,7 +1,7 @@
 //! Looking at a host.
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cni::runtime::ConfigList;
 use hostnet::nft::{Chain, Family, Hook, Rule, Table, Transaction};
@@ -14,7 +14,9 @@ use super::judge::{Forwarding, Kvm, Seen};
 use crate::cli::lifecycle::plugin_folders;
 use crate::explain::firewall::{Dropping, dropping};
 use crate::runner::chain;
+use crate::runner::files;
 use crate::runner::host::overlap;
+use crate::runner::kvm_node::{Node, Way};
 use crate::runner::layout::Layout;
 use crate::runner::network::{binding, built_in, ranges};
 use crate::runner::record::OnHost;
@@ -22,10 +24,15 @@ use crate::runner::store::Store;
 use crate::runner::supervisor::LAUNCHER_USER;
 use crate::sys::kvm_probe::{Verdict, probe};
 
+const LAUNCHER: Owner = Owner { uid: LAUNCHER_USER, gid: LAUNCHER_USER };
+
 /// Looks at everything that [`super::judge`] has an opinion on.
 pub(super) fn look() -> Seen {
     let store = Store::new(Layout::default());
     let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        sweep();
+    }
     Seen {
         is_root,
         has_tun: can_open("/dev/net/tun").is_ok(),
@@ -54,7 +61,11 @@ fn kvm() -> Kvm {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kvm::Absent,
         Err(error) => Kvm::Refused(error.to_string()),
         Ok(()) => match probe(None) {
-            Verdict::Usable => Kvm::Present("works".to_owned()),
+            Verdict::Usable => match Node::kvm() {
+                // Root may open anything; a VM process is not root.
+                Ok(node) if node.way(LAUNCHER) == Way::Closed => Kvm::Withheld(node.to_string()),
+                _ => Kvm::Present("works".to_owned()),
+            },
             Verdict::Unusable { reason } => Kvm::Unusable(reason),
         },
     }
@@ -67,7 +78,7 @@ fn is_in_path(program: &str) -> bool {
 
 fn missing_plugins(store: &Store) -> Vec<String> {
     let folders = plugin_folders(store);
-    let request = Request::new(Owner { uid: LAUNCHER_USER, gid: LAUNCHER_USER }, Vec::new()).ok();
+    let request = Request::new(LAUNCHER, Vec::new()).ok();
     let lists = [Some(built_in(Path::new("/"))), request.as_ref().map(binding)];
     let missing = |document| folders.expect(&ConfigList::from_value(document).ok()?).err();
     lists.into_iter().flatten().filter_map(missing).map(|missing| missing.plugin).collect()
@@ -89,14 +100,36 @@ fn forwarding(path: &str) -> Forwarding {
     }
 }
 
+/// How the names of namespaces begin in which something is tried; what is tried and the process follow.
+const TRIAL: &str = "tv-doctor-";
+
 /// Tries something in a namespace of its own that goes again.
 fn try_out(what: &str, attempt: fn() -> Result<(), String>) -> Result<(), String> {
-    let path = Layout::default().netns_dir().join(format!("tv-doctor-{what}-{}", std::process::id()));
+    let path = Layout::default().netns_dir().join(format!("{TRIAL}{what}-{}", std::process::id()));
     let netns = Netns::create(&path).map_err(|error| chain(&error))?;
     let tried = netns.run(attempt).map_err(|error| chain(&error));
     drop(netns);
     Netns::remove(&path).map_err(|error| chain(&error))?;
     tried?
+}
+
+/// Removes what a process that was killed amid a trial left.
+fn sweep() {
+    let is_left = |path: &PathBuf| {
+        let process = path.file_name().and_then(|name| process_of(name.to_str()?));
+        process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
+    };
+    let paths = files::entries(Layout::default().netns_dir()).unwrap_or_default();
+    for path in paths.iter().filter(|path| is_left(path)) {
+        if let Err(error) = Netns::remove(path) {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+}
+
+/// The process that a trial's namespace is called after.
+fn process_of(name: &str) -> Option<u32> {
+    name.strip_prefix(TRIAL)?.rsplit_once('-')?.1.parse().ok()
 }
 
 fn name(text: &str) -> Result<IfName, String> {
@@ -161,4 +194,15 @@ fn overlapping(store: &Store) -> Option<String> {
     }
     let facts = Linux::here().gather(&Ask::network()).ok()?;
     overlap(&facts, &ranges()).map(|overlap| overlap.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_of_a_trial_tells_whose_it_is_and_others_tell_nothing() {
+        assert_eq!(process_of("tv-doctor-fwd-4711"), Some(4711));
+        assert_eq!(["tv-354f5c9f2d0a", "tv-doctor-fwd", "tv-doctor-fwd-x"].map(process_of), [None, None, None]);
+    }
 }
