@@ -40,7 +40,7 @@ impl Interrupts {
     /// # Errors
     /// When signals cannot be caught.
     pub(crate) fn catch(what: What) -> io::Result<Self> {
-        let caught = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
+        let caught = caught();
         caught.thread_block()?;
         let interrupts = Self(Arc::new(Mutex::new(State { what, ..State::default() })));
         let state = Arc::clone(&interrupts.0);
@@ -126,13 +126,27 @@ fn tell(sender: &mut Sender, request: Request) {
     }
 }
 
+/// A closed terminal is left ignored where `nohup` has it so: a signal that is waited for would be heard all the same.
+fn caught() -> SigSet {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let hangs_up = (!is_ignored(&status, Signal::SIGHUP)).then_some(Signal::SIGHUP);
+    [Signal::SIGINT, Signal::SIGTERM].into_iter().chain(hangs_up).collect()
+}
+
+/// Whether a process with this `/proc/PID/status` ignores a signal (proc(5), `SigIgn`).
+fn is_ignored(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal as u32 - 1) & 1 == 1
+}
+
 /// For a command that holds nothing but the terminal: a signal puts that back and ends the command. Must come before
 /// other threads are started.
 ///
 /// # Errors
 /// When signals cannot be caught.
 pub(crate) fn end_on_signal() -> io::Result<()> {
-    let caught = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
+    let caught = caught();
     caught.thread_block()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if caught.wait().is_ok() {
@@ -169,6 +183,13 @@ mod tests {
             assert_eq!(next(), Request::Stop { grace_seconds: None, remove });
             assert_eq!(next(), Request::Stop { grace_seconds: Some(0), remove });
         }
+    }
+
+    #[test]
+    fn a_signal_that_nohup_has_ignored_is_known() {
+        let status = "Name:\ttapvisor\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored(status, Signal::SIGHUP) && is_ignored(status, Signal::SIGPIPE));
+        assert!(!is_ignored(status, Signal::SIGINT) && !is_ignored("", Signal::SIGHUP));
     }
 
     #[test]
