@@ -73,7 +73,7 @@ fn read_labels(fields: &Fields<'_>) -> (Labels, Labels) {
     let labels = texts(fields, "labels");
     for (key, node) in fields.field("labels").map(|node| node.entries()).unwrap_or_default() {
         if node.value().as_str().is_some_and(|value| !value.is_empty() && !is_qualified_part(value)) {
-            node.refuse("must be at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends");
+            node.expected("at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends");
         }
         check_key(key, &node);
     }

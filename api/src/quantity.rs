@@ -34,7 +34,7 @@ impl Quantity {
     pub(crate) fn read_bytes(node: &Node<'_>) -> Option<u64> {
         let bytes = Self::read(node)?.rounded_up().filter(|bytes| *bytes > 0);
         if bytes.is_none() {
-            node.refuse("must be more than 0 and less than 16Ei");
+            node.expected("more than 0 and less than 16Ei");
         }
         bytes
     }

@@ -174,7 +174,7 @@ fn read_serial(disk: &Fields<'_>, bus: Bus) -> Option<String> {
     let text = node.text()?;
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-');
     if text.len() > 256 || !text.bytes().all(good) {
-        node.refuse("must be at most 256 letters, digits, '_', '.', '+' and '-'");
+        node.expected("at most 256 letters, digits, '_', '.', '+' and '-'");
         return None;
     }
     if bus == Bus::Virtio && text.len() > VIRTIO_BYTES {

@@ -77,7 +77,7 @@ fn read_option(option: &Fields<'_>) -> Option<String> {
 fn read_word(node: &Node<'_>, what: &str) -> Option<String> {
     let text = node.text()?;
     if text.is_empty() || text.len() > 253 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        node.refuse(format!("must be {what} of 1 to 253 bytes without spaces"));
+        node.expected(format_args!("{what} of 1 to 253 bytes without spaces"));
         return None;
     }
     Some(text.to_owned())

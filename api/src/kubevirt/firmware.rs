@@ -115,7 +115,7 @@ fn read_uuid(node: &Node<'_>) -> Option<String> {
     let text = node.text()?;
     let groups: Vec<_> = text.split('-').map(str::len).collect();
     if groups != [8, 4, 4, 4, 12] || !text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()) {
-        node.refuse("must be five groups of 8, 4, 4, 4 and 12 hexadecimal digits joined by '-'");
+        node.expected("five groups of 8, 4, 4, 4 and 12 hexadecimal digits joined by '-'");
         return None;
     }
     Some(text.to_ascii_lowercase())
@@ -125,17 +125,14 @@ fn read_serial(node: &Node<'_>) -> Option<String> {
     let text = node.text()?;
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-');
     if text.len() > 256 || !text.bytes().all(good) {
-        node.refuse("must be at most 256 letters, digits, '_', '.', '+' and '-'");
+        node.expected("at most 256 letters, digits, '_', '.', '+' and '-'");
         return None;
     }
     Some(text.to_owned())
 }
 
 fn read_kernel_boot(boot: &Fields<'_>) -> Option<KernelBoot> {
-    let kernel_args = boot.text("kernelArgs").unwrap_or_default().to_owned();
-    if kernel_args.contains(['\n', '\r', '\0']) || kernel_args.len() > 2047 {
-        boot.node().named("kernelArgs").refuse("must be one line of at most 2047 bytes");
-    }
+    let kernel_args = boot.field("kernelArgs").and_then(|node| read_kernel_args(&node)).unwrap_or_default();
     let container = boot.required("container")?.fields(|container| {
         let image = read_image(container);
         let pull_policy = read_pull_policy(container, image.as_deref());
@@ -147,12 +144,20 @@ fn read_kernel_boot(boot: &Fields<'_>) -> Option<KernelBoot> {
     Some(KernelBoot { kernel_args, container })
 }
 
+fn read_kernel_args(node: &Node<'_>) -> Option<String> {
+    let text = node.text()?;
+    if text.contains(['\n', '\r', '\0']) || text.len() > 2047 {
+        node.expected("one line of at most 2047 bytes");
+    }
+    Some(text.to_owned())
+}
+
 /// An absolute path within a container image, without `..`.
 pub(super) fn read_path(node: &Node<'_>) -> Option<String> {
     let text = node.text()?;
     if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..")
     {
-        node.refuse("must be the absolute path of a file, without \"..\"");
+        node.expected("the absolute path of a file, without \"..\"");
         return None;
     }
     Some(text.to_owned())

@@ -40,7 +40,7 @@ pub(super) fn read_name(interface: &Fields<'_>) -> Option<String> {
     let text = node.text()?;
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if text.is_empty() || text.len() > 63 || !text.bytes().all(good) {
-        node.refuse("must be 1 to 63 letters, digits, '-' and '_'");
+        node.expected("1 to 63 letters, digits, '-' and '_'");
         return None;
     }
     Some(text.to_owned())
@@ -99,7 +99,7 @@ fn read_ports(nodes: &[Node<'_>]) -> Vec<Port> {
             let number = port.required("port")?.integer(1..=u16::MAX)?;
             if let Some((name, node)) = &name {
                 if !is_port_name(name) {
-                    node.refuse("must be at most 15 lower-case letters, digits and '-', with a letter among them");
+                    node.expected("at most 15 lower-case letters, digits and '-', with a letter among them");
                 } else if !names.insert(name.clone()) {
                     node.refuse(format!("{name:?} is given twice"));
                 }
@@ -129,7 +129,7 @@ fn read_dhcp(options: &Fields<'_>) -> DhcpOptions {
         let node = options.set(name)?;
         let text: &str = node.text()?;
         if text.len() > 255 || text.contains(|c: char| c.is_control()) {
-            node.refuse("must be at most 255 bytes without control characters");
+            node.expected("at most 255 bytes without control characters");
         }
         Some(text.to_owned())
     };
@@ -145,7 +145,7 @@ fn read_ntp_server(node: &Node<'_>) -> Option<IpAddr> {
     let text = node.text()?;
     let address = plain_ipv4(text).and_then(|text| text.parse::<Ipv4Addr>().ok());
     if address.is_none() {
-        node.refuse("must be an IPv4 address");
+        node.expected("an IPv4 address");
     }
     address.map(IpAddr::V4)
 }
@@ -161,7 +161,7 @@ fn read_private_options(nodes: &[Node<'_>]) -> Vec<PrivateOption> {
                 code_node.refuse(format!("{code} is given twice"));
             }
             if value.is_empty() || value.len() > 4096 {
-                value_node.refuse("must be 1 to 4096 bytes");
+                value_node.expected("1 to 4096 bytes");
             }
             Some(PrivateOption { option: code, value: value.to_owned() })
         })?

@@ -91,7 +91,7 @@ fn parse_cidr<A>(
     });
     if parsed.is_none() {
         let (low, high) = (prefixes.start(), prefixes.end());
-        node.refuse(format!("must be an {family} address, '/' and a prefix length from {low} to {high}"));
+        node.expected(format_args!("an {family} address, '/' and a prefix length from {low} to {high}"));
     }
     parsed
 }

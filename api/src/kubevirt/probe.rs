@@ -120,16 +120,18 @@ fn read_tcp(tcp: &Fields<'_>, nics: &[Nic]) -> Option<ProbeAction> {
 fn read_http(http: &Fields<'_>, nics: &[Nic]) -> Option<ProbeAction> {
     let host = http.filled_text("host").map(str::to_owned);
     let scheme = http.one_of("scheme", &[("HTTP", Scheme::Http), ("HTTPS", Scheme::Https)], &[]);
-    let mut path = http.filled_text("path").unwrap_or("/").to_owned();
-    if path.contains(|c: char| c.is_control() || c == ' ') {
-        http.node().named("path").refuse("must be without spaces and control characters");
-    }
-    if !path.starts_with('/') {
-        path.insert(0, '/');
-    }
+    let path = http.set("path").and_then(|node| read_path(&node)).unwrap_or_else(|| "/".to_owned());
     let headers = http.items("httpHeaders").iter().filter_map(|node| node.fields(read_header)?).collect();
     let port = read_port(&http.required("port")?, nics)?;
     Some(ProbeAction::HttpGet { host, port, scheme: scheme.unwrap_or(Scheme::Http), path, headers })
+}
+
+fn read_path(node: &Node<'_>) -> Option<String> {
+    let path = node.text()?;
+    if path.contains(|c: char| c.is_control() || c == ' ') {
+        node.expected("without spaces and control characters");
+    }
+    Some(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
 }
 
 fn read_header(header: &Fields<'_>) -> Option<(String, String)> {
@@ -138,9 +140,10 @@ fn read_header(header: &Fields<'_>) -> Option<(String, String)> {
     let text = name.text()?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if text.is_empty() || !text.bytes().all(token) {
-        name.refuse("must be an HTTP header's name");
+        name.expected("an HTTP header's name");
     }
     if value.contains(['\r', '\n', '\0']) {
+        // Without the value: headers carry passwords.
         header.node().named("value").refuse("must be one line");
     }
     Some((text.to_owned(), value.to_owned()))
@@ -157,7 +160,7 @@ fn read_port(node: &Node<'_>, nics: &[Nic]) -> Option<u16> {
             None
         }
         None => {
-            node.refuse("must be a number from 1 to 65535 or the name of a port");
+            node.expected("a number from 1 to 65535 or the name of a port");
             None
         }
     }

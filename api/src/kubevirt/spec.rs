@@ -130,7 +130,7 @@ fn dns_name(spec: &Fields<'_>, name: &'static str, longest: usize) -> Option<Str
     let is_label = !text.contains('.') || longest > 63;
     if text.len() > longest || !is_label || ObjectKey::new(crate::metadata::DEFAULT_NAMESPACE, text).is_err() {
         let shape = if longest > 63 { "labels joined by '.'" } else { "one label without '.'" };
-        node.refuse(format!("must be a DNS name of lower-case letters, digits and '-', {shape}"));
+        node.expected(format_args!("a DNS name of lower-case letters, digits and '-', {shape}"));
         return None;
     }
     Some(text.to_owned())

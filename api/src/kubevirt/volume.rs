@@ -54,7 +54,12 @@ pub enum CloudInitData {
     /// Its text.
     Inline(String),
     /// The Secret, in the machine's namespace, that holds it.
-    SecretRef(String),
+    SecretRef {
+        /// Its name.
+        name: String,
+        /// Where the object refers to it, for complaints once Secrets are known.
+        path: String,
+    },
 }
 
 impl std::fmt::Debug for CloudInitData {
@@ -62,7 +67,7 @@ impl std::fmt::Debug for CloudInitData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
-            Self::SecretRef(name) => f.debug_tuple("SecretRef").field(name).finish(),
+            Self::SecretRef { name, .. } => f.debug_tuple("SecretRef").field(name).finish(),
         }
     }
 }
@@ -124,7 +129,7 @@ pub(super) fn read_name(fields: &Fields<'_>) -> Option<String> {
     let node = fields.required("name")?;
     let text = node.text()?;
     if ObjectKey::new(text, "x").is_err() {
-        node.refuse("must be at most 63 lower-case letters, digits and '-', with a letter or digit at both ends");
+        node.expected("at most 63 lower-case letters, digits and '-', with a letter or digit at both ends");
         return None;
     }
     Some(text.to_owned())
@@ -154,7 +159,7 @@ pub(super) fn read_image(container: &Fields<'_>) -> Option<String> {
     let node = container.required("image")?;
     let text = node.text()?;
     if text.is_empty() || text.len() > 1024 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        node.refuse("must be an image reference without spaces");
+        node.expected("an image reference without spaces");
         return None;
     }
     Some(text.to_owned())
@@ -229,7 +234,7 @@ fn read_data(volume: &Fields<'_>, names: [&'static str; 3]) -> Option<Option<Clo
     match secret {
         Some(node) => {
             let name = node.fields(|reference| Some(reference.required("name")?.text()?.to_owned()))??;
-            Some(Some(CloudInitData::SecretRef(name)))
+            Some(Some(CloudInitData::SecretRef { name, path: node.path().to_owned() }))
         }
         None => Some(None),
     }

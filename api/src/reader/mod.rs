@@ -47,6 +47,11 @@ impl<'a> Node<'a> {
         self.findings.report(&self.path, Problem::Invalid(rule.to_string()));
     }
 
+    /// Reports that the value has not the shape that a rule asks for, with the value, shortened. Not for what may be a secret.
+    pub(crate) fn expected(&self, shape: impl fmt::Display) {
+        self.refuse(format!("must be {shape}, found {}", shown(self.value)));
+    }
+
     /// Reports that nothing here implements what the value asks for.
     pub(crate) fn refuse_unsupported(&self, detail: impl fmt::Display) {
         self.findings.report(&self.path, Problem::NotSupported(Some(detail.to_string())));
@@ -118,7 +123,7 @@ impl<'a> Node<'a> {
         let (low, high): (u64, u64) = ((*range.start()).into(), (*range.end()).into());
         let number = self.value.as_u64().filter(|number| (low..=high).contains(number));
         if number.is_none() {
-            self.expected(&format!("a whole number from {low} to {high}"));
+            self.expected(format_args!("a whole number from {low} to {high}"));
         }
         number.and_then(|number| T::try_from(number).ok())
     }
@@ -168,10 +173,6 @@ impl<'a> Node<'a> {
             (path, false) => format!("{path}[{:?}]", clip(key)),
         };
         Node { value, path, findings: self.findings }
-    }
-
-    fn expected(&self, what: &str) {
-        self.refuse(format!("must be {what}, found {}", shown(self.value)));
     }
 }
 

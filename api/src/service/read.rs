@@ -85,7 +85,7 @@ fn read_cluster_ip(spec: &Fields<'_>) -> ClusterIp {
     if let ([single], [head, ..]) = (first.as_slice(), all.as_slice())
         && single.value() != head.value()
     {
-        single.refuse("must be the first of clusterIPs");
+        single.expected("the first of clusterIPs");
     }
     if nodes.iter().any(|node| node.value() == "None") {
         if let Some(node) = nodes.get(1) {
@@ -128,7 +128,7 @@ fn read_external_ip(node: &Node<'_>) -> Option<IpAddr> {
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
     };
     if address.is_loopback() || address.is_unspecified() || address.is_multicast() || link_local {
-        node.refuse("must not be a loopback, link-local, multicast or unspecified address");
+        node.expected("an address that is not loopback, link-local, multicast or unspecified");
         return None;
     }
     Some(address)
@@ -160,14 +160,14 @@ fn read_ports(spec: &Fields<'_>, kind: ServiceKind, needs_ports: bool) -> Vec<Se
     let mut ports = Vec::new();
     for node in &nodes {
         let Some(Some(port)) = node.fields(|port| read_port(port, kind, nodes.len() > 1)) else { continue };
-        if port.name.as_ref().is_some_and(|name| !names.insert(name.clone())) {
-            node.named("name").refuse("is given twice");
+        if let Some(name) = port.name.as_ref().filter(|name| !names.insert((*name).clone())) {
+            node.named("name").refuse(format!("{name:?} is given twice"));
         }
         if !numbers.insert((port.protocol, port.port)) {
             node.named("port").refuse(format!("{} {} is given twice", port.protocol, port.port));
         }
-        if port.node_port.is_some_and(|number| !node_ports.insert((port.protocol, number))) {
-            node.named("nodePort").refuse("is given twice");
+        if let Some(number) = port.node_port.filter(|number| !node_ports.insert((port.protocol, *number))) {
+            node.named("nodePort").refuse(format!("{} {number} is given twice", port.protocol));
         }
         ports.push(port);
     }
@@ -182,7 +182,7 @@ fn read_port(port: &Fields<'_>, kind: ServiceKind, one_of_many: bool) -> Option<
     let name = port.set("name").and_then(|node| Some((node.text()?.to_owned(), node)));
     match &name {
         Some((name, node)) if ObjectKey::new(name, "x").is_err() => {
-            node.refuse("must be at most 63 lower-case letters, digits and '-'");
+            node.expected("at most 63 lower-case letters, digits and '-'");
         }
         None if one_of_many => port.node().named("name").refuse("is required when there is more than one port"),
         _ => {}
@@ -204,7 +204,7 @@ fn read_target(node: &Node<'_>) -> Option<TargetPort> {
         None => node.integer(1..=u16::MAX).map(TargetPort::Number),
         Some(name) if is_port_name(name) => Some(TargetPort::Name(name.to_owned())),
         Some(_) => {
-            node.refuse("must be a number from 1 to 65535 or the name of a port");
+            node.expected("a number from 1 to 65535 or the name of a port");
             None
         }
     }

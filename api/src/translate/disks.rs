@@ -78,21 +78,20 @@ fn source(
         }
         Volume::EmptyDisk { capacity_bytes } => Ok(DiskSource::Empty { capacity_bytes: *capacity_bytes }),
         Volume::HostDisk { path, .. } => Ok(DiskSource::File { path: path.clone() }),
-        Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, &disk.name, cloud_init, surroundings.secrets),
+        Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, cloud_init, surroundings.secrets),
     }
 }
 
 fn no_cloud(
     instance: &VirtualMachineInstance,
-    volume: &str,
     cloud_init: &CloudInit,
     secrets: &Secrets,
 ) -> Result<DiskSource, Vec<TranslateError>> {
     let read = |data: &Option<CloudInitData>, keys| match data {
         None => Ok(None),
         Some(CloudInitData::Inline(text)) => Ok(Some(text.clone())),
-        Some(CloudInitData::SecretRef(name)) => {
-            from_secret(instance.metadata.key.namespace(), name, keys, volume, secrets).map(Some)
+        Some(CloudInitData::SecretRef { name, path }) => {
+            from_secret(instance.metadata.key.namespace(), name, keys, path, secrets).map(Some)
         }
     };
     match (read(&cloud_init.user_data, USER_DATA_KEYS), read(&cloud_init.network_data, NETWORK_DATA_KEYS)) {
@@ -108,13 +107,13 @@ fn from_secret(
     namespace: &str,
     name: &str,
     keys: [&'static str; 2],
-    volume: &str,
+    path: &str,
     secrets: &Secrets,
 ) -> Result<String, TranslateError> {
-    let (volume, full_name) = (volume.to_owned(), format!("{namespace}/{name}"));
+    let (path, full_name) = (path.to_owned(), format!("{namespace}/{name}"));
     let secret = ObjectKey::new(namespace, name).ok().and_then(|key| secrets.get(&key));
-    let Some(secret) = secret else { return Err(TranslateError::NoSecret { volume, secret: full_name }) };
+    let Some(secret) = secret else { return Err(TranslateError::NoSecret { path, secret: full_name }) };
     let bytes = keys.iter().find_map(|key| secret.data.get(*key));
     let text = bytes.and_then(|bytes| String::from_utf8(bytes.clone()).ok());
-    text.ok_or(TranslateError::SecretContent { volume, secret: full_name, key: keys[0] })
+    text.ok_or(TranslateError::SecretContent { path, secret: full_name, key: keys[0] })
 }

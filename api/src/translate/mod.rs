@@ -53,18 +53,18 @@ pub struct Translation {
 #[non_exhaustive]
 pub enum TranslateError {
     /// A Secret that cloud-init data should come from was not given.
-    #[error("volume {volume}: there is no Secret {secret}")]
+    #[error("{path}: there is no Secret {secret} in the same manifest")]
     NoSecret {
-        /// The volume.
-        volume: String,
+        /// Where the object refers to it.
+        path: String,
         /// Namespace and name of the Secret.
         secret: String,
     },
     /// The Secret lacks the data, or it is not text.
-    #[error("volume {volume}: Secret {secret} must have UTF-8 text under {key}")]
+    #[error("{path}: Secret {secret} must have UTF-8 text under {key}")]
     SecretContent {
-        /// The volume.
-        volume: String,
+        /// Where the object refers to it.
+        path: String,
         /// Namespace and name of the Secret.
         secret: String,
         /// The key.

@@ -80,10 +80,12 @@ pub enum PlanError {
         reason: String,
     },
     /// A probe that is read and not asked here.
-    #[error("{key}: spec.{probe}.httpGet.scheme: HTTPS is not supported by `tapvisor run`; tcpSocket is")]
+    #[error("{key}: {spec}.{probe}.httpGet.scheme: HTTPS is not supported by `tapvisor run`; tcpSocket is")]
     HttpsProbe {
         /// Whose.
         key: ObjectKey,
+        /// The path of its instance's specification.
+        spec: &'static str,
         /// Which probe.
         probe: &'static str,
     },
@@ -128,12 +130,16 @@ pub struct Planner<'a> {
     pub find_images: FindImages,
 }
 
-fn expect_plain_probes(instance: &VirtualMachineInstance) -> Result<(), Vec<PlanError>> {
+fn expect_plain_probes(kind: Kind, instance: &VirtualMachineInstance) -> Result<(), Vec<PlanError>> {
     let probes = [("readinessProbe", &instance.spec.readiness_probe), ("livenessProbe", &instance.spec.liveness_probe)];
     let is_https = |probe: &Probe| matches!(probe.action, ProbeAction::HttpGet { scheme: Scheme::Https, .. });
     let refused = probes.into_iter().filter(|(_, probe)| probe.as_ref().is_some_and(is_https));
-    let refused: Vec<_> =
-        refused.map(|(probe, _)| PlanError::HttpsProbe { key: instance.metadata.key.clone(), probe }).collect();
+    let spec = match kind {
+        Kind::VirtualMachine => "spec.template.spec",
+        Kind::VirtualMachineInstance => "spec",
+    };
+    let key = &instance.metadata.key;
+    let refused: Vec<_> = refused.map(|(probe, _)| PlanError::HttpsProbe { key: key.clone(), spec, probe }).collect();
     if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
@@ -196,7 +202,7 @@ impl Planner<'_> {
         if key.namespace().len() + key.name().len() > MOST_KEY_BYTES {
             return Err(vec![PlanError::LongName { key }]);
         }
-        expect_plain_probes(&instance)?;
+        expect_plain_probes(kind, &instance)?;
         let images = (self.find_images)(self.image_folder, &api::translate::container_images(&instance))
             .map_err(|reason| vec![PlanError::Image { key: key.clone(), reason }])?;
         let Translation { launch, networks, host_files } = translate(&instance, &surroundings(secrets, &images))
@@ -323,6 +329,36 @@ pub fn remove_host_files(made: &[PathBuf]) {
     for path in made {
         if let Err(error) = super::files::remove_file(path) {
             tracing::warn!("{}", super::chain(&error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_probes_are_refused_by_the_path_they_stand_at() {
+        let probe = "readinessProbe: {httpGet: {scheme: HTTPS, port: 443}}";
+        let spec = format!("{{{probe}, domain: {{memory: {{guest: 64Mi}}, devices: {{}}}}}}");
+        let object = |kind: &str, spec: &str| {
+            let text = format!("{{apiVersion: kubevirt.io/v1, kind: {kind}, metadata: {{name: web}}, spec: {spec}}}");
+            api::manifest::parse(&text, "test").unwrap().remove(0).body
+        };
+        let vm = match object("VirtualMachine", &format!("{{runStrategy: Always, template: {{spec: {spec}}}}}")) {
+            Body::VirtualMachine(vm) => vm.instance(),
+            other => panic!("{other:?}"),
+        };
+        let vmi = match object("VirtualMachineInstance", &spec) {
+            Body::VirtualMachineInstance(vmi) => VirtualMachineInstance::clone(&vmi),
+            other => panic!("{other:?}"),
+        };
+        for (kind, instance, path) in [
+            (Kind::VirtualMachine, vm, "spec.template.spec.readinessProbe.httpGet.scheme"),
+            (Kind::VirtualMachineInstance, vmi, "spec.readinessProbe.httpGet.scheme"),
+        ] {
+            let complaints = expect_plain_probes(kind, &instance).unwrap_err();
+            assert!(complaints[0].to_string().starts_with(&format!("default/web: {path}: HTTPS")), "{complaints:?}");
         }
     }
 }
