@@ -114,7 +114,11 @@ fn read_run_strategy(spec: &Fields<'_>) -> Option<RunStrategy> {
     }
     match strategy {
         Some(node) => node.one_of(RUN_STRATEGIES, &["WaitAsReceiver"]),
-        None => Some(RunStrategy::Halted),
+        // KubeVirt has no default either: a manifest without one was cut short.
+        None => {
+            spec.node().named("runStrategy").refuse("is required, or running");
+            None
+        }
     }
 }
 

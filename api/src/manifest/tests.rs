@@ -30,6 +30,7 @@ metadata: {name: web}
     assert_eq!(
         complaints(text),
         [
+            "vm.yaml, document 1 (VirtualMachine web): spec.runStrategy: is required, or running",
             "vm.yaml, document 1 (VirtualMachine web): spec.template.spec.domain.devices.disks[0].lun: not supported",
             "vm.yaml, document 1 (VirtualMachine web): spec.template.spec.domain.devices.colour: unknown field",
             "vm.yaml, document 1 (VirtualMachine web): spec.runstrategy: unknown field, is runStrategy meant?",
@@ -83,7 +84,8 @@ fn an_object_given_twice_is_refused_and_a_machine_shares_its_name_with_its_insta
     let spec = "{domain: {memory: {guest: 1Gi}, devices: {}}}";
     let text = format!(
         "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: a}}, spec: {spec}}}\n---\n
-         {{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {{name: a}}, spec: {{template: {{spec: {spec}}}}}}}"
+         {{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {{name: a}},
+          spec: {{running: true, template: {{spec: {spec}}}}}}}"
     );
     assert!(complaints(&text)[0].ends_with("default/a is given twice"));
 }
