@@ -34,8 +34,13 @@ fn found() {
         .set("/domain/devices/interfaces/0", "acpiIndex", json!(7))
         .on("off", json!({"masquerade": {}, "state": "down"}))
         .disk("root", disk)
-        .set("/domain/devices", "watchdog", json!({"name": "dog", "i6300esb": {"action": "poweroff"}}));
+        .set("/domain/devices", "watchdog", json!({"name": "dog", "i6300esb": {"action": "poweroff"}}))
+        .set("", "dnsPolicy", json!("Default"))
+        .set("", "dnsConfig", json!({"nameservers": ["192.0.2.99"], "searches": ["example.org"]}));
     host.world.sh("mkdir /run/disks; mount -t tmpfs -o size=4m tmpfs /run/disks").assert_ok();
+    // As systemd-resolved has it: a server on the loopback, and behind it another.
+    host.world.write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
+    host.world.write("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\n");
     host.world.write("/run/vms.yaml", definition("off", &cable) + &vm.yaml());
     let started = host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]);
     assert!(started.is_ok() && started.stderr().contains("many: paused; `tapvisor unpause"), "{}", started.account());
@@ -47,6 +52,8 @@ fn found() {
     go_on();
     let _ = many.wait_told("ready", 1);
     let _ = many.lease4("eth0");
+    let lease = many.wait_told("lease4 eth0", 1);
+    assert!(lease.contains(" dns 192.0.2.53 192.0.2.99 search example.org "), "{lease}");
     assert_eq!(
         many.ok("cat /sys/class/net/eth0/carrier /sys/class/net/eth1/carrier").lines().collect::<Vec<_>>(),
         ["1", "0"]

@@ -31,6 +31,7 @@ pub(super) fn read(domain: &Fields<'_>) -> Option<(Cpu, u64, Resources)> {
     let resources = domain.field("resources").and_then(|node| node.fields(read_resources)).unwrap_or_default();
     let cpu = read_cpu(domain, &resources);
     let memory = read_memory(domain, &resources);
+    warn_of_limits(domain, &resources);
     Some((cpu?, memory?, resources))
 }
 
@@ -64,6 +65,22 @@ fn read_amounts(resources: &Fields<'_>, name: &'static str) -> ResourceAmounts {
         }
     }
     amounts
+}
+
+/// A limit that does not size the machine bounds its container, and here is none.
+fn warn_of_limits(domain: &Fields<'_>, resources: &Resources) {
+    let is_sized = |by: &'static str, fields: &[&str]| {
+        domain.field(by).is_some_and(|node| fields.iter().any(|field| node.value().get(field).is_some()))
+    };
+    let Resources { requests, limits } = resources;
+    let has_no_effect = [
+        ("cpu", limits.cpu.is_some() && is_sized("cpu", &["cores", "sockets", "threads"])),
+        ("memory", limits.memory.is_some() && (requests.memory.is_some() || is_sized("memory", &["guest"]))),
+    ];
+    for (name, _) in has_no_effect.iter().filter(|(_, is_so)| *is_so) {
+        let limit = domain.node().named("resources").named("limits").named(name);
+        limit.warn(Scope::Local, "it bounds a pod's container, and there is none");
+    }
 }
 
 fn read_cpu(domain: &Fields<'_>, resources: &Resources) -> Option<Cpu> {

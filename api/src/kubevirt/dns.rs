@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::reader::{Fields, Node};
+use crate::reader::{Fields, Node, Scope};
 
 /// Where names are resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +53,11 @@ fn read_config(config: &Fields<'_>, policy: DnsPolicy) -> DnsConfig {
     // The bounds of Kubernetes' own validation.
     bounded(config, "nameservers", 3);
     bounded(config, "searches", 32);
+    config.ignored(
+        Scope::Everywhere,
+        "a guest learns its servers by DHCP, which has no place for options",
+        &["options"],
+    );
     DnsConfig {
         policy,
         nameservers: config.items("nameservers").iter().filter_map(Node::ip_address).collect(),

@@ -1,7 +1,7 @@
 //! Firmware, direct kernel boot, and the machine's switches that decide nothing here.
 
 use super::ImagePullPolicy;
-use super::volume::{read_image, read_pull_policy};
+use super::volume::{read_image, read_pull_policy, read_pull_secret};
 use crate::reader::{Fields, Node, Scope};
 
 /// Firmware, SMBIOS identity and direct kernel boot.
@@ -136,7 +136,7 @@ fn read_kernel_boot(boot: &Fields<'_>) -> Option<KernelBoot> {
     let container = boot.required("container")?.fields(|container| {
         let image = read_image(container);
         let pull_policy = read_pull_policy(container, image.as_deref());
-        let pull_secret = container.filled_text("imagePullSecret").map(str::to_owned);
+        let pull_secret = read_pull_secret(container);
         let kernel = container.required("kernelPath").and_then(|node| read_path(&node));
         let initrd_path = container.set("initrdPath").and_then(|node| read_path(&node));
         Some(KernelBootContainer { image: image?, pull_policy, pull_secret, kernel_path: kernel?, initrd_path })

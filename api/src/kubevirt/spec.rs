@@ -189,7 +189,11 @@ impl Devices {
         devices.ignored(Scope::Everywhere, "there is no memory balloon", &["autoattachMemBalloon"]);
         devices.ignored(Scope::Everywhere, "each disk has one queue", &["blockMultiQueue"]);
         devices.boolean("disableHotplug");
-        devices.boolean("logSerialConsole");
+        if let Some(node) = devices.field("logSerialConsole")
+            && node.boolean() == Some(false)
+        {
+            node.warn(Scope::Everywhere, "the end of what the console says is always kept, for `tapvisor logs`");
+        }
         let mut boot_orders = BootOrders::default();
         let disks = disk::read(volumes, &devices.items("disks"), &mut boot_orders);
         let attach = devices.boolean("autoattachPodInterface").unwrap_or(true);

@@ -7,7 +7,7 @@ use terms::ObjectKey;
 use super::firmware::read_path;
 use crate::encoding::from_base64;
 use crate::quantity::Quantity;
-use crate::reader::{Fields, Node};
+use crate::reader::{Fields, Node, Scope};
 
 /// Where a disk's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,8 @@ const UNSUPPORTED: &[&str] = &[
 ];
 const SUPPORTED: &[&str] = &["containerDisk", "cloudInitNoCloud", "emptyDisk", "hostDisk"];
 
+const NOT_PULLED: &str = "images are imported here, not pulled";
+
 /// A volume's name, and the volume unless it had complaints.
 pub(super) struct NamedVolume<'a> {
     pub(super) node: Node<'a>,
@@ -149,7 +151,7 @@ fn read_source(volume: &Fields<'_>) -> Option<Volume> {
 fn read_container_disk(disk: &Fields<'_>) -> Option<Volume> {
     let image = read_image(disk);
     let pull_policy = read_pull_policy(disk, image.as_deref());
-    let pull_secret = disk.filled_text("imagePullSecret").map(str::to_owned);
+    let pull_secret = read_pull_secret(disk);
     let path = disk.set("path").map(|node| read_path(&node));
     Some(Volume::ContainerDisk { image: image?, pull_policy, pull_secret, path: path.flatten() })
 }
@@ -165,6 +167,13 @@ pub(super) fn read_image(container: &Fields<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// Reads `imagePullSecret`.
+pub(super) fn read_pull_secret(container: &Fields<'_>) -> Option<String> {
+    let node = container.set("imagePullSecret")?;
+    node.warn(Scope::Local, NOT_PULLED);
+    node.text().map(str::to_owned)
+}
+
 /// Reads `imagePullPolicy`; an image without tag or digest, or with the tag `latest`, is pulled each time.
 pub(super) fn read_pull_policy(container: &Fields<'_>, image: Option<&str>) -> ImagePullPolicy {
     let words = &[
@@ -177,7 +186,11 @@ pub(super) fn read_pull_policy(container: &Fields<'_>, image: Option<&str>) -> I
         !image.contains('@') && (name.ends_with(":latest") || !name.contains(':'))
     };
     let default = if image.is_some_and(moving) { ImagePullPolicy::Always } else { ImagePullPolicy::IfNotPresent };
-    container.one_of("imagePullPolicy", words, &[]).unwrap_or(default)
+    let policy = container.one_of("imagePullPolicy", words, &[]);
+    if let (Some(ImagePullPolicy::Always), Some(node)) = (policy, container.field("imagePullPolicy")) {
+        node.warn(Scope::Local, NOT_PULLED);
+    }
+    policy.unwrap_or(default)
 }
 
 fn read_host_disk(disk: &Fields<'_>) -> Option<Volume> {

@@ -36,6 +36,8 @@ pub struct Service {
     pub load_balancer_ip: Option<IpAddr>,
     /// How long a client stays with a machine; `None` for not at all.
     pub session_affinity_seconds: Option<u32>,
+    /// Whether ports that name no node port are given one.
+    pub allocates_node_ports: bool,
     /// Whether traffic from outside goes to machines of this node only, with its source address kept.
     pub external_traffic_is_local: bool,
     /// Whether traffic from within goes to machines of this node only.

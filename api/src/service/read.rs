@@ -32,7 +32,7 @@ impl Service {
 
 fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
     spec.unsupported(&["externalName", "healthCheckNodePort", "loadBalancerSourceRanges"]);
-    spec.ignored(Scope::Local, "there is one load balancer", &["loadBalancerClass", "allocateLoadBalancerNodePorts"]);
+    spec.ignored(Scope::Local, "there is one load balancer", &["loadBalancerClass"]);
     spec.ignored(Scope::Local, "there is one machine", &["trafficDistribution"]);
     let kind = spec.one_of("type", KINDS, &["ExternalName"]).unwrap_or_default();
     let cluster_ip = read_cluster_ip(spec);
@@ -53,6 +53,7 @@ fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
     let load_balancer_ip = spec.set("loadBalancerIP").and_then(|node| read_external_ip(&node));
     let (external_traffic_is_local, internal_traffic_is_local) =
         (local("externalTrafficPolicy"), local("internalTrafficPolicy"));
+    let allocates_node_ports = read_allocates_node_ports(spec, kind);
     let publish_not_ready = spec.boolean("publishNotReadyAddresses").unwrap_or(false);
     // Only now: complaints about the rest are worth reading even if the object has no name.
     let metadata = metadata?;
@@ -67,10 +68,28 @@ fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
         external_ips,
         load_balancer_ip,
         session_affinity_seconds,
+        allocates_node_ports,
         external_traffic_is_local,
         internal_traffic_is_local,
         publish_not_ready,
     })
+}
+
+fn read_allocates_node_ports(spec: &Fields<'_>, kind: ServiceKind) -> bool {
+    let asked = spec.field("allocateLoadBalancerNodePorts").map(|node| (node.boolean(), node));
+    match (kind, asked) {
+        (ServiceKind::ClusterIp, asked) => {
+            if let Some((_, node)) = asked {
+                node.refuse("is for type LoadBalancer");
+            }
+            false
+        }
+        (ServiceKind::NodePort, Some((_, node))) => {
+            node.refuse("is for type LoadBalancer");
+            true
+        }
+        (_, asked) => asked.and_then(|(answer, _)| answer).unwrap_or(true),
+    }
 }
 
 /// Two families given without a policy ask for both.

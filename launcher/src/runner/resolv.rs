@@ -1,7 +1,14 @@
-//! The name servers of a VM: its network's own, else the host's as far as the VM could reach them.
+//! The name servers of a VM: its network's own, else the host's as far as the VM could reach them, and what its manifest says.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
+
+use api::kubevirt::{DnsConfig, DnsPolicy};
+
+/// Where a host's servers stand. With systemd-resolved the first names a server on the loopback alone; the second names those
+/// that it asks, and is what kubelet is given on such a host.
+const HOST_FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /// What a resolv.conf says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +40,33 @@ impl Resolv {
         resolv
     }
 
+    /// This host's servers, below a root folder: of the first file that names one which a VM could reach.
+    #[must_use]
+    pub fn of_host_below(root: &Path) -> Self {
+        let read = |file: &str| std::fs::read_to_string(root.join(file.trim_start_matches('/'))).unwrap_or_default();
+        let [first, second] = HOST_FILES.map(|file| Self::of_host(&read(file)));
+        if first.servers.is_empty() && !second.servers.is_empty() { second } else { first }
+    }
+
+    /// What `dnsPolicy` and `dnsConfig` make of the network's servers and the host's, as kubelet does for a pod: what is given
+    /// comes after what there is, and an option replaces that of its name.
+    #[must_use]
+    pub fn of_vm(dns: &DnsConfig, network: &Self, host: impl FnOnce() -> Self) -> Self {
+        let mut resolv = match dns.policy {
+            DnsPolicy::None => Self::default(),
+            DnsPolicy::ClusterFirst | DnsPolicy::ClusterFirstWithHostNet if !network.servers.is_empty() => {
+                network.clone()
+            }
+            DnsPolicy::ClusterFirst | DnsPolicy::ClusterFirstWithHostNet | DnsPolicy::Default => host(),
+        };
+        add_missing(&mut resolv.servers, &dns.nameservers);
+        add_missing(&mut resolv.search, &dns.searches);
+        let name = |option: &String| option.split(':').next().map(str::to_owned);
+        resolv.options.retain(|old| !dns.options.iter().any(|new| name(new) == name(old)));
+        resolv.options.extend_from_slice(&dns.options);
+        resolv
+    }
+
     /// As a file.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -46,6 +80,14 @@ impl Resolv {
             }
         }
         text
+    }
+}
+
+fn add_missing<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
+    for item in more {
+        if !list.contains(item) {
+            list.push(item.clone());
+        }
     }
 }
 
@@ -67,6 +109,47 @@ mod tests {
         let expected =
             "nameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch lan example.org\noptions edns0 trust-ad\n";
         assert_eq!(Resolv::of_host(host).to_text(), expected);
+    }
+
+    #[test]
+    fn behind_a_resolver_on_the_loopback_the_servers_that_it_asks_are_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let servers = || Resolv::of_host_below(root.path()).servers;
+        let write = |file: &str, text: &str| {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        assert_eq!(servers(), [] as [IpAddr; 0]);
+        write("etc/resolv.conf", "nameserver 127.0.0.53\n");
+        assert_eq!(servers(), [] as [IpAddr; 0]);
+        write("run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\n");
+        assert_eq!(servers(), ["192.0.2.53".parse::<IpAddr>().unwrap()]);
+        write("etc/resolv.conf", "nameserver 127.0.0.53\nnameserver 192.0.2.54\n");
+        assert_eq!(servers(), ["192.0.2.54".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_manifests_policy_and_servers_are_obeyed() {
+        let [network, host] = ["192.0.2.1", "192.0.2.2"]
+            .map(|server| Resolv::of_host(&format!("nameserver {server}\nsearch lan\noptions ndots:1 edns0\n")));
+        let text = |policy, network: &Resolv| {
+            let dns = DnsConfig {
+                policy,
+                nameservers: vec!["192.0.2.2".parse().unwrap(), "192.0.2.3".parse().unwrap()],
+                searches: vec!["lan".to_owned(), "example.org".to_owned()],
+                options: vec!["ndots:5".to_owned()],
+            };
+            Resolv::of_vm(&dns, network, || host.clone()).to_text()
+        };
+        let [first, second, third] = ["1", "2", "3"].map(|last| format!("nameserver 192.0.2.{last}\n"));
+        let searches = "search lan example.org\n";
+        let added = format!("{second}{third}{searches}options edns0 ndots:5\n");
+        assert_eq!(text(DnsPolicy::ClusterFirst, &network), format!("{first}{added}"));
+        assert_eq!(text(DnsPolicy::ClusterFirst, &Resolv::default()), added, "the network has none");
+        assert_eq!(text(DnsPolicy::Default, &network), added);
+        assert_eq!(text(DnsPolicy::None, &network), format!("{second}{third}{searches}options ndots:5\n"));
+        assert_eq!(Resolv::of_vm(&DnsConfig::default(), &network, || host.clone()), network);
     }
 
     #[test]

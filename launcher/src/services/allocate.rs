@@ -16,8 +16,8 @@ use super::{Served, ServiceError};
 pub struct Assigned {
     /// Cluster addresses, the primary family's first.
     pub cluster_ips: Vec<IpAddr>,
-    /// Host ports, one for each of the Service's ports; empty for one that has none.
-    pub node_ports: Vec<u16>,
+    /// The host port of each of the Service's ports that has one; empty for a Service that has none.
+    pub node_ports: Vec<Option<u16>>,
 }
 
 /// The ranges of cluster addresses and what of them is taken.
@@ -35,8 +35,8 @@ impl Pool {
         let (mut addresses, mut ports) = (BTreeSet::new(), BTreeSet::new());
         for Served { service, assigned } in others {
             addresses.extend(&assigned.cluster_ips);
-            let protocols = service.ports.iter().map(|port| port.protocol);
-            ports.extend(protocols.zip(assigned.node_ports.iter().copied()));
+            let held = service.ports.iter().zip(&assigned.node_ports);
+            ports.extend(held.filter_map(|(port, number)| Some((port.protocol, (*number)?))));
         }
         Self { ranges, addresses, ports }
     }
@@ -89,7 +89,7 @@ impl Pool {
         Ok(address)
     }
 
-    fn node_ports(&mut self, service: &Service) -> Result<Vec<u16>, ServiceError> {
+    fn node_ports(&mut self, service: &Service) -> Result<Vec<Option<u16>>, ServiceError> {
         let key = &service.metadata.key;
         for (index, port) in service.ports.iter().enumerate() {
             let Some(number) = port.node_port else { continue };
@@ -98,7 +98,11 @@ impl Pool {
                 return Err(ServiceError::PortTaken { service: key.clone(), index, protocol, number });
             }
         }
-        service.ports.iter().map(|port| port.node_port.map_or_else(|| self.choose_port(key, port), Ok)).collect()
+        let node_port = |port: &ServicePort| match port.node_port {
+            None if service.allocates_node_ports => self.choose_port(key, port).map(Some),
+            wished => Ok(wished),
+        };
+        service.ports.iter().map(node_port).collect()
     }
 
     /// One protocol does not stand in another's way: a port number for TCP and UDP is one number on the host too.
@@ -188,12 +192,12 @@ mod tests {
         );
         let assigned = pool(&[]).assign(&web).unwrap();
         assert!(assigned.cluster_ips[0].is_ipv4() && assigned.cluster_ips[1].is_ipv6());
-        assert!(NODE_PORTS.contains(&assigned.node_ports[0]) && assigned.node_ports[1] == 30081);
+        assert!(NODE_PORTS.contains(&assigned.node_ports[0].unwrap()) && assigned.node_ports[1] == Some(30081));
     }
 
     #[test]
     fn a_wish_that_cannot_be_met_is_refused_by_name() {
-        let taken = Assigned { cluster_ips: vec!["172.30.78.9".parse().unwrap()], node_ports: vec![30081] };
+        let taken = Assigned { cluster_ips: vec!["172.30.78.9".parse().unwrap()], node_ports: vec![Some(30081)] };
         let other = service("type: NodePort, ports: [{port: 80, nodePort: 30081}]");
         let refusal = |spec: &str| pool(&[(&other, taken.clone())]).assign(&service(spec)).unwrap_err().to_string();
         assert!(refusal("clusterIP: 172.30.78.9, ports: [{port: 80}]").contains("172.30.78.9 is taken"));
@@ -208,17 +212,26 @@ mod tests {
         let dns = service(
             "type: NodePort, ports: [{name: t, port: 53, nodePort: 30053}, {name: u, port: 53, protocol: UDP, nodePort: 30053}]",
         );
-        assert_eq!(pool(&[]).assign(&dns).unwrap().node_ports, [30053, 30053]);
+        assert_eq!(pool(&[]).assign(&dns).unwrap().node_ports, [Some(30053), Some(30053)]);
         let one = |protocol| {
             service(&format!("type: NodePort, ports: [{{port: 53, protocol: {protocol}, nodePort: 30053}}]"))
         };
         let (tcp, udp) = (one("TCP"), one("UDP"));
         let held = pool(&[]).assign(&tcp).unwrap();
-        assert_eq!(pool(&[(&tcp, held.clone())]).assign(&udp).unwrap().node_ports, [30053]);
+        assert_eq!(pool(&[(&tcp, held.clone())]).assign(&udp).unwrap().node_ports, [Some(30053)]);
         assert!(matches!(pool(&[(&tcp, held)]).assign(&tcp), Err(ServiceError::PortTaken { number: 30053, .. })));
         let chosen = service("type: NodePort, ports: [{name: t, port: 53}, {name: u, port: 53, protocol: UDP}]");
         let [first, second] = pool(&[]).assign(&chosen).unwrap().node_ports[..] else { panic!() };
+        assert!(first.is_some());
         assert_eq!(first, second, "a client needs to know one number only, as in Kubernetes");
+    }
+
+    #[test]
+    fn a_load_balancer_gets_the_node_ports_that_it_wants() {
+        let ports = "ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30081}]";
+        let given = |spec: &str| pool(&[]).assign(&service(&format!("type: LoadBalancer, {spec} {ports}"))).unwrap();
+        assert!(given("").node_ports[0].is_some());
+        assert_eq!(given("allocateLoadBalancerNodePorts: false,").node_ports, [None, Some(30081)]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Served<'_> {
             protocol: port.protocol,
             addresses: addresses.copied().filter(|address| Family::of(*address) == family).collect(),
             port: port.port,
-            node_port: assigned.node_ports.get(index).copied(),
+            node_port: assigned.node_ports.get(index).copied().flatten(),
             affinity_seconds: service.session_affinity_seconds,
             backends: self.backends(port, family, endpoints),
         }
@@ -130,7 +130,7 @@ spec:
         let (service, vm) = (service.unwrap(), vm.unwrap());
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let assigned =
-            Assigned { cluster_ips: vec![ip("172.30.78.4"), ip("fd77:7461:7078::4")], node_ports: vec![30001] };
+            Assigned { cluster_ips: vec![ip("172.30.78.4"), ip("fd77:7461:7078::4")], node_ports: vec![Some(30001)] };
         let addresses = [ip("172.30.77.2"), ip("fd77:7461:7076::2")];
         let endpoint = |namespace, ready| Endpoint {
             labels: &vm.metadata.labels,

@@ -1,6 +1,7 @@
 //! What a supervisor is connected to: a pod that can be attached and detached and a launcher that can be started in it.
 
 use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::runner::launch::{self, LaunchError};
 use crate::runner::network::{NetworkError, PodNetwork, Wired};
 use crate::runner::record::OnHost;
 use crate::runner::resolv::Resolv;
-use crate::runner::served::{Catalogue, ServedError};
+use crate::runner::served::{Catalogue, ServedError, instance_of};
 use crate::runner::store::{HostLock, Store, StoreError};
 use crate::runner::{chain, process, scratch};
 
@@ -97,21 +98,19 @@ impl RealPod {
         // What failed first is what is told.
         let wired = attached?;
         noted?;
-        let resolv = self.name_servers(&wired);
+        let resolv = self.name_servers(&wired)?;
         files::replace(&layout.vm(&self.network.key).resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
         Ok(wired)
     }
 
-    fn name_servers(&self, wired: &Wired) -> Resolv {
-        if !wired.resolv.servers.is_empty() {
-            return wired.resolv.clone();
-        }
-        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let resolv = Resolv::of_host(&host);
+    fn name_servers(&self, wired: &Wired) -> Result<Resolv, StartFailure> {
+        let object = files::read_json(&self.store.layout().vm(&self.network.key).object())?;
+        let dns = instance_of(&object).map(|instance| instance.spec.dns).unwrap_or_default();
+        let resolv = Resolv::of_vm(&dns, &wired.resolv, || Resolv::of_host_below(Path::new("/")));
         if resolv.servers.is_empty() {
-            tracing::warn!("no name server: neither the network nor the host has one that the VM could reach");
+            tracing::warn!("no name server: neither manifest, network nor host names one that the VM could reach");
         }
-        resolv
+        Ok(resolv)
     }
 }
 
