@@ -9,6 +9,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("doctor looks at everything, finds this host fit and changes nothing", fit),
         trial("doctor names each thing that is made missing, with consequence, remedy and exit code", missing),
         trial("doctor names the firewall that drops what is forwarded, unless it lets VMs through", firewalls),
+        trial("doctor is not taken in by what ufw accepts on other ways, and sees the routes it allows", ufw),
         trial("doctor says of VLANs what ip finds", vlans),
     ]
 }
@@ -48,6 +49,8 @@ fn fit() {
         "IPv6 forwarding",
         "firewall",
         "default network",
+        "Services",
+        "name servers",
     ];
     assert_eq!(checks, expected);
     for item in document["items"].as_array().unwrap() {
@@ -73,6 +76,8 @@ fn missing() {
         ("sysctl -qw net.ipv6.conf.all.disable_ipv6=1;", "IPv6", "warning", "switched off"),
         ("echo somebody:x:107:107::/:/bin/sh >>/etc/passwd;", "user 107", "warning", "is somebody"),
         ("ip route add 172.16.0.0/12 via 192.0.2.1;", "default network", "warning", "172.16.0.0/12"),
+        ("ip route add 172.30.78.0/25 via 192.0.2.1;", "Services", "warning", "172.30.78.0/25"),
+        ("echo nameserver 127.0.0.53 >/etc/resolv.conf;", "name servers", "warning", "neither /etc/resolv.conf"),
     ];
     for (script, check, severity, words) in cases {
         let world = World::new();
@@ -82,10 +87,56 @@ fn missing() {
         assert!(found["consequence"].is_string() && found["remedy"].is_string(), "{found}");
         assert_eq!(ran.code(), Some(if severity == "error" { 6 } else { 0 }), "{script}: {}", ran.account());
     }
+    let (_, found) = doctor(&World::new(), "setpriv --reuid 65534 --clear-groups", "firewall");
+    assert!(found["severity"] == "warning" && found["found"].as_str().unwrap().contains("cannot be read"), "{found}");
     if std::path::Path::new("/dev/kvm").exists() {
         let (_, found) = doctor(&World::new(), "mount --bind /dev/null /dev/kvm;", "engine");
         assert!(found["found"].as_str().unwrap().contains("cannot run Linux"), "{found}");
     }
+}
+
+/// What ufw of Debian 12 loads at its start into the chains that forwarded packets pass, and of the others what accepts: rules
+/// of its own that take everything, in chains where no such packet comes. `6` stands for its IPv6 half.
+const UFW: &str = "
+    for tool in iptables ip6tables; do
+        v=${tool#ip}; v=${v%tables}
+        for kind in before-logging before after after-logging reject track skip-to-policy user user-logging; do
+            for way in input output forward; do $tool -N ufw$v-$kind-$way; done
+        done
+        for chain in logging-deny logging-allow not-local user-limit user-limit-accept; do $tool -N ufw$v-$chain; done
+        for kind in before-logging before after after-logging reject track; do
+            for way in INPUT OUTPUT FORWARD; do $tool -A $way -j ufw$v-$kind-$(echo $way | tr A-Z a-z); done
+        done
+        $tool -A ufw$v-skip-to-policy-input -j DROP
+        $tool -A ufw$v-skip-to-policy-output -j ACCEPT
+        $tool -A ufw$v-skip-to-policy-forward -j DROP
+        $tool -A ufw$v-before-input -i lo -j ACCEPT
+        $tool -A ufw$v-before-output -o lo -j ACCEPT
+        $tool -A ufw$v-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+        $tool -A ufw$v-before-forward -j ufw$v-user-forward
+        $tool -A ufw$v-user-limit -j REJECT
+        $tool -A ufw$v-user-limit-accept -j ACCEPT
+        $tool -P INPUT DROP; $tool -P FORWARD DROP
+    done
+    iptables -A ufw-before-forward -p icmp --icmp-type echo-request -j ACCEPT
+    ip6tables -A ufw6-before-forward -p icmpv6 --icmpv6-type echo-request -j ACCEPT;";
+
+/// What `ufw route allow` adds for a network.
+const UFW_ROUTES: &str = "
+    iptables -A ufw-user-forward -s 172.30.77.0/24 -j ACCEPT; iptables -A ufw-user-forward -d 172.30.77.0/24 -j ACCEPT
+    ip6tables -A ufw6-user-forward -s fd77:7461:7076::/64 -j ACCEPT
+    ip6tables -A ufw6-user-forward -d fd77:7461:7076::/64 -j ACCEPT;";
+
+fn ufw() {
+    let world = World::new();
+    let found = |script: &str| doctor(&world, script, "firewall").1;
+    let shut = found(UFW);
+    assert_eq!(shut["severity"], "warning", "{shut}");
+    for chain in ["ip filter FORWARD (ufw)", "ip6 filter FORWARD (ufw)"] {
+        assert!(shut["found"].as_str().unwrap().contains(chain), "{shut}");
+    }
+    let open = found(UFW_ROUTES);
+    assert_eq!(open["severity"], "ok", "{open}");
 }
 
 fn firewalls() {

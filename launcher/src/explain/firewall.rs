@@ -1,5 +1,6 @@
 //! Firewalls of others that drop by default what the host forwards: who they are, and whom they let through.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -31,14 +32,52 @@ impl Dropping<'_> {
         }
     }
 
-    /// Whether some rule of the table accepts everything, or names the address, its network or the link as what it accepts.
-    /// No simulation of the firewall: it is enough to see that somebody has thought of these packets.
+    /// Whether some rule that packets come to accepts everything, or what a rule on the way there tells by the address, its
+    /// network or the link. No simulation of the firewall: it is enough to see that somebody has thought of these packets.
     pub(crate) fn lets_through(&self, address: IpAddr, link: Option<&IfName>) -> bool {
-        let rules = self.table.chains.iter().flat_map(|chain| &chain.rules);
-        rules.filter(|rule| accepts(rule)).any(|rule| {
-            let conditions: Vec<_> = rule.body.iter().filter(|line| is_condition(line)).collect();
-            conditions.is_empty() || names_address(rule, address) || link.is_some_and(|link| names_link(rule, link))
-        })
+        let names_ours =
+            |rule: &RuleFacts| names_address(rule, address) || link.is_some_and(|link| names_link(rule, link));
+        let chains: BTreeMap<&str, &ChainFacts> = self.table.chains.iter().map(|chain| (&*chain.name, chain)).collect();
+        let (mut ways, mut gone) = (vec![(self.chain, Share::All)], BTreeSet::new());
+        while let Some((chain, share)) = ways.pop() {
+            if !gone.insert((&chain.name, share)) {
+                continue;
+            }
+            for rule in &chain.rules {
+                let share = match share {
+                    _ if names_ours(rule) => Share::Ours,
+                    Share::All if rule.body.iter().any(|line| is_condition(line)) => Share::Some,
+                    share => share,
+                };
+                if accepts(rule) && share != Share::Some {
+                    return true;
+                }
+                let next = self.verdicts(rule).into_iter().filter_map(|verdict| chains.get(target(&verdict)?).copied());
+                ways.extend(next.map(|next| (next, share)));
+            }
+        }
+        false
+    }
+
+    /// Where a rule may lead: its own verdict, or those of a map, with a name or made on the fly.
+    fn verdicts(&self, rule: &RuleFacts) -> Vec<String> {
+        let of_map = |name: &str| {
+            let map = self.table.sets.iter().filter(|set| set.name == name);
+            map.flat_map(|map| &map.elements).filter_map(|element| element.data.clone()).collect()
+        };
+        let of_line = |line: &String| match line.split_once(' ') {
+            Some(("immediate", rest)) => verdict(rest).into_iter().collect(),
+            Some(("lookup", rest)) => match rest.strip_prefix('@') {
+                Some(named) => of_map(named.split(' ').next().unwrap_or_default()),
+                None => rest
+                    .split(['{', ',', '}'])
+                    .filter_map(|element| element.split(':').nth(1))
+                    .map(str::to_owned)
+                    .collect(),
+            },
+            _ => Vec::new(),
+        };
+        rule.body.iter().flat_map(of_line).collect()
     }
 
     /// Whose it is, as far as its chains tell.
@@ -60,9 +99,43 @@ impl fmt::Display for Dropping<'_> {
     }
 }
 
+/// The chain that a verdict leads to.
+fn target(verdict: &str) -> Option<&str> {
+    let (word, chain) = verdict.split_once(' ')?;
+    matches!(word, "jump" | "goto").then_some(chain)
+}
+
+/// Which packets come to a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    /// All.
+    All,
+    /// Those that a rule has told by what is ours.
+    Ours,
+    /// Those that some other condition has picked.
+    Some,
+}
+
 /// `immediate` into the verdict register (NFTA_IMMEDIATE_DREG is absent, being zero) with code NF_ACCEPT.
 fn accepts(rule: &RuleFacts) -> bool {
     rule.body.last().is_some_and(|line| line.starts_with("immediate 2=") && line.ends_with("00000001"))
+}
+
+/// A jump or a goto in the attributes of an `immediate`: struct nft_data with NFTA_VERDICT_CODE, then NFTA_VERDICT_CHAIN.
+fn verdict(attributes: &str) -> Option<String> {
+    const CODE_AT: usize = 8;
+    const CHAIN_AT: usize = 12;
+    let hex = attributes.split(' ').find_map(|word| word.strip_prefix("2="))?;
+    let byte = |at: usize| u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok();
+    let code = (CODE_AT..CHAIN_AT).map(byte).collect::<Option<Vec<_>>>()?;
+    let word = match i32::from_be_bytes(*code.first_chunk()?) {
+        nix::libc::NFT_JUMP => "jump",
+        nix::libc::NFT_GOTO => "goto",
+        _ => return None,
+    };
+    let length = usize::from(u16::from_ne_bytes([byte(CHAIN_AT)?, byte(CHAIN_AT + 1)?]));
+    let name = (CHAIN_AT + 4..CHAIN_AT + length).map(byte).collect::<Option<Vec<_>>>()?;
+    Some(format!("{word} {}", String::from_utf8_lossy(name.split(|byte| *byte == 0).next()?)))
 }
 
 fn is_condition(line: &str) -> bool {
@@ -114,7 +187,7 @@ fn datum(line: &str, key: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use hostnet::nft::{ChainKind, TableId};
+    use hostnet::nft::{ChainKind, ElementFacts, SetFacts, TableId};
 
     use super::*;
 
@@ -124,6 +197,14 @@ mod tests {
         let accept = format!("{ACCEPT}00000001");
         let body = conditions.iter().map(|line| (*line).to_owned()).chain(["counter".to_owned(), accept]).collect();
         RuleFacts { handle: 1, comment: None, counter: None, body }
+    }
+
+    /// A rule that jumps to a chain with a name of one letter.
+    fn jump(conditions: &[&str], to: u8) -> RuleFacts {
+        let mut jump = rule(conditions);
+        jump.body.pop();
+        jump.body.push(format!("immediate 2=1400028008000100fffffffd06000200{to:02x}000000"));
+        jump
     }
 
     fn table(names: &[&str], rules: Vec<RuleFacts>) -> TableFacts {
@@ -145,6 +226,31 @@ mod tests {
         let tables = [table(&[], Vec::new())];
         assert_eq!(dropping(&tables)[0].to_string(), "ip filter FORWARD");
         assert!(!dropping(&tables)[0].concerns("fd00::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn only_rules_that_packets_come_to_count() {
+        let lets_through = |forward, rules_of_u: Vec<RuleFacts>, sets| {
+            let mut table = TableFacts { sets, ..table(&["u"], forward) };
+            table.chains[1].rules = rules_of_u;
+            dropping(&[table])[0].lets_through("172.30.77.5".parse().unwrap(), None)
+        };
+        let (all, ours) = (rule(&[]), "cmp 1=00000001 3=07000100ac1e4d00");
+        assert!(!lets_through(vec![], vec![all.clone()], vec![]), "nobody jumps there");
+        assert!(lets_through(vec![jump(&[], b'u')], vec![all.clone()], vec![]));
+        assert!(lets_through(vec![jump(&[ours], b'u')], vec![all.clone()], vec![]), "the jump names the network");
+        assert!(!lets_through(vec![jump(&["meta 1=06"], b'u')], vec![all.clone()], vec![]), "others jump there");
+        assert!(lets_through(vec![jump(&["meta 1=06"], b'u')], vec![rule(&[ours])], vec![]));
+        assert!(!lets_through(vec![jump(&[], b'u')], vec![jump(&[], b'u')], vec![]), "a ring ends");
+        let by_map =
+            |line: &str| vec![RuleFacts { body: vec!["meta 1=06".to_owned(), line.to_owned()], ..all.clone() }];
+        let element =
+            ElementFacts { key: "01".into(), key_end: None, data: Some("goto u".into()), expires_milliseconds: None };
+        let map = SetFacts { name: "ways".into(), dynamic: false, elements: vec![element] };
+        for line in ["lookup {00:accept,01:jump u} 2=00000001", "lookup @ways 2=00000001"] {
+            assert!(lets_through(by_map(line), vec![rule(&[ours])], vec![map.clone()]), "{line}");
+            assert!(!lets_through(by_map(line), vec![all.clone()], vec![map.clone()]), "{line}");
+        }
     }
 
     #[test]

@@ -299,10 +299,19 @@ impl<'a> Catalogue<'a> {
         self.store.layout().services().join(format!("{}.{}.json", key.namespace(), key.name()))
     }
 
-    /// No namespace is called so: a record's name has a dot more.
     fn installed_path(&self) -> PathBuf {
-        self.store.layout().services().join("installed.json")
+        installed_path(self.store)
     }
+}
+
+/// No namespace is called so: a record's name has a dot more.
+fn installed_path(store: &Store) -> PathBuf {
+    store.layout().services().join("installed.json")
+}
+
+/// Whether the kernel holds Services of ours.
+pub(crate) fn are_installed(store: &Store) -> bool {
+    installed_path(store).exists()
 }
 
 /// The instance that an object as it was written describes.
@@ -314,7 +323,8 @@ pub(crate) fn instance_of(object: &Value) -> Option<VirtualMachineInstance> {
     }
 }
 
-fn ranges() -> Vec<IpNetwork> {
+/// The ranges of cluster addresses.
+pub(crate) fn ranges() -> Vec<IpNetwork> {
     vec![IpNetwork::V4(RANGE), IpNetwork::V6(RANGE6)]
 }
 

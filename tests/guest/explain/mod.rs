@@ -213,7 +213,12 @@ fn bridge() {
             "ip route show ADDRESS >/run/way; ip route replace ADDRESS via 192.0.2.1; sysctl -qw net.ipv4.conf.END.rp_filter=1",
             "ip route replace $(cat /run/way); sysctl -qw net.ipv4.conf.END.rp_filter=0",
         ),
-        fault("forwardDrop", "host", "iptables -P FORWARD DROP; iptables -N ufw-user-forward", ACCEPT),
+        fault(
+            "forwardDrop",
+            "host",
+            "iptables -P FORWARD DROP; iptables -N ufw-user-limit-accept; iptables -A ufw-user-limit-accept -j ACCEPT",
+            ACCEPT,
+        ),
         fault(
             "forwardingOff",
             "host",

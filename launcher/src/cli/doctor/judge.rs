@@ -1,5 +1,7 @@
 //! What a host's state means for VMs.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use crate::cli::failure::Exit;
@@ -21,10 +23,13 @@ pub(super) struct Seen {
     pub(super) has_ipv6: bool,
     pub(super) vlan: Option<Result<(), String>>,
     /// Chains that drop by default what is forwarded and do not let the default network through.
-    pub(super) drops_forwarded: Vec<String>,
+    pub(super) drops_forwarded: Result<Vec<String>, String>,
     /// Tables of the older iptables, which this program cannot read.
     pub(super) legacy_tables: Vec<String>,
     pub(super) overlap: Option<String>,
+    pub(super) services_overlap: Option<String>,
+    /// The host's name servers that a VM could reach.
+    pub(super) name_servers: Vec<IpAddr>,
 }
 
 /// A forwarding setting.
@@ -96,6 +101,8 @@ pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
         forwarding("IPv6 forwarding", if seen.has_ipv6 { seen.ipv6_forwarding } else { Forwarding::Off }),
         policy(seen),
         overlap(seen),
+        services_overlap(seen),
+        name_servers(seen),
     ]
 }
 
@@ -263,7 +270,19 @@ fn forwarding(check: &'static str, state: Forwarding) -> Finding {
 
 fn policy(seen: &Seen) -> Finding {
     const CHECK: &str = "firewall";
-    match (seen.drops_forwarded.as_slice(), seen.legacy_tables.as_slice()) {
+    let dropping = match &seen.drops_forwarded {
+        Ok(chains) => chains.as_slice(),
+        Err(why) => {
+            return bad(
+                CHECK,
+                Severity::Warning,
+                format!("cannot be read: {why}"),
+                "If something drops by default what is forwarded, VMs do not reach beyond this host.",
+                "Look at it as root, with a kernel that has CONFIG_NF_TABLES; `nft list ruleset` shows it.",
+            );
+        }
+    };
+    match (dropping, seen.legacy_tables.as_slice()) {
         ([], []) => ok(CHECK, "nothing drops by default what VMs send and are sent"),
         ([], tables) => bad(
             CHECK,
@@ -305,6 +324,33 @@ fn overlap(seen: &Seen) -> Finding {
             "VMs on the default network are refused.",
             "Choose another network with --network.",
         ),
+    }
+}
+
+fn services_overlap(seen: &Seen) -> Finding {
+    match &seen.services_overlap {
+        None => ok("Services", "their ranges are free"),
+        Some(overlap) => bad(
+            "Services",
+            Severity::Warning,
+            overlap.clone(),
+            "Manifests with a Service are refused; others are not concerned.",
+            "Take that address or route away before Services are made.",
+        ),
+    }
+}
+
+fn name_servers(seen: &Seen) -> Finding {
+    const CHECK: &str = "name servers";
+    match seen.name_servers.as_slice() {
+        [] => bad(
+            CHECK,
+            Severity::Warning,
+            "neither /etc/resolv.conf nor systemd-resolved names one that a VM could reach",
+            "VMs resolve no names, unless their network or their manifest names a server.",
+            "Name one in /etc/resolv.conf, or in manifests with dnsConfig.nameservers.",
+        ),
+        servers => ok(CHECK, servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 

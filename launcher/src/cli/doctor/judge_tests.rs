@@ -16,9 +16,11 @@ fn healthy() -> Seen {
         ipv6_forwarding: Forwarding::On,
         has_ipv6: true,
         vlan: Some(Ok(())),
-        drops_forwarded: Vec::new(),
+        drops_forwarded: Ok(Vec::new()),
         legacy_tables: Vec::new(),
         overlap: None,
+        services_overlap: None,
+        name_servers: vec![IpAddr::from([192, 0, 2, 53])],
     }
 }
 
@@ -62,15 +64,17 @@ fn what_is_wrong_comes_with_consequence_and_remedy() {
         ipv6_forwarding: Forwarding::Fixed,
         has_ipv6: false,
         vlan: Some(Err("operation not supported".to_owned())),
-        drops_forwarded: vec!["ip filter FORWARD (Docker)".to_owned()],
+        drops_forwarded: Ok(vec!["ip filter FORWARD (Docker)".to_owned()]),
         legacy_tables: vec!["filter".to_owned()],
         overlap: Some("172.30.77.0/24 overlaps the host's route 172.16.0.0/12 on tun0".to_owned()),
+        services_overlap: Some("172.30.78.0/24 overlaps the host's route 172.16.0.0/12 on tun0".to_owned()),
+        name_servers: Vec::new(),
     };
     let findings = judge(&ill);
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.severity != Severity::Ok).collect();
     assert_eq!(
         wrong.len(),
-        11,
+        13,
         "all but vhost-net, which emulation does not use, and IPv6 forwarding, where there is none"
     );
     assert!(wrong.iter().all(|finding| finding.consequence.is_some() && finding.remedy.is_some()));
@@ -100,8 +104,13 @@ fn forwarding_that_can_be_switched_on_is_no_fault_and_fixed_forwarding_is() {
 #[test]
 fn a_firewall_is_named_and_one_that_cannot_be_read_is_doubted() {
     let found = |seen: &Seen| judge(seen).into_iter().find(|finding| finding.check == "firewall").unwrap();
-    let docker = Seen { drops_forwarded: vec!["ip filter FORWARD (Docker)".to_owned()], ..healthy() };
+    let docker = Seen { drops_forwarded: Ok(vec!["ip filter FORWARD (Docker)".to_owned()]), ..healthy() };
     assert!(found(&docker).found.ends_with("in ip filter FORWARD (Docker)"));
+    let unreadable = Seen { drops_forwarded: Err("operation not permitted".to_owned()), ..healthy() };
+    assert_eq!(
+        (found(&unreadable).severity, &*found(&unreadable).found),
+        (Severity::Warning, "cannot be read: operation not permitted")
+    );
     let legacy = Seen { legacy_tables: vec!["filter".to_owned()], ..healthy() };
     assert_eq!((found(&legacy).severity, found(&healthy()).severity), (Severity::Warning, Severity::Ok));
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use cni::runtime::ConfigList;
 use hostnet::nft::{Chain, Family, Hook, Rule, Table, Transaction};
 use hostnet::op::{LinkChange, NewLink, NewLinkKind};
-use hostnet::{Ask, Kernel as _, Linux, Netns, Op};
-use terms::{IfName, ObjectKey, VlanId};
+use hostnet::{Ask, Kernel as _, KernelError, Linux, Netns, Op};
+use terms::{IfName, IpNetwork, ObjectKey, VlanId};
 use wiring::{Owner, Request};
 
 use super::judge::{Forwarding, Kvm, Seen};
@@ -20,6 +20,8 @@ use crate::runner::kvm_node::{Node, Way};
 use crate::runner::layout::Layout;
 use crate::runner::network::{binding, built_in, ranges};
 use crate::runner::record::OnHost;
+use crate::runner::resolv::Resolv;
+use crate::runner::served;
 use crate::runner::store::Store;
 use crate::runner::supervisor::LAUNCHER_USER;
 use crate::sys::kvm_probe::{Verdict, probe};
@@ -46,9 +48,11 @@ pub(super) fn look() -> Seen {
         ipv6_forwarding: forwarding("/proc/sys/net/ipv6/conf/all/forwarding"),
         has_ipv6: read_flag("/proc/sys/net/ipv6/conf/all/disable_ipv6") == Some(false),
         vlan: is_root.then(|| try_out("vlan", make_vlan)),
-        drops_forwarded: drops_forwarded(),
+        drops_forwarded: drops_forwarded().map_err(|error| chain(&error)),
         legacy_tables: legacy_tables(),
         overlap: overlapping(&store),
+        services_overlap: if served::are_installed(&store) { None } else { overlap_with(&served::ranges()) },
+        name_servers: Resolv::of_host_below(Path::new("/")).servers,
     }
 }
 
@@ -161,18 +165,15 @@ fn load_fwd() -> Result<(), String> {
 }
 
 /// Filters that drop what no rule of theirs decided, as Docker and ufw leave them, and that have no rule for our VMs.
-fn drops_forwarded() -> Vec<String> {
-    let gather = || {
-        let mut kernel = Linux::here();
-        let tables = kernel.tables_at(Hook::Forward)?;
-        kernel.gather(&Ask::default().with_tables(tables))
-    };
-    let Ok(facts) = gather() else { return Vec::new() };
+fn drops_forwarded() -> Result<Vec<String>, KernelError> {
+    let mut kernel = Linux::here();
+    let tables = kernel.tables_at(Hook::Forward)?;
+    let facts = kernel.gather(&Ask::default().with_tables(tables))?;
     let is_in_the_way = |dropping: &Dropping<'_>| {
         let mut addresses = ranges().into_iter().map(|range| range.ip());
         addresses.any(|address| dropping.concerns(address) && !dropping.lets_through(address, None))
     };
-    dropping(&facts.tables).into_iter().filter(is_in_the_way).map(|dropping| dropping.to_string()).collect()
+    Ok(dropping(&facts.tables).into_iter().filter(is_in_the_way).map(|dropping| dropping.to_string()).collect())
 }
 
 /// What the older iptables has loaded in this namespace; its rules are not nf_tables'.
@@ -192,8 +193,12 @@ fn overlapping(store: &Store) -> Option<String> {
     if store.keys().is_ok_and(|keys| keys.iter().any(is_present)) {
         return None;
     }
+    overlap_with(&ranges())
+}
+
+fn overlap_with(ranges: &[IpNetwork]) -> Option<String> {
     let facts = Linux::here().gather(&Ask::network()).ok()?;
-    overlap(&facts, &ranges()).map(|overlap| overlap.to_string())
+    overlap(&facts, ranges).map(|overlap| overlap.to_string())
 }
 
 #[cfg(test)]
