@@ -260,24 +260,25 @@ impl Guest {
         }
     }
 
-    fn wait_until_runs(&self, progress: &Progress) -> Result<(), Failure> {
+    /// Whether it came to run; one that somebody stopped in between has ended before.
+    fn wait_until_runs(&self, progress: &Progress) -> Result<bool, Failure> {
         loop {
             match self.next() {
                 Report::Progress { text } => progress.step(&self.key, &text),
                 Report::Note { text } => progress.note(&self.key, &text),
                 Report::Running => {
                     progress.finish(&self.key, "running");
-                    return Ok(());
+                    return Ok(true);
                 }
                 Report::Paused { .. } => {
                     progress.finish(&self.key, &format!("paused; `tapvisor unpause {}` lets it run", self.key));
-                    return Ok(());
+                    return Ok(true);
                 }
                 Report::Failed { exit_code, message } => {
                     progress.finish(&self.key, "not started");
                     return Err(Failure::told(exit_code, format!("{}: {message}", self.key)));
                 }
-                Report::Ended { end, reason } => return self.ended(end, reason).map(drop),
+                Report::Ended { end, reason } => return self.ended(end, reason).map(|_| false),
                 Report::Again { .. } | Report::Done { .. } | Report::Refused { .. } => {}
             }
         }
@@ -297,26 +298,38 @@ impl Guest {
 
 impl Started {
     /// All of them run, or all of them are taken back.
-    fn wait_until_all_run(self, interrupts: &Interrupts) -> Result<Self, Failure> {
-        let mut failure: Option<Failure> = None;
+    fn wait_until_all_run(mut self, interrupts: &Interrupts) -> Result<Self, Failure> {
+        let (mut run, mut failure) = (Vec::new(), None::<Failure>);
         for guest in &self.guests {
-            let Err(found) = guest.wait_until_runs(&self.progress) else { continue };
-            match &mut failure {
-                None => {
+            let found = guest.wait_until_runs(&self.progress);
+            run.push(matches!(found, Ok(true)));
+            match (found, &mut failure) {
+                (Ok(_), _) => {}
+                (Err(found), None) => {
                     failure = Some(found);
                     interrupts.take_back();
                 }
                 // The others were taken back because of the first one.
-                Some(first) if found.code != Exit::Interrupted as u8 => first.messages.extend(found.messages),
-                Some(_) => {}
+                (Err(found), Some(first)) if found.code != Exit::Interrupted as u8 => {
+                    first.messages.extend(found.messages);
+                }
+                (Err(_), Some(_)) => {}
             }
         }
-        let Some(failure) = failure else { return Ok(self) };
-        self.wait_until_all_are_gone();
-        if interrupts.seen() {
-            return Err(interrupted());
+        // It was passed on to all of them, whether they ran by then or not. Without one nobody was told.
+        let is_interrupted = interrupts.seen() && !self.guests.is_empty();
+        if failure.is_some() || is_interrupted {
+            self.wait_until_all_are_gone();
         }
-        Err(failure)
+        match failure {
+            _ if is_interrupted => Err(interrupted()),
+            Some(failure) => Err(failure),
+            None => {
+                let mut run = run.into_iter();
+                self.guests.retain(|_| run.next() == Some(true));
+                Ok(self)
+            }
+        }
     }
 
     fn wait_until_all_are_gone(&self) {
@@ -392,5 +405,36 @@ impl Guest {
 
     fn failed(&self, exit_code: u8, message: &str) -> Failure {
         Failure::told(exit_code, format!("{}: {message}", self.key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::runner::fixtures::key;
+
+    /// A guest whose supervisor has said this and is gone.
+    fn guest(name: &str, said: &[Report]) -> Guest {
+        let (ours, _) = UnixStream::pair().unwrap();
+        let sender = Line::with(key(name), ours).sender().unwrap();
+        let (tell, reports) = mpsc::channel();
+        said.iter().for_each(|report| tell.send(report.clone()).unwrap());
+        Guest { key: key(name), reports, sender }
+    }
+
+    #[test]
+    fn guests_that_run_or_stand_are_followed_and_one_that_was_stopped_before_is_not() {
+        let ended = Report::Ended { end: Final::Stopped, reason: None };
+        let guests = vec![
+            guest("up", &[Report::Progress { text: "launcher started".to_owned() }, Report::Running]),
+            guest("stopped", &[ended]),
+            guest("paused", &[Report::Paused { reason: None }]),
+        ];
+        let progress = Progress::of(std::iter::empty());
+        let started = Started { guests, progress }.wait_until_all_run(&Interrupts::default()).unwrap();
+        let followed: Vec<_> = started.guests.iter().map(|guest| guest.key.name()).collect();
+        assert_eq!(followed, ["up", "paused"]);
     }
 }
