@@ -115,8 +115,9 @@ impl<P: Pod> Supervisor<P> {
         Deadline::in_time(if ran { grace.saturating_add(TO_UNPLUG) } else { Duration::from_secs(2) })
     }
 
-    fn guest_said(&mut self, said: Said, ears: &Ears, wishes: &mut Wishes) -> Result<(), StartFailure> {
-        let phase = match said {
+    /// Where the guest is by what the launcher says; most of that does not change it.
+    fn phase_after(&mut self, said: Said, ears: &Ears) -> Phase {
+        match said {
             Said::Running => {
                 self.disk_failure = None;
                 Phase::Running
@@ -138,7 +139,11 @@ impl<P: Pod> Supervisor<P> {
                 tracing::info!("{event}");
                 self.status.phase
             }
-        };
+        }
+    }
+
+    fn guest_said(&mut self, said: Said, ears: &Ears, wishes: &mut Wishes) -> Result<(), StartFailure> {
+        let phase = self.phase_after(said, ears);
         let reason = if phase == Phase::Paused { self.disk_failure.clone() } else { None };
         let is_news = self.status.phase != phase || (phase == Phase::Paused && self.status.reason != reason);
         if !is_news || wishes.stop || wishes.restart {
