@@ -163,13 +163,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::spec::Version;
 
     const REQUEST: &str = r#"{"version":1,"owner":{"uid":107,"gid":107},"interfaces":[]}"#;
 
     fn ask(more: &Value) -> Result<Option<Asked>, Error> {
         let mut conf = json!({"cniVersion": "1.0.0", "name": "net", "type": "tapvisor"});
         conf.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        asked(&NetConf::parse(conf.to_string().into_bytes()).unwrap())
+        asked(&NetConf::parse(conf.to_string().into_bytes(), &mut { Version::NEWEST }).unwrap())
     }
 
     fn request() -> Value {

@@ -46,25 +46,35 @@ impl NetConf {
     /// Most bytes of configuration that are read; Kubernetes allows 256 KiB of annotations per pod.
     pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-    /// Reads what stdin held.
+    /// Reads what stdin held. `version` becomes that of the text as soon as it is known, for the answer to what is wrong after.
     ///
     /// # Errors
     /// When it is too large, no JSON object of the known shape, of an unknown version or without a valid name.
-    pub fn parse(text: Vec<u8>) -> Result<Self, Error> {
+    pub fn parse(text: Vec<u8>, version: &mut Version) -> Result<Self, Error> {
         if text.len() > Self::MAX_BYTES {
             let limit = Self::MAX_BYTES;
             return Err(invalid(format!("network configuration: more than {limit} bytes")));
         }
-        let raw: Raw = decode(&text)?;
-        let version = raw.cni_version.as_deref().filter(|version| !version.is_empty()).ok_or_else(|| {
-            let msg = "network configuration: no cniVersion, which means 0.1.0, and that is not supported";
-            Error::new(Code::INCOMPATIBLE_VERSION, msg)
-        })?;
-        let version = version.parse()?;
+        let raw: Raw = decode(&text).inspect_err(|_| *version = version_alone(&text).unwrap_or(*version))?;
+        *version = raw
+            .cni_version
+            .as_deref()
+            .filter(|version| !version.is_empty())
+            .ok_or_else(|| {
+                let msg = "network configuration: no cniVersion, which means 0.1.0, and that is not supported";
+                Error::new(Code::INCOMPATIBLE_VERSION, msg)
+            })?
+            .parse()?;
         let name = raw.name.ok_or_else(|| invalid("network configuration: name is missing".to_owned()))?;
         let name = name.parse().map_err(|error| invalid(format!("network configuration: name: {error}")))?;
         let prev_result = raw.prev_result.filter(|result| !result.is_null());
-        Ok(Self { version, name, prev_result, valid_attachments: raw.valid_attachments.or(raw.attachments), text })
+        Ok(Self {
+            version: *version,
+            name,
+            prev_result,
+            valid_attachments: raw.valid_attachments.or(raw.attachments),
+            text,
+        })
     }
 
     /// The version of the configuration and of the answer.
@@ -112,6 +122,16 @@ impl NetConf {
     }
 }
 
+/// The version of a text whose other fields are not as they must be.
+fn version_alone(text: &[u8]) -> Option<Version> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Alone {
+        cni_version: String,
+    }
+    serde_json::from_slice::<Alone>(text).ok()?.cni_version.parse().ok()
+}
+
 /// A JSON error never quotes more than the name of a field and the kind of what it found: the text is not ours to echo.
 fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     let mut source = serde_json::Deserializer::from_slice(text);
@@ -141,7 +161,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<NetConf, Error> {
-        NetConf::parse(text.as_bytes().to_vec())
+        NetConf::parse(text.as_bytes().to_vec(), &mut { Version::NEWEST })
     }
 
     fn code(text: &str) -> Code {

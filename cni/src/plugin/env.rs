@@ -95,15 +95,24 @@ impl Environment {
         Err(bad(format!("{} needs the environment variables {}", verb.as_str(), missing.join(", "))))
     }
 
-    pub(super) fn target(&self) -> Result<Target, Error> {
+    /// The attachment that a verb is about.
+    pub(super) fn target(&self, verb: Verb) -> Result<Target, Error> {
         let container_id = self.text("CNI_CONTAINERID")?.unwrap_or_default();
         let if_name = self.text("CNI_IFNAME")?.unwrap_or_default();
         Ok(Target {
             container_id: container_id.parse().map_err(|error| bad(format!("CNI_CONTAINERID: {error}")))?,
             if_name: if_name.parse().map_err(|error| bad(format!("CNI_IFNAME: {error}")))?,
             netns: self.raw("CNI_NETNS").map(OsStr::to_owned),
-            args: Args::parse(self.text("CNI_ARGS")?.unwrap_or_default()).map_err(|error| bad(error.to_string()))?,
+            args: match verb {
+                // Nothing that is to be taken away hangs on them.
+                Verb::Del => self.args().unwrap_or_default(),
+                _ => self.args()?,
+            },
         })
+    }
+
+    fn args(&self) -> Result<Args, Error> {
+        Args::parse(self.text("CNI_ARGS")?.unwrap_or_default()).map_err(|error| bad(error.to_string()))
     }
 
     /// Whether the caller allows CNI_NETNS to be the plugin's own namespace (undocumented, from the reference library).
@@ -144,7 +153,7 @@ mod tests {
 
     fn refusal(if_name: &str, container_id: &str) -> Error {
         let env = env(&[("CNI_CONTAINERID", container_id), ("CNI_IFNAME", if_name)]);
-        env.target().err().unwrap()
+        env.target(Verb::Add).err().unwrap()
     }
 
     #[test]
@@ -163,6 +172,15 @@ mod tests {
         for id in ["-a", "a/b", "a b"] {
             assert!(refusal("eth0", id).msg.starts_with("CNI_CONTAINERID: "), "{id}");
         }
+    }
+
+    #[test]
+    fn malformed_arguments_stop_every_verb_but_del() {
+        let env = env(&[("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0"), ("CNI_ARGS", "garbage")]);
+        for verb in [Verb::Add, Verb::Check] {
+            assert_eq!(env.target(verb).err().unwrap().code, Code::INVALID_ENVIRONMENT);
+        }
+        assert_eq!(env.target(Verb::Del).unwrap().args, Args::default());
     }
 
     #[test]

@@ -150,9 +150,8 @@ fn answer(
     }
     env.require(verb)?;
     let own_allowed = env.own_netns_allowed();
-    let target = matches!(verb, Verb::Add | Verb::Del | Verb::Check).then(|| env.target()).transpose()?;
-    let conf = NetConf::parse(read(stdin)?)?;
-    *version = conf.version();
+    let target = matches!(verb, Verb::Add | Verb::Del | Verb::Check).then(|| env.target(verb)).transpose()?;
+    let conf = NetConf::parse(read(stdin)?, version)?;
     expect_verb(verb, conf.version())?;
     match (verb, target) {
         (Verb::Add, Some(target)) => {
@@ -201,7 +200,9 @@ fn expect_verb(verb: Verb, version: Version) -> Result<(), Error> {
     Err(Error::new(Code::INCOMPATIBLE_VERSION, msg))
 }
 
+/// What ADD and CHECK need beyond the rest: a namespace that is there, and a previous result, if any, that is one.
 fn present(target: Target, conf: NetConf, own_allowed: bool) -> Result<Add, Error> {
+    conf.prev_result()?;
     let Target { container_id, if_name, netns, args } = target;
     let path = netns.unwrap_or_default();
     let shown = path.display().to_string();

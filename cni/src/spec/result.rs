@@ -32,21 +32,22 @@ pub struct CniResult {
 #[serde(rename_all = "camelCase", default)]
 pub struct Interface {
     /// Its name.
+    #[serde(deserialize_with = "absent_if_null")]
     pub name: String,
     /// Its hardware address, of any kind of link.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "String::is_empty")]
     pub mac: String,
     /// Largest payload in bytes; 0 if not said.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "is_zero")]
     pub mtu: u32,
     /// The namespace it is in; empty for the host's.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
     /// The socket of a vhost-user interface.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "String::is_empty")]
     pub socket_path: String,
     /// The PCI address of a function.
-    #[serde(rename = "pciID", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "pciID", deserialize_with = "absent_if_null", skip_serializing_if = "String::is_empty")]
     pub pci_id: String,
 }
 
@@ -72,13 +73,13 @@ pub struct Route {
     #[serde(default, deserialize_with = "absent_if_empty", skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// Path MTU in bytes; 0 if not said.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, deserialize_with = "absent_if_null", skip_serializing_if = "is_zero")]
     pub mtu: u32,
     /// TCP maximum segment size to advertise in bytes; 0 if not said.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, deserialize_with = "absent_if_null", skip_serializing_if = "is_zero")]
     pub advmss: u32,
     /// Metric; 0 if not said.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, deserialize_with = "absent_if_null", skip_serializing_if = "is_zero")]
     pub priority: u32,
     /// Routing table; 0 is a table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +97,7 @@ pub struct Dns {
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
     /// The local domain.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "String::is_empty")]
     pub domain: String,
     /// Search domains.
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
@@ -130,6 +131,9 @@ impl CniResult {
     pub fn from_document(document: &Value, assumed: Version) -> Result<Self, ResultError> {
         // Nothing that older versions add has to be kept: an address says by itself which family it is of.
         Self::version_of(document, assumed)?;
+        if !document.is_object() {
+            return Err(ResultError::Shape { path: ".".to_owned(), reason: "must be an object".to_owned() });
+        }
         serde_path_to_error::deserialize(document)
             .map_err(|error| ResultError::Shape { path: error.path().to_string(), reason: error.inner().to_string() })
     }
@@ -206,7 +210,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Go writes `null` for an empty slice.
+/// Go writes `null` for an empty slice, and reads it as the empty value of any field.
 fn absent_if_null<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(source: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(source)?.unwrap_or_default())
 }
@@ -272,12 +276,19 @@ mod tests {
         let result = CniResult::from_document(&document, Version::V1_0_0).unwrap();
         assert_eq!((result.interfaces.len(), result.ips[0].gateway), (0, None));
         assert_eq!(result.dns, Dns::default());
+        let document = json!({"interfaces": [{"name": "eth0", "mac": null, "mtu": null, "socketPath": null}],
+            "routes": [{"dst": "0.0.0.0/0", "gw": null, "mtu": null}], "dns": {"domain": null, "search": null}});
+        let result = CniResult::from_document(&document, Version::V1_1_0).unwrap();
+        assert_eq!((result.interfaces[0].mtu, result.routes[0].gw), (0, None));
     }
 
     #[test]
     fn what_is_no_result_is_refused_by_path() {
         let refusal = |document| CniResult::from_document(&document, Version::V1_0_0).unwrap_err().to_string();
         assert!(refusal(json!({"ips": [{"address": "nonsense"}]})).starts_with("result: ips[0].address: "));
+        for no_object in [json!(5), json!([]), json!("x")] {
+            assert_eq!(refusal(no_object), "result: .: must be an object");
+        }
         assert!(refusal(json!({"cniVersion": "0.2.0"})).contains("\"0.2.0\""));
     }
 }

@@ -110,6 +110,34 @@ fn a_previous_result_keeps_every_field() {
 }
 
 #[test]
+fn what_nobody_here_knows_in_a_previous_result_goes_through() {
+    let previous = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "mac": null, "x": [1]}], "dns": null,
+        "ips": [{"address": "10.0.0.1/8", "gateway": "", "y": {"z": 1}}], "routes": [{"dst": "::/0", "mtu": 9}]});
+    let seen = call("ADD", &ATTACHED, &conf("1.0.0", &format!(r#","prevResult":{previous}"#)));
+    assert_eq!(seen.document(), previous);
+}
+
+#[test]
+fn a_previous_result_that_is_none_never_reaches_the_plugin() {
+    let cases = [
+        ("5", 6),
+        ("[]", 6),
+        (r#"{"ips":"x"}"#, 6),
+        (r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"x"}]}"#, 6),
+        (r#"{"cniVersion":"1.2.0"}"#, 1),
+    ];
+    for (previous, code) in cases {
+        let conf = conf("1.0.0", &format!(r#","prevResult":{previous}"#));
+        for verb in ["ADD", "CHECK"] {
+            let seen = call(verb, &ATTACHED, &conf);
+            assert_eq!((seen.exit, seen.document()["code"].as_u64()), (1, Some(code)), "{verb} {previous}");
+            assert_eq!((&seen.document()["details"], seen.calls.len()), (&json!("in prevResult"), 0));
+        }
+        assert_eq!(call("DEL", &ATTACHED, &conf).calls, ["del"], "{previous}");
+    }
+}
+
+#[test]
 fn a_previous_result_of_another_version_is_converted() {
     let previous = r#","prevResult":{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.1/8"}]}"#;
     let seen = call("ADD", &ATTACHED, &conf("0.4.0", previous));
@@ -120,6 +148,21 @@ fn a_previous_result_of_another_version_is_converted() {
 fn the_answer_has_the_version_of_the_question() {
     for version in Version::ALL.map(Version::as_str) {
         assert_eq!(call("ADD", &ATTACHED, &conf(version, "")).document(), json!({"cniVersion": version}));
+    }
+}
+
+#[test]
+fn a_refusal_has_the_version_of_the_question_too() {
+    let refused = [
+        conf("0.4.0", r#","prevResult":5"#),
+        br#"{"cniVersion":"0.4.0","name":"a b"}"#.to_vec(),
+        br#"{"name":5,"cniVersion":"0.4.0"}"#.to_vec(),
+    ];
+    for conf in refused {
+        assert_eq!(call("ADD", &ATTACHED, &conf).document()["cniVersion"], "0.4.0");
+    }
+    for conf in [conf("9.9.9", ""), b"{".to_vec()] {
+        assert_eq!(call("ADD", &ATTACHED, &conf).document()["cniVersion"], "1.1.0");
     }
 }
 
