@@ -10,7 +10,7 @@ use hostnet::Facts;
 use terms::IfName;
 use wiring::{Family, Interface, NicKey, service_link_local};
 
-use super::desired::{Nic, Refusal, Tap, mtu, pod_link, reachable};
+use super::desired::{Nic, Refusal, Tap, mtu, pod_link, reachable, refuse_mtu};
 
 /// What the rules of one bridge-bound NIC are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), 
     let tap = Tap {
         name: key.bridge_tap(),
         mac: None,
-        mtu: mtu(interface, link, v6)?,
+        mtu: mtu(interface, link)?,
         multi_queue: interface.queues.value() > 1,
         has_ipv6: link.addr_gen_mode.is_some(),
         addresses: Vec::new(),
@@ -60,6 +60,12 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), 
         service.as_ref().map(|service| Tap { name: service.tap.clone(), multi_queue: false, ..tap.clone() });
     let shape = Bridge { pod_interface: link.name.clone(), tap: tap.name.clone(), service };
     Ok((Nic { pod_interface: link.name.clone(), pod_mac: interface.mac, tap, service_tap }, shape))
+}
+
+/// Refuses an MTU that does not fit.
+pub(super) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
+    let (nic, shape) = of(interface, facts)?;
+    refuse_mtu(interface, nic.tap.mtu, shape.service.is_some_and(|service| service.v6), facts)
 }
 
 fn global_gateways(link: &IfName, facts: &Facts) -> Vec<Ipv6Addr> {

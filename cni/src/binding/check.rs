@@ -14,13 +14,13 @@ use super::{rules, standing};
 /// What of links, marks and settings is not as ADD made it, in words; empty if all is well.
 pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
-    for tap in desired.taps() {
-        match facts.link(&tap.name) {
-            Some(link) => found.extend(of_tap(tap, link, desired, facts)),
-            None => found.push(format!("link {} is missing", tap.name)),
-        }
-    }
     for nic in &desired.nics {
+        for tap in nic.taps() {
+            match facts.link(&tap.name) {
+                Some(link) => found.extend(of_tap(nic, tap, link, desired, facts)),
+                None => found.push(format!("link {} is missing", tap.name)),
+            }
+        }
         found.extend(of_mark(nic, desired, facts));
     }
     found.extend(of_settings(desired, facts));
@@ -43,7 +43,7 @@ pub(super) fn of_settings(desired: &Desired, facts: &Facts) -> Vec<String> {
     desired.sysctls.iter().filter_map(differs).collect()
 }
 
-fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<String> {
+fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<String> {
     let name = &tap.name;
     let mut found = Vec::new();
     let mut expect = |what: &str, is: String, wanted: String| {
@@ -62,9 +62,9 @@ fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<Strin
         }
         other => expect("kind", format!("{other:?}"), "a tap".to_owned()),
     }
-    expect("link group", link.group.to_string(), desired.group.to_string());
+    expect("link group", link.group.to_string(), standing::group(nic, desired, facts).to_string());
     expect("up", link.up.to_string(), true.to_string());
-    if let Some(mtu) = mtu_of_mark(tap, desired, facts) {
+    if let Some(mtu) = mtu_of_mark(nic, facts) {
         expect("MTU", link.mtu_bytes.to_string(), mtu);
     }
     if let Some(mac) = tap.mac {
@@ -84,10 +84,7 @@ fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -> Vec<Strin
 }
 
 /// The MTU of ADD's time; without a mark, which is said elsewhere, nothing is known.
-fn mtu_of_mark(tap: &Tap, desired: &Desired, facts: &Facts) -> Option<String> {
-    let has =
-        |nic: &&Nic| nic.tap.name == tap.name || nic.service_tap.as_ref().is_some_and(|other| other.name == tap.name);
-    let nic = desired.nics.iter().find(has)?;
+fn mtu_of_mark(nic: &Nic, facts: &Facts) -> Option<String> {
     standing::mark(facts.link(&nic.tap.name)?)?.restore().get(MTU_KEY).cloned()
 }
 

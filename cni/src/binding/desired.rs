@@ -105,8 +105,8 @@ pub enum Refusal {
         found: u32,
     },
     /// The namespace is wired in part.
-    #[error("{0} is missing beside taps that carry this request's mark: DEL first")]
-    Incomplete(IfName),
+    #[error("{0} beside taps that carry this request's mark: DEL first")]
+    Incomplete(String),
     /// What must be restored does not fit the mark.
     #[error(transparent)]
     Mark(#[from] MarkError),
@@ -147,7 +147,7 @@ impl Desired {
 
     /// All taps: a NIC's own, then its service tap.
     pub(super) fn taps(&self) -> impl Iterator<Item = &Tap> {
-        self.nics.iter().flat_map(|nic| std::iter::once(&nic.tap).chain(&nic.service_tap))
+        self.nics.iter().flat_map(Nic::taps)
     }
 
     /// What each NIC's tap tells whoever reads its mark: earlier values of what is about to change (those of the namespace
@@ -167,6 +167,11 @@ impl Desired {
 }
 
 impl Nic {
+    /// The VM's tap, then the service tap.
+    pub(super) fn taps(&self) -> impl Iterator<Item = &Tap> {
+        std::iter::once(&self.tap).chain(&self.service_tap)
+    }
+
     fn notes(&self, facts: &Facts) -> BTreeMap<String, String> {
         let old = facts.link(&self.pod_interface).and_then(|link| link.mac);
         let changed = self.pod_mac.filter(|wanted| Some(*wanted) != old).and(old);
@@ -188,6 +193,16 @@ pub(super) fn mac_key(pod_interface: &IfName) -> String {
 /// The pod interface of such a key.
 pub(super) fn mac_key_link(key: &str) -> Option<IfName> {
     key.strip_prefix(MAC_KEY)?.parse().ok()
+}
+
+/// Refuses a wiring that is still to be made where its subnets are taken or its MTU does not fit. Only ADD asks: what later
+/// plugins and people change after it breaks no wiring.
+pub(super) fn refuse_impossible(request: &Request, facts: &Facts) -> Result<(), Refusal> {
+    request.interfaces().iter().try_for_each(|interface| match interface.binding {
+        Binding::Masquerade => masquerade::refuse_impossible(interface, facts),
+        Binding::Bridge => bridge::refuse_impossible(interface, facts),
+        Binding::Sriov => Ok(()),
+    })
 }
 
 /// The pod interface of a request's interface.
@@ -226,22 +241,26 @@ pub(super) fn advertised_links(facts: &Facts) -> Vec<IfName> {
 }
 
 /// The MTU of a NIC's taps: the one asked for, else the pod interface's.
-pub(super) fn mtu(interface: &Interface, link: &Link, ipv6: bool) -> Result<Mtu, Refusal> {
+pub(super) fn mtu(interface: &Interface, link: &Link) -> Result<Mtu, Refusal> {
+    let of_link = || {
+        let mtu = link.mtu_bytes;
+        let refuse = |rule: &str| Refusal::Mtu { nic: interface.name.clone(), mtu, rule: rule.to_owned() };
+        Mtu::try_from(u64::from(mtu)).map_err(|error| refuse(error.rule()))
+    };
+    interface.mtu.map_or_else(of_link, Ok)
+}
+
+/// Refuses an MTU that the pod interface does not carry or that is too small for IPv6.
+pub(super) fn refuse_mtu(interface: &Interface, mtu: Mtu, ipv6: bool, facts: &Facts) -> Result<(), Refusal> {
     /// RFC 8200 §5; the kernel takes IPv6 off a link below it.
     const IPV6_LEAST: u32 = 1280;
-    let refuse = |mtu, rule: String| Err(Refusal::Mtu { nic: interface.name.clone(), mtu, rule });
-    let mtu = match interface.mtu {
-        Some(mtu) if mtu.value() > link.mtu_bytes => {
-            return refuse(mtu.value(), format!("{} carries at most {}", link.name, link.mtu_bytes));
-        }
-        Some(mtu) => mtu,
-        None => match Mtu::try_from(u64::from(link.mtu_bytes)) {
-            Ok(mtu) => mtu,
-            Err(error) => return refuse(link.mtu_bytes, error.rule().to_owned()),
-        },
-    };
-    if ipv6 && mtu.value() < IPV6_LEAST {
-        return refuse(mtu.value(), format!("the pod has IPv6, which needs at least {IPV6_LEAST}"));
+    let refuse = |rule: String| Err(Refusal::Mtu { nic: interface.name.clone(), mtu: mtu.value(), rule });
+    let link = pod_link(interface, facts)?;
+    if mtu.value() > link.mtu_bytes {
+        return refuse(format!("{} carries at most {}", link.name, link.mtu_bytes));
     }
-    Ok(mtu)
+    if ipv6 && mtu.value() < IPV6_LEAST {
+        return refuse(format!("the pod has IPv6, which needs at least {IPV6_LEAST}"));
+    }
+    Ok(())
 }

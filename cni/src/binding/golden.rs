@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use wiring::{GENERATION, Request};
 
-use super::desired::{Desired, Refusal};
+use super::desired::{Desired, Refusal, refuse_impossible};
 use super::standing::{self, Standing};
 use super::{del, plan};
 
@@ -50,7 +50,11 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
 
 fn add(request: &Request, group: u32, facts: &Facts) -> Result<Plan, Refusal> {
     let desired = Desired::of(request, group, facts)?;
-    match standing::of(&desired, facts)? {
+    let standing = standing::of(&desired, facts)?;
+    if standing != Standing::Wired {
+        refuse_impossible(request, facts)?;
+    }
+    match standing {
         Standing::Wired => Ok(Plan::default()),
         Standing::Fresh => plan::plan(&desired, facts),
         Standing::LeftOver => Ok(del::plan(group, Some(request), facts)),

@@ -10,7 +10,7 @@ use wiring::{
     Family, GuestSubnet, Interface, MASQUERADE_GATEWAY_LINK_LOCAL, MASQUERADE_GATEWAY_MAC, Mesh, NicKey, Port,
 };
 
-use super::desired::{Nic, Refusal, Tap, advertised_links, mtu, pod_link, reachable};
+use super::desired::{Nic, Refusal, Tap, advertised_links, mtu, pod_link, reachable, refuse_mtu};
 
 /// What the rules of one masquerade NIC are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,10 +58,7 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerad
     if shape.v4.is_none() && shape.v6.is_none() {
         return Err(Refusal::NoAddress(link.name.clone()));
     }
-    for (_, side) in shape.sides() {
-        refuse_overlap(interface, side.gateway, &shape.tap, facts)?;
-    }
-    let mtu = mtu(interface, link, shape.v6.is_some())?;
+    let mtu = mtu(interface, link)?;
     let has_ipv6 = link.addr_gen_mode.is_some();
     let bare = Tap {
         name: shape.service_tap.clone(),
@@ -82,6 +79,13 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerad
     };
     let nic = Nic { pod_interface: link.name.clone(), pod_mac: None, tap, service_tap: Some(bare) };
     Ok((nic, shape))
+}
+
+/// Refuses subnets that are in use and an MTU that does not fit.
+pub(super) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
+    let (nic, shape) = of(interface, facts)?;
+    shape.sides().try_for_each(|(_, side)| refuse_overlap(interface, side.gateway, &shape.tap, facts))?;
+    refuse_mtu(interface, nic.tap.mtu, shape.v6.is_some(), facts)
 }
 
 /// A family is there if the pod interface has an address of it under which others reach the pod.

@@ -9,6 +9,7 @@ use terms::NetworkName;
 use wiring::Request;
 
 use super::conf::{Asked, asked};
+use super::standing::FIRST_GROUP;
 use super::verbs::{Outcome, Work};
 use super::{BindingError, reply};
 use crate::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
@@ -56,13 +57,13 @@ impl Plugin for Tapvisor {
     }
 
     fn add(&self, call: &Add) -> Result<Added, Error> {
-        call.attachment.args.expect_only(&KNOWN_ARGS).map_err(bad_args)?;
         let previous = call.conf.prev_document();
         let Some(asked) = asked(&call.conf)? else {
             return Ok(
                 previous.map_or(Added::Result(CniResult::default()), |document| Added::Previous(document.clone()))
             );
         };
+        call.attachment.args.expect_only(&KNOWN_ARGS).map_err(bad_args)?;
         tell_of_ignored(&asked);
         let group = group(call.conf.name(), &call.attachment);
         let work = Work::Add { request: &asked.request, group, dry: self.dry_run };
@@ -125,14 +126,13 @@ fn group(network: &NetworkName, attachment: &Attachment) -> u32 {
     let key = format!("{network}/{}/{}", attachment.container_id, attachment.if_name);
     let hash = Sha256::digest(key);
     let number = hash.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte));
-    // Away from 0, which all links are in, and from the small numbers that people use.
-    number & 0x3fff_ffff | 0x4000_0000
+    number & (FIRST_GROUP - 1) | FIRST_GROUP
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::Args;
+    use crate::plugin::{Args, serve};
 
     fn group_of(network: &str, container: &str, if_name: &str) -> u32 {
         let attachment = Attachment {
@@ -143,6 +143,31 @@ mod tests {
         group(&network.parse().unwrap(), &attachment)
     }
 
+    /// The answer to an ADD with strange arguments; our own namespace stands in for a pod's and is not looked at.
+    fn add_with_unknown_args(more: &str) -> serde_json::Value {
+        let conf = format!(r#"{{"cniVersion":"1.0.0","name":"net","type":"tapvisor"{more}}}"#);
+        let env = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "c1"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_NETNS", "/proc/self/ns/net"),
+            ("CNI_NETNS_OVERRIDE", "1"),
+            ("CNI_ARGS", "COLOUR=red"),
+        ];
+        let mut answer = Vec::new();
+        serve(&Tapvisor::default(), &env.into_iter().collect(), &mut conf.as_bytes(), &mut answer).unwrap();
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    #[test]
+    fn unknown_arguments_matter_to_a_pod_with_a_request_alone() {
+        let previous = json!({"cniVersion": "1.0.0", "other": 7});
+        assert_eq!(add_with_unknown_args(&format!(r#","prevResult":{previous}"#)), previous);
+        let wiring = r#","wiring":{"version":1,"owner":{"uid":107,"gid":107},"interfaces":[]}"#;
+        let refused = add_with_unknown_args(wiring);
+        assert_eq!((refused["code"].as_u64(), refused["cniVersion"].as_str()), (Some(4), Some("1.0.0")));
+    }
+
     #[test]
     fn a_group_belongs_to_one_attachment() {
         let one = group_of("net", "c1", "eth0");
@@ -150,6 +175,6 @@ mod tests {
         for other in [group_of("ne", "c1", "eth0"), group_of("net", "c2", "eth0"), group_of("net", "c1", "eth1")] {
             assert_ne!(one, other);
         }
-        assert!(one >= 0x4000_0000);
+        assert!((FIRST_GROUP..2 * FIRST_GROUP).contains(&one));
     }
 }

@@ -5,8 +5,12 @@ use hostnet::facts::{Link, LinkKind};
 use terms::IfName;
 use wiring::{Digest, GENERATION, Mark, Owner};
 
-use super::desired::{Desired, Refusal, Tap};
-use super::rules;
+use super::desired::{Desired, Nic, Refusal, Tap};
+use super::{check, rules};
+
+/// Link groups of attachments begin here and go on to twice that: away from 0, which all links are in, and from the small
+/// numbers that people use.
+pub(super) const FIRST_GROUP: u32 = 0x4000_0000;
 
 /// What an ADD finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,18 +27,36 @@ pub(super) enum Standing {
 pub(super) fn of(desired: &Desired, facts: &Facts) -> Result<Standing, Refusal> {
     refuse_other_request(desired.digest, facts)?;
     let mut taps = Vec::new();
-    for tap in desired.taps() {
-        taps.push((tap, facts.link(&tap.name).map(|link| claim(link, desired)).transpose()?));
+    for nic in &desired.nics {
+        let group = group(nic, desired, facts);
+        for tap in nic.taps() {
+            taps.push((tap, facts.link(&tap.name).map(|link| claim(link, group, desired.owner)).transpose()?));
+        }
     }
     let is_vm_tap = |tap: &Tap| desired.nics.iter().any(|nic| nic.tap.name == tap.name);
     let committed = |claim: &Option<Claim>| *claim == Some(Claim::Committed);
     if taps.iter().any(|(_, claim)| committed(claim)) {
-        let missing = taps.iter().find(|(tap, claim)| if is_vm_tap(tap) { !committed(claim) } else { claim.is_none() });
-        return missing.map_or(Ok(Standing::Wired), |(tap, _)| Err(Refusal::Incomplete(tap.name.clone())));
+        let tap = taps.iter().find(|(tap, claim)| if is_vm_tap(tap) { !committed(claim) } else { claim.is_none() });
+        let lacking = tap.map(|(tap, _)| format!("{} is missing", tap.name)).or_else(|| lacking(desired, facts));
+        return lacking.map_or(Ok(Standing::Wired), |what| Err(Refusal::Incomplete(what)));
     }
     let any_tap = taps.iter().any(|(_, claim)| claim.is_some());
     let any_table = rules::ids().iter().any(|id| facts.has_table(id));
     Ok(if any_tap || any_table { Standing::LeftOver } else { Standing::Fresh })
+}
+
+/// What a wiring whose taps are all there lacks: DEL takes tables and settings first, and anybody can.
+fn lacking(desired: &Desired, facts: &Facts) -> Option<String> {
+    let table = desired.tables.iter().find(|table| !facts.has_table(&table.id));
+    let table = table.map(|table| format!("nft table {} is missing", table.id));
+    table.or_else(|| check::of_settings(desired, facts).into_iter().next())
+}
+
+/// The link group of a NIC's taps: that of the attachment that made them, which may be another one with the same request.
+pub(super) fn group(nic: &Nic, desired: &Desired, facts: &Facts) -> u32 {
+    let is_met = |mark: Mark| mark.is_committed() && mark.digest() == desired.digest;
+    let maker = facts.link(&nic.tap.name).filter(|link| mark(link).is_some_and(is_met)).map(|link| link.group);
+    maker.filter(|group| (FIRST_GROUP..2 * FIRST_GROUP).contains(group)).unwrap_or(desired.group)
 }
 
 /// The committed mark of a link.
@@ -61,11 +83,11 @@ enum Claim {
     Ours,
 }
 
-fn claim(link: &Link, desired: &Desired) -> Result<Claim, Refusal> {
+fn claim(link: &Link, group: u32, owner: Owner) -> Result<Claim, Refusal> {
     match mark(link) {
         Some(mark) if mark.is_committed() => Ok(Claim::Committed),
         Some(_) => Ok(Claim::Ours),
-        None if link.group == desired.group || is_half_made(link, desired.owner) => Ok(Claim::Ours),
+        None if link.group == group || is_half_made(link, owner) => Ok(Claim::Ours),
         None => Err(Refusal::Foreign(link.name.clone())),
     }
 }

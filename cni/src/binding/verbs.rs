@@ -5,7 +5,7 @@ use hostnet::{Ask, Facts, Kernel, Op, Plan, apply, tear_down};
 use terms::{IfName, MacAddr};
 use wiring::Request;
 
-use super::desired::{Desired, advertised_links};
+use super::desired::{Desired, advertised_links, refuse_impossible};
 use super::standing::{self, Standing};
 use super::{BindingError, check, del, plan, rules};
 
@@ -41,13 +41,15 @@ pub(super) struct Outcome {
 fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Result<Outcome, BindingError> {
     let mut facts = gather(kernel, request)?;
     let mut desired = Desired::of(request, group, &facts)?;
-    let mut standing = standing::of(&desired, &facts)?;
+    let standing = standing::of(&desired, &facts)?;
+    if standing != Standing::Wired {
+        refuse_impossible(request, &facts)?;
+    }
     if standing == Standing::LeftOver && !dry {
         // Somebody was killed in the middle of an ADD; its taps tell what it had changed.
         remove(kernel, &del::plan(group, Some(request), &facts))?;
         facts = gather(kernel, request)?;
         desired = Desired::of(request, group, &facts)?;
-        standing = Standing::Fresh;
     }
     let macs = desired.nics.iter().filter_map(|nic| Some((nic.pod_interface.clone(), nic.pod_mac?))).collect();
     if standing == Standing::Wired {
@@ -67,8 +69,13 @@ fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u32) -> Resul
     if nothing {
         return Ok(());
     }
-    let tables = kernel.gather(&Ask { table_ids: true, ..Ask::default() })?;
-    let facts = Facts { table_ids: tables.table_ids, ..links };
+    let table_ids = match kernel.gather(&Ask { table_ids: true, ..Ask::default() }) {
+        Ok(tables) => tables.table_ids,
+        // Without nf_tables there are none to remove.
+        Err(error) if error.lacks_subsystem() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let facts = Facts { table_ids, ..links };
     remove(kernel, &del::plan(group, request, &facts))
 }
 
@@ -112,3 +119,6 @@ pub(super) fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Fact
     }
     Ok(facts)
 }
+
+#[cfg(test)]
+mod tests;
