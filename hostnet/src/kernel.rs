@@ -116,6 +116,13 @@ impl KernelError {
         }
     }
 
+    /// Whether the kernel lacks the part that was asked, so that nothing of it can be there: without netfilter's netlink it
+    /// refuses the socket, without nf_tables the question.
+    #[must_use]
+    pub fn lacks_subsystem(&self) -> bool {
+        matches!(self.errno(), Some(libc::EPROTONOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP))
+    }
+
     /// Whether what was to be removed is not there.
     #[must_use]
     pub fn is_absent(&self) -> bool {

@@ -97,12 +97,15 @@ impl Events {
         self.buffer = buffer;
     }
 
-    /// `None` for what is of no IP family or of a link that was never seen.
+    /// `None` for what is of no IP family, of a link that was never seen, or whose name is none.
     fn event(&mut self, frame: &Frame<'_>) -> Option<Event> {
         let (message, links) = (frame.payload, &self.links);
         match frame.kind {
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-                let Ok((link, master)) = link::read(message, false) else { return Some(Event::Missed) };
+                let (link, master) = match link::read(message, false) {
+                    Ok(read) => read?,
+                    Err(_) => return Some(Event::Missed),
+                };
                 let master = master.and_then(|index| links.iter().find(|known| known.index == index));
                 let link = Link { master: master.map(|master| master.name.clone()), ..link };
                 self.links.retain(|known| known.index != link.index);

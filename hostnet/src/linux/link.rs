@@ -122,7 +122,7 @@ impl<S: Steps> Linux<S> {
             request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         }
         let found = self.channel.dump_route(RouteNetlinkMessage::GetLink(request), libc::RTM_NEWLINK, |message| {
-            read(message, statistics).map(Some)
+            read(message, statistics)
         })?;
         let names: Vec<_> = found.iter().map(|(link, _)| (link.index, link.name.clone())).collect();
         let name_of = |index: u32| names.iter().find(|(at, _)| *at == index).map(|(_, name)| name.clone());
@@ -131,14 +131,17 @@ impl<S: Steps> Linux<S> {
 }
 
 /// A link, and its master's index. Of a hundred attributes a dozen matter: only these are looked into.
-pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<(Link, Option<u32>), KernelError> {
+///
+/// `None` for one with a name that no [`IfName`] is: the kernel takes control characters, and what a pod calls its links must
+/// not keep us from reading the others.
+pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<Option<(Link, Option<u32>)>, KernelError> {
     /// `struct ifinfomsg`: family, padding, type (two bytes), index, flags, change mask.
     const HEADER_BYTES: usize = 16;
     let unnamed = |why: String| KernelError::Decode { what: "links", why };
     let (header, attributes) =
         message.split_at_checked(HEADER_BYTES).ok_or_else(|| unnamed("a message is cut off".to_owned()))?;
     let name = attribute(attributes, libc::IFLA_IFNAME).ok_or_else(|| unnamed("a link has no name".to_owned()))?;
-    let name = text(name).parse::<IfName>().map_err(|error| unnamed(error.to_string()))?;
+    let Ok(name) = text(name).parse::<IfName>() else { return Ok(None) };
     let is_loopback = header.get(2..4) == Some(&libc::ARPHRD_LOOPBACK.to_ne_bytes()[..]);
     let kind = if is_loopback { LinkKind::Loopback } else { LinkKind::Physical };
     let mut link = Link::new(number(header, 4).unwrap_or(0), name, kind);
@@ -164,7 +167,7 @@ pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<(Link, Optio
             _ => {}
         }
     }
-    Ok((link, master))
+    Ok(Some((link, master)))
 }
 
 /// By IFLA_INFO_KIND and IFLA_INFO_DATA.
@@ -275,4 +278,30 @@ fn statistics(bytes: &[u8]) -> Option<Statistics> {
     let [rx_packets, tx_packets, rx_bytes, tx_bytes] = [next()?, next()?, next()?, next()?];
     let [rx_errors, tx_errors, rx_dropped, tx_dropped] = [next()?, next()?, next()?, next()?];
     Some(Statistics { rx_packets, rx_bytes, rx_errors, rx_dropped, tx_packets, tx_bytes, tx_errors, tx_dropped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link's `struct ifinfomsg` and its name.
+    fn message(name: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + name.len()).unwrap();
+        let mut bytes = vec![0; 16];
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(libc::IFLA_IFNAME.to_ne_bytes());
+        bytes.extend(name);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_link_whose_name_is_none_is_passed_over_and_one_without_a_name_is_not() {
+        let named = |name: &[u8]| read(&message(name), false).unwrap().map(|(link, _)| link.name.to_string());
+        assert_eq!(named(b"eth0\0").as_deref(), Some("eth0"));
+        for strange in [&b"bad\x01\0"[..], b"\x7f\0", b"\xc2\x85\0"] {
+            assert_eq!(named(strange), None, "{strange:?}");
+        }
+        assert!(read(&[0; 16], false).is_err() && read(&[0; 3], false).is_err());
+    }
 }
