@@ -134,6 +134,7 @@ pub(super) fn chained(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tr
         format!("{was:?} became {is:?}")
     });
 
+    malformed(case, findings)?;
     let mut without = Attachment::prepare(case, 130)?;
     without.previous = None;
     let before = Snapshot::of(&without)?;
@@ -145,6 +146,23 @@ pub(super) fn chained(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tr
         findings.expect_none("a missing previous result is a clear error", answer.wrong_as_failure());
         findings.expect_none("and changes nothing", before.difference(&without.pod)?);
     }
+    Ok(())
+}
+
+/// Previous results that are none: judged before anything is made.
+fn malformed(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
+    let mut attachment = Attachment::prepare(case, 131)?;
+    let before = Snapshot::of(&attachment)?;
+    for (kind, previous) in [
+        ("a number", json!(5)),
+        ("of a version that is none", json!({"cniVersion": "9.9.9"})),
+        ("with a word for its addresses", json!({"cniVersion": case.version, "ips": "x"})),
+    ] {
+        attachment.previous = Some(previous);
+        let answer = attachment.add()?;
+        findings.expect_none(format!("a previous result {kind} is an error"), answer.wrong_as_failure());
+    }
+    findings.expect_none("a malformed previous result changes nothing", before.difference(&attachment.pod)?);
     Ok(())
 }
 

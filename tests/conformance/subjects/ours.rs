@@ -68,6 +68,13 @@ fn pass_through() -> Subject {
                 Place::Pod,
                 "ip link show eth0",
             ),
+            wish(
+                "unknown CNI_ARGS are nothing to a pod without a request",
+                json!({}),
+                "COLOUR=red",
+                Place::Pod,
+                "ip link show eth0",
+            ),
         ],
         ..ours("without a request", Role::Chained, json!({"type": "tapvisor"}))
     }

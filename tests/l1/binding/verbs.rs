@@ -16,6 +16,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             del_variants,
         ),
         trial("a repeated ADD changes nothing, and one for another request is refused", repeated),
+        trial("ADD does not call a wiring wired of which something is gone", incomplete),
+        trial("ADD is refused over a previous result that is none and DEL works with any arguments", malformed),
+        trial("links with names that nobody gives do not keep a pod from being wired and taken down", strange_links),
+        trial("a second attachment with the same request finds it met, and its CHECK passes", second_attachment),
         trial("a request that cannot be met is refused whole", refused),
         trial("taps come for several queues and with the MTU of the pod interface", queues_and_mtu),
         trial("a dry run prints the plan and changes nothing, a record holds every call", trials_by_hand),
@@ -79,12 +83,15 @@ fn check_notices() {
 fn check_forgives() {
     let world = world();
     let mut chain = pod(&world, "pod");
-    wire(&mut chain, request());
+    let mut wish = request();
+    wish["wiring"]["interfaces"][0]["mtu"] = 1450.into();
+    wire(&mut chain, wish);
     let cases = [
         "ip link set eth0 mtu 1400",
         "ip link set eth0 address 02:00:00:00:00:99",
         "ip addr add 10.244.1.200/24 dev eth0",
         "ip route add 203.0.113.0/24 dev eth0",
+        "ip route add 10.0.0.0/8 dev eth0",
         "ip link add later type veth peer name later1",
         "nft add table inet somebody",
         "sysctl -qw net.ipv4.conf.all.rp_filter=1",
@@ -165,6 +172,72 @@ fn fails(chain: &Chain<'_>, code: u64, words: &str) {
     assert_eq!(error["code"], code, "{error}");
     assert!(error["msg"].as_str().expect("a message").contains(words), "{error}");
     before.assert_same(&chain.pod().snapshot());
+}
+
+fn incomplete() {
+    let world = world();
+    let missing = [
+        ("nft delete table inet tapvisor", "nft table inet tapvisor is missing"),
+        ("nft flush ruleset", "nft table inet tapvisor is missing"),
+        ("ip link del svc-eth0", "svc-eth0 is missing"),
+        ("sysctl -qw net.ipv4.ip_forward=0", "sysctl net/ipv4/ip_forward is 0, not 1"),
+    ];
+    for (number, (taking, words)) in missing.iter().enumerate() {
+        let mut chain = pod(&world, &format!("pod{number}"));
+        let before = chain.pod().snapshot();
+        wire(&mut chain, request());
+        chain.pod().sh(taking).assert_ok();
+        fails(&chain, 7, words);
+        chain.call("DEL", 1, None).assert_ok();
+        before.assert_same(&chain.pod().snapshot());
+    }
+}
+
+fn malformed() {
+    let world = world();
+    let mut chain = pod(&world, "pod");
+    let before = chain.pod().snapshot();
+    let result = chain.result.replace(json!({"cniVersion": "1.2.0"}));
+    chain.plugins.push(request());
+    fails(&chain, 1, "CNI version \"1.2.0\" is not supported");
+    chain.result = Some(json!({"ips": [{"address": "nonsense"}]}));
+    fails(&chain, 6, "result: ips[0].address");
+    chain.result = result;
+    chain.call("ADD", 1, chain.result.as_ref()).assert_ok();
+    chain.call_under(&["env", "CNI_ARGS=garbage"], "DEL", 1).assert_ok();
+    before.assert_same(&chain.pod().snapshot());
+}
+
+fn strange_links() {
+    let world = world();
+    let mut chain = pod(&world, "pod");
+    // The kernel takes all but '/', ':' and whitespace.
+    chain.pod().sh("ip link add \"$(printf 'bad\\001')\" type veth peer name \"$(printf '\\177')\"").assert_ok();
+    let before = chain.pod().snapshot();
+    wire(&mut chain, request());
+    chain.call("CHECK", 1, chain.result.as_ref()).assert_ok();
+    chain.call("DEL", 1, chain.result.as_ref()).assert_ok();
+    before.assert_same(&chain.pod().snapshot());
+}
+
+fn second_attachment() {
+    let world = world();
+    let interface = |binding: &str| json!([{"name": "default", "podInterface": "eth0", "binding": binding}]);
+    let cases = [("masquerade", ""), ("bridge", ""), ("bridge", "ip addr flush dev eth0")];
+    for (number, (binding, before)) in cases.iter().enumerate() {
+        let mut chain = pod(&world, &format!("pod{number}"));
+        chain.pod().sh(before).assert_ok();
+        wire(&mut chain, tapvisor(&interface(binding)));
+        let mut second = chain.beside("net1", &[tapvisor(&interface(binding))]);
+        second.result.clone_from(&chain.result);
+        let wired = chain.pod().snapshot();
+        for verb in ["ADD", "CHECK", "DEL"] {
+            second.call(verb, 0, chain.result.as_ref()).assert_ok();
+        }
+        wired.assert_same(&chain.pod().snapshot());
+        chain.call("CHECK", 1, chain.result.as_ref()).assert_ok();
+        chain.call("DEL", 1, chain.result.as_ref()).assert_ok();
+    }
 }
 
 fn refused() {
