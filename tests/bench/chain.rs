@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tests::{World, dist_file};
+use tests::{Program, Took, World, dist_file, inside};
 
 use crate::Extent;
-use crate::inside::inside;
 use crate::pods;
-use crate::process::{Program, Took};
 use crate::report::{Gate, Section, milliseconds};
 use crate::rounds::{Runs, turns};
 

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use ::dhcp::{Config, Engine, Lifetime, Prefix, Router, V4Config, V6Config};
 use etherparse::PacketBuilder;
 use terms::MacAddr;
-use tests::{DhcpService, FakeGuest, Ns, Tap, World, wait_for};
+use tests::{DhcpService, FakeGuest, Ns, Tap, World, inside, wait_for};
 
 use crate::Extent;
-use crate::inside::inside;
 use crate::pods;
 use crate::report::{Gate, Section, grouped, milliseconds, times};
 use crate::rounds::{Ratio, Spread, turns};

@@ -6,11 +6,9 @@
 
 mod chain;
 mod dhcp;
-mod inside;
 mod machine;
 mod path;
 mod pods;
-mod process;
 mod recording;
 mod report;
 mod rounds;
@@ -19,7 +17,6 @@ mod services;
 mod shell;
 mod start;
 mod tail;
-mod trace;
 mod wiring;
 mod workers;
 

@@ -7,10 +7,9 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use tests::{FakeGuest, Ns, Ran, World, dist_file};
+use tests::{FakeGuest, Ns, Ran, World, dist_file, inside};
 
 use crate::Extent;
-use crate::inside::inside;
 use crate::report::{Gate, Section, milliseconds, times};
 use crate::rounds::{Ratio, Spread, turns};
 use crate::{pods, shell};

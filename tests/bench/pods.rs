@@ -1,9 +1,7 @@
 //! Pods that are alike to the last index, and calls of plugins on them.
 
 use serde_json::{Value, json};
-use tests::World;
-
-use crate::process::Program;
+use tests::{Program, World};
 
 /// The pod's network as a plugin before ours would have made it.
 const NETWORK: &str = "link set lo up

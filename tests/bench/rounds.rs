@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::Took;
+use tests::Took;
 
 /// All runs of one variant.
 #[derive(Debug, Clone, Default)]

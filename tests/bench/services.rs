@@ -11,11 +11,10 @@ use hostnet::nft::Transaction;
 use hostnet::{Kernel as _, Op};
 use launcher::services::{Frontend, Services};
 use terms::Protocol;
-use tests::{Ns, Ran, World};
+use tests::{Ns, Ran, Took, World};
 use wiring::Family;
 
 use crate::Extent;
-use crate::process::Took;
 use crate::report::{Gate, Section, grouped, milliseconds, short, times};
 use crate::rounds::{Ratio, Runs, Spread, turns};
 

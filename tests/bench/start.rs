@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use tests::{World, dist_file};
+use tests::{Program, World, count, dist_file, inside, instructions};
 
-use crate::inside::inside;
-use crate::process::Program;
 use crate::report::{Gate, Section, grouped, milliseconds, times};
 use crate::rounds::{Ratio, Runs, turns};
-use crate::trace::{count, instructions};
 use crate::{Extent, pods};
 
 pub(crate) fn measure(extent: Extent) -> Section {

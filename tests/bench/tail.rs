@@ -5,10 +5,9 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tests::World;
+use tests::{World, inside};
 
 use crate::Extent;
-use crate::inside::inside;
 use crate::pods;
 use crate::report::{Gate, Section, milliseconds, short};
 use crate::rounds::{Runs, turns};

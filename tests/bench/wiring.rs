@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tests::{World, dist_file};
+use tests::{Counts, Program, World, count, dist_file, inside, instructions};
 
 use crate::Extent;
-use crate::inside::inside;
 use crate::pods;
-use crate::process::Program;
 use crate::recording::{Part, steps};
 use crate::report::{Gate, Section, grouped, milliseconds, times};
 use crate::rounds::{Ratio, Runs, turns};
 use crate::shell;
-use crate::trace::{Counts, count, instructions};
 
 const VERBS: [&str; 3] = ["ADD", "CHECK", "DEL"];
 

@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::World;
+use tests::{Program, World, inside};
 
 use crate::Extent;
-use crate::inside::inside;
 use crate::pods;
-use crate::process::Program;
 use crate::recording::Part;
 use crate::report::{Gate, Section};
 use crate::rounds::{Spread, turns};

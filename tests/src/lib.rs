@@ -6,12 +6,15 @@
 pub mod conformance;
 
 mod command;
+mod counts;
 mod dhcp_service;
 mod dist;
 mod fake_guest;
 mod guest;
+mod inside;
 mod ns;
 mod outside;
+mod program;
 mod snapshot;
 mod stream;
 mod tap;
@@ -21,12 +24,15 @@ mod trial;
 mod world;
 
 pub use command::{Ran, wait_for};
+pub use counts::{Counts, count, instructions, seized};
 pub use dhcp_service::DhcpService;
 pub use dist::{cache_file, dist_file, workspace};
 pub use fake_guest::FakeGuest;
 pub use guest::{Guest, Lease, Said};
+pub use inside::inside;
 pub use ns::Ns;
 pub use outside::Outside;
+pub use program::{Program, Took};
 pub use snapshot::Snapshot;
 pub use stream::exchange;
 pub use tap::Tap;

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 
+use crate::World;
 use nix::sched::{CloneFlags, setns, unshare};
-use tests::World;
 
 /// Runs `act` on a thread in the world's network and mount namespaces, whose children are in its process namespace too.
 ///
 /// The thread cannot start threads of its own.
-pub(crate) fn inside<T: Send>(world: &World, act: impl FnOnce() -> T + Send) -> T {
+///
+/// # Panics
+/// When `act` does, or when the caller is not root.
+pub fn inside<T: Send>(world: &World, act: impl FnOnce() -> T + Send) -> T {
     let namespaces = ["pid", "net", "mnt"].map(|kind| {
         let path = world.path(format!("/proc/1/ns/{kind}"));
         File::open(&path).unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()))

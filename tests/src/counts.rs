@@ -15,23 +15,26 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use tests::World;
-
-use crate::inside::inside;
-use crate::process::Program;
+use crate::{Program, World, inside};
 
 /// Counts of one run, of all its processes together.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) system_calls: u64,
-    pub(crate) processes: u64,
+pub struct Counts {
+    /// Of all processes.
+    pub system_calls: u64,
+    /// Those that executed a program.
+    pub processes: u64,
     /// Of the largest process.
-    pub(crate) peak_rss_bytes: u64,
+    pub peak_rss_bytes: u64,
 }
 
 /// Instructions that one run of a program of one process executes in user space; `None` without valgrind, or
 /// when it gave up.
-pub(crate) fn instructions(world: &World, program: &Program) -> Option<u64> {
+///
+/// # Panics
+/// When the program fails.
+#[must_use]
+pub fn instructions(world: &World, program: &Program) -> Option<u64> {
     let (exec, _output) = program.command();
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(exec.get_program()).args(exec.get_args());
@@ -46,14 +49,36 @@ pub(crate) fn instructions(world: &World, program: &Program) -> Option<u64> {
 }
 
 /// Runs the program under ptrace in a world.
-pub(crate) fn count(world: &World, program: &Program) -> Counts {
+///
+/// # Panics
+/// When the program fails.
+#[must_use]
+pub fn count(world: &World, program: &Program) -> Counts {
     // The world's own /proc knows processes by other numbers than waiting does.
     let processes = File::open("/proc").expect("/proc is mounted");
     inside(world, || count_here(program, processes))
 }
 
-#[expect(clippy::zombie_processes, reason = "the loop waits for every traced process")]
 fn count_here(program: &Program, processes: File) -> Counts {
+    let root = seized(program, Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXIT);
+    let mut tracer = Tracer { processes, root, began: false, inside: BTreeMap::new(), counts: Counts::default() };
+    loop {
+        match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
+            Ok(status) => tracer.on(status, &program.path.display().to_string()),
+            Err(Errno::EINTR) => {}
+            Err(_) => return tracer.counts,
+        }
+    }
+}
+
+/// A stopped shell under ptrace with `options`, that becomes the program once it goes on: what it did before is told from what
+/// the program does by [`libc::PTRACE_EVENT_EXEC`]. Whoever calls waits for it and all that it starts.
+///
+/// # Panics
+/// When there is no shell or the caller may not trace it.
+#[must_use]
+#[expect(clippy::zombie_processes, reason = "whoever calls waits for every traced process")]
+pub fn seized(program: &Program, options: Options) -> Pid {
     let (exec, _output) = program.command();
     let mut shell = Command::new("/bin/sh");
     // Once it has stopped itself it can be seized; what counts begins when it has become the program.
@@ -63,22 +88,13 @@ fn count_here(program: &Program, processes: File) -> Counts {
     let child = shell.spawn().expect("a shell starts");
     let root = Pid::from_raw(child.id().cast_signed());
     waitpid(root, Some(WaitPidFlag::WUNTRACED)).expect("the shell stops itself");
-    let options = Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_TRACECLONE
+    let always = Options::PTRACE_O_TRACECLONE
         | Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_TRACEEXIT
         | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(root, options).expect("root may trace its child");
-    let mut tracer = Tracer { processes, root, began: false, inside: BTreeMap::new(), counts: Counts::default() };
-    loop {
-        match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
-            Ok(status) => tracer.on(status, &program.path.display().to_string()),
-            Err(Errno::EINTR) => {}
-            Err(_) => return tracer.counts,
-        }
-    }
+    ptrace::seize(root, always | options).expect("root may trace its child");
+    root
 }
 
 struct Tracer {

@@ -11,36 +11,51 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 /// A program with all that it is given.
 #[derive(Debug, Clone)]
-pub(crate) struct Program {
-    pub(crate) path: PathBuf,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) environment: Vec<(&'static str, String)>,
-    pub(crate) input: Vec<u8>,
+pub struct Program {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its arguments, without its name.
+    pub arguments: Vec<String>,
+    /// Its environment beside PATH.
+    pub environment: Vec<(&'static str, String)>,
+    /// Its standard input.
+    pub input: Vec<u8>,
 }
 
 /// What a run took.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Took {
-    pub(crate) wall: Duration,
+pub struct Took {
+    /// From start to end.
+    pub wall: Duration,
     /// In user space and in the kernel, children that were waited for included.
-    pub(crate) cpu: Duration,
+    pub cpu: Duration,
 }
 
 impl Program {
-    pub(crate) fn new(path: impl AsRef<Path>, arguments: &[&str]) -> Self {
+    /// Without environment and input.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         Self { path: path.as_ref().to_owned(), arguments, environment: Vec::new(), input: Vec::new() }
     }
 
     /// Its input, to be read from the beginning.
-    pub(crate) fn input(&self) -> File {
+    ///
+    /// # Panics
+    /// When no file can be made in memory.
+    #[must_use]
+    pub fn input(&self) -> File {
         let mut input = in_memory();
         input.write_all(&self.input).and_then(|()| input.seek(SeekFrom::Start(0))).expect("it can be written");
         input
     }
 
     /// The program with its input on standard input and standard output in the file that is returned.
-    pub(crate) fn command(&self) -> (Command, File) {
+    ///
+    /// # Panics
+    /// When no file can be made in memory.
+    #[must_use]
+    pub fn command(&self) -> (Command, File) {
         let output = in_memory();
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -52,8 +67,11 @@ impl Program {
         (command, output)
     }
 
-    /// Runs it; it must succeed.
-    pub(crate) fn run(&self) -> (Took, String) {
+    /// Runs it.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn run(&self) -> (Took, String) {
         let (mut command, mut output) = self.command();
         let before = children_cpu();
         let start = Instant::now();
