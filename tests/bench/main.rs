@@ -1,4 +1,5 @@
 //! `bench [--quick] [--into FILE] [GROUP…]`: measures what is promised about speed and size, and writes it as Markdown.
+//! `bench order PROGRAM MAP FILE` (see [`order`]) writes down what the plugin executes.
 //!
 //! *Flow*: each group makes a world, measures in rounds in which every variant has its turn, and gives a section of rows.
 //! *Guarantees*: nothing outlives the program; nothing outside its namespaces is changed, but for FILE, of which the sections
@@ -7,6 +8,7 @@
 mod chain;
 mod dhcp;
 mod machine;
+mod order;
 mod path;
 mod pods;
 mod recording;
@@ -54,6 +56,13 @@ const GROUPS: [Group; 9] = [
 ];
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if let [word, program, map, file] = &arguments[..]
+        && word.as_os_str() == "order"
+    {
+        eprintln!("bench: {} functions are in {}", order::write(program, map, file), file.display());
+        return ExitCode::SUCCESS;
+    }
     let mut extent = Extent { quick: false };
     let mut into: Option<PathBuf> = None;
     let mut chosen = Vec::new();

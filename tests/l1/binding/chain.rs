@@ -1,9 +1,7 @@
 //! A chain of plugins executed as a runtime would, in a world: environment, stdin, results handed on.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
-use tests::{Ns, Ran, World, dist_file, wait_for};
+use tests::{Ns, Program, Ran, World, count, dist_file, wait_for};
 
 /// Where the world keeps the plugin under test, and the distribution's.
 const OURS: &str = "/opt/cni/bin";
@@ -133,8 +131,7 @@ impl<'w> Chain<'w> {
     ) -> Ran {
         let (program, conf) = self.program_and_conf(index, previous);
         let mut command = self.world.command(program);
-        command.args(arguments);
-        self.attachment(&mut command, verb, netns);
+        command.args(arguments).envs(self.attachment(verb, netns));
         Ran::with_input(&mut command, conf.to_string().as_bytes())
     }
 
@@ -142,14 +139,24 @@ impl<'w> Chain<'w> {
     pub(crate) fn call_under(&self, wrapper: &[&str], verb: &str, index: usize) -> Ran {
         let (program, conf) = self.program_and_conf(index, self.result.as_ref());
         let mut command = self.world.command(wrapper[0]);
-        command.args(&wrapper[1..]).arg(program);
-        self.attachment(&mut command, verb, &self.pod.path());
+        command.args(&wrapper[1..]).arg(program).envs(self.attachment(verb, &self.pod.path()));
         Ran::with_input(&mut command, conf.to_string().as_bytes())
+    }
+
+    /// Most memory in use while one verb of the last plugin runs.
+    pub(crate) fn peak_memory_bytes(&self, verb: &str) -> u64 {
+        let (program, conf) = self.program_and_conf(self.plugins.len() - 1, self.result.as_ref());
+        let mut program = Program::new(program, &[]);
+        program.environment = self.attachment(verb, &self.pod.path()).into();
+        program.input = conf.to_string().into_bytes();
+        count(self.world, &program).peak_rss_bytes
     }
 
     fn program_and_conf(&self, index: usize, previous: Option<&Value>) -> (String, Value) {
         let mut conf = self.plugins[index].clone();
-        conf["cniVersion"] = "1.0.0".into();
+        if conf.get("cniVersion").is_none() {
+            conf["cniVersion"] = "1.0.0".into();
+        }
         conf["name"] = format!("net-{}", self.if_name).into();
         if let Some(previous) = previous {
             conf["prevResult"] = previous.clone();
@@ -159,13 +166,14 @@ impl<'w> Chain<'w> {
         (format!("{folder}/{kind}"), conf)
     }
 
-    fn attachment(&self, command: &mut Command, verb: &str, netns: &str) {
-        command
-            .env("CNI_COMMAND", verb)
-            .env("CNI_CONTAINERID", format!("cid-{}", self.pod.name()))
-            .env("CNI_NETNS", netns)
-            .env("CNI_IFNAME", &self.if_name)
-            .env("CNI_PATH", format!("{OURS}:{}", self.folder));
+    fn attachment(&self, verb: &str, netns: &str) -> [(&'static str, String); 5] {
+        [
+            ("CNI_COMMAND", verb.to_owned()),
+            ("CNI_CONTAINERID", format!("cid-{}", self.pod.name())),
+            ("CNI_NETNS", netns.to_owned()),
+            ("CNI_IFNAME", self.if_name.clone()),
+            ("CNI_PATH", format!("{OURS}:{}", self.folder)),
+        ]
     }
 }
 

@@ -7,6 +7,7 @@ mod forged;
 mod guest_limits;
 mod hostile_host;
 mod masquerade;
+mod memory;
 mod verbs;
 
 use libtest_mimic::Trial;
@@ -17,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         followed::trials(),
         forged::trials(),
         masquerade::trials(),
+        memory::trials(),
         guest_limits::trials(),
         hostile_host::trials(),
         verbs::trials(),
