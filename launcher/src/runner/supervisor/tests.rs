@@ -237,12 +237,13 @@ fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it
     assert!(!bench.is_known());
 }
 
-const UNTIL_STOPPED: &str = "until [ -e stopped ]; do sleep 0.02; done";
+/// No longer than half a minute: a test that fails leaves it behind.
+const UNTIL_STOPPED: &str = "n=0; until [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done";
 
 /// Runs until it is asked to stop, and the second time not at all.
 const ONCE_AND_NEVER_AGAIN: &str = r#"
     [ -e second ] && { echo '{"outcome":"failed","reason":"no disk","requested":false}' > outcome.json; exit 3; }
-    touch second; until [ -e stopped ]; do sleep 0.02; done"#;
+    touch second; n=0; until [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done"#;
 
 #[test]
 fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
