@@ -36,7 +36,7 @@ fn kills_before_each_step() -> Result<Option<String>, Trouble> {
     for kept in 0..=3 {
         let (devices, struck) = Node::with(|_| {
             let call = script("three", THREE)?;
-            let steps = changing(&call)?;
+            let steps = changing(&call, 3)?;
             shell("ip link del a0; ip link del a1; ip link del a2", &[])?;
             let fault = steps.get(kept).map_or(Fault::Nothing, |step| Fault::KillBefore { step: *step });
             let run = stepper::run(&call, fault)?;
@@ -53,7 +53,7 @@ fn kills_before_each_step() -> Result<Option<String>, Trouble> {
 fn refuses_one_message() -> Result<Option<String>, Trouble> {
     Node::with(|_| {
         let call = script("three", THREE)?;
-        let steps = changing(&call)?;
+        let steps = changing(&call, 3)?;
         shell("ip link del a0; ip link del a1; ip link del a2", &[])?;
         let Some(step) = steps.get(1).copied() else { return Ok(Some("ip made less than two steps".to_owned())) };
         let run = stepper::run(&call, Fault::Refuse { step, message: 0, errno: Errno::ENOSPC })?;
@@ -97,7 +97,7 @@ fn steps_children() -> Result<Option<String>, Trouble> {
     Node::with(|_| {
         let call = script("child", "ip link add a0 type bridge\nip link add a1 type bridge\nsleep 20\n")?;
         let quick = script("quick-child", "ip link add a0 type bridge\nip link add a1 type bridge\n")?;
-        let steps = changing(&quick)?;
+        let steps = changing(&quick, 2)?;
         shell("ip link del a0; ip link del a1", &[])?;
         let Some(step) = steps.get(1).copied() else { return Ok(Some("ip made less than two steps".to_owned())) };
         let run = stepper::run(&call, Fault::KillBefore { step })?;
@@ -112,15 +112,16 @@ fn script(name: &str, body: &str) -> Result<Call, Trouble> {
     Ok(Call::new(&path, "ADD").env("PATH", std::env::var("PATH").unwrap_or_default()))
 }
 
-/// The numbers of the steps that make a device, in a run without a fault: each `ip` first asks something that it words as
-/// a change.
-fn changing(call: &Call) -> Result<Vec<usize>, Trouble> {
+/// The numbers of the steps that make `devices` devices, in a run without a fault: some releases of `ip` first ask something
+/// that they word as a change.
+fn changing(call: &Call, devices: usize) -> Result<Vec<usize>, Trouble> {
     let run = stepper::run(call, Fault::Nothing)?;
     let changes = |step: &stepper::Step| step.changes && matches!(step.kind, StepKind::Netlink { .. });
-    let is_after_door =
-        |number: usize| run.steps.get(number.wrapping_sub(1)).is_none_or(|step| step.kind == StepKind::Door);
-    let numbered = run.steps.iter().enumerate().filter(|(number, step)| changes(step) && !is_after_door(*number));
-    Ok(numbered.map(|(number, _)| number).collect())
+    let mut numbers: Vec<usize> = (0..run.steps.len()).filter(|number| changes(&run.steps[*number])).collect();
+    if numbers.len() > devices {
+        numbers.retain(|number| number.checked_sub(1).is_some_and(|before| run.steps[before].kind != StepKind::Door));
+    }
+    Ok(numbers)
 }
 
 fn devices() -> Result<Vec<String>, Trouble> {
