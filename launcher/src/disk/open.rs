@@ -113,7 +113,12 @@ impl Of<'_> {
     /// Opens an image and finds out its format and the disk's size.
     fn image(&self, path: &Path, read_only: bool) -> Result<(Layer, u64), DiskError> {
         let mut file = match &self.given {
-            Some(descriptor) => self.reopened(descriptor, path, read_only)?,
+            Some(descriptor) => {
+                let file = self.reopened(descriptor, path, read_only)?;
+                // An earlier start may have left the flag on it, and what is looked at here is not aligned.
+                set_direct(&file, false);
+                file
+            }
             None => self.opened(path, path, read_only)?,
         };
         let kind = file.metadata().map_err(|source| self.system("look at", path, source))?.file_type();
@@ -176,9 +181,10 @@ impl Of<'_> {
         }
     }
 
-    /// Whether the page cache is to be bypassed and the file system can: it refuses the flag where it cannot.
+    /// Bypasses the page cache if that is wanted and the file system can: it refuses the flag where it cannot. Of the
+    /// descriptors it is given QEMU takes one that has the flag, from 9.1 on.
     fn direct(&self, file: &File) -> bool {
-        self.disk.cache == Cache::None && supports_direct(file)
+        self.disk.cache == Cache::None && set_direct(file, true)
     }
 
     fn denied(&self, path: &Path, read_only: bool) -> DiskError {
@@ -196,12 +202,11 @@ impl Of<'_> {
     }
 }
 
-fn supports_direct(file: impl AsFd) -> bool {
+fn set_direct(file: impl AsFd, direct: bool) -> bool {
     let Ok(flags) = fcntl(&file, FcntlArg::F_GETFL) else { return false };
-    let flags = OFlag::from_bits_truncate(flags);
-    let is_set = fcntl(&file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)).is_ok();
-    // It was only a question; the engine sets the flag on its own descriptor.
-    is_set && fcntl(&file, FcntlArg::F_SETFL(flags)).is_ok()
+    let mut flags = OFlag::from_bits_truncate(flags);
+    flags.set(OFlag::O_DIRECT, direct);
+    fcntl(&file, FcntlArg::F_SETFL(flags)).is_ok()
 }
 
 #[cfg(test)]
