@@ -2,8 +2,9 @@
 //!
 //! Flow: configuration and annotation → request; namespace → facts; both → [`desired::Desired`], what there must be; that and
 //! the facts → plan → apply. DEL plans from what it finds, CHECK compares what there must be with what is.
-//! Guarantees: a pod without a request costs no netlink socket; nothing is touched before all of a request is known to be
-//! possible; what is changed is written on a tap before it is changed, and the mark that lets a launcher start comes last.
+//! Guarantees: a pod without a request costs no netlink socket, but for DEL, which looks whether anything is left; nothing is
+//! touched before all of a request is known to be possible; what is changed is written on a tap before it is changed, and the
+//! mark that lets a launcher start comes last.
 //! Assumptions: one request per namespace, and nobody else uses tables called `tapvisor` in it.
 
 mod bridge;

@@ -46,8 +46,6 @@ pub struct V4Config {
     pub address: Ipv4Network,
     /// The server's identity and the source of its packets: the gateway where there is one.
     pub server_id: Ipv4Addr,
-    /// Whether `server_id` belongs to nobody, so that the engine answers ARP for it.
-    pub answers_arp: bool,
     /// Default gateway.
     pub router: Option<Ipv4Addr>,
     /// Other routes; a gateway of 0.0.0.0 means on-link. When there are any, or when the gateway is not within
@@ -148,7 +146,6 @@ impl Default for V4Config {
         Self {
             address: Ipv4Network::from(Ipv4Addr::UNSPECIFIED),
             server_id: Ipv4Addr::UNSPECIFIED,
-            answers_arp: false,
             router: None,
             routes: Vec::new(),
             lease: Lifetime::Seconds(86_400),

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use terms::MacAddr;
-
 use crate::Frame;
 use crate::budget::Budget;
 use crate::config::{Config, ConfigError};
@@ -11,7 +9,7 @@ use crate::frame::{self, Content, Icmp6};
 use crate::neighbour::{self, Neighbour};
 use crate::observations::Observations;
 use crate::router::{self, Beat};
-use crate::{arp, v4, v6};
+use crate::{v4, v6};
 
 /// Serves exactly one guest NIC. `now` is any clock that does not run backwards, the same in every call.
 #[derive(Debug)]
@@ -75,33 +73,6 @@ impl Engine {
         frames
     }
 
-    /// Tells the Ethernet address of a virtual router's gateway, for a caller that learnt it by other means than the
-    /// engine's own solicitations; returns the frames to write.
-    #[must_use]
-    pub fn on_gateway_resolved(&mut self, now: Duration, gateway: MacAddr) -> Vec<Frame> {
-        self.neighbour.on_resolved(now, &self.config, gateway)
-    }
-
-    /// Serves another configuration from now on. What has been seen stays; a guest that knows the router hears the
-    /// change at the next deadline, which is `now`. Addresses change when the guest renews.
-    ///
-    /// # Errors
-    /// As [`Engine::new`]; the old configuration then stays in force.
-    pub fn reconfigure(&mut self, now: Duration, config: Config) -> Result<(), ConfigError> {
-        config.check()?;
-        let router = |config: &Config| config.v6.as_ref().map(|v6| v6.router);
-        if router(&config) != router(&self.config) {
-            self.neighbour = Neighbour::default();
-        }
-        if config.v6.is_some() {
-            self.beat.hurry(now);
-        } else {
-            self.beat.stop();
-        }
-        self.config = config;
-        Ok(())
-    }
-
     /// What has been seen so far.
     #[must_use]
     pub fn snapshot(&self) -> Observations {
@@ -129,7 +100,6 @@ impl Engine {
             Content::Icmp6(message) if message.kind == neighbour::SOLICITATION => {
                 self.neighbour.on_solicitation(now, &self.config, &message)
             }
-            Content::Arp(packet) => arp::answer(&self.config, packet).into_iter().collect(),
             Content::Udp4(_) | Content::Udp6(_) | Content::Icmp6(_) => {
                 self.seen.ignored.unusable += 1;
                 Vec::new()

@@ -11,7 +11,6 @@ use crate::bytes::Bytes;
 
 /// EtherTypes (IEEE 802 numbers).
 const IPV4: u16 = 0x0800;
-const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 /// IP protocol numbers.
 const UDP: u8 = 17;
@@ -31,7 +30,6 @@ pub(crate) struct Received<'a> {
 /// What a frame carries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Content<'a> {
-    Arp(&'a [u8]),
     Udp4(Datagram<'a, Ipv4Addr>),
     Udp6(Datagram<'a, Ipv6Addr>),
     Icmp6(Icmp6<'a>),
@@ -64,7 +62,6 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Received<'_>> {
     let content = match bytes.u16()? {
         IPV4 => Content::Udp4(parse_udp4(bytes)?),
         IPV6 => parse_ipv6(bytes)?,
-        ARP => Content::Arp(bytes.rest()),
         _ => return None,
     };
     Some(Received { source, content })
@@ -135,13 +132,6 @@ impl Link {
         frame.extend(self.destination);
         frame.extend(self.source.bytes());
         frame.extend(ether_type.to_be_bytes());
-        frame
-    }
-
-    /// An ARP packet.
-    pub(crate) fn arp(self, packet: &[u8]) -> Vec<u8> {
-        let mut frame = self.frame(ARP, bytes_of(packet));
-        frame.extend(packet);
         frame
     }
 

@@ -10,7 +10,6 @@
 //! *Assumptions.* The service tap carries what the guest sends to its services and, for a virtual router, the gateway's
 //! neighbour advertisements. Checksums of received frames may be unfinished (offload) and are not checked.
 
-mod arp;
 mod budget;
 mod bytes;
 #[cfg(test)]

@@ -124,11 +124,6 @@ impl Neighbour {
         mac.map(|mac| self.learn(now, config, route, mac)).unwrap_or_default()
     }
 
-    /// The caller found the gateway's Ethernet address by other means.
-    pub(crate) fn on_resolved(&mut self, now: Duration, config: &Config, mac: MacAddr) -> Vec<Frame> {
-        Route::of(config).map(|route| self.learn(now, config, route, mac)).unwrap_or_default()
-    }
-
     pub(crate) fn on_deadline(&mut self, now: Duration, config: &Config) -> Vec<Frame> {
         let Some(route) = Route::of(config).filter(|_| self.deadline().is_some_and(|due| due <= now)) else {
             return Vec::new();

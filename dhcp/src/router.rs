@@ -51,15 +51,6 @@ impl Beat {
             self.restart(now, v6);
         }
     }
-
-    /// What is announced has changed: the guest hears it at once, if it ever heard anything.
-    pub(crate) fn hurry(&mut self, now: Duration) {
-        self.0 = self.0.map(|_| now);
-    }
-
-    pub(crate) fn stop(&mut self) {
-        self.0 = None;
-    }
 }
 
 /// Whether a solicitation is one (RFC 4861 §6.1.1).

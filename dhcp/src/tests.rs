@@ -198,19 +198,6 @@ fn advertisements_repeat_once_the_guest_was_heard() {
 }
 
 #[test]
-fn a_change_of_configuration_is_advertised_at_once() {
-    let mut engine = engine(Router::None);
-    let _ = engine.on_frame(at(100), &router_solicitation());
-    engine.reconfigure(at(150), config(virtual_router())).unwrap();
-    assert_eq!(engine.next_deadline(), Some(at(150)));
-    assert_eq!(hear_one(&engine.on_deadline(at(150))).from, VIRTUAL);
-    let mut without = config(virtual_router());
-    without.v6 = None;
-    engine.reconfigure(at(160), without).unwrap();
-    assert_eq!((engine.next_deadline(), engine.on_frame(at(161), &router_solicitation()).len()), (None, 0));
-}
-
-#[test]
 fn the_first_question_resolves_the_gateway_and_is_answered_with_its_address() {
     let mut engine = engine(virtual_router());
     let question = hear_one(&engine.on_frame(at(10), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL)));
@@ -313,40 +300,6 @@ fn questions_for_other_addresses_are_not_ours() {
 fn a_duplicate_check_for_the_virtual_router_is_answered_to_all() {
     let answer = hear_one(&resolved_engine().on_frame(at(12), &neighbour_solicitation(Ipv6Addr::UNSPECIFIED, VIRTUAL)));
     assert_eq!((answer.to, answer.body[0]), (ALL_NODES, 0xa0));
-}
-
-#[test]
-fn a_gateway_found_by_the_caller_answers_who_waits() {
-    let mut engine = engine(virtual_router());
-    let _ = engine.on_frame(at(10), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL));
-    let answer = hear_one(&engine.on_gateway_resolved(at(10), GATEWAY));
-    assert_eq!((answer.kind, answer.to), (136, GUEST_LOCAL));
-}
-
-#[test]
-fn arp_is_answered_only_for_a_server_that_is_nobody() {
-    let request = |target: [u8; 4]| {
-        let head = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &GUEST.bytes(), &[10, 0, 0, 2], &[0; 6], &target].concat();
-        Link { source: GUEST, destination: [0xff; 6] }.arp(&head)
-    };
-    let server = [169, 254, 75, 10];
-    let v4 = V4Config {
-        address: "10.0.0.2/24".parse().unwrap(),
-        server_id: server.into(),
-        answers_arp: true,
-        ..V4Config::default()
-    };
-    let mut config = Config::new(GUEST, SERVICE);
-    config.v4 = Some(V4Config { answers_arp: false, ..v4.clone() });
-    assert!(Engine::new(config.clone()).unwrap().on_frame(at(1), &request(server)).is_empty());
-    config.v4 = Some(v4);
-    let mut engine = Engine::new(config).unwrap();
-    assert!(engine.on_frame(at(1), &request([10, 0, 0, 1])).is_empty());
-    let answers = engine.on_frame(at(1), &request(server));
-    let arp = etherparse::ArpPacketSlice::from_slice(&answers[0][14..]).unwrap();
-    assert_eq!(arp.operation(), etherparse::ArpOperation::REPLY);
-    assert_eq!((arp.sender_hw_addr(), arp.sender_protocol_addr()), (&SERVICE.bytes()[..], &server[..]));
-    assert_eq!((arp.target_hw_addr(), arp.target_protocol_addr()), (&GUEST.bytes()[..], &[10, 0, 0, 2][..]));
 }
 
 #[test]

@@ -24,12 +24,18 @@ const UNASKED: [u8; 12] = [
     codes::BOOT_FILE,
 ];
 
-/// The options for a client with this parameter list, in its order (RFC 2132 §9.8). The mask always comes first: it must
+/// The options for a client with this parameter list, in its order (RFC 2132 §9.8), and classless routes where there are any. The mask always comes first: it must
 /// stand before the router (RFC 2132 §3.3), and nobody can do without it.
 pub(super) fn requested(config: &Config, v4: &V4Config, wishes: Option<&[u8]>) -> Vec<(u8, Vec<u8>)> {
     let private = v4.private_options.iter().map(|(code, _)| *code);
     let wished: Vec<u8> = match wishes {
-        Some(wishes) => std::iter::once(codes::SUBNET_MASK).chain(wishes.iter().copied()).collect(),
+        Some(wishes) => {
+            // Without them no client reaches a gateway outside its mask, and udhcpc does not think of asking. Last: what was asked
+            // for is sent first.
+            let knows_routes = wishes.contains(&codes::MICROSOFT_ROUTES);
+            let routes = Some(codes::ROUTES).filter(|_| !knows_routes);
+            std::iter::once(codes::SUBNET_MASK).chain(wishes.iter().copied()).chain(routes).collect()
+        }
         None => UNASKED.into_iter().chain(private).collect(),
     };
     let mut sent = [false; 256];

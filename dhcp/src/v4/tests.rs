@@ -281,6 +281,20 @@ fn the_parameter_list_is_honoured_in_its_order() {
     assert_eq!(codes, [53, 54, 51, 58, 59, 1, 26, 6, 15]);
 }
 
+#[test]
+fn classless_routes_are_told_to_who_does_not_ask_where_there_are_any() {
+    let codes = |address: &str, wishes: &[u8]| {
+        let v4 = V4Config { address: address.parse().unwrap(), ..v4() };
+        options_on_the_wire(&scene(v4).says(discover().option(55, wishes)).unwrap().payload).split_off(5)
+    };
+    // What udhcpc asks for.
+    let udhcpc = [1, 3, 6, 12, 15, 28, 42];
+    assert_eq!(codes("10.0.2.2/24", &udhcpc), [1, 3, 6, 12, 15, 28]);
+    assert_eq!(codes("10.0.2.2/32", &udhcpc), [1, 3, 6, 12, 15, 121]);
+    assert_eq!(codes("10.0.2.2/32", &[121, 3]), [1, 121, 3], "once");
+    assert_eq!(codes("10.0.2.2/32", &[3, 249]), [1, 3, 249], "by Microsoft's number");
+}
+
 fn options_on_the_wire(payload: &[u8]) -> Vec<u8> {
     let (mut at, mut codes) = (240, Vec::new());
     while payload[at] != 255 {

@@ -38,7 +38,6 @@ pub(crate) fn engine(much: bool) -> Engine {
     let mut v4 = V4Config {
         address: "10.0.2.2/24".parse().expect("an address"),
         server_id: SERVER.into(),
-        answers_arp: true,
         router: Some(SERVER.into()),
         lease: Lifetime::Seconds(LEASE_SECONDS),
         ..V4Config::default()
@@ -116,7 +115,6 @@ pub(crate) enum Content<'a> {
     Udp4 { from: u16, to: u16, payload: &'a [u8] },
     Udp6 { from: u16, to: u16, payload: &'a [u8] },
     Icmp6 { header: Ipv6Header, kind: u8, body: &'a [u8] },
-    Arp,
 }
 
 /// Reads an answer with somebody else's code and panics when it is no whole, true frame within the MTU.
@@ -143,8 +141,7 @@ pub(crate) fn read(frame: &[u8]) -> Sent<'_> {
             assert_eq!(slice.code_u8(), 0);
             Content::Icmp6 { header, kind: slice.type_u8(), body: &message[4..] }
         }
-        (Some(NetHeaders::Arp(_)), None) => Content::Arp,
-        other => panic!("neither UDP, ICMPv6 nor ARP: {other:?}"),
+        other => panic!("neither UDP nor ICMPv6: {other:?}"),
     };
     Sent { destination: ethernet.destination, source: ethernet.source, content }
 }

@@ -6,13 +6,11 @@ use dhcp::{Lifetime, Prefix, Router, V4Config, V6Config};
 use hostnet::facts::{Address, AddressScope, Link, Route, RouteKind, TABLE_MAIN};
 use sha2::{Digest, Sha256};
 use terms::{IpNetwork, Ipv4Network, Ipv6Network, MacAddr, Mtu};
-use wiring::{Binding, Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL};
+use wiring::{Binding, Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL, VIRTUAL_ROUTER};
 
 use super::verify::{Place, VerifyError};
 use super::{ResolvConf, default_route};
 
-/// The virtual router's address where the real one is known by a global address only (not fe80::1: gateways use it).
-const VIRTUAL_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x7476, 1);
 /// Leases end with the launcher, which ends with the guest; a day keeps renewals in use.
 const LEASE: Lifetime = Lifetime::Seconds(86_400);
 /// The longest RFC 4861 §6.2.1 lets a router promise.
@@ -215,7 +213,7 @@ impl View<'_> {
         self.make_gateways_neighbours(&mut routes, router, address);
         routes.sort_by_key(|(to, gateway)| (!gateway.is_unspecified(), to.prefix() == 0));
         let server_id = router.unwrap_or_else(|| nobody(index));
-        Some(V4Config { address, server_id, answers_arp: router.is_none(), router, routes, ..V4Config::default() })
+        Some(V4Config { address, server_id, router, routes, ..V4Config::default() })
     }
 
     /// A gateway that no on-link route covers is one by `onlink` in the pod's table: the guest needs the route.
