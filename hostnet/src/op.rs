@@ -188,6 +188,9 @@ pub struct LinkChange {
     /// Without address resolution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noarp: Option<bool>,
+    /// Takes the frames of all multicast groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_multicast: Option<bool>,
     /// The link it becomes a port of, or of none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master: Option<Master>,
@@ -274,6 +277,7 @@ impl fmt::Display for LinkChange {
             self.addr_gen_mode.map(|mode| format!("address generation {mode:?}")),
             self.group.map(|group| format!("group {group}")),
             self.noarp.map(|noarp| if noarp { "noarp" } else { "arp" }.to_owned()),
+            self.all_multicast.map(|all| format!("all-multicast {}", if all { "on" } else { "off" })),
             self.master.as_ref().map(|master| match master {
                 Master::None => "no master".to_owned(),
                 Master::Link(link) => format!("master {link}"),

@@ -7,10 +7,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use hostnet::Facts;
+use hostnet::facts::LinkKind;
 use terms::IfName;
 use wiring::{Family, Interface, NicKey, service_link_local};
 
-use super::desired::{Nic, Refusal, Tap, mtu, pod_link, reachable, refuse_mtu};
+use super::desired::{Nic, Refusal, Tap, has_ipv6, mtu, pod_link, reachable, refuse_mtu};
 
 /// What the rules of one bridge-bound NIC are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,12 +41,13 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), 
     let current = link.mac.ok_or_else(|| Refusal::NotEthernet(link.name.clone()))?;
     let has = |family| !reachable(&link.name, family, facts).is_empty();
     let (v4, v6) = (has(Family::V4), has(Family::V6));
+    let mtu = mtu(interface, link)?;
     let tap = Tap {
         name: key.bridge_tap(),
         mac: None,
-        mtu: mtu(interface, link)?,
+        mtu,
         multi_queue: interface.queues.value() > 1,
-        has_ipv6: link.addr_gen_mode.is_some(),
+        has_ipv6: has_ipv6(link, mtu),
         addresses: Vec::new(),
         routes: Vec::new(),
     };
@@ -59,7 +61,20 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), 
     let service_tap =
         service.as_ref().map(|service| Tap { name: service.tap.clone(), multi_queue: false, ..tap.clone() });
     let shape = Bridge { pod_interface: link.name.clone(), tap: tap.name.clone(), service };
-    Ok((Nic { pod_interface: link.name.clone(), pod_mac: interface.mac, tap, service_tap }, shape))
+    let nic = Nic {
+        pod_interface: link.name.clone(),
+        pod_mac: interface.mac,
+        all_multicast: sifts_multicast(&link.kind),
+        tap,
+        service_tap,
+    };
+    Ok((nic, shape))
+}
+
+/// Whether a link passes on only the multicast groups that its own namespace is in, which are not the guest's: children of
+/// other links do, and hardware. A cable passes on everything.
+fn sifts_multicast(kind: &LinkKind) -> bool {
+    !matches!(kind, LinkKind::Veth)
 }
 
 /// Refuses an MTU that does not fit.

@@ -22,6 +22,9 @@ pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
             }
         }
         found.extend(of_mark(nic, desired, facts));
+        if nic.change(facts).all_multicast.is_some() {
+            found.push(format!("link {}: all-multicast is off, not on", nic.pod_interface));
+        }
     }
     found.extend(of_settings(desired, facts));
     found

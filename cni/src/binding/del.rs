@@ -8,7 +8,7 @@ use hostnet::{Facts, Op, Plan};
 use terms::IfName;
 use wiring::{Mark, Request};
 
-use super::desired::mac_key_link;
+use super::desired::{OFF, mac_key_link, multicast_key_link};
 use super::{rules, standing};
 
 /// Plans the removal of the attachment whose taps are in link group `group`, from facts alone: half a wiring goes like a whole
@@ -45,7 +45,11 @@ fn half_made(request: Option<&Request>, facts: &Facts) -> Vec<IfName> {
 fn restore(mark: &Mark, facts: &Facts) -> Vec<Op> {
     let pairs = mark.restore().iter();
     pairs
-        .filter_map(|(key, value)| restore_mac(key, value, facts).or_else(|| restore_sysctl(key, value, facts)))
+        .filter_map(|(key, value)| {
+            restore_mac(key, value, facts)
+                .or_else(|| restore_multicast(key, value, facts))
+                .or_else(|| restore_sysctl(key, value, facts))
+        })
         .collect()
 }
 
@@ -53,6 +57,11 @@ fn restore_mac(key: &str, value: &str, facts: &Facts) -> Option<Op> {
     let link = mac_key_link(key).filter(|link| facts.link(link).is_some())?;
     let mac = Some(value.parse().ok()?);
     Some(Op::SetLink { link, set: LinkChange { mac, ..LinkChange::default() } })
+}
+
+fn restore_multicast(key: &str, value: &str, facts: &Facts) -> Option<Op> {
+    let link = multicast_key_link(key).filter(|link| value == OFF && facts.link(link).is_some())?;
+    Some(Op::SetLink { link, set: LinkChange { all_multicast: Some(false), ..LinkChange::default() } })
 }
 
 fn restore_sysctl(key: &str, value: &str, facts: &Facts) -> Option<Op> {

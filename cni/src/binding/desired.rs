@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hostnet::Facts;
 use hostnet::facts::{AddressScope, Link, Route, RouteProtocol};
 use hostnet::nft::Table;
+use hostnet::op::LinkChange;
 use hostnet::sysctl::Sysctl;
 use terms::{IfName, IpNetwork, MacAddr, Mtu};
 use wiring::{Binding, Digest, Family, Interface, MarkError, NicNameError, Owner, Request};
@@ -30,6 +31,8 @@ pub(super) struct Nic {
     pub(super) pod_interface: IfName,
     /// The address the pod interface must have, if the request wishes one.
     pub(super) pod_mac: Option<MacAddr>,
+    /// Whether the pod interface must take all multicast frames, because it would sift out the guest's.
+    pub(super) all_multicast: bool,
     pub(super) tap: Tap,
     pub(super) service_tap: Option<Tap>,
 }
@@ -41,7 +44,7 @@ pub(super) struct Tap {
     pub(super) mac: Option<MacAddr>,
     pub(super) mtu: Mtu,
     pub(super) multi_queue: bool,
-    /// Whether the kernel has IPv6 on links here, so that it can be told to make no address of its own.
+    /// Whether the kernel has IPv6 on it, so that it can be told to make no address of its own.
     pub(super) has_ipv6: bool,
     pub(super) addresses: Vec<IpNetwork>,
     pub(super) routes: Vec<Route>,
@@ -174,9 +177,20 @@ impl Nic {
 
     fn notes(&self, facts: &Facts) -> BTreeMap<String, String> {
         let old = facts.link(&self.pod_interface).and_then(|link| link.mac);
-        let changed = self.pod_mac.filter(|wanted| Some(*wanted) != old).and(old);
-        let mac = changed.map(|old| (mac_key(&self.pod_interface), old.to_string()));
-        mac.into_iter().chain([(MTU_KEY.to_owned(), self.tap.mtu.to_string())]).collect()
+        let change = self.change(facts);
+        let mac = change.mac.and(old).map(|old| (mac_key(&self.pod_interface), old.to_string()));
+        let multicast = change.all_multicast.map(|_| (multicast_key(&self.pod_interface), OFF.to_owned()));
+        mac.into_iter().chain(multicast).chain([(MTU_KEY.to_owned(), self.tap.mtu.to_string())]).collect()
+    }
+
+    /// What of the pod interface is not yet as it must be.
+    pub(super) fn change(&self, facts: &Facts) -> LinkChange {
+        let now = facts.link(&self.pod_interface);
+        LinkChange {
+            mac: self.pod_mac.filter(|mac| Some(*mac) != now.and_then(|link| link.mac)),
+            all_multicast: (self.all_multicast && now.is_some_and(|link| !link.all_multicast)).then_some(true),
+            ..LinkChange::default()
+        }
     }
 }
 
@@ -193,6 +207,21 @@ pub(super) fn mac_key(pod_interface: &IfName) -> String {
 /// The pod interface of such a key.
 pub(super) fn mac_key_link(key: &str) -> Option<IfName> {
     key.strip_prefix(MAC_KEY)?.parse().ok()
+}
+
+const MULTICAST_KEY: &str = "allmulti/";
+
+/// The only value there: who had all multicast frames before has nothing to get back.
+pub(super) const OFF: &str = "off";
+
+/// The key under which a mark keeps that a pod interface took only the multicast groups it was in.
+fn multicast_key(pod_interface: &IfName) -> String {
+    format!("{MULTICAST_KEY}{pod_interface}")
+}
+
+/// The pod interface of such a key.
+pub(super) fn multicast_key_link(key: &str) -> Option<IfName> {
+    key.strip_prefix(MULTICAST_KEY)?.parse().ok()
 }
 
 /// Refuses a wiring that is still to be made where its subnets are taken or its MTU does not fit. Only ADD asks: what later
@@ -240,6 +269,14 @@ pub(super) fn advertised_links(facts: &Facts) -> Vec<IfName> {
     links
 }
 
+/// RFC 8200 §5; the kernel takes IPv6 off a link below it.
+const IPV6_LEAST: u32 = 1280;
+
+/// Whether a tap with this MTU beside `link` has IPv6.
+pub(super) fn has_ipv6(link: &Link, mtu: Mtu) -> bool {
+    link.addr_gen_mode.is_some() && mtu.value() >= IPV6_LEAST
+}
+
 /// The MTU of a NIC's taps: the one asked for, else the pod interface's.
 pub(super) fn mtu(interface: &Interface, link: &Link) -> Result<Mtu, Refusal> {
     let of_link = || {
@@ -252,8 +289,6 @@ pub(super) fn mtu(interface: &Interface, link: &Link) -> Result<Mtu, Refusal> {
 
 /// Refuses an MTU that the pod interface does not carry or that is too small for IPv6.
 pub(super) fn refuse_mtu(interface: &Interface, mtu: Mtu, ipv6: bool, facts: &Facts) -> Result<(), Refusal> {
-    /// RFC 8200 §5; the kernel takes IPv6 off a link below it.
-    const IPV6_LEAST: u32 = 1280;
     let refuse = |rule: String| Err(Refusal::Mtu { nic: interface.name.clone(), mtu: mtu.value(), rule });
     let link = pod_link(interface, facts)?;
     if mtu.value() > link.mtu_bytes {

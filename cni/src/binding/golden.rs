@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use hostnet::{Facts, Plan};
+use hostnet::fake::Fake;
+use hostnet::{Facts, Kernel, Plan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,7 @@ use wiring::{GENERATION, Request};
 
 use super::desired::{Desired, Refusal, refuse_impossible};
 use super::standing::{self, Standing};
-use super::{del, plan};
+use super::{check, del, plan};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,6 +91,26 @@ fn plans_are_as_written() {
         }
     }
     assert!(wrong.is_empty(), "plans differ from {wrong:?}; TAPVISOR_REWRITE_GOLDEN=1 writes them anew for review");
+}
+
+#[test]
+fn every_plan_can_be_carried_out_and_del_puts_back_what_was() {
+    for case in cases() {
+        let (conf, before): (Conf, Facts) = (read(&case.join("conf.json")), read(&case.join("facts.json")));
+        let Some(request) = conf.request.map(|request| Request::from_value(&request).unwrap()) else { continue };
+        let Ok(desired) = Desired::of(&request, conf.group, &before) else { continue };
+        if conf.verb != "ADD" || standing::of(&desired, &before) != Ok(Standing::Fresh) {
+            continue;
+        }
+        let mut kernel = Fake::new(before.clone());
+        kernel
+            .execute(&plan::plan(&desired, &before).unwrap().ops)
+            .unwrap_or_else(|failure| panic!("{}: {}: {}", case.display(), failure.what, failure.error));
+        assert_eq!(check::differences(&desired, kernel.facts()), Vec::<String>::new(), "{}", case.display());
+        let undo = del::plan(conf.group, Some(&request), kernel.facts());
+        kernel.execute(&undo.ops).unwrap();
+        assert_eq!(*kernel.facts(), before, "{}", case.display());
+    }
 }
 
 /// The digest of what plugin and launcher must agree on: devices, addresses on them, rules. Marks and comments may change.

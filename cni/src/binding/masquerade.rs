@@ -10,7 +10,7 @@ use wiring::{
     Family, GuestSubnet, Interface, MASQUERADE_GATEWAY_LINK_LOCAL, MASQUERADE_GATEWAY_MAC, Mesh, NicKey, Port,
 };
 
-use super::desired::{Nic, Refusal, Tap, advertised_links, mtu, pod_link, reachable, refuse_mtu};
+use super::desired::{Nic, Refusal, Tap, advertised_links, has_ipv6, mtu, pod_link, reachable, refuse_mtu};
 
 /// What the rules of one masquerade NIC are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerad
         return Err(Refusal::NoAddress(link.name.clone()));
     }
     let mtu = mtu(interface, link)?;
-    let has_ipv6 = link.addr_gen_mode.is_some();
+    let has_ipv6 = has_ipv6(link, mtu);
     let bare = Tap {
         name: shape.service_tap.clone(),
         mac: None,
@@ -77,7 +77,8 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerad
         routes: loopback_route(&shape, facts),
         ..bare.clone()
     };
-    let nic = Nic { pod_interface: link.name.clone(), pod_mac: None, tap, service_tap: Some(bare) };
+    let nic =
+        Nic { pod_interface: link.name.clone(), pod_mac: None, all_multicast: false, tap, service_tap: Some(bare) };
     Ok((nic, shape))
 }
 

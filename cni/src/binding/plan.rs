@@ -3,10 +3,14 @@
 use hostnet::facts::{AddrGenMode, Address};
 use hostnet::nft::Transaction;
 use hostnet::op::{LinkChange, NewTap};
+use hostnet::sysctl::Sysctl;
 use hostnet::{Facts, Op, Plan};
 use wiring::{Mark, Owner};
 
 use super::desired::{Desired, Refusal, Tap};
+
+/// Whether new links come without IPv6.
+pub(super) const IPV6_OFF_BY_DEFAULT: &str = "ipv6/conf/default/disable_ipv6";
 
 /// Plans a wiring in a namespace that has nothing of ours.
 ///
@@ -20,14 +24,12 @@ pub(super) fn plan(desired: &Desired, facts: &Facts) -> Result<Plan, Refusal> {
         ops.extend(nic.service_tap.iter().map(|tap| create(tap, desired, None)));
     }
     for nic in &desired.nics {
-        let current = facts.link(&nic.pod_interface).and_then(|link| link.mac);
-        if let Some(mac) = nic.pod_mac.filter(|mac| Some(*mac) != current) {
-            ops.push(Op::SetLink {
-                link: nic.pod_interface.clone(),
-                set: LinkChange { mac: Some(mac), ..LinkChange::default() },
-            });
+        let set = nic.change(facts);
+        if !set.is_empty() {
+            ops.push(Op::SetLink { link: nic.pod_interface.clone(), set });
         }
     }
+    ops.extend(desired.taps().filter_map(|tap| allow_ipv6(tap, facts)));
     desired.taps().for_each(|tap| ops.extend(bring_up(tap)));
     let changed = desired.sysctls.iter().filter(|(key, value)| facts.sysctl(key) != Some(value));
     ops.extend(changed.map(|(key, value)| Op::WriteSysctl { key: key.clone(), value: (*value).to_owned() }));
@@ -58,6 +60,14 @@ fn create(tap: &Tap, desired: &Desired, mark: Option<&Mark>) -> Op {
             ..LinkChange::default()
         },
     })
+}
+
+/// Where IPv6 is off for what is new, and other plugins turned it on for the links they made, so do we for ours.
+fn allow_ipv6(tap: &Tap, facts: &Facts) -> Option<Op> {
+    let is_off = facts.sysctl(&Sysctl::net(IPV6_OFF_BY_DEFAULT)) == Some("1");
+    let needs_it = tap.addresses.iter().any(|address| !address.is_ipv4());
+    (is_off && needs_it)
+        .then(|| Op::WriteSysctl { key: Sysctl::ipv6_conf(&tap.name, "disable_ipv6"), value: "0".to_owned() })
 }
 
 /// IPv6 routes need a link that is up; addresses are valid at once, because duplicate detection is off.

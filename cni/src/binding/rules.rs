@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostnet::nft::{
-    Chain, Element, Family as TableFamily, Field, Hook, Rule, Set, Table, TableId, Test, ValueKind, priority,
+    CT_INVALID, Chain, Element, Family as TableFamily, Field, Hook, Rule, Set, Table, TableId, Test, ValueKind,
+    priority,
 };
 use terms::{IfName, IpNetwork, Ipv4Network, Ipv6Network, Protocol};
 use wiring::{Family, Mesh, VIRTUAL_ROUTER};
@@ -16,7 +17,10 @@ use super::masquerade::{Masquerade, Side};
 const TABLE: &str = "tapvisor";
 
 const DHCPV4_SERVER: u16 = 67;
+const DHCPV4_CLIENT: u16 = 68;
 const DHCPV6_SERVER: u16 = 547;
+/// All_DHCP_Relay_Agents_and_Servers (RFC 8415 §7.1), the one address that clients ask.
+const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REQUEST_V6: u8 = 128;
 const ROUTER_SOLICITATION: u8 = 133;
@@ -73,6 +77,10 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
         table = table
             .chain(Chain::filter("guard", Hook::Prerouting, priority::RAW).rules(masqueraded.iter().flat_map(guard)))
             .chain(
+                Chain::filter("invalid", Hook::Prerouting, priority::MANGLE)
+                    .rules(masqueraded.iter().flat_map(no_connection)),
+            )
+            .chain(
                 Chain::nat("prerouting", Hook::Prerouting, priority::DSTNAT)
                     .rules(masqueraded.iter().flat_map(inbound)),
             )
@@ -118,6 +126,19 @@ fn guard(nic: &Masquerade) -> Vec<Rule> {
             .push(from_guest("IPv6, which the pod has not").is(Field::Nfproto, nfproto(Family::V6)).counter().drop()),
     }
     rules
+}
+
+/// What connection tracking can make nothing of is never translated: from the guest it would leave with the guest's own address,
+/// and for the guest it would reach the pod's own processes, whose answer ends the guest's connection. Neighbour discovery and
+/// errors about known connections are not among it.
+fn no_connection(nic: &Masquerade) -> [Rule; 2] {
+    [("from the guest", &nic.tap), ("from the network", &nic.pod_interface)].map(|(from, device)| {
+        Rule::named(format!("{}: of no connection, {from}", nic.pod_interface))
+            .when(Field::CtState, Test::AnyBit(CT_INVALID))
+            .iifname(device)
+            .counter()
+            .drop()
+    })
 }
 
 /// What comes for the pod goes to the guest; what is not declared stays with the pod's own processes and is counted.
@@ -230,17 +251,18 @@ fn netdev(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
     table
 }
 
-/// What a guest asks of its network goes to the launcher, unicast renewals included.
+/// What a guest asks of its network goes to the launcher, unicast renewals included. Not what it asks within a VLAN of its own,
+/// nor what it hands on for others (RFC 2131 §4.1: a client's own port); the launcher would answer neither.
 fn asked_services(nic: &IfName, to: &IfName, v4: bool, v6: bool) -> Vec<Rule> {
     let mut rules = Vec::new();
     if v4 {
-        let rule = Rule::named(format!("{nic}: DHCPv4")).is(Field::Protocol, ethertype(Family::V4));
+        let rule = untagged(format!("{nic}: DHCPv4"), Family::V4).is(Field::UdpSport, DHCPV4_CLIENT);
         rules.push(rule.is(Field::UdpDport, DHCPV4_SERVER).counter().forward(to));
     }
     if v6 {
-        let rule = Rule::named(format!("{nic}: DHCPv6")).is(Field::Protocol, ethertype(Family::V6));
+        let rule = untagged(format!("{nic}: DHCPv6"), Family::V6).is(Field::Ip6Daddr, DHCPV6_SERVERS);
         rules.push(rule.is(Field::UdpDport, DHCPV6_SERVER).counter().forward(to));
-        let rule = Rule::named(format!("{nic}: router solicitation"));
+        let rule = untagged(format!("{nic}: router solicitation"), Family::V6);
         rules.push(rule.is(Field::Icmpv6Type, ROUTER_SOLICITATION).counter().forward(to));
     }
     rules
@@ -251,7 +273,7 @@ fn from_vm(nic: &Bridge) -> Chain {
     if let Some(service) = &nic.service {
         chain = chain.rules(asked_services(&nic.pod_interface, &service.tap, service.v4, service.v6));
         if !service.global_gateways.is_empty() {
-            let rule = Rule::named(format!("{}: where is the router", nic.pod_interface));
+            let rule = untagged(format!("{}: where is the router", nic.pod_interface), Family::V6);
             let rule = rule.is(Field::Icmpv6Type, NEIGHBOUR_SOLICITATION).is(Field::NdTarget, VIRTUAL_ROUTER);
             chain = chain.rule(rule.counter().forward(&service.tap));
         }
@@ -264,7 +286,7 @@ fn from_network(nic: &Bridge) -> Chain {
     if let Some(service) = &nic.service {
         if !service.global_gateways.is_empty() {
             let to_launcher = |what: &str| {
-                Rule::named(format!("{}: {what}", nic.pod_interface)).is(Field::Ip6Daddr, service.link_local)
+                untagged(format!("{}: {what}", nic.pod_interface), Family::V6).is(Field::Ip6Daddr, service.link_local)
             };
             let answer = to_launcher("the gateway's answer").is(Field::Icmpv6Type, NEIGHBOUR_ADVERTISEMENT);
             chain = chain
@@ -272,7 +294,8 @@ fn from_network(nic: &Bridge) -> Chain {
                 .rule(to_launcher("to the launcher").counter().drop());
         }
         if service.v6 {
-            let advertisement = Rule::named(format!("{}: the network's router advertisements", nic.pod_interface));
+            let advertisement =
+                untagged(format!("{}: the network's router advertisements", nic.pod_interface), Family::V6);
             chain = chain.rule(advertisement.is(Field::Icmpv6Type, ROUTER_ADVERTISEMENT).counter().drop());
         }
     }
@@ -295,6 +318,12 @@ fn from_launcher(nic: &Bridge, service: &Service) -> Chain {
 
 fn ingress(side: &str, nic: &IfName, device: &IfName) -> Chain {
     Chain::ingress(&format!("{side}-{nic}"), device.clone(), priority::FILTER)
+}
+
+/// A rule for frames of that family without VLAN tag: the field is the frame's own, where what the kernel knows of the packet
+/// is about what lies behind the tag.
+fn untagged(comment: String, family: Family) -> Rule {
+    Rule::named(comment).is(Field::EtherType, ethertype(family))
 }
 
 fn all_to(nic: &IfName, device: &IfName) -> Rule {

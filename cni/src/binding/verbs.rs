@@ -108,7 +108,7 @@ fn remove(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), BindingError> {
 
 /// All that planning looks at; of the tables only which there are. Which links' settings matter shows only when the routes are known.
 pub(super) fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
-    let fixed = [Sysctl::net("ipv4/ip_forward"), Sysctl::net("ipv6/conf/all/forwarding")];
+    let fixed = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", plan::IPV6_OFF_BY_DEFAULT].map(Sysctl::net);
     let ask = Ask { table_ids: true, ..Ask::network().with_sysctls(fixed) };
     let mut facts = kernel.gather(&ask)?;
     let of_routers = advertised_links(&facts).into_iter().map(|link| Sysctl::ipv6_conf(&link, "accept_ra"));

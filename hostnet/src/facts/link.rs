@@ -32,6 +32,9 @@ pub struct Link {
     /// Without address resolution (IFF_NOARP).
     #[serde(default, skip_serializing_if = "is_default")]
     pub noarp: bool,
+    /// Takes the frames of all multicast groups because somebody asked for it (IFF_ALLMULTI).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub all_multicast: bool,
     /// Device group, for changing or deleting many at once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub group: u32,
@@ -69,6 +72,7 @@ impl Link {
             carrier: false,
             state: OperState::Down,
             noarp: false,
+            all_multicast: false,
             group: 0,
             alias: None,
             master: None,

@@ -6,9 +6,13 @@ use super::refused;
 use crate::facts::{Facts, Link, LinkKind, TABLE_LOCAL, Tun, TunMode};
 use crate::kernel::KernelError;
 use crate::op::{LinkChange, Master, NewLink, NewLinkKind, NewTap};
+use crate::sysctl::Sysctl;
 
 /// IFALIASZ of `linux/if.h` without the closing NUL.
 const ALIAS_BYTES: usize = 255;
+
+/// RFC 8200 §5: the kernel takes IPv6 off a link that carries less.
+const IPV6_LEAST_MTU: u32 = 1280;
 
 pub(super) fn find<'a>(facts: &'a mut Facts, name: &IfName) -> Result<&'a mut Link, KernelError> {
     facts.links.iter_mut().find(|link| link.name == *name).ok_or_else(|| KernelError::NoLink(name.clone()))
@@ -21,6 +25,9 @@ fn add(facts: &mut Facts, name: &IfName, kind: LinkKind) -> Result<u32, KernelEr
     let index = facts.links.iter().map(|link| link.index).max().unwrap_or(0) + 1;
     let [a, b, c, d] = index.to_be_bytes();
     facts.links.push(Link { mac: Some(MacAddr::local([0xff, a, b, c, d])), ..Link::new(index, name.clone(), kind) });
+    if let Some(default) = facts.sysctl(&Sysctl::net("ipv6/conf/default/disable_ipv6")).map(ToOwned::to_owned) {
+        facts.sysctls.insert(Sysctl::ipv6_conf(name, "disable_ipv6"), Some(default));
+    }
     Ok(index)
 }
 
@@ -81,10 +88,17 @@ pub(super) fn change(facts: &mut Facts, name: &IfName, set: &LinkChange) -> Resu
         return Err(refused(libc::EOPNOTSUPP));
     }
     link.mtu_bytes = set.mtu.map_or(link.mtu_bytes, terms::Mtu::value);
+    if link.mtu_bytes < IPV6_LEAST_MTU {
+        link.addr_gen_mode = None;
+        if set.addr_gen_mode.is_some() {
+            return Err(refused(libc::EAFNOSUPPORT));
+        }
+    }
     link.mac = set.mac.or(link.mac);
     link.addr_gen_mode = set.addr_gen_mode.or(link.addr_gen_mode);
     link.group = set.group.unwrap_or(link.group);
     link.noarp = set.noarp.unwrap_or(link.noarp);
+    link.all_multicast = set.all_multicast.unwrap_or(link.all_multicast);
     if let Some(alias) = &set.alias {
         link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
     }

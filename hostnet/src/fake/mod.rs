@@ -63,6 +63,10 @@ impl Fake {
                 if facts.addresses_of(&new.link).any(|old| old.address == new.address) {
                     return Err(refused(libc::EEXIST));
                 }
+                let off = Sysctl::ipv6_conf(&new.link, "disable_ipv6");
+                if !new.address.is_ipv4() && facts.sysctl(&off) == Some("1") {
+                    return Err(refused(libc::EACCES));
+                }
                 facts.addresses.push(new.clone());
             }
             Op::DeleteAddress { link, address } => {

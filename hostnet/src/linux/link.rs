@@ -70,7 +70,8 @@ pub(super) fn changes(
     // The kernel raises a link before it looks at the address generation mode in the same message: then addresses would be
     // made that nobody wants. So raising is a message of its own in that case.
     let mut second = None;
-    for (flag, on) in [(LinkFlags::Noarp, set.noarp), (LinkFlags::Up, set.up)] {
+    for (flag, on) in [(LinkFlags::Noarp, set.noarp), (LinkFlags::Allmulti, set.all_multicast), (LinkFlags::Up, set.up)]
+    {
         let Some(on) = on else { continue };
         let message = if flag == LinkFlags::Up && set.addr_gen_mode.is_some() {
             second.insert(target(index, name))
@@ -148,6 +149,7 @@ pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<Option<(Link
     let flags = LinkFlags::from_bits_retain(number(header, 8).unwrap_or(0));
     link.up = flags.contains(LinkFlags::Up);
     link.noarp = flags.contains(LinkFlags::Noarp);
+    link.all_multicast = flags.contains(LinkFlags::Allmulti);
     link.addr_gen_mode = None;
     let mut master = None;
     for (kind, value) in attributes_of(attributes) {

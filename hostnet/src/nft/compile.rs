@@ -99,6 +99,8 @@ impl Compiler<'_> {
         };
         if let Some((field, bytes)) = needed
             && !self.known.contains(&(field, bytes.clone()))
+            // A frame's own ethertype is the packet's unless it tells of a tag, which is no IP version.
+            && !(field == Field::Protocol && self.known.contains(&(Field::EtherType, bytes.clone())))
         {
             load(self.writer, field, 0);
             expression::compare(self.writer, 0, libc::NFT_CMP_EQ, &bytes);

@@ -90,6 +90,7 @@ fn undo_change(name: &IfName, set: &LinkChange, before: &Facts, now: &Facts) -> 
         addr_gen_mode: back(&set.addr_gen_mode, old.addr_gen_mode, &new.addr_gen_mode).flatten(),
         group: back(&set.group, old.group, &new.group),
         noarp: back(&set.noarp, old.noarp, &new.noarp),
+        all_multicast: back(&set.all_multicast, old.all_multicast, &new.all_multicast),
         master: back(&set.master, master(old), &master(new)),
     };
     (!undo.is_empty()).then(|| Op::SetLink { link: name.clone(), set: undo })

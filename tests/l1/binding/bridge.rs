@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const BYTES: usize = 2_000_000;
 
-fn request(more: &Value) -> Value {
+pub(super) fn request(more: &Value) -> Value {
     let mut interface = json!({"name": "default", "podInterface": "eth0", "binding": "bridge"});
     for (key, value) in more.as_object().expect("an object") {
         interface[key] = value.clone();
@@ -39,13 +39,13 @@ fn request(more: &Value) -> Value {
 }
 
 /// A pod on a network, wired for bridge binding.
-fn wired<'w>(world: &'w World, kind: &str, stack: Stack, more: &Value) -> Chain<'w> {
+pub(super) fn wired<'w>(world: &'w World, kind: &str, stack: Stack, more: &Value) -> Chain<'w> {
     let mut chain = Chain::new(world, "pod", &[network(kind, stack), request(more)]);
     chain.add();
     chain
 }
 
-fn mac_of(pod: &Ns<'_>, link: &str) -> String {
+pub(super) fn mac_of(pod: &Ns<'_>, link: &str) -> String {
     pod.run(&["ip", "-j", "link", "show", link]).json()[0]["address"].as_str().expect("an address").to_owned()
 }
 
@@ -115,7 +115,7 @@ fn wished_mac() {
 }
 
 /// Counts in the node's own tables what comes from a pod, by nft words.
-fn watch(world: &World, family: &str, hook: &str, words: &str) {
+pub(super) fn watch(world: &World, family: &str, hook: &str, words: &str) {
     let script = format!(
         "nft add table {family} watch
         nft add chain {family} watch seen '{{ type filter hook {hook} priority -300; }}'
@@ -124,7 +124,7 @@ fn watch(world: &World, family: &str, hook: &str, words: &str) {
     world.sh(&script).assert_ok();
 }
 
-fn watched(world: &World, family: &str) -> u64 {
+pub(super) fn watched(world: &World, family: &str) -> u64 {
     let listing = world.run(&["nft", "-j", "list", "table", family, "watch"]).json();
     let rules = listing["nftables"].as_array().expect("a listing").iter().filter_map(|entry| entry.get("rule"));
     let expressions = rules.flat_map(|rule| rule["expr"].as_array().cloned().unwrap_or_default());
@@ -161,7 +161,7 @@ fn ask(guest: &FakeGuest<'_>, to: &str, from_port: u16) {
 }
 
 /// A tap that is ours and passes frames on: the kernel takes up to a second to see that it has a carrier.
-fn attached(pod: &Ns<'_>, name: &str) -> Tap {
+pub(super) fn attached(pod: &Ns<'_>, name: &str) -> Tap {
     let tap = pod.enter(|| Tap::attach(name, false));
     wait_for("the tap's carrier", Duration::from_secs(5), || {
         let link = pod.run(&["ip", "-j", "link", "show", name]).json();
@@ -171,7 +171,7 @@ fn attached(pod: &Ns<'_>, name: &str) -> Tap {
 }
 
 /// Whether any frame that arrives within two seconds satisfies `wanted`.
-fn arrives(tap: &Tap, wanted: impl Fn(&[u8]) -> bool) -> bool {
+pub(super) fn arrives(tap: &Tap, wanted: impl Fn(&[u8]) -> bool) -> bool {
     std::iter::from_fn(|| tap.receive(2000)).take(50).any(|frame| wanted(&frame))
 }
 
@@ -184,7 +184,7 @@ fn is_udp_to(frame: &[u8], port: u16) -> bool {
     frame.get(transport + 2..transport + 4) == Some(&port.to_be_bytes())
 }
 
-fn icmpv6_type(frame: &[u8]) -> Option<u8> {
+pub(super) fn icmpv6_type(frame: &[u8]) -> Option<u8> {
     (frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(20) == Some(&58)).then(|| frame.get(54).copied())?
 }
 

@@ -22,8 +22,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-const V4: &str = "ip addr add 10.0.2.2/24 dev eth0; ip route add default via 10.0.2.1";
-const V6: &str = "ip addr add fd10:0:2::2/120 dev eth0 nodad; ip -6 route add default via fe80::ff:fe00:0 dev eth0";
+pub(super) const V4: &str = "ip addr add 10.0.2.2/24 dev eth0; ip route add default via 10.0.2.1";
+pub(super) const V6: &str =
+    "ip addr add fd10:0:2::2/120 dev eth0 nodad; ip -6 route add default via fe80::ff:fe00:0 dev eth0";
 
 fn wired<'w>(world: &'w World, name: &str, more: &Value) -> Chain<'w> {
     let mut interface = json!({"name": "default", "podInterface": "eth0", "binding": "masquerade"});
@@ -42,7 +43,7 @@ fn guest<'w>(world: &'w World, chain: &Chain<'_>, name: &str) -> FakeGuest<'w> {
 }
 
 /// Packets that a rule of that name saw.
-fn counted(pod: &Ns<'_>, table: &str, name: &str) -> u64 {
+pub(super) fn counted(pod: &Ns<'_>, table: &str, name: &str) -> u64 {
     let (family, table) = table.split_once(' ').expect("family and name");
     let listing = pod.run(&["nft", "-j", "list", "table", family, table]).json();
     let rules = listing["nftables"].as_array().expect("a listing").iter().filter_map(|entry| entry.get("rule"));

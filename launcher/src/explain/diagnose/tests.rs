@@ -138,8 +138,8 @@ fn devices_that_are_down_or_missing_are_named() {
 
 #[test]
 fn a_mark_that_is_missing_provisional_or_anothers_is_named() {
-    let provisional = "tapvisor/1 0000000000000000 mtu=1500";
-    for alias in [None, Some("uplink"), Some(provisional), Some("tapvisor/1 00112233445566ff mtu=1500")] {
+    let provisional = "tapvisor/2 0000000000000000 mtu=1500";
+    for alias in [None, Some("uplink"), Some(provisional), Some("tapvisor/2 00112233445566ff mtu=1500")] {
         let changed = broken(masquerade, |vm| link(pod(vm), "k6t-eth0").alias = alias.map(str::to_owned));
         assert_eq!(errors(&changed), one(Code::MarkMissing, "k6t-eth0"), "{alias:?}");
     }
