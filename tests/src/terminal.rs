@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
@@ -16,6 +17,7 @@ pub struct Terminal {
     keyboard: File,
     program: Child,
     shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -39,14 +41,14 @@ impl Terminal {
         let keyboard = File::from(pair.master);
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, on_screen) = (keyboard.try_clone().expect("a descriptor can be copied"), Arc::clone(&shown));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             // The last program to leave the terminal ends it.
             while let Ok(length @ 1..) = screen.read(&mut bytes) {
                 on_screen.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes.iter().take(length));
             }
         });
-        Self { keyboard, program, shown }
+        Self { keyboard, program, shown, reader }
     }
 
     /// Types keys.
@@ -84,6 +86,13 @@ impl Terminal {
         let program = &mut self.program;
         let ended = || program.try_wait().expect("a child is waited for");
         let (status, _) = wait_for("the program at the terminal to end", Duration::from_secs(60), ended);
+        // What it said last may not have been read yet; who else still has the terminal is not waited for long.
+        for _ in 0..100 {
+            if self.reader.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         (status.code(), self.shown())
     }
 }
