@@ -123,6 +123,7 @@ fn rules(case: &Case<'_>, nic: &NicView<'_>) -> Hop {
             ("to ports not declared", "prerouting", &["undeclared"]),
             ("connections out", "postrouting", &["outbound"]),
             ("guarded off", "guard", &["to 127", "not from", "IPv4, which", "IPv6, which"]),
+            ("of no connection", "invalid", &["of no connection"]),
         ];
         hop.counters
             .extend(inet.map(|(name, chain, what)| counted(name.to_owned(), sum(TableFamily::Inet, chain, what))));

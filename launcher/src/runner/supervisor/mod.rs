@@ -145,6 +145,11 @@ impl<P: Pod> Supervisor<P> {
             [] => "network attached".to_owned(),
             addresses => format!("network attached: {}", addresses.join(", ")),
         });
+        if wired.resolv.servers.is_empty() {
+            ears.note(
+                "no name server: neither manifest, network nor host names one that the VM could reach".to_owned(),
+            );
+        }
         if wishes.stop { Err(StartFailure::interrupted()) } else { Ok(()) }
     }
 

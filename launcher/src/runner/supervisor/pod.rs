@@ -35,7 +35,7 @@ pub struct StartFailure {
 
 /// A pod, real or made up.
 pub trait Pod: Clone + Send + Sync + 'static {
-    /// Makes the namespace and attaches it to its networks. Blocks.
+    /// Makes the namespace and attaches it to its networks; the name servers are those that the guest is told of. Blocks.
     ///
     /// # Errors
     /// The first failure; [`Self::detach`] takes back what was done.
@@ -100,17 +100,13 @@ impl RealPod {
         noted?;
         let resolv = self.name_servers(&wired)?;
         files::replace(&layout.vm(&self.network.key).resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
-        Ok(wired)
+        Ok(Wired { resolv, ..wired })
     }
 
     fn name_servers(&self, wired: &Wired) -> Result<Resolv, StartFailure> {
         let object = files::read_json(&self.store.layout().vm(&self.network.key).object())?;
         let dns = instance_of(&object).map(|instance| instance.spec.dns).unwrap_or_default();
-        let resolv = Resolv::of_vm(&dns, &wired.resolv, || Resolv::of_host_below(Path::new("/")));
-        if resolv.servers.is_empty() {
-            tracing::warn!("no name server: neither manifest, network nor host names one that the VM could reach");
-        }
-        Ok(resolv)
+        Ok(Resolv::of_vm(&dns, &wired.resolv, || Resolv::of_host_below(Path::new("/"))))
     }
 }
 

@@ -133,17 +133,17 @@ impl Bench {
         self.line.write_all(line.as_bytes()).unwrap();
     }
 
-    /// The next report that is no progress.
+    /// Everything that the supervisor reports.
+    fn reports(&self) -> impl Iterator<Item = Report> + '_ {
+        let lines = BufReader::with_capacity(1, &self.line).lines();
+        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+    }
+
+    /// The next report that tells of an event.
     fn report(&self) -> Report {
-        let mut reader = BufReader::with_capacity(1, &self.line);
-        loop {
-            let mut line = String::new();
-            assert!(reader.read_line(&mut line).unwrap() > 0, "the supervisor said nothing more");
-            match serde_json::from_str(&line).unwrap() {
-                Report::Progress { .. } => {}
-                report => return report,
-            }
-        }
+        let mut events =
+            self.reports().filter(|report| !matches!(report, Report::Progress { .. } | Report::Note { .. }));
+        events.next().expect("the supervisor said nothing more")
     }
 
     /// Stops the guest and waits until nothing is left of the supervisor.
@@ -173,6 +173,17 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
     assert_eq!(bench.thread.join().unwrap(), 6);
     assert_eq!(detached.load(Ordering::SeqCst), 1);
     assert!(!known.exists(&key("web")));
+}
+
+#[test]
+fn a_guest_that_no_name_server_is_known_for_is_told_of() {
+    let bench = bench(Strategy::Always, true, "sleep 60");
+    let noted = bench.reports().find_map(|report| if let Report::Note { text } = report { Some(text) } else { None });
+    assert_eq!(
+        noted.as_deref(),
+        Some("no name server: neither manifest, network nor host names one that the VM could reach")
+    );
+    bench.end();
 }
 
 #[test]
