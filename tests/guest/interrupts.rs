@@ -30,7 +30,8 @@ fn at_any_moment() {
     let host = Host::new();
     // A guest that is not up yet does not hear its power button.
     let vm = Vm::new("web", "masquerade").set("", "terminationGracePeriodSeconds", json!(1));
-    host.world.write("/run/vms.yaml", vm.yaml());
+    let resting = Vm::new("resting", "masquerade").strategy("Halted");
+    host.world.write("/run/vms.yaml", resting.yaml() + &vm.yaml());
     for milliseconds in [0, 10, 25, 50, 100, 200, 400, 800, 1600] {
         let (code, said) = interrupted_after(&host, milliseconds);
         assert_eq!(code, 130, "after {milliseconds} ms:\n{said}\n{}", host.guest("web").account());

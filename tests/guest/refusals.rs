@@ -162,8 +162,10 @@ fn exhausted() {
     let host = Host::new();
     let ipam = json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": "10.244.9.0/30"});
     host.world.write("/run/pods.conflist", pods(&ipam).to_string());
-    let both = Vm::new("one", "masquerade").yaml() + &Vm::new("two", "masquerade").yaml();
-    let ran = run(&host, &both, &["--network", "/run/pods.conflist"]);
+    let all = Vm::new("resting", "masquerade").strategy("Halted").yaml()
+        + &Vm::new("one", "masquerade").yaml()
+        + &Vm::new("two", "masquerade").yaml();
+    let ran = run(&host, &all, &["--network", "/run/pods.conflist"]);
     ran.assert_fails(
         1,
         &["default/two", "network pods for eth0", "no IP addresses available", "10.244.9.1-10.244.9.2"],

@@ -46,15 +46,22 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
             return Err(failure);
         }
     };
-    let started = start_all(&store, written, &plans, &interrupts);
+    let starts = |vm: &Written| plans.iter().any(|plan| plan.key == vm.key && plan.strategy.starts_by_itself());
+    let (starting, resting): (Vec<_>, Vec<_>) = written.into_iter().partition(starts);
+    let take_back = |resting: &[Written]| {
+        forget(&store, resting);
+        beside.take_back(&store)
+    };
+    let started = start_all(&store, starting, &interrupts);
     let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
         Ok(guests) => guests,
         Err(failure) => {
-            beside.take_back(&store)?;
+            take_back(&resting)?;
             return Err(failure);
         }
     };
     if !arguments.detach {
+        leave(resting);
         interrupts.all_run();
         let outcome = guests.stay(&store, &plans, &interrupts);
         return match (outcome, beside.go_with(&store, &plans)) {
@@ -68,10 +75,18 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     // Without a VM that was started there is nobody who was told.
     if interrupts.let_go() && !guests.guests.is_empty() {
         guests.wait_until_all_are_gone();
-        beside.take_back(&store)?;
+        take_back(&resting)?;
         return Err(interrupted());
     }
+    leave(resting);
     Ok(ExitCode::SUCCESS)
+}
+
+/// VMs that wait for somebody to start them.
+fn leave(resting: Vec<Written>) {
+    for vm in resting {
+        terminal::line(&format!("{0} is not started by its run strategy: `tapvisor start {0}`", vm.key));
+    }
 }
 
 /// What a manifest asks for beside its VMs.
@@ -189,19 +204,9 @@ fn forget(store: &Store, written: &[Written]) {
     }
 }
 
-/// Starts the supervisors of all that start by themselves. VMs whose lock is dropped here are taken back by the reaper
-/// of the next command, so a failure in the middle leaves nothing for long.
-fn start_all(
-    store: &Store,
-    written: Vec<Written>,
-    plans: &[VmPlan],
-    interrupts: &Interrupts,
-) -> Result<Started, Failure> {
-    let starts = |key: &ObjectKey| plans.iter().any(|plan| plan.key == *key && plan.strategy.starts_by_itself());
-    let (starting, resting): (Vec<_>, Vec<_>) = written.into_iter().partition(|vm| starts(&vm.key));
-    for vm in &resting {
-        terminal::line(&format!("{} is not started by its run strategy: `tapvisor start {}`", vm.key, vm.key));
-    }
+/// Starts the supervisors. VMs whose lock is dropped here are taken back by the reaper of the next command, so a failure
+/// in the middle leaves nothing for long.
+fn start_all(store: &Store, starting: Vec<Written>, interrupts: &Interrupts) -> Result<Started, Failure> {
     let progress = Progress::of(starting.iter().map(|vm| vm.key.clone()));
     let mut guests = Vec::new();
     for vm in starting {
