@@ -27,7 +27,7 @@ fn found() {
     let host = Host::new();
     let ipam = json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": "10.84.0.0/24"});
     let cable = json!({"cniVersion": "1.0.0", "type": "ptp", "ipam": ipam});
-    let disk = json!({"hostDisk": {"path": "/run/disks/new.img", "type": "DiskOrCreate", "capacity": "8Mi"}});
+    let disk = json!({"hostDisk": {"path": "/run/disks/made/new.img", "type": "DiskOrCreate", "capacity": "8Mi"}});
     let vm = Vm::new("many", "masquerade")
         .strategy("RerunOnFailure")
         .set("", "startStrategy", json!("Paused"))
@@ -79,7 +79,7 @@ fn found() {
     let log = host.world.run(&["cat", "/run/tapvisor/vms/default.many/supervisor.log"]).text();
     assert!(log.contains("the guest stopped feeding its watchdog"), "{log}");
     host.remove(&["many"]).assert_ok();
-    let kept = std::fs::read(host.world.path("/run/disks/new.img")).expect("a disk of the host outlives its VM");
+    let kept = std::fs::read(host.world.path("/run/disks/made/new.img")).expect("a disk of the host outlives its VM");
     assert!(kept.len() == 8 << 20 && kept.starts_with(b"kept-by-the-disk"), "{} bytes", kept.len());
     host.assert_nothing_left();
 }

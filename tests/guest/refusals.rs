@@ -152,9 +152,13 @@ fn disks() {
         run(&host, &vm.yaml(), &[]).assert_fails(3, &["default/web", "disk \"root\"", file, words]);
         host.assert_as_before();
     }
-    let create = json!({"hostDisk": {"path": "/run/nowhere/new.img", "type": "DiskOrCreate", "capacity": "1Mi"}});
-    let vm = Vm::new("web", "masquerade").disk("root", create);
-    run(&host, &vm.yaml(), &[]).assert_fails(1, &["/run/nowhere/new.img", "No such file"]);
+    let create = |path: &str| json!({"hostDisk": {"path": path, "type": "DiskOrCreate", "capacity": "1Mi"}});
+    let vm = Vm::new("web", "masquerade")
+        .disk("root", create("/run/disks/new/folder/new.img"))
+        .disk("data", create("/run/disks/pipe/new.img"));
+    run(&host, &vm.yaml(), &[]).assert_fails(1, &["/run/disks/pipe/new.img", "Not a directory"]);
+    let left = host.world.sh("ls /run/disks").text();
+    assert_eq!(left.lines().collect::<Vec<_>>(), ["empty.img", "folder", "pipe", "short.img", "short.qcow2"]);
     host.assert_nothing_left();
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use terms::{IfName, NetworkName, ObjectKey};
 use wiring::Owner;
 
+use super::files::{FileError, at};
 use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, MissingPlugin, PluginFolders, binding};
 use super::record::{Attachment, Attachments, Kind};
 use super::store::MOST_KEY_BYTES;
@@ -303,20 +304,14 @@ fn strategy(strategy: RunStrategy) -> Strategy {
     }
 }
 
-/// Makes disk images that are not there yet, sparse, and returns those it made.
+/// Makes disk images that are not there yet, sparse, with the folders above them, and returns all that it made.
 ///
 /// # Errors
 /// When one cannot be made; those made before are removed again.
-pub fn make_host_files(wanted: &[HostFile]) -> Result<Vec<PathBuf>, super::files::FileError> {
-    use super::files::at;
+pub fn make_host_files(wanted: &[HostFile]) -> Result<Vec<PathBuf>, FileError> {
     let mut made = Vec::new();
     for file in wanted.iter().filter(|file| !file.path.exists()) {
-        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file.path);
-        let sized = created.and_then(|image| {
-            made.push(file.path.clone());
-            image.set_len(file.capacity_bytes)
-        });
-        if let Err(error) = sized.map_err(at("make the disk image", &file.path)) {
+        if let Err(error) = make_host_file(file, &mut made) {
             remove_host_files(&made);
             return Err(error);
         }
@@ -324,11 +319,26 @@ pub fn make_host_files(wanted: &[HostFile]) -> Result<Vec<PathBuf>, super::files
     Ok(made)
 }
 
-/// Removes disk images that were just made and never used.
+fn make_host_file(file: &HostFile, made: &mut Vec<PathBuf>) -> Result<(), FileError> {
+    let absent: Vec<_> = file.path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
+    for folder in absent.into_iter().rev() {
+        std::fs::create_dir(folder).map_err(at("make folder", folder))?;
+        made.push(folder.to_owned());
+    }
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file.path);
+    let sized = created.and_then(|image| {
+        made.push(file.path.clone());
+        image.set_len(file.capacity_bytes)
+    });
+    sized.map_err(at("make the disk image", &file.path))
+}
+
+/// Removes disk images that were just made and never used, and their folders unless somebody else has put something there.
 pub fn remove_host_files(made: &[PathBuf]) {
-    for path in made {
-        if let Err(error) = super::files::remove_file(path) {
-            tracing::warn!("{}", super::chain(&error));
+    for path in made.iter().rev() {
+        let removed = if path.is_dir() { std::fs::remove_dir(path) } else { std::fs::remove_file(path) };
+        if let Err(error) = removed {
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }
