@@ -387,6 +387,9 @@ mod tests {
         {"name":"blue","podInterface":"pod16477688c0e","binding":"bridge","mac":"02:00:00:00:00:09","mtu":1400},
         {"name":"fast","podInterface":"net2","binding":"sriov"}]}"#;
 
+    /// The page about requests.
+    const PAGE: &str = include_str!("../README.md");
+
     fn refusal(interfaces: &str) -> String {
         let text = format!(r#"{{"version":1,"owner":{{"uid":107,"gid":107}},"interfaces":[{interfaces}]}}"#);
         Request::parse(&text).unwrap_err().to_string()
@@ -398,6 +401,22 @@ mod tests {
         assert_eq!(request.interfaces().len(), 3);
         assert_eq!(request.interfaces()[0].ports[1].protocol, Protocol::Tcp);
         assert_eq!(request.interfaces()[0].queues.value(), 2);
+    }
+
+    #[test]
+    fn the_page_shows_a_request_and_names_every_field() {
+        let (_, shown) = PAGE.split_once("```json\n").unwrap();
+        Request::parse(shown.split("```").next().unwrap()).unwrap();
+        let mut full = Request::parse(FULL).unwrap();
+        full.interfaces[0].mac = full.interfaces[1].mac;
+        full.interfaces[0].mtu = full.interfaces[1].mtu;
+        let full = serde_json::to_value(full).unwrap();
+        let objects = [&full, &full["interfaces"][0]].map(|object| object.as_object().unwrap());
+        let fields: Vec<_> = objects.into_iter().flat_map(serde_json::Map::keys).collect();
+        assert_eq!(fields.len(), 13);
+        for field in fields {
+            assert!(PAGE.contains(&format!("\n| `{field}` | ")), "{field}");
+        }
     }
 
     #[test]
