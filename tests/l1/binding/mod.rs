@@ -10,6 +10,7 @@ mod hostile_host;
 mod ipv6_off;
 mod masquerade;
 mod memory;
+mod multus;
 mod strays;
 mod verbs;
 
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         forged::trials(),
         masquerade::trials(),
         memory::trials(),
+        multus::trials(),
         guest_limits::trials(),
         hostile_host::trials(),
         ipv6_off::trials(),
