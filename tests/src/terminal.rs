@@ -35,9 +35,15 @@ impl Terminal {
         let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("the kernel has terminals left");
         let end = || Stdio::from(pair.slave.try_clone().expect("a descriptor can be copied"));
-        let mut command = world.command_without_limit("setsid");
-        command.args(["--ctty", "--wait"]).args(line).stdin(end()).stdout(end()).stderr(end());
-        let program = command.spawn().expect("setsid (package util-linux) starts");
+        // Whoever runs the tests may ignore signals, as `nohup` does; whoever sits before a terminal does not.
+        let mut command = world.command_without_limit("env");
+        command
+            .args(["--default-signal", "setsid", "--ctty", "--wait"])
+            .args(line)
+            .stdin(end())
+            .stdout(end())
+            .stderr(end());
+        let program = command.spawn().expect("env (package coreutils) starts");
         let keyboard = File::from(pair.master);
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, on_screen) = (keyboard.try_clone().expect("a descriptor can be copied"), Arc::clone(&shown));
