@@ -187,4 +187,6 @@ fn repeated(objects: &[Object], source_name: &str) -> Vec<ManifestError> {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;

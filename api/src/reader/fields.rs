@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+#[cfg(test)]
+use super::findings::Account;
 use super::{Node, Problem, Scope};
 
 /// An object whose fields are read by name; the rest is unknown.
@@ -29,6 +31,8 @@ impl<'a> Fields<'a> {
     /// The field, if it is there and not null.
     pub(crate) fn field(&self, name: &'static str) -> Option<Node<'a>> {
         self.known.borrow_mut().insert(name);
+        #[cfg(test)]
+        self.node.findings.note(&self.node.named(name).path, Account::Read);
         self.map.get(name).filter(|value| !value.is_null()).map(|value| self.node.member(name, value))
     }
 
@@ -78,6 +82,8 @@ impl<'a> Fields<'a> {
     /// Fields that the API has and nothing here implements.
     pub(crate) fn unsupported(&self, names: &[&'static str]) {
         for name in names {
+            #[cfg(test)]
+            self.node.findings.note(&self.node.named(name).path, Account::Lacking);
             if let Some(node) = self.set(name) {
                 node.findings.report(&node.path, Problem::NotSupported(None));
             }
@@ -86,6 +92,8 @@ impl<'a> Fields<'a> {
 
     /// A field that the API has and nothing here implements, with what to do instead.
     pub(crate) fn unsupported_because(&self, name: &'static str, reason: &str) {
+        #[cfg(test)]
+        self.node.findings.note(&self.node.named(name).path, Account::Lacking);
         if let Some(node) = self.set(name) {
             node.refuse_unsupported(reason);
         }
@@ -94,6 +102,8 @@ impl<'a> Fields<'a> {
     /// Fields that are harmless to leave without effect, named in a warning.
     pub(crate) fn ignored(&self, scope: Scope, why: &str, names: &[&'static str]) {
         for name in names {
+            #[cfg(test)]
+            self.node.findings.note(&self.node.named(name).path, Account::WithoutEffect);
             if let Some(node) = self.set(name) {
                 node.warn(scope, why);
             }

@@ -1,6 +1,8 @@
 //! What reading found: complaints and warnings, each with the path of its field.
 
 use std::cell::RefCell;
+#[cfg(test)]
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Complaints and warnings of one document, in the order of reading.
@@ -10,6 +12,17 @@ use std::fmt;
 pub(crate) struct Findings {
     complaints: RefCell<Vec<Finding>>,
     warnings: RefCell<Vec<Warning>>,
+    #[cfg(test)]
+    account: RefCell<BTreeMap<String, Account>>,
+}
+
+/// What becomes of a field, of several answers the last.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Account {
+    Read,
+    WithoutEffect,
+    Lacking,
 }
 
 /// A complaint about a field.
@@ -65,6 +78,19 @@ impl Findings {
 
     pub(crate) fn warn(&self, path: &str, scope: Scope, why: String) {
         self.warnings.borrow_mut().push(Warning { path: path.to_owned(), scope, why });
+    }
+
+    /// Keeps that a field was looked for, whether it was there or not: the test of the page of fields asks.
+    #[cfg(test)]
+    pub(crate) fn note(&self, path: &str, account: Account) {
+        let mut all = self.account.borrow_mut();
+        let kept = all.entry(path.to_owned()).or_insert(account);
+        *kept = account.max(*kept);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn account(&self) -> BTreeMap<String, Account> {
+        self.account.borrow().clone()
     }
 
     pub(crate) fn into_parts(self) -> (Vec<Finding>, Vec<Warning>) {

@@ -15,6 +15,8 @@ use std::str::FromStr;
 use serde_json::Value;
 
 pub(crate) use fields::Fields;
+#[cfg(test)]
+pub(crate) use findings::Account;
 pub(crate) use findings::{Finding, Findings};
 pub use findings::{Problem, Scope, Warning};
 
