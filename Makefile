@@ -38,7 +38,7 @@ run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR
 	$(if $(QUICK),--quick) --into tests/bench/RESULTS.md
 benches := bench-start bench-wiring bench-chain bench-workers bench-tail bench-services bench-dhcp bench-path bench-run
 .PHONY: bench $(benches)
-bench: setup-bench ## speed and size beside the floor and the peers, into tests/bench/RESULTS.md; QUICK=1 takes four minutes
+bench: setup-bench ## speed and size beside the floor and the peers, into tests/bench/RESULTS.md; bench-wiring … one section; QUICK=1 takes four minutes
 	@tests/build bench
 	@$(run-bench)
 $(benches): bench-%: setup-bench
@@ -79,12 +79,12 @@ built:
 		{ echo "nothing in $(TAPVISOR_DIST) yet: run 'make build' first" >&2; exit 2; }
 
 .PHONY: install
-install: built ## copies programs to PREFIX/bin and plugins to CNI_BIN, below DESTDIR
+install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cni/bin), below DESTDIR
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
 
 .PHONY: guest
-guest: built setup-guest ## takes the guest that the examples boot into this machine's image store
+guest: built setup-guest ## the guest that the examples boot, into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
 .PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz

@@ -26,7 +26,7 @@ Until the VM runs, Ctrl-C takes everything back. Then this terminal is the conso
 VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them. A terminal that closes is
 Ctrl-C until the VMs run; from then on they stay.";
 
-/// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, with or without a cluster.
+/// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, without a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "tapvisor", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -125,7 +125,8 @@ pub(crate) struct Run {
     /// Return once the VMs run
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// A network instead of the built-in one: a configuration file, or a name in /etc/tapvisor/net.d
+    /// A network instead of the built-in one, or one that VMs ask for by name: a configuration file, or a name in
+    /// /etc/tapvisor/net.d; may be given more than once
     #[arg(long, value_name = "CONF")]
     pub(crate) network: Vec<String>,
 }
@@ -209,11 +210,11 @@ pub(crate) struct Supervise {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
-    /// Take in the images of an OCI layout: a folder, or an archive of one
+    /// Take in the images of an OCI layout: a folder, or a tar archive of one (plain, gzip or zstd)
     Import {
         /// The layout
         path: PathBuf,
-        /// The name to know it by, instead of the one the layout gives it
+        /// The name to know it by, instead of the one that the layout gives it: for a layout of one image
         name: Option<String>,
     },
     /// List images
