@@ -255,6 +255,21 @@ fn the_changelog_keeps_its_shape() {
 }
 
 #[test]
+fn every_link_between_pages_leads_somewhere() {
+    let mut broken = Vec::new();
+    for name in tracked().into_iter().filter(|name| name.ends_with(".md")) {
+        let folder = workspace().join(&name).parent().unwrap().to_owned();
+        for rest in read(&name).split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap_or_default();
+            if !target.contains("://") && !folder.join(target).exists() {
+                broken.push(format!("{name} leads to {target}, which is not there"));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
 fn every_promise_names_its_test_or_says_there_is_none() {
     let specification = read("SPECIFICATION.md");
     let sources: String =
