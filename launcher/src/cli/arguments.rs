@@ -224,3 +224,51 @@ pub(crate) enum Image {
         output: Output,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::Exit;
+    use crate::runner::layout::Layout;
+    use crate::runner::network::{PluginFolders, ranges};
+
+    /// What the help has no room for.
+    const PAGE: &str = include_str!("../../RUNNING.md");
+
+    #[test]
+    fn help_and_page_have_every_exit_code() {
+        let after_success = [
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Invalid,
+            Exit::NotFound,
+            Exit::Exists,
+            Exit::HostLacks,
+            Exit::GuestFailed,
+            Exit::Interrupted,
+        ];
+        let codes: Vec<_> = std::iter::once(0).chain(after_success.map(|exit| exit as u8)).collect();
+        let first_word = |text: &str| text.trim().split(' ').next().and_then(|word| word.parse::<u8>().ok());
+        let (_, helped) = AFTER_HELP.split_once("Exit codes:\n").unwrap();
+        assert_eq!(helped.split(',').filter_map(first_word).collect::<Vec<_>>(), codes);
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| "));
+        assert_eq!(rows.filter_map(first_word).collect::<Vec<_>>(), codes);
+    }
+
+    #[test]
+    fn help_and_page_name_the_folders_and_ranges_there_are() {
+        let layout = Layout::default();
+        let told = |text: &str, path: &Path| assert!(text.contains(&path.display().to_string()), "{}", path.display());
+        [layout.run(), layout.networks(), &layout.images()].into_iter().for_each(|folder| told(AFTER_HELP, folder));
+        let folders = [layout.vms(), layout.services(), layout.ipam(), layout.cni_cache(), layout.scratch()];
+        folders.iter().for_each(|folder| told(PAGE, folder));
+        [layout.networks(), &layout.images(), &layout.host_state()].into_iter().for_each(|path| told(PAGE, path));
+        let plugins = PluginFolders::new(Path::new("/l"), Path::new("/b"), None).list();
+        let plugins = plugins[1..].iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":");
+        assert!(AFTER_HELP.contains(&plugins) && PAGE.contains(&plugins), "{plugins}");
+        let ranges = ranges().into_iter().chain(crate::runner::served::ranges());
+        ranges.for_each(|range| assert!(PAGE.contains(&range.to_string()), "{range}"));
+    }
+}

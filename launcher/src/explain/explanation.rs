@@ -206,3 +206,22 @@ pub(crate) enum Code {
     /// It sends from addresses that are not its own.
     ForeignSource,
 }
+
+#[cfg(test)]
+mod tests {
+    /// Codes are for other people's programs, so each stands on their page.
+    #[test]
+    fn the_page_for_users_has_every_code_and_what_it_means() {
+        let (page, source) = (include_str!("../../RUNNING.md"), include_str!("explanation.rs"));
+        let (_, codes) = source.split_once("enum Code {\n").unwrap();
+        let (codes, _) = codes.split_once("\n}").unwrap();
+        let words: Vec<_> = codes.lines().map(str::trim).collect();
+        let rows = words.chunks(2).map(|pair| {
+            let meaning = pair[0].trim_start_matches("/// ").trim_end_matches('.');
+            let (first, rest) = pair[1].trim_end_matches(',').split_at(1);
+            format!("| `{}{rest}` | {meaning} |", first.to_lowercase())
+        });
+        let table: Vec<_> = page.lines().filter(|line| line.starts_with("| `") && !line.starts_with("| `/")).collect();
+        assert_eq!(table, rows.collect::<Vec<_>>());
+    }
+}
