@@ -72,7 +72,10 @@ impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
         let exit = match &error {
             ImageError::Unknown { .. } => Exit::NotFound,
-            ImageError::NoFile { .. } | ImageError::Malformed { .. } | ImageError::Digest { .. } => Exit::Invalid,
+            ImageError::NoFile { .. }
+            | ImageError::Malformed { .. }
+            | ImageError::Digest { .. }
+            | ImageError::SeveralForName { .. } => Exit::Invalid,
             _ => Exit::Failed,
         };
         Self::new(exit, chain(&error))

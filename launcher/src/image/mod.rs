@@ -39,6 +39,16 @@ pub enum ImageError {
         /// What it may mean.
         names: Vec<String>,
     },
+    /// Several images for one name.
+    #[error("{place:?} holds {images} images: {name:?} can be the name of one alone")]
+    SeveralForName {
+        /// The layout.
+        place: PathBuf,
+        /// The name.
+        name: String,
+        /// How many there are.
+        images: usize,
+    },
     /// No such file in it.
     #[error("image {reference:?}: {flaw}")]
     NoFile {

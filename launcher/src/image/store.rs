@@ -58,9 +58,14 @@ impl Store {
     /// by the names their layout gives them, or by `name` when it is given; a name moves to the newest image.
     ///
     /// # Errors
-    /// When it is no layout, a blob is missing or not what its digest says, or there is no room.
+    /// When it is no layout, a blob is missing or not what its digest says, there is no room, or `name` is given for
+    /// several images.
     pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Vec<Image>, ImageError> {
         let index = import::copy_blobs(path, &self.folder)?;
+        let images: BTreeSet<&str> = index.manifests().iter().map(|image| image.digest().as_ref()).collect();
+        if let (Some(name), images @ 2..) = (name, images.len()) {
+            return Err(ImageError::SeveralForName { place: path.to_owned(), name: name.to_owned(), images });
+        }
         let _lock = self.lock()?;
         let mut ours = self.index()?;
         let mut kept: Vec<_> = ours.manifests().clone();

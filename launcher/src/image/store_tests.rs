@@ -154,6 +154,33 @@ fn a_name_moves_to_the_newest_import_and_can_be_given() {
 }
 
 #[test]
+fn one_name_is_given_to_one_image_alone() {
+    let (_folder, store) = store();
+    let [one, two] = [&b"one"[..], b"two"].map(|content| Layout::new(NAME, &[layer(&[Item::File("disk/a", content)])]));
+    let mut manifests = Vec::new();
+    for layout in [&one, &two] {
+        let index: ImageIndex = serde_json::from_slice(&fs::read(layout.path().join("index.json")).unwrap()).unwrap();
+        manifests.extend(index.manifests().clone());
+    }
+    for entry in fs::read_dir(two.path().join("blobs/sha256")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), one.path().join("blobs/sha256").join(entry.file_name())).unwrap();
+    }
+    let write = |manifests: &[Descriptor]| {
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
+        fs::write(one.path().join("index.json"), index.to_string()).unwrap();
+    };
+    write(&manifests);
+    let error = store.import(one.path(), Some("mine")).unwrap_err().to_string();
+    assert!(error.ends_with("holds 2 images: \"mine\" can be the name of one alone"), "{error}");
+    assert_eq!(store.list().unwrap(), []);
+    // An archive of an image with two tags lists it twice.
+    write(&[manifests[0].clone(), manifests[0].clone()]);
+    store.import(one.path(), Some("mine")).unwrap();
+    assert_eq!(fs::read(store.resolve("mine", None).unwrap()).unwrap(), b"one");
+}
+
+#[test]
 fn a_short_name_is_enough_until_it_is_ambiguous() {
     let (_folder, store) = store();
     store.import(Layout::new(NAME, &[layer(&[Item::File("disk/a", b"one")])]).path(), None).unwrap();
