@@ -10,7 +10,7 @@ use super::arguments::Output;
 use super::failure::{Exit, Failure};
 use super::{open_store, terminal};
 use crate::runner::chain;
-use crate::runner::served::{Catalogue, ServedError};
+use crate::runner::served::{Catalogue, Known, ServedError};
 use crate::runner::store::Store;
 use crate::services::{Frontend, ServiceError};
 
@@ -23,7 +23,21 @@ pub(crate) fn take_in(store: &Store, objects: &[Object]) -> Result<Vec<ObjectKey
         keys.iter().try_for_each(|key| catalogue.remove(key))?;
         return Err(error.into());
     }
+    for known in catalogue.list()?.iter().filter(|known| keys.contains(&known.service.metadata.key)) {
+        warn_of_unserved(known);
+    }
     Ok(keys)
+}
+
+fn warn_of_unserved(known: &Known) {
+    for address in known.served().unserved() {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        terminal::say(&format!(
+            "tapvisor: Service {}: {address} has no effect: the Service has no {family}; \
+             `ipFamilyPolicy: PreferDualStack` gives it both families",
+            known.service.metadata.key
+        ));
+    }
 }
 
 /// Forgets Services and no longer serves them.

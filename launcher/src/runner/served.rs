@@ -73,7 +73,9 @@ pub struct Known {
 }
 
 impl Known {
-    fn served(&self) -> Served<'_> {
+    /// The two together.
+    #[must_use]
+    pub fn served(&self) -> Served<'_> {
         Served { service: &self.service, assigned: &self.assigned }
     }
 }

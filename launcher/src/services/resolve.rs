@@ -45,6 +45,22 @@ impl Services {
 }
 
 impl Served<'_> {
+    /// Addresses of the manifest that lead nowhere: the Service has not their family.
+    #[must_use]
+    pub fn unserved(&self) -> Vec<IpAddr> {
+        let has = |address: &IpAddr| self.assigned.cluster_ips.iter().any(|ip| Family::of(*ip) == Family::of(*address));
+        self.external().filter(|address| !has(address)).collect()
+    }
+
+    /// Addresses from outside that the manifest names.
+    fn external(&self) -> impl Iterator<Item = IpAddr> {
+        let balanced = match self.service.kind {
+            ServiceKind::LoadBalancer => self.service.load_balancer_ip,
+            ServiceKind::ClusterIp | ServiceKind::NodePort => None,
+        };
+        self.service.external_ips.iter().copied().chain(balanced)
+    }
+
     fn frontends(&self, endpoints: &[Endpoint<'_>]) -> Vec<Frontend> {
         let ports = self.service.ports.iter().enumerate();
         ports
@@ -56,16 +72,12 @@ impl Served<'_> {
     fn frontend(&self, index: usize, port: &ServicePort, family: Family, endpoints: &[Endpoint<'_>]) -> Frontend {
         let Self { service, assigned } = self;
         let port_name = port.name.clone().unwrap_or_else(|| port.port.to_string());
-        let extra = match service.kind {
-            ServiceKind::LoadBalancer => service.load_balancer_ip,
-            ServiceKind::ClusterIp | ServiceKind::NodePort => None,
-        };
-        let addresses = assigned.cluster_ips.iter().chain(&service.external_ips).chain(&extra);
+        let addresses = assigned.cluster_ips.iter().copied().chain(self.external());
         Frontend {
             name: format!("{}/{port_name}", service.metadata.key),
             family,
             protocol: port.protocol,
-            addresses: addresses.copied().filter(|address| Family::of(*address) == family).collect(),
+            addresses: addresses.filter(|address| Family::of(*address) == family).collect(),
             port: port.port,
             node_port: assigned.node_ports.get(index).copied().flatten(),
             affinity_seconds: service.session_affinity_seconds,
@@ -150,6 +162,9 @@ spec:
             )
         );
         assert_eq!(shown[1].1, BTreeSet::from(["[fd77:7461:7076::2]:8080".parse().unwrap()]));
+        let of_one_family = Assigned { cluster_ips: vec![ip("fd77:7461:7078::4")], node_ports: vec![None] };
+        assert_eq!(Served { service: &service, assigned: &of_one_family }.unserved(), [ip("192.0.2.9")]);
+        assert!(served[0].unserved().is_empty());
         for endpoint in [endpoint("default", false), endpoint("other", true)] {
             let nobody = Services::resolve(&served, &[endpoint], Vec::new());
             assert!(nobody.frontends.iter().all(|frontend| frontend.backends.is_empty()));
