@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::encoding::from_base64;
 use crate::metadata::{self, Metadata};
-use crate::reader::Fields;
+use crate::reader::{Fields, Scope};
 
 /// Named contents that are not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +47,7 @@ impl ConfigMap {
     pub(crate) fn read(object: &Fields<'_>) -> Option<Self> {
         let metadata = metadata::read(object);
         object.boolean("immutable");
+        object.ignored(Scope::Local, "no volume is made of ConfigMaps", &["data", "binaryData"]);
         let mut data = decoded(object, "binaryData");
         for (key, value) in texts(object, "data") {
             if data.insert(key.clone(), value).is_some() {

@@ -11,6 +11,7 @@ use terms::ObjectKey;
 
 pub use error::ManifestError;
 pub use kind::Kind;
+pub use text::MAX_BYTES;
 
 use crate::attachment::NetworkAttachmentDefinition;
 use crate::kubevirt::{VirtualMachine, VirtualMachineInstance};

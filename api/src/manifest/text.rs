@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::{budget, options};
 
 /// Most bytes of one manifest; Kubernetes' own store takes 1.5 MiB for an object.
-pub(crate) const MAX_BYTES: usize = 1024 * 1024;
+pub const MAX_BYTES: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 64;
 const MAX_DOCUMENTS: usize = 256;
 

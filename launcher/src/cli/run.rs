@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 
-use api::manifest::Object;
+use api::manifest::{MAX_BYTES, Object};
 use terms::ObjectKey;
 
 use super::arguments::Run;
@@ -26,9 +26,6 @@ use crate::runner::start::{Written, start_supervisor, write_down};
 use crate::runner::store::Store;
 use crate::runner::strategy::Final;
 use crate::runner::supervisor::release_host;
-
-/// Largest manifest that is read.
-const MOST_BYTES: u64 = 8 << 20;
 
 /// Starts the VMs of a manifest and stays with them, or returns once they run.
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
@@ -149,14 +146,16 @@ fn expect_devices(plans: &[VmPlan]) -> Result<(), Failure> {
 pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let unreadable = |error: std::io::Error| Failure::new(Exit::Invalid, format!("cannot read {name}: {error}"));
-    let mut text = String::new();
+    let mut bytes = Vec::new();
+    let most = MAX_BYTES as u64 + 1;
     let read = match name.as_str() {
-        "standard input" => std::io::stdin().take(MOST_BYTES + 1).read_to_string(&mut text),
-        _ => File::open(file).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text)),
+        "standard input" => std::io::stdin().take(most).read_to_end(&mut bytes),
+        _ => File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes)),
     };
-    if read.map_err(unreadable)? as u64 > MOST_BYTES {
-        return Err(Failure::new(Exit::Invalid, format!("{name}: more than {MOST_BYTES} bytes")));
+    if read.map_err(unreadable)? > MAX_BYTES {
+        return Err(Failure::new(Exit::Invalid, format!("{name}: more than {MAX_BYTES} bytes")));
     }
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(std::io::Error::other(error)))?;
     let complaints = |errors: Vec<api::manifest::ManifestError>| errors.iter().map(ToString::to_string).collect();
     api::manifest::parse(&text, &name).map_err(|errors| Failure::lines(Exit::Invalid, complaints(errors)))
 }
