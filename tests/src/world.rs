@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::stat::{Mode, umask};
+
 use crate::{Ns, Outside, Ran, Snapshot};
 
 /// Longest any command in a world may take, in seconds.
@@ -43,6 +45,8 @@ impl World {
     /// When it cannot be made.
     #[must_use]
     pub fn bare() -> Self {
+        // As on a fresh machine, whatever the umask of who runs the tests.
+        umask(Mode::S_IWGRP | Mode::S_IWOTH);
         let mut first = Command::new("unshare")
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--", "bash", "-euc", INIT])
             .stdin(Stdio::piped())

@@ -23,6 +23,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nix::sys::stat::{Mode, umask};
 
 use self::arguments::{Arguments, Command};
 pub use self::failure::{Exit, Failure};
@@ -43,6 +44,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if !matches!(arguments.command, Command::Launch(_)) {
+        let_the_launcher_read();
+    }
     // The launcher and the supervisor are processes of their own and end in their own words.
     match arguments.command {
         Command::Launch(launch) => {
@@ -56,6 +60,12 @@ pub fn main() -> ExitCode {
         }
         command => dispatch(command).unwrap_or_else(|failure| failure.report()),
     }
+}
+
+/// Whatever the caller's umask, the launcher's user must get at the folders and images that are made for it. What is nobody
+/// else's business is made with a mode that says so.
+fn let_the_launcher_read() {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {

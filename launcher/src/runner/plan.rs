@@ -1,5 +1,6 @@
 //! From the objects of a manifest to everything that is needed to start their VMs, before anything is touched.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use api::attachment::NetworkAttachmentDefinition;
@@ -325,7 +326,8 @@ fn make_host_file(file: &HostFile, made: &mut Vec<PathBuf>) -> Result<(), FileEr
         std::fs::create_dir(folder).map_err(at("make folder", folder))?;
         made.push(folder.to_owned());
     }
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&file.path);
+    // The launcher is handed a descriptor; the guest's data is nobody else's business.
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file.path);
     let sized = created.and_then(|image| {
         made.push(file.path.clone());
         image.set_len(file.capacity_bytes)

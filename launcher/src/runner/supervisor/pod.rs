@@ -1,6 +1,7 @@
 //! What a supervisor is connected to: a pod that can be attached and detached and a launcher that can be started in it.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::runner::resolv::Resolv;
 use crate::runner::served::{Catalogue, ServedError, instance_of};
 use crate::runner::store::{HostLock, Store, StoreError};
 use crate::runner::{chain, process, scratch};
+use crate::sys::spawn::THIS_PROGRAM;
 
 /// Why a VM could not be started, as it is told to who started it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +137,7 @@ impl Pod for RealPod {
         let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at("open", &log))?;
         let command = launch::command(machine, &vm, &self.network.netns, &scratch, log)?;
         let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
-        child.map_err(|error| StartFailure::failed(format!("cannot start the launcher: {error}")))
+        child.map_err(|error| StartFailure::failed(not_started(&error)))
     }
 
     fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
@@ -158,6 +160,17 @@ impl Pod for RealPod {
 
     fn release_host(&self, host: &HostLock) -> Result<(), StartFailure> {
         Ok(release_host(&self.store, host)?)
+    }
+}
+
+fn not_started(error: &io::Error) -> String {
+    let program = std::fs::read_link(THIS_PROGRAM).unwrap_or_else(|_| THIS_PROGRAM.into());
+    let program = program.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot start the launcher: user {LAUNCHER_USER} may not execute {program} (mode 0755 lets it)")
+        }
+        _ => format!("cannot start the launcher {program}: {error}"),
     }
 }
 
