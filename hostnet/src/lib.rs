@@ -16,6 +16,6 @@ pub use apply::{ApplyError, apply, tear_down};
 pub use facts::{Ask, Facts};
 pub use fake::Fake;
 pub use kernel::{Failure, Kernel, KernelError};
-pub use linux::{Event, Events, Linux};
+pub use linux::{Event, Events, Journey, Linux};
 pub use netns::{Netns, NetnsError};
 pub use op::{Op, Plan};

@@ -58,7 +58,7 @@ impl Batch {
     }
 }
 
-fn serialize(sequence: u32, flags: u16, payload: RouteNetlinkMessage) -> Vec<u8> {
+pub(super) fn serialize(sequence: u32, flags: u16, payload: RouteNetlinkMessage) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = flags;
     header.sequence_number = sequence;

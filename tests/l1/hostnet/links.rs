@@ -3,7 +3,7 @@
 use hostnet::facts::{AddrGenMode, Address, Ask, LinkKind, Route, Tun, TunMode};
 use hostnet::op::{LinkChange, Master, NewLink, NewLinkKind, NewTap};
 use hostnet::sysctl::Sysctl;
-use hostnet::{Linux, Op, Plan, apply};
+use hostnet::{Journey, Linux, Op, Plan, apply};
 use libtest_mimic::Trial;
 use tests::World;
 
@@ -14,6 +14,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("a tap is made as asked and ip agrees with what is read back", tap_as_asked),
         trial("a bridge, a veth and a macvlan are made, joined and read back", other_links),
         trial("routes of every kind that plans use are added and read back", routes),
+        trial("the kernel tells a packet's way, rules and refusing routes included", ways),
         trial("a plan that fails half-way leaves everything as it was", undone),
         trial("errors say which operation failed and why", errors),
     ]
@@ -164,6 +165,37 @@ fn routes() {
     execute(&ns, &routes.map(Op::DeleteRoute)).unwrap();
     let left = gather(&ns, &Ask::network()).routes;
     assert!(!left.iter().any(|route| route.gateway == Some(ip("fe80::1"))), "{left:?}");
+}
+
+fn ways() {
+    let world = World::bare();
+    let ns = world.ns("pod");
+    let script = "for l in one two; do ip link add $l type veth peer name far-$l; ip link set far-$l up; done; ip addr add 192.0.2.1/24 dev one; ip addr add 2001:db8::1/64 dev one nodad
+        ip addr add 198.51.100.1/24 dev two; ip addr add 2001:db8:1::1/64 dev two nodad
+        ip link set one up; ip link set two up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+        for f in -4 -6; do ip $f route add blackhole default; ip $f rule add iif two blackhole; done
+        ip route add unreachable 203.0.113.0/24; ip route add prohibit 203.0.113.7";
+    ns.sh(script).assert_ok();
+    let ask = |to: &str, from: Option<(&str, &str)>| {
+        let passed_on = from.map(|(address, link)| (address.parse().unwrap(), name(link)));
+        let journey = Journey { to: to.parse().unwrap(), passed_on };
+        ns.enter(|| Linux::here().way(&journey)).map_err(|error| error.errno())
+    };
+    let number = |link: &str| ns.run(&["ip", "-j", "link", "show", link]).json()[0]["ifindex"].as_u64().unwrap();
+    let index = |link: &str| Ok(u32::try_from(number(link)).unwrap());
+    for (to, neighbour, from) in
+        [("192.0.2.9", "198.51.100.9", "192.0.2.8"), ("2001:db8::9", "2001:db8:1::9", "2001:db8::8")]
+    {
+        assert_eq!(ask(to, None), index("one"));
+        assert_eq!(ask(neighbour, Some((from, "one"))), index("two"));
+        assert_eq!(ask(to, Some((neighbour, "two"))), Err(Some(libc::EINVAL)), "a rule");
+    }
+    assert_eq!(ask("192.0.2.1", None), index("lo"));
+    assert_eq!(ask("8.8.8.8", None), Err(Some(libc::EINVAL)));
+    assert_eq!(ask("2001:db8:9::1", None), Err(Some(libc::EINVAL)));
+    assert_eq!(ask("203.0.113.1", None), Err(Some(libc::EHOSTUNREACH)));
+    assert_eq!(ask("203.0.113.7", None), Err(Some(libc::EACCES)));
+    assert_eq!(ask("192.0.2.9", Some(("192.0.2.8", "gone"))), Err(None));
 }
 
 fn undone() {
