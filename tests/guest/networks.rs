@@ -69,7 +69,7 @@ fn assert_leases(web: &Guest<'_>, db: &Guest<'_>, family: &str) {
     }
 }
 
-fn network(plugin: &str, families: &[&str], mtu: u32) -> String {
+pub(crate) fn network(plugin: &str, families: &[&str], mtu: u32) -> String {
     let mut main = json!({"type": plugin, "mtu": mtu, "ipMasq": true, "ipam": ipam(families, V4, V6)});
     if plugin == "bridge" {
         main["bridge"] = "br-test".into();

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use hostnet::Facts;
-use serde_json::Value;
+use hostnet::{Facts, Journey};
 use terms::IfName;
 use wiring::Request;
 
 use super::launcher::Launcher;
-use crate::runner::record::Status;
+use super::ways::Purpose;
+use crate::runner::record::{Attachment, Status};
 
 /// Everything a diagnosis is made of.
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub(crate) struct Evidence {
     pub(crate) status: Status,
     /// What its NICs were asked to be.
     pub(crate) request: Request,
-    /// The configurations of its networks, for what they promise.
-    pub(crate) networks: Vec<Value>,
+    /// Its networks' configurations, for what they promise.
+    pub(crate) networks: Vec<Attachment>,
     /// The host's network namespace.
     pub(crate) host: Facts,
     /// The VM's; why not, if it cannot be read.
@@ -33,6 +33,8 @@ pub(crate) struct Evidence {
     pub(crate) launcher: Result<Launcher, String>,
     /// Which ports were asked.
     pub(crate) probes: Vec<Probe>,
+    /// Which ways the kernel was asked for.
+    pub(crate) ways: Vec<Way>,
     /// Ports that the user asks about.
     pub(crate) wanted_ports: Vec<u16>,
     /// The time of all this.
@@ -49,6 +51,19 @@ pub(crate) struct Probe {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     pub(crate) outcome: Outcome,
+}
+
+/// A way that the kernel was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The NIC's name in the VM.
+    pub(crate) nic: String,
+    /// In which namespace.
+    pub(crate) at: From,
+    pub(crate) purpose: Purpose,
+    pub(crate) journey: Journey,
+    /// The index of the link that it leaves by; the error number if it does not leave.
+    pub(crate) leads: Result<u32, Option<i32>>,
 }
 
 /// Where a probe starts.

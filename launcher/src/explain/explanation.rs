@@ -167,6 +167,8 @@ pub(crate) enum Code {
     LinkDown,
     /// One of our taps is down.
     TapDown,
+    /// The host's end of the cable is not a port of its network's bridge.
+    WrongBridge,
     /// Nothing is plugged into a device.
     NoCarrier,
     /// A tap carries no mark, or not this wiring's.
@@ -193,6 +195,8 @@ pub(crate) enum Code {
     RpFilter,
     /// Nobody answers for an address on a link.
     NeighbourUnresolved,
+    /// Another Ethernet address than the VM's is known for its address.
+    NeighbourForeign,
     /// The guest never asked for an address.
     DhcpNeverAsked,
     /// It asked and was never given one.

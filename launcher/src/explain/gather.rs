@@ -13,9 +13,10 @@ use terms::{IfName, ObjectKey, Protocol};
 use wiring::{Binding, Request, RequestError};
 
 use super::diagnose::{Case, NicView};
-use super::evidence::{Evidence, From, Probe};
+use super::evidence::{Evidence, From, Probe, Way};
 use super::launcher::Launcher;
 use super::reach::{self, Question};
+use super::ways;
 use crate::runner::chain;
 use crate::runner::files::{FileError, at};
 use crate::runner::record::OnHost;
@@ -67,7 +68,7 @@ pub(crate) fn gather(store: &Store, key: &ObjectKey, asking: Asking<'_>) -> Resu
     let files = store.layout().vm(key);
     let text = fs::read_to_string(files.wiring()).map_err(at("read", &files.wiring()))?;
     let request = Request::parse(&text)?;
-    let networks = store.attachments(key)?.list.into_iter().map(|attachment| attachment.config).collect();
+    let networks = store.attachments(key)?.list;
     let netns = store.layout().netns(key);
     let opened = match status.on_host {
         OnHost::Present => Netns::open(&netns).map_err(|error| chain(&error)),
@@ -84,6 +85,7 @@ pub(crate) fn gather(store: &Store, key: &ObjectKey, asking: Asking<'_>) -> Resu
         wired_unix_seconds: modified_unix_seconds(&netns),
         launcher: Err(String::new()),
         probes: Vec::new(),
+        ways: Vec::new(),
         wanted_ports: asking.ports.to_vec(),
         now_unix_seconds: asking.now_unix_seconds,
     };
@@ -124,7 +126,17 @@ fn look(
     let ask = Ask::default().with_sysctls(links);
     let settings = host.run(|| Linux::here().gather(&ask))??.sysctls;
     evidence.host.sysctls.extend(settings);
+    evidence.ways = ways(evidence, host, pod.ok())?;
     Ok(())
+}
+
+fn ways(evidence: &Evidence, host: &Netns, pod: Option<&Netns>) -> Result<Vec<Way>, NetnsError> {
+    let case = Case::of(evidence);
+    let mut found = host.run(|| ways::ask(&case, From::Host))?;
+    if let Some(pod) = pod.filter(|_| case.pod.is_some()) {
+        found.extend(pod.run(|| ways::ask(&case, From::Pod))?);
+    }
+    Ok(found)
 }
 
 fn host_links(evidence: &Evidence) -> Vec<IfName> {
@@ -170,12 +182,15 @@ fn probe(evidence: &Evidence, host: &Netns, pod: &Netns) -> Result<Vec<Probe>, G
     let bridged = from_host.iter().filter(|nic| nic.interface.binding == Binding::Bridge);
     let outside: Vec<IpAddr> = bridged.flat_map(|nic| nic.addresses.clone()).collect();
     let guests: Vec<IpAddr> = inside.iter().flat_map(|nic| nic.guest_addresses()).collect();
+    // Whoever is to pass on what the guest sends has to answer, too.
+    let gateways = inside.iter().flat_map(|nic| nic.gateways(case.pod));
+    let touched: Vec<IpAddr> = guests.into_iter().chain(gateways).collect();
     let ask_from_host: Vec<_> =
         from_host.iter().flat_map(|nic| questions(nic, &nic.addresses, &evidence.wanted_ports)).collect();
     let ask_from_pod: Vec<_> =
         inside.iter().flat_map(|nic| questions(nic, &nic.guest_addresses(), &evidence.wanted_ports)).collect();
     let mut probes = pod.run(|| {
-        reach::touch(&guests);
+        reach::touch(&touched);
         let probes = reach::ask(From::Pod, &ask_from_pod);
         await_neighbours();
         probes

@@ -2,8 +2,8 @@
 //!
 //! *Flow:* [`gather`] looks at the host, the VM's namespace and its launcher, and asks the guest's ports → [`diagnose`], which is
 //! pure, makes an [`Explanation`] of that → [`picture`] draws it, [`changes`] tells it apart from the one before.
-//! *Guarantees:* nothing is changed. What is sent is one datagram to the guest's discard port, for the neighbour's entry, and
-//! one connection to each port that the VM declares, closed at once; `--passive` sends nothing.
+//! *Guarantees:* nothing is changed. What is sent is one datagram to the discard port of the guest and of the pod's gateways, for
+//! the neighbours' entries, and one connection to each port that the VM declares, closed at once; `--passive` sends nothing.
 
 mod changes;
 mod diagnose;
@@ -14,6 +14,7 @@ mod gather;
 mod launcher;
 mod picture;
 mod reach;
+mod ways;
 
 pub(crate) use changes::changes;
 pub(crate) use diagnose::diagnose;

@@ -1,6 +1,7 @@
 //! `tapvisor explain` with real guests: every fault made by hand, named, mended, and gone again.
 
 mod asking;
+mod elsewhere;
 mod watch;
 
 use libtest_mimic::Trial;
@@ -20,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             masquerade,
         ),
         trial("explain names each fault on a bridge-bound VM's way", bridge),
+        trial("explain names rules, refusing routes and neighbours beside a VM's own wiring", elsewhere::beside),
+        trial("explain names a VM's cable in another bridge than its network's", elsewhere::wrong_bridge),
         trial("explain names a guest that never asks and one that is never answered", leases),
         trial("explain tells a VM's NICs apart and names the one that is down", two_nics),
         trial("explain finds nothing wrong with VMs on a macvlan, and a tap that is down", macvlan),

@@ -92,6 +92,15 @@ impl<'a> Case<'a> {
         self.seen.launcher.as_ref().is_ok_and(|launcher| launcher.state == "running")
     }
 
+    /// Whether the pod's gateway is the host itself.
+    pub(in crate::explain) fn is_routed_by_host(&self, nic: &NicView<'_>, family: Family) -> bool {
+        let Some((pod, routed)) = self.pod.zip(nic.routed()) else { return false };
+        let gateways = pod.routes_of(&nic.interface.pod_interface).filter_map(|route| route.gateway);
+        let of_host =
+            |gateway: IpAddr| self.seen.host.addresses_of(&routed.name).any(|held| held.address.ip() == gateway);
+        !nic.is_macvlan && gateways.into_iter().any(|gateway| Family::of(gateway) == family && of_host(gateway))
+    }
+
     /// What a rule of ours has counted, if it is there and counts.
     pub(super) fn counted(&self, family: TableFamily, chain: &str, rule: &str) -> Option<u64> {
         let rule = self.rules(family, chain).find(|found| found.comment.as_deref() == Some(rule))?;
@@ -137,7 +146,7 @@ impl<'a> NicView<'a> {
         self.launcher.is_some_and(|nic| nic.link_down)
     }
 
-    pub(super) fn is_masqueraded(&self) -> bool {
+    pub(in crate::explain) fn is_masqueraded(&self) -> bool {
         self.interface.binding == Binding::Masquerade
     }
 
@@ -156,8 +165,14 @@ impl<'a> NicView<'a> {
         v4.into_iter().chain(v6).map(|subnet| subnet.guest.ip()).collect()
     }
 
+    /// The next routers of the pod on this NIC.
+    pub(in crate::explain) fn gateways(&self, pod: Option<&Facts>) -> Vec<IpAddr> {
+        let routes = pod.into_iter().flat_map(|pod| pod.routes_of(&self.interface.pod_interface));
+        routes.filter_map(|route| route.gateway).collect()
+    }
+
     /// Where the host routes to: the bridge if there is one, else the cable's end.
-    pub(super) fn routed(&self) -> Option<&'a Link> {
+    pub(in crate::explain) fn routed(&self) -> Option<&'a Link> {
         self.bridge.or(self.host_end)
     }
 

@@ -8,7 +8,7 @@ use hostnet::sysctl::Sysctl;
 use terms::IfName;
 
 /// The route to an address. Rules that choose other tables are not looked at.
-pub(super) fn route_to(facts: &Facts, address: IpAddr) -> Option<&Route> {
+pub(in crate::explain) fn route_to(facts: &Facts, address: IpAddr) -> Option<&Route> {
     let candidates = facts.routes.iter().filter(|route| {
         matches!(route.table, TABLE_MAIN | TABLE_LOCAL)
             && route.destination.is_ipv4() == address.is_ipv4()
@@ -18,7 +18,7 @@ pub(super) fn route_to(facts: &Facts, address: IpAddr) -> Option<&Route> {
 }
 
 /// The default route of a family that a namespace would take.
-pub(super) fn default_route(facts: &Facts, is_ipv4: bool) -> Option<&Route> {
+pub(in crate::explain) fn default_route(facts: &Facts, is_ipv4: bool) -> Option<&Route> {
     let candidates = facts
         .routes
         .iter()
@@ -27,7 +27,7 @@ pub(super) fn default_route(facts: &Facts, is_ipv4: bool) -> Option<&Route> {
 }
 
 /// Whether the kernel drops what enters by a link from an address to which no route leads back by the same link.
-pub(super) fn is_strict(facts: &Facts, link: &IfName) -> bool {
+pub(in crate::explain) fn is_strict(facts: &Facts, link: &IfName) -> bool {
     let value = |key: &Sysctl| facts.sysctl(key).and_then(|value| value.parse::<u8>().ok()).unwrap_or(0);
     let all = Sysctl::net("ipv4/conf/all/rp_filter");
     // The larger of the two counts; 2 is the loose mode (`ip-sysctl.rst` of the kernel).
@@ -35,7 +35,7 @@ pub(super) fn is_strict(facts: &Facts, link: &IfName) -> bool {
 }
 
 /// Whether a route leaves by a link, on any of its hops.
-pub(super) fn leaves_by(route: &Route, link: &Link) -> bool {
+pub(in crate::explain) fn leaves_by(route: &Route, link: &Link) -> bool {
     let hops = route.more_hops.iter().map(|hop| &hop.link);
     std::iter::once(&route.link).chain(hops).any(|by| by.as_ref() == Some(&link.name))
 }

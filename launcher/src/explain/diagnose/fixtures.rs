@@ -10,7 +10,7 @@ use wiring::{Binding, Request};
 use crate::explain::evidence::{Evidence, From, Outcome, Probe};
 use crate::explain::launcher::Launcher;
 use crate::runner::fixtures::status;
-use crate::runner::record::Phase;
+use crate::runner::record::{Attachment, Phase};
 
 /// A namespace before ADD, and ADD's plan for it, as the binding plugin's own golden files have them.
 macro_rules! golden {
@@ -64,13 +64,17 @@ fn healthy([conf, facts, plan]: [&str; 3]) -> Evidence {
         status,
         launcher: Ok(launcher(&request, &pod)),
         request,
-        networks: vec![json!({"plugins": [{"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]})],
+        networks: vec![Attachment {
+            ifname: name("eth0"),
+            config: json!({"name": "pods", "plugins": [{"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}),
+        }],
         host,
         pod: Ok(pod),
         pod_reverse_path_drops: 0,
         host_reverse_path_drops: 0,
         wired_unix_seconds: 1_700_000_003,
         probes: Vec::new(),
+        ways: Vec::new(),
         wanted_ports: Vec::new(),
         now_unix_seconds: 1_700_000_065,
     }

@@ -13,6 +13,7 @@ use crate::explain::explanation::{Code, Severity};
 
 pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     neighbours(case, nic, findings);
+    strangers(case, nic, findings);
     ports(case, nic, findings);
 }
 
@@ -38,9 +39,7 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
             );
             findings.add(missing(nic, address), Code::NeighbourUnresolved, name, &nic.tap, words);
         }
-        let gateways = pod.routes_of(&nic.interface.pod_interface).filter_map(|route| route.gateway);
-        let gateways: Vec<_> = gateways.collect();
-        for address in unresolved(pod, &nic.interface.pod_interface, &gateways) {
+        for address in unresolved(pod, &nic.interface.pod_interface, &nic.gateways(Some(pod))) {
             let words = Words::new(
                 format!("nobody answers for the pod's gateway {address} on {}", nic.interface.pod_interface),
                 "What the guest sends beyond the pod's own network is dropped.",
@@ -61,6 +60,33 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
             format!("See whether {who} has that address and every device on the way is up."),
         );
         findings.add(severity, Code::NeighbourUnresolved, name, &routed.name, words);
+    }
+}
+
+/// Entries on the host that give the VM's addresses another Ethernet address than that of its NIC: somebody else has the
+/// address too, or an entry was made by hand for a VM that is gone.
+fn strangers(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+    let Some(routed) = nic.routed().filter(|_| !nic.is_macvlan) else { return };
+    // Bridge-bound, the guest has the pod interface's.
+    let Some(own) = nic.pod_link.and_then(|link| link.mac) else { return };
+    // Others than these are old, and about to be asked anew.
+    let is_sure = |state| matches!(state, NeighbourState::Permanent | NeighbourState::Reachable);
+    let known = case.seen.host.neighbours.iter().filter(|known| known.link == routed.name && is_sure(known.state));
+    for known in known.filter(|known| nic.addresses.contains(&known.address)) {
+        let Some(mac) = known.mac.filter(|mac| *mac != own) else { continue };
+        let whose = match known.state {
+            NeighbourState::Permanent => "was set by hand",
+            _ => "answers for it",
+        };
+        let words = Words::new(
+            format!("on {} of the host {mac} {whose} as {}, and the VM's NIC is {own}", routed.name, known.address),
+            "What the host sends to the VM at that address goes to somebody else, or to nobody.",
+            format!(
+                "`ip neigh del {} dev {}`; if it comes back, find who else has that address.",
+                known.address, routed.name
+            ),
+        );
+        findings.add(Severity::Error, Code::NeighbourForeign, Some(&nic.interface.name), &routed.name, words);
     }
 }
 

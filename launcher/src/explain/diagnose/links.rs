@@ -1,6 +1,7 @@
 //! Devices: there or not, up or not, marked as ours, of one MTU.
 
 use hostnet::facts::{Link, LinkKind};
+use serde_json::Value;
 use terms::IfName;
 use wiring::Mark;
 
@@ -14,6 +15,14 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     for nic in &case.nics {
         At { case, nic, findings }.judge();
     }
+}
+
+/// The bridge of a configuration list of the reference plugin `bridge`.
+fn bridge_of(config: &Value) -> Option<&str> {
+    /// What the plugin takes where nothing is said.
+    const DEFAULT: &str = "cni0";
+    let bridge = config.get("plugins")?.as_array()?.iter().find(|plugin| plugin["type"] == "bridge")?;
+    Some(bridge.get("bridge").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or(DEFAULT))
 }
 
 struct At<'a, 'b> {
@@ -112,6 +121,7 @@ impl At<'_, '_> {
             );
             self.error(Code::LinkDown, &link.name, words);
         }
+        self.bridge(end);
         let differs =
             if nic.is_macvlan { end.mtu_bytes < pod_link.mtu_bytes } else { end.mtu_bytes != pod_link.mtu_bytes };
         if differs {
@@ -125,6 +135,23 @@ impl At<'_, '_> {
             );
             self.error(Code::WrongMtu, &end.name, words);
         }
+    }
+
+    /// The bridge that the network's configuration names; other plugins' ways are their own.
+    fn bridge(&mut self, end: &Link) {
+        let nic = self.nic;
+        let network = self.case.seen.networks.iter().find(|network| network.ifname == nic.interface.pod_interface);
+        let Some(wanted) = network.and_then(|network| bridge_of(&network.config)) else { return };
+        if nic.is_macvlan || nic.bridge.is_some_and(|bridge| bridge.name.as_str() == wanted) {
+            return;
+        }
+        let found = nic.bridge.map_or_else(|| "no bridge".to_owned(), |bridge| bridge.name.to_string());
+        let words = Words::new(
+            format!("{} on the host is a port of {found}, its network's bridge is {wanted}", end.name),
+            "The VM is cut off from its network on this NIC.",
+            format!("`ip link set {} master {wanted}`", end.name),
+        );
+        self.error(Code::WrongBridge, &end.name, words);
     }
 
     fn tap(&mut self, name: &IfName, link: Option<&Link>, consequence: &str) {

@@ -1,7 +1,7 @@
 //! What is wrong, told from evidence alone: one file for each part of the way.
 
 mod case;
-mod fib;
+pub(super) mod fib;
 mod guest;
 mod hops;
 mod leases;
@@ -9,6 +9,7 @@ mod life;
 mod links;
 mod routes;
 mod rules;
+mod ways;
 
 #[cfg(test)]
 pub(super) mod fixtures;
@@ -58,6 +59,7 @@ pub(crate) fn diagnose(seen: &Evidence) -> Explanation {
         links::judge(&case, &mut findings);
         rules::judge(&case, &mut findings);
         routes::judge(&case, &mut findings);
+        ways::judge(&case, &mut findings);
         if case.runs() {
             // Of a guest without a cable neither questions nor answers are to be expected.
             let (unplugged, plugged): (Vec<_>, Vec<_>) = case.nics.iter().partition(|nic| nic.is_unplugged());

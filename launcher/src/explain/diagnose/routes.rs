@@ -5,19 +5,19 @@ use std::net::IpAddr;
 use hostnet::Facts;
 use hostnet::facts::Link;
 use hostnet::sysctl::Sysctl;
-use serde_json::Value;
 use wiring::Family;
 
 use super::{Case, Findings, NicView, Words, fib};
-use crate::explain::explanation::{Code, Severity};
+use crate::explain::explanation::{Code, Finding, Severity};
 use crate::explain::firewall;
+use crate::runner::record::Attachment;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     for family in FAMILIES.into_iter().filter(|family| case.nics.iter().any(|nic| nic.has(*family))) {
         pod_default(case, family, findings);
-        if case.nics.iter().any(|nic| is_routed_by_host(case, nic, family)) {
+        if case.nics.iter().any(|nic| case.is_routed_by_host(nic, family)) {
             host_forwarding(case, family, findings);
             host_default(case, family, findings);
         }
@@ -36,14 +36,6 @@ fn word(family: Family) -> &'static str {
     }
 }
 
-/// Whether the pod's gateway is the host itself.
-fn is_routed_by_host(case: &Case<'_>, nic: &NicView<'_>, family: Family) -> bool {
-    let Some((pod, routed)) = case.pod.zip(nic.routed()) else { return false };
-    let gateways = pod.routes_of(&nic.interface.pod_interface).filter_map(|route| route.gateway);
-    let of_host = |gateway: IpAddr| case.seen.host.addresses_of(&routed.name).any(|held| held.address.ip() == gateway);
-    !nic.is_macvlan && gateways.into_iter().any(|gateway| Family::of(gateway) == family && of_host(gateway))
-}
-
 fn pod_default(case: &Case<'_>, family: Family, findings: &mut Findings) {
     let Some(pod) = case.pod else { return };
     if fib::default_route(pod, family == Family::V4).is_some() {
@@ -51,21 +43,26 @@ fn pod_default(case: &Case<'_>, family: Family, findings: &mut Findings) {
     }
     let Some(nic) = case.nics.iter().find(|nic| nic.has(family)) else { return };
     // A network without a way out may be meant so; one that was to have it is broken. A bridge-bound guest was told at start.
-    let is_broken = nic.is_masqueraded() && promises_default(&case.seen.networks, family);
+    let is_promised = promises_default(&case.seen.networks, family);
+    let is_broken = nic.is_masqueraded() && is_promised;
     let severity = if is_broken { Severity::Error } else { Severity::Warning };
     let consequence = match nic.is_masqueraded() {
         true => "The guest reaches nothing beyond the pod's own network, and answers to others find no way back.",
         false => "The guest goes by what it was told at its start; started now, it would be told of no default route.",
     };
-    let words = Words::new(format!("the pod has no {} default route", word(family)), consequence, case.wire_anew());
+    let remedy = match is_promised {
+        true => case.wire_anew(),
+        false => "Give the network's configuration one (`routes` of its `ipam`), if it is to have one.".to_owned(),
+    };
+    let words = Words::new(format!("the pod has no {} default route", word(family)), consequence, remedy);
     findings.add(severity, Code::NoRoute, Some(&nic.interface.name), &nic.interface.pod_interface, words);
 }
 
 /// Whether a network's configuration speaks of a default route.
-fn promises_default(networks: &[Value], family: Family) -> bool {
+fn promises_default(networks: &[Attachment], family: Family) -> bool {
     let destination = if family == Family::V4 { "0.0.0.0/0" } else { "::/0" };
-    networks.iter().any(|config| {
-        let text = config.to_string();
+    networks.iter().any(|network| {
+        let text = network.config.to_string();
         text.contains(&format!("\"{destination}\"")) || text.contains("\"isDefaultGateway\":true")
     })
 }
@@ -97,6 +94,13 @@ fn host_default(case: &Case<'_>, family: Family, findings: &mut Findings) {
 /// The host's routes to the pod's addresses.
 fn way_to_pod(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     let Some(routed) = nic.routed().filter(|_| !nic.is_macvlan) else { return };
+    // Its routes are for the bridge that the VM has been taken off.
+    let is_elsewhere = |finding: &Finding| {
+        finding.code == Code::WrongBridge && finding.nic.as_deref() == Some(nic.interface.name.as_str())
+    };
+    if findings.0.iter().any(is_elsewhere) {
+        return;
+    }
     // A bridge may join the pod to a network that the host has no part in.
     let has_part = case.seen.host.addresses_of(&routed.name).any(|held| !is_link_local(held.address.ip()));
     for address in &nic.addresses {
@@ -131,7 +135,7 @@ fn passes_forward(case: &Case<'_>, nic: &NicView<'_>, family: Family) -> bool {
         Family::V6 => "bridge/bridge-nf-call-ip6tables",
     };
     let is_bridged = nic.bridge.is_some() && case.seen.host.sysctl(&Sysctl::net(setting)) == Some("1");
-    is_bridged || is_routed_by_host(case, nic, family)
+    is_bridged || case.is_routed_by_host(nic, family)
 }
 
 fn firewalls(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {

@@ -1,15 +1,17 @@
 //! Each thing that can be wrong, made in the evidence of a healthy VM and named.
 
-use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind, Neighbour, NeighbourState, Route};
 use hostnet::nft::{Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, TableFacts, TableId};
 use hostnet::sysctl::Sysctl;
+use hostnet::{Facts, Journey};
 
 use super::diagnose;
 use super::fixtures::{bridge, declared_ports, masquerade, name};
-use crate::explain::evidence::{Evidence, From, Outcome};
+use crate::explain::evidence::{Evidence, From, Outcome, Way};
 use crate::explain::explanation::{Code, Finding, Severity};
+use crate::explain::ways::Purpose;
 use crate::runner::record::{Kind, Phase};
+use nix::libc;
 
 /// Error findings by code and hop, without repetitions.
 fn errors(evidence: &Evidence) -> Vec<(Code, String)> {
@@ -137,6 +139,27 @@ fn devices_that_are_down_or_missing_are_named() {
 }
 
 #[test]
+fn a_cable_that_is_in_another_bridge_than_its_networks_or_in_none_is_named() {
+    let on = |bridge: Option<&str>, wanted: serde_json::Value| {
+        broken(masquerade, |vm| {
+            let [brz, brw] =
+                [(9, "brz"), (10, "cni0")].map(|(index, text)| Link::new(index, name(text), LinkKind::Bridge));
+            vm.host.links.extend([brz, brw].map(|link| Link { up: true, carrier: true, ..link }));
+            link(&mut vm.host, "veth7").master = bridge.map(name);
+            let by = bridge.unwrap_or("brz");
+            vm.host.routes.iter_mut().filter(|route| !route.is_default()).for_each(|route| route.link = Some(name(by)));
+            vm.networks[0].config["plugins"][0] = wanted.clone();
+        })
+    };
+    let named = serde_json::json!({"type": "bridge", "bridge": "brz"});
+    assert_eq!(errors(&on(Some("brz"), named.clone())), []);
+    assert_eq!(errors(&on(Some("cni0"), named.clone())), one(Code::WrongBridge, "veth7"));
+    assert_eq!(errors(&on(None, named)), one(Code::WrongBridge, "veth7"));
+    let unnamed = serde_json::json!({"type": "bridge"});
+    assert_eq!(errors(&on(Some("cni0"), unnamed)), []);
+}
+
+#[test]
 fn a_mark_that_is_missing_provisional_or_anothers_is_named() {
     let provisional = "tapvisor/2 0000000000000000 mtu=1500";
     for alias in [None, Some("uplink"), Some(provisional), Some("tapvisor/2 00112233445566ff mtu=1500")] {
@@ -220,6 +243,7 @@ fn a_missing_route_is_named_where_it_is_missing() {
         pod(vm).routes.retain(|route| route.destination.to_string() != "0.0.0.0/0");
     });
     assert_eq!(errors(&isolated), []);
+    assert!(diagnose(&isolated).findings[0].remedy.starts_with("Give the network's configuration one"));
     let host = broken(masquerade, |vm| vm.host.routes.retain(|route| route.destination.prefix() != 32));
     assert_eq!(errors(&host), one(Code::NoRoute, "host"));
     let elsewhere = broken(masquerade, |vm| {
@@ -229,6 +253,46 @@ fn a_missing_route_is_named_where_it_is_missing() {
     assert_eq!(errors(&elsewhere), one(Code::NoRoute, "host"));
     let stub = broken(masquerade, |vm| vm.host.routes.retain(|route| !route.is_default()));
     assert_eq!((errors(&stub), found(&stub, Severity::Warning)), (vec![], one(Code::NoRoute, "host")));
+}
+
+#[test]
+fn a_way_that_the_kernel_tells_otherwise_than_the_routes_is_named_once() {
+    let way = |at, purpose, to: &str, passed_on: Option<(&str, &str)>, leads| Way {
+        nic: "default".to_owned(),
+        at,
+        purpose,
+        journey: Journey {
+            to: to.parse().unwrap(),
+            passed_on: passed_on.map(|(from, link)| (from.parse().unwrap(), name(link))),
+        },
+        leads,
+    };
+    let address = masquerade().status.addresses[0].to_string();
+    let to_vm = |leads| way(From::Host, Purpose::ToVm, &address, None, leads);
+    let with = |ways: Vec<Way>| broken(masquerade, |vm| vm.ways.clone_from(&ways));
+    assert_eq!(errors(&with(vec![to_vm(Ok(7))])), []);
+    for leads in [Ok(2), Err(Some(libc::EINVAL)), Err(Some(libc::EHOSTUNREACH)), Err(Some(libc::EACCES)), Err(None)] {
+        assert_eq!(errors(&with(vec![to_vm(leads)])), one(Code::NoRoute, "host"), "{leads:?}");
+    }
+    let from_beyond = way(From::Host, Purpose::ToVm, &address, Some(("192.0.2.1", "uplink0")), Err(Some(libc::EINVAL)));
+    assert_eq!(errors(&with(vec![to_vm(Ok(7)), from_beyond.clone()])), one(Code::NoRoute, "host"));
+    let both = diagnose(&with(vec![to_vm(Err(None)), from_beyond]));
+    assert_eq!(both.findings.len(), 1, "{:?}", both.findings);
+    let to_guest = way(From::Pod, Purpose::ToVm, "10.0.2.2", None, Err(Some(libc::EINVAL)));
+    assert_eq!(errors(&with(vec![to_guest])), one(Code::NoRoute, "k6t-eth0"));
+    let beyond = |errno| way(From::Host, Purpose::Beyond, "192.0.2.1", Some((&address, "veth7")), Err(Some(errno)));
+    assert_eq!(errors(&with(vec![beyond(libc::ENETUNREACH)])), one(Code::NoRoute, "host"));
+    assert_eq!(errors(&with(vec![beyond(libc::EXDEV)])), one(Code::RpFilter, "host"));
+    let inside = way(From::Pod, Purpose::Beyond, "192.0.2.1", Some(("10.0.2.2", "k6t-eth0")), Err(Some(libc::EINVAL)));
+    assert_eq!(errors(&with(vec![inside])), one(Code::NoRoute, "eth0"));
+    // What was said of routes and settings already.
+    let said = broken(masquerade, |vm| {
+        vm.ways = vec![to_vm(Ok(2)), beyond(libc::EHOSTUNREACH)];
+        vm.host.routes.retain(|route| route.destination.prefix() != 32);
+        vm.host.sysctls.clear();
+    });
+    let said: Vec<_> = errors(&said).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(said, [Code::ForwardingOff, Code::NoRoute]);
 }
 
 #[test]
@@ -315,6 +379,26 @@ fn a_neighbour_that_nobody_resolves_is_named() {
         service.ipv6.as_mut().unwrap().leased = false;
     });
     assert_eq!(errors(&v4_alone), []);
+}
+
+#[test]
+fn another_ethernet_address_for_the_vms_own_is_named_once_it_is_sure() {
+    for healthy in [masquerade, bridge] {
+        let with = |mac: &str, state| {
+            broken(healthy, |vm| {
+                let address = vm.status.addresses[0];
+                let mac = Some(mac.parse().unwrap());
+                vm.host.neighbours.push(Neighbour { link: name("veth7"), address, mac, state, router: false });
+            })
+        };
+        let foreign = "02:de:ad:00:00:01";
+        for state in [NeighbourState::Permanent, NeighbourState::Reachable] {
+            assert_eq!(errors(&with(foreign, state)), one(Code::NeighbourForeign, "veth7"));
+        }
+        assert_eq!(errors(&with(foreign, NeighbourState::Stale)), []);
+        let own = healthy().pod.unwrap().link(&name("eth0")).unwrap().mac.unwrap().to_string();
+        assert_eq!(errors(&with(&own, NeighbourState::Permanent)), []);
+    }
 }
 
 #[test]
