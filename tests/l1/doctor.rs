@@ -154,6 +154,10 @@ fn firewalls() {
     let own =
         found("echo 'table inet mine { chain f { type filter hook forward priority 0; policy drop; }; }' | nft -f -;");
     assert!(own["found"].as_str().unwrap().contains("inet mine f"), "{own}");
+    let by_rule = found("nft delete table inet mine; iptables -P FORWARD ACCEPT; iptables -A FORWARD -j REJECT;");
+    assert_eq!(by_rule["severity"], "ok", "the rules before let VMs through: {by_rule}");
+    let by_rule = found("iptables -F FORWARD; iptables -A FORWARD -j REJECT;");
+    assert!(by_rule["found"].as_str().unwrap().contains("of ip filter FORWARD"), "{by_rule}");
 }
 
 fn vlans() {

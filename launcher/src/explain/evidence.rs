@@ -19,6 +19,8 @@ pub(crate) struct Evidence {
     pub(crate) request: Request,
     /// Its networks' configurations, for what they promise.
     pub(crate) networks: Vec<Attachment>,
+    /// Whether the host has address translation by the older iptables, whose rules cannot be read here.
+    pub(crate) has_older_nat: bool,
     /// The host's network namespace.
     pub(crate) host: Facts,
     /// The VM's; why not, if it cannot be read.

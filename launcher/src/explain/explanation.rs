@@ -189,8 +189,10 @@ pub(crate) enum Code {
     ForwardingOff,
     /// A route is missing, or leads elsewhere.
     NoRoute,
-    /// A firewall drops by default what the host forwards.
+    /// A firewall drops what the host forwards to and from the VM.
     ForwardDrop,
+    /// Nothing masquerades what the VM sends beyond the host, though its network was configured so.
+    MasqueradeGone,
     /// Strict reverse-path filtering drops what comes this way.
     RpFilter,
     /// Nobody answers for an address on a link.

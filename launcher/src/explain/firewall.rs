@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use hostnet::nft::{Base, ChainFacts, Family, Hook, Policy, RuleFacts, TableFacts};
 use terms::IfName;
 
+use super::line::{Masked, is_comment, is_link, verdict_code, verdict_target};
+
 /// A chain that drops what none of its rules decided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dropping<'a> {
@@ -24,12 +26,7 @@ pub(crate) fn dropping(tables: &[TableFacts]) -> Vec<Dropping<'_>> {
 impl Dropping<'_> {
     /// Whether it sees packets of an address' family.
     pub(crate) fn concerns(&self, address: IpAddr) -> bool {
-        match self.table.id.family {
-            Family::Ip => address.is_ipv4(),
-            Family::Ip6 => address.is_ipv6(),
-            Family::Inet => true,
-            Family::Arp | Family::Bridge | Family::Netdev => false,
-        }
+        concerns(self.table.id.family, address)
     }
 
     /// Whether some rule that packets come to accepts everything, or what a rule on the way there tells by the address, its
@@ -99,6 +96,16 @@ impl fmt::Display for Dropping<'_> {
     }
 }
 
+/// Whether tables of a family see an address' packets.
+pub(super) fn concerns(family: Family, address: IpAddr) -> bool {
+    match family {
+        Family::Ip => address.is_ipv4(),
+        Family::Ip6 => address.is_ipv6(),
+        Family::Inet => true,
+        Family::Arp | Family::Bridge | Family::Netdev => false,
+    }
+}
+
 /// The chain that a verdict leads to.
 fn target(verdict: &str) -> Option<&str> {
     let (word, chain) = verdict.split_once(' ')?;
@@ -121,68 +128,32 @@ fn accepts(rule: &RuleFacts) -> bool {
     rule.body.last().is_some_and(|line| line.starts_with("immediate 2=") && line.ends_with("00000001"))
 }
 
-/// A jump or a goto in the attributes of an `immediate`: struct nft_data with NFTA_VERDICT_CODE, then NFTA_VERDICT_CHAIN.
+/// A jump or a goto in the attributes of an `immediate`.
 fn verdict(attributes: &str) -> Option<String> {
-    const CODE_AT: usize = 8;
-    const CHAIN_AT: usize = 12;
-    let hex = attributes.split(' ').find_map(|word| word.strip_prefix("2="))?;
-    let byte = |at: usize| u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok();
-    let code = (CODE_AT..CHAIN_AT).map(byte).collect::<Option<Vec<_>>>()?;
-    let word = match i32::from_be_bytes(*code.first_chunk()?) {
+    let line = format!("immediate {attributes}");
+    let word = match verdict_code(&line)? {
         nix::libc::NFT_JUMP => "jump",
         nix::libc::NFT_GOTO => "goto",
         _ => return None,
     };
-    let length = usize::from(u16::from_ne_bytes([byte(CHAIN_AT)?, byte(CHAIN_AT + 1)?]));
-    let name = (CHAIN_AT + 4..CHAIN_AT + length).map(byte).collect::<Option<Vec<_>>>()?;
-    Some(format!("{word} {}", String::from_utf8_lossy(name.split(|byte| *byte == 0).next()?)))
+    Some(format!("{word} {}", verdict_target(&line)?))
 }
 
 fn is_condition(line: &str) -> bool {
-    // iptables' `-m comment`, by its name in NFTA_MATCH_NAME.
-    const COMMENT: &str = "match 1=636f6d6d656e74";
-    !line.starts_with("counter") && !line.starts_with("immediate") && !line.starts_with(COMMENT)
+    !line.starts_with("counter") && !line.starts_with("immediate") && !is_comment(line)
 }
 
 /// Whether it compares something with the address, or with a network that the address is in.
-fn names_address(rule: &RuleFacts, address: IpAddr) -> bool {
-    const FEWEST_BYTES: usize = 1;
-    let address = match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let mut mask: Option<Vec<u8>> = None;
+pub(super) fn names_address(rule: &RuleFacts, address: IpAddr) -> bool {
+    let mut masked = Masked::default();
     rule.body.iter().any(|line| {
-        if line.starts_with("bitwise ") {
-            // NFTA_BITWISE_MASK.
-            mask = datum(line, "4=");
-            return false;
-        }
-        let mask = mask.take();
-        // NFTA_CMP_DATA; the operation is absent where it is NFT_CMP_EQ.
-        let is_equality = line.starts_with("cmp ") && !line.contains(" 2=");
-        let Some(value) = datum(line, "3=").filter(|value| is_equality && value.len() > FEWEST_BYTES) else {
-            return false;
-        };
-        let masked: Vec<_> = match mask {
-            Some(mask) => address.iter().zip(mask).map(|(byte, mask)| byte & mask).collect(),
-            None => address.clone(),
-        };
-        masked.get(..value.len()) == Some(&value)
+        masked.load(line);
+        masked.compares(line, address, None)
     })
 }
 
 fn names_link(rule: &RuleFacts, link: &IfName) -> bool {
-    let is_it = |value: Vec<u8>| value.split(|byte| *byte == 0).next() == Some(link.as_str().as_bytes());
-    rule.body.iter().any(|line| line.starts_with("cmp ") && datum(line, "3=").is_some_and(is_it))
-}
-
-/// The bytes of an attribute that holds NFTA_DATA_VALUE: behind that attribute's header, as long as it says.
-fn datum(line: &str, key: &str) -> Option<Vec<u8>> {
-    let hex = line.split(' ').find_map(|word| word.strip_prefix(key))?;
-    let byte = |at: usize| u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok();
-    let length = usize::from(u16::from_ne_bytes([byte(0)?, byte(1)?]));
-    (4..length).map(byte).collect()
+    rule.body.iter().any(|line| is_link(line, link))
 }
 
 #[cfg(test)]
@@ -267,9 +238,14 @@ mod tests {
         assert!(!lets_through(vec![rule(&["cmp 1=00000001 2=00000001 3=07000100ac1e4d00"])]), "not that network");
         let masked = ["bitwise 3=00000004 4=08000100fff00000", "cmp 1=00000001 3=08000100ac100000"];
         assert!(lets_through(vec![rule(&masked)]), "172.16.0.0/12");
-        assert!(lets_through(vec![rule(&[
-            "meta 1=06",
-            "cmp 1=00000001 3=140001007665746831000000000000000000000000"
-        ])]));
+        for (bytes, by_link) in [
+            ("140001007665746831000000000000000000000000", true),
+            ("0800010076657468", true),
+            ("0a000100766574683100", true),
+            ("0800010062720000", false),
+        ] {
+            let line = format!("cmp 1=00000001 3={bytes}");
+            assert_eq!(lets_through(vec![rule(&["meta 1=06", &line])]), by_link, "{line}");
+        }
     }
 }

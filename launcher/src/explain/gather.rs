@@ -21,6 +21,7 @@ use crate::runner::chain;
 use crate::runner::files::{FileError, at};
 use crate::runner::record::OnHost;
 use crate::runner::store::{Store, StoreError};
+use crate::services::Services;
 
 /// How long a neighbour may take to answer for its address.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(1);
@@ -78,6 +79,7 @@ pub(crate) fn gather(store: &Store, key: &ObjectKey, asking: Asking<'_>) -> Resu
         status,
         request,
         networks,
+        has_older_nat: has_older_nat(),
         host: Facts::default(),
         pod: Err(String::new()),
         pod_reverse_path_drops: 0,
@@ -167,7 +169,14 @@ fn look_at_host() -> Result<Facts, KernelError> {
         "bridge/bridge-nf-call-ip6tables",
     ];
     let settings = settings.map(Sysctl::net);
-    let firewalls = kernel.tables_at(Hook::Forward)?;
+    let mut firewalls = Vec::new();
+    for hook in [Hook::Prerouting, Hook::Forward, Hook::Postrouting] {
+        firewalls.extend(kernel.tables_at(hook)?);
+    }
+    // Our own for Services has to do with Services alone, and may be large.
+    firewalls.retain(|id| *id != Services::table_id());
+    firewalls.sort();
+    firewalls.dedup();
     let ask = Ask { statistics: true, neighbours: true, ..Ask::network() };
     kernel.gather(&ask.with_sysctls(settings).with_tables(firewalls))
 }
@@ -238,6 +247,12 @@ fn counter(netstat: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let (_, value) = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "IPReversePathFilter")?;
     value.parse().ok()
+}
+
+/// Where a kernel has the older iptables, these files list its tables in the calling thread's namespace.
+fn has_older_nat() -> bool {
+    let lists = ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"];
+    lists.iter().any(|list| fs::read_to_string(list).is_ok_and(|names| names.lines().any(|name| name == "nat")))
 }
 
 fn modified_unix_seconds(path: &Path) -> u64 {

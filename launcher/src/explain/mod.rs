@@ -12,8 +12,10 @@ mod explanation;
 pub(crate) mod firewall;
 mod gather;
 mod launcher;
+mod line;
 mod picture;
 mod reach;
+pub(crate) mod refusing;
 mod ways;
 
 pub(crate) use changes::changes;

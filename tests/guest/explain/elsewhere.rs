@@ -1,4 +1,4 @@
-//! Faults that lie beside a VM's own wiring: rules, routes that refuse and neighbours of the host.
+//! Faults that lie beside a VM's own wiring: rules, routes that refuse, firewalls and neighbours of the host.
 
 use super::asking::{Fault, assert_healthy, assert_named, fault};
 use super::wait_leases;
@@ -7,7 +7,7 @@ use crate::networks::network;
 use crate::vm::Host;
 
 /// Said of either binding.
-const ON_THE_HOST: [Fault; 5] = [
+const ON_THE_HOST: [Fault; 9] = [
     fault("noRoute", "host", "ip rule add from ADDRESS blackhole pref 50", "ip rule del pref 50"),
     fault("noRoute", "host", "ip rule add to ADDRESS unreachable pref 50", "ip rule del pref 50"),
     fault("noRoute", "host", "ip rule add iif uplink0 prohibit pref 50", "ip rule del pref 50"),
@@ -23,6 +23,20 @@ const ON_THE_HOST: [Fault; 5] = [
         "ip neigh replace ADDRESS lladdr 02:de:ad:00:00:01 dev END nud permanent",
         "ip neigh del ADDRESS dev END",
     ),
+    fault(
+        "forwardDrop",
+        "host",
+        "echo 'table inet mine { chain f { type filter hook forward priority 0; ip daddr ADDRESS drop; }; }' | nft -f -",
+        "nft delete table inet mine",
+    ),
+    fault(
+        "forwardDrop",
+        "host",
+        "echo 'table inet mine { chain f { type filter hook prerouting priority raw; iifname END drop; }; }' | nft -f -",
+        "nft delete table inet mine",
+    ),
+    fault("forwardDrop", "host", "iptables -A FORWARD -j REJECT", "nft delete table ip filter"),
+    fault("masqueradeGone", "host", "iptables-save -t nat >/run/nat; iptables -t nat -F", "iptables-restore </run/nat"),
 ];
 
 /// Inside the namespace, through which only a masqueraded guest's packets are routed.

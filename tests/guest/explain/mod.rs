@@ -21,7 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             masquerade,
         ),
         trial("explain names each fault on a bridge-bound VM's way", bridge),
-        trial("explain names rules, refusing routes and neighbours beside a VM's own wiring", elsewhere::beside),
+        trial(
+            "explain names rules, refusing routes, firewalls and neighbours beside a VM's own wiring",
+            elsewhere::beside,
+        ),
         trial("explain names a VM's cable in another bridge than its network's", elsewhere::wrong_bridge),
         trial("explain names a guest that never asks and one that is never answered", leases),
         trial("explain tells a VM's NICs apart and names the one that is down", two_nics),

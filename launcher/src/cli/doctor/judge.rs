@@ -283,7 +283,7 @@ fn policy(seen: &Seen) -> Finding {
         }
     };
     match (dropping, seen.legacy_tables.as_slice()) {
-        ([], []) => ok(CHECK, "nothing drops by default what VMs send and are sent"),
+        ([], []) => ok(CHECK, "nothing drops what VMs send and are sent"),
         ([], tables) => bad(
             CHECK,
             Severity::Warning,
@@ -294,7 +294,7 @@ fn policy(seen: &Seen) -> Finding {
         (chains, _) => bad(
             CHECK,
             Severity::Warning,
-            format!("what is forwarded is dropped by default in {}", chains.join(", ")),
+            format!("what is forwarded is dropped by {}", chains.join(", ")),
             "What VMs send beyond this host is dropped, and rules of ours cannot override it.",
             "`iptables -I FORWARD -s 172.30.77.0/24 -j ACCEPT`, the same with -d, and with ip6tables and fd77:7461:7076::/64.",
         ),

@@ -105,7 +105,7 @@ fn forwarding_that_can_be_switched_on_is_no_fault_and_fixed_forwarding_is() {
 fn a_firewall_is_named_and_one_that_cannot_be_read_is_doubted() {
     let found = |seen: &Seen| judge(seen).into_iter().find(|finding| finding.check == "firewall").unwrap();
     let docker = Seen { drops_forwarded: Ok(vec!["ip filter FORWARD (Docker)".to_owned()]), ..healthy() };
-    assert!(found(&docker).found.ends_with("in ip filter FORWARD (Docker)"));
+    assert!(found(&docker).found.ends_with("by ip filter FORWARD (Docker)"));
     let unreadable = Seen { drops_forwarded: Err("operation not permitted".to_owned()), ..healthy() };
     assert_eq!(
         (found(&unreadable).severity, &*found(&unreadable).found),

@@ -13,6 +13,7 @@ use wiring::{Owner, Request};
 use super::judge::{Forwarding, Kvm, Seen};
 use crate::cli::lifecycle::plugin_folders;
 use crate::explain::firewall::{Dropping, dropping};
+use crate::explain::refusing::refusals;
 use crate::runner::chain;
 use crate::runner::files;
 use crate::runner::host::overlap;
@@ -173,7 +174,12 @@ fn drops_forwarded() -> Result<Vec<String>, KernelError> {
         let mut addresses = ranges().into_iter().map(|range| range.ip());
         addresses.any(|address| dropping.concerns(address) && !dropping.lets_through(address, None))
     };
-    Ok(dropping(&facts.tables).into_iter().filter(is_in_the_way).map(|dropping| dropping.to_string()).collect())
+    let by_default = dropping(&facts.tables).into_iter().filter(is_in_the_way).map(|dropping| dropping.to_string());
+    let by_rule = ranges().into_iter().flat_map(|range| refusals(&facts.tables, range.ip(), None));
+    let mut all: Vec<_> = by_default.chain(by_rule.map(|refusal| refusal.to_string())).collect();
+    all.sort();
+    all.dedup();
+    Ok(all)
 }
 
 /// What the older iptables has loaded in this namespace; its rules are not nf_tables'.

@@ -68,6 +68,7 @@ fn healthy([conf, facts, plan]: [&str; 3]) -> Evidence {
             ifname: name("eth0"),
             config: json!({"name": "pods", "plugins": [{"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}),
         }],
+        has_older_nat: false,
         host,
         pod: Ok(pod),
         pod_reverse_path_drops: 0,

@@ -9,6 +9,7 @@ mod life;
 mod links;
 mod routes;
 mod rules;
+mod source;
 mod ways;
 
 #[cfg(test)]

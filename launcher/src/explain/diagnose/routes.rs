@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use hostnet::Facts;
 use hostnet::facts::Link;
 use hostnet::sysctl::Sysctl;
+use terms::IfName;
 use wiring::Family;
 
-use super::{Case, Findings, NicView, Words, fib};
+use super::{Case, Findings, NicView, Words, fib, source};
 use crate::explain::explanation::{Code, Finding, Severity};
-use crate::explain::firewall;
+use crate::explain::{firewall, refusing};
 use crate::runner::record::Attachment;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -25,6 +26,8 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     for nic in &case.nics {
         way_to_pod(case, nic, findings);
         firewalls(case, nic, findings);
+        refusing_rules(case, nic, findings);
+        source::judge(case, nic, findings);
         way_back(case, nic, findings);
     }
 }
@@ -156,6 +159,26 @@ fn firewalls(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
             ),
             "What the VM sends beyond this host, and what others send it, is dropped; the host itself still reaches it.",
             format!("`{tool} -I FORWARD -i {link} -j ACCEPT` and `{tool} -I FORWARD -o {link} -j ACCEPT`"),
+        );
+        findings.add(Severity::Error, Code::ForwardDrop, Some(&nic.interface.name), "host", words);
+    }
+}
+
+/// Rules that refuse all of the VM's packets, in chains that accept by default.
+fn refusing_rules(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+    let link = nic.routed().map(|link| &link.name);
+    let met = nic.addresses.iter().filter(|address| passes_forward(case, nic, Family::of(**address)));
+    let mut refusals: Vec<_> = met
+        .flat_map(|address| refusing::refusals(&case.seen.host.tables, *address, link))
+        .map(|refusal| (refusal.to_string(), refusal.remedy(link.map(IfName::as_str).unwrap_or_default())))
+        .collect();
+    refusals.sort();
+    refusals.dedup();
+    for (rule, remedy) in refusals {
+        let words = Words::new(
+            format!("{rule} refuses what the host forwards to or from the VM"),
+            "What the VM sends beyond this host, or what others send it, is lost; the host itself still reaches it.",
+            format!("{remedy}, or a rule before it that accepts the VM's packets."),
         );
         findings.add(Severity::Error, Code::ForwardDrop, Some(&nic.interface.name), "host", words);
     }

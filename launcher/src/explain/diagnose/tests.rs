@@ -1,7 +1,9 @@
 //! Each thing that can be wrong, made in the evidence of a healthy VM and named.
 
 use hostnet::facts::{Link, LinkKind, Neighbour, NeighbourState, Route};
-use hostnet::nft::{Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, TableFacts, TableId};
+use hostnet::nft::{
+    Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, RuleFacts, TableFacts, TableId,
+};
 use hostnet::sysctl::Sysctl;
 use hostnet::{Facts, Journey};
 
@@ -399,6 +401,31 @@ fn another_ethernet_address_for_the_vms_own_is_named_once_it_is_sure() {
         let own = healthy().pod.unwrap().link(&name("eth0")).unwrap().mac.unwrap().to_string();
         assert_eq!(errors(&with(&own, NeighbourState::Permanent)), []);
     }
+}
+
+#[test]
+fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
+    let with = |rules: Vec<RuleFacts>, has_older_nat| {
+        broken(masquerade, |vm| {
+            vm.networks[0].config["plugins"][0]["ipMasq"] = true.into();
+            vm.has_older_nat = has_older_nat;
+            let hook = Hook::Postrouting;
+            let base = Base { kind: ChainKind::Nat, hook, priority: 100, device: None, policy: Policy::Accept };
+            let chain = ChainFacts { name: "POSTROUTING".to_owned(), base: Some(base), rules: rules.clone() };
+            let ids = [TableFamily::Ip, TableFamily::Ip6].map(|family| TableId::new(family, "nat"));
+            let table = |id| TableFacts { id, chains: vec![chain.clone()], sets: Vec::new() };
+            vm.host.tables = ids.map(table).into();
+        })
+    };
+    let rule = |line: &str| RuleFacts { handle: 1, comment: None, counter: None, body: vec![line.to_owned()] };
+    assert_eq!(errors(&with(vec![], false)), one(Code::MasqueradeGone, "host"));
+    assert_eq!(errors(&with(vec![], true)), []);
+    assert_eq!(errors(&with(vec![rule("masq")], false)), []);
+    let ours = [rule("cmp 1=00000001 3=080001000af40105"), rule("masq")];
+    assert_eq!(errors(&with(ours.to_vec(), false)), []);
+    let mut unwished = with(vec![], false);
+    unwished.networks[0].config["plugins"][0]["ipMasq"] = false.into();
+    assert_eq!(errors(&unwished), []);
 }
 
 #[test]
