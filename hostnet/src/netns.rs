@@ -82,7 +82,7 @@ impl Netns {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NetnsError> {
         let path = path.as_ref();
         let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => NetnsError::Absent(path.to_owned()),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NetnsError::Absent(path.to_owned()),
             _ => NetnsError::Failed { action: "open", path: path.to_owned(), source },
         };
         // Without O_NONBLOCK, a FIFO at that path would hold us for ever.

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn a_missing_path_a_plain_file_and_another_kind_of_namespace_are_none() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for path in ["/nonexistent/netns", file.path().to_str().unwrap(), "/proc/self/ns/mnt"] {
+        let file = file.path().to_str().unwrap();
+        for path in ["/nonexistent/netns", file, &format!("{file}/netns"), "/proc/self/ns/mnt"] {
             assert!(Netns::look(path.into(), false).unwrap().is_none(), "{path}");
         }
     }
