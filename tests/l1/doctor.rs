@@ -143,6 +143,10 @@ fn firewalls() {
     let world = World::new();
     let found = |script: &str| doctor(&world, script, "firewall").1;
     assert_eq!(found("")["severity"], "ok");
+    // Not every firewall waits for the hook that is called so.
+    let early = found("iptables -t raw -A PREROUTING -s 172.30.77.0/24 -j DROP;");
+    assert!(early["found"].as_str().unwrap().contains("ip raw PREROUTING"), "{early}");
+    world.sh("nft delete table ip raw").assert_ok();
     let docker = found("iptables -P FORWARD DROP; iptables -N DOCKER-USER;");
     assert_eq!(docker["severity"], "warning");
     assert!(docker["found"].as_str().unwrap().contains("ip filter FORWARD (Docker)"), "{docker}");

@@ -54,18 +54,18 @@ impl<S: Steps> Linux<S> {
         Ok(Some(TableFacts { id: id.clone(), chains, sets }))
     }
 
-    /// The tables of all families and owners that have a chain at a hook, without what they hold.
+    /// The tables of all families and owners that have a chain at one of some hooks, without what they hold.
     ///
     /// # Errors
     /// When the kernel refuses, for want of nf_tables or CAP_NET_ADMIN.
-    pub fn tables_at(&mut self, wanted: Hook) -> Result<Vec<TableId>, KernelError> {
+    pub fn tables_at(&mut self, wanted: &[Hook]) -> Result<Vec<TableId>, KernelError> {
         let sequence = self.channel.next_sequence();
         let (subsystem, kind) = (libc::NFNL_SUBSYS_NFTABLES.to_le_bytes()[0], libc::NFT_MSG_GETCHAIN.to_le_bytes()[0]);
         let ask = request(subsystem, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, ALL_FAMILIES, |_| {});
         let mut found = self.channel.dump(Bus::Netfilter, &ask, sequence, |frame| {
             let bytes = frame.payload.get(GENERIC_BYTES..).unwrap_or_default();
             let Some(family) = frame.payload.first().and_then(|number| Family::of(*number)) else { return Ok(None) };
-            let is_there = read_chain(bytes, family).base.is_some_and(|base| base.hook == wanted);
+            let is_there = read_chain(bytes, family).base.is_some_and(|base| wanted.contains(&base.hook));
             let name = attribute(bytes, chain::TABLE).map(text).filter(|_| is_there);
             Ok(name.map(|name| TableId { family, name }))
         })?;

@@ -4,10 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use hostnet::nft::{Base, ChainFacts, Family, Hook, Policy, RuleFacts, TableFacts};
+use hostnet::nft::{Base, ChainFacts, Family, Hook, Policy, RuleFacts, TableFacts, TableId};
+use hostnet::{KernelError, Linux};
+use nix::libc;
 use terms::IfName;
 
 use super::line::{Masked, is_comment, is_link, verdict_code, verdict_target};
+use crate::services::Services;
+
+/// The hooks that forwarded packets come by.
+pub(super) const ON_THE_WAY: [Hook; 3] = [Hook::Prerouting, Hook::Forward, Hook::Postrouting];
+
+/// The tables that forwarded packets come by. Our own for Services has to do with Services alone, and may be large.
+pub(crate) fn tables(kernel: &mut Linux) -> Result<Vec<TableId>, KernelError> {
+    let mut tables = kernel.tables_at(&ON_THE_WAY)?;
+    tables.retain(|id| *id != Services::table_id());
+    Ok(tables)
+}
+
+/// What the older iptables has loaded in the calling thread's namespace; its rules are not nf_tables' and cannot be read here.
+pub(crate) fn older_tables() -> BTreeSet<String> {
+    let lists = ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"];
+    let names = lists.iter().filter_map(|list| std::fs::read_to_string(list).ok());
+    names.flat_map(|names| names.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
 
 /// A chain that drops what none of its rules decided.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +83,7 @@ impl Dropping<'_> {
             map.flat_map(|map| &map.elements).filter_map(|element| element.data.clone()).collect()
         };
         let of_line = |line: &String| match line.split_once(' ') {
-            Some(("immediate", rest)) => verdict(rest).into_iter().collect(),
+            Some(("immediate", _)) => verdict(line).into_iter().collect(),
             Some(("lookup", rest)) => match rest.strip_prefix('@') {
                 Some(named) => of_map(named.split(' ').next().unwrap_or_default()),
                 None => rest
@@ -123,20 +143,18 @@ enum Share {
     Some,
 }
 
-/// `immediate` into the verdict register (NFTA_IMMEDIATE_DREG is absent, being zero) with code NF_ACCEPT.
 fn accepts(rule: &RuleFacts) -> bool {
-    rule.body.last().is_some_and(|line| line.starts_with("immediate 2=") && line.ends_with("00000001"))
+    rule.body.last().is_some_and(|line| verdict_code(line) == Some(libc::NF_ACCEPT))
 }
 
-/// A jump or a goto in the attributes of an `immediate`.
-fn verdict(attributes: &str) -> Option<String> {
-    let line = format!("immediate {attributes}");
-    let word = match verdict_code(&line)? {
-        nix::libc::NFT_JUMP => "jump",
-        nix::libc::NFT_GOTO => "goto",
+/// A jump or a goto in an `immediate`.
+fn verdict(line: &str) -> Option<String> {
+    let word = match verdict_code(line)? {
+        libc::NFT_JUMP => "jump",
+        libc::NFT_GOTO => "goto",
         _ => return None,
     };
-    Some(format!("{word} {}", verdict_target(&line)?))
+    Some(format!("{word} {}", verdict_target(line)?))
 }
 
 fn is_condition(line: &str) -> bool {

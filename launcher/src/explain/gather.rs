@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use hostnet::facts::{Link, NeighbourState};
-use hostnet::nft::Hook;
 use hostnet::sysctl::Sysctl;
 use hostnet::{Ask, Facts, Kernel as _, KernelError, Linux, Netns, NetnsError};
 use terms::{IfName, ObjectKey, Protocol};
@@ -16,12 +15,11 @@ use super::diagnose::{Case, NicView};
 use super::evidence::{Evidence, From, Probe, Way};
 use super::launcher::Launcher;
 use super::reach::{self, Question};
-use super::ways;
+use super::{firewall, ways};
 use crate::runner::chain;
 use crate::runner::files::{FileError, at};
 use crate::runner::record::OnHost;
 use crate::runner::store::{Store, StoreError};
-use crate::services::Services;
 
 /// How long a neighbour may take to answer for its address.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(1);
@@ -79,7 +77,7 @@ pub(crate) fn gather(store: &Store, key: &ObjectKey, asking: Asking<'_>) -> Resu
         status,
         request,
         networks,
-        has_older_nat: has_older_nat(),
+        has_older_nat: firewall::older_tables().contains("nat"),
         host: Facts::default(),
         pod: Err(String::new()),
         pod_reverse_path_drops: 0,
@@ -169,14 +167,7 @@ fn look_at_host() -> Result<Facts, KernelError> {
         "bridge/bridge-nf-call-ip6tables",
     ];
     let settings = settings.map(Sysctl::net);
-    let mut firewalls = Vec::new();
-    for hook in [Hook::Prerouting, Hook::Forward, Hook::Postrouting] {
-        firewalls.extend(kernel.tables_at(hook)?);
-    }
-    // Our own for Services has to do with Services alone, and may be large.
-    firewalls.retain(|id| *id != Services::table_id());
-    firewalls.sort();
-    firewalls.dedup();
+    let firewalls = firewall::tables(&mut kernel)?;
     let ask = Ask { statistics: true, neighbours: true, ..Ask::network() };
     kernel.gather(&ask.with_sysctls(settings).with_tables(firewalls))
 }
@@ -247,12 +238,6 @@ fn counter(netstat: &str) -> Option<u64> {
     let (names, values) = (lines.next()?, lines.next()?);
     let (_, value) = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "IPReversePathFilter")?;
     value.parse().ok()
-}
-
-/// Where a kernel has the older iptables, these files list its tables in the calling thread's namespace.
-fn has_older_nat() -> bool {
-    let lists = ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"];
-    lists.iter().any(|list| fs::read_to_string(list).is_ok_and(|names| names.lines().any(|name| name == "nat")))
 }
 
 fn modified_unix_seconds(path: &Path) -> u64 {

@@ -5,11 +5,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hostnet::nft::{ChainFacts, Hook, RuleFacts, TableFacts};
+use hostnet::nft::{ChainFacts, RuleFacts, TableFacts};
 use nix::libc;
 use terms::IfName;
 
-use super::firewall::concerns;
+use super::firewall::{ON_THE_WAY, concerns};
 use super::line::{Masked, datum, is_comment, verdict_code, verdict_target};
 
 /// A rule that refuses.
@@ -30,9 +30,6 @@ enum Decision<'a> {
 
 /// Most chains that lead into one another (NFT_JUMP_STACK_SIZE of the kernel).
 const DEEPEST: usize = 16;
-
-/// The hooks that forwarded packets come by.
-const ON_THE_WAY: [Hook; 3] = [Hook::Prerouting, Hook::Forward, Hook::Postrouting];
 
 /// The first rule that refuses, in each chain on the way of what is forwarded.
 pub(crate) fn refusals<'a>(tables: &'a [TableFacts], address: IpAddr, link: Option<&IfName>) -> Vec<Refusal<'a>> {
@@ -144,7 +141,7 @@ impl<'a> Packets<'a, '_> {
 
 #[cfg(test)]
 mod tests {
-    use hostnet::nft::{Base, ChainKind, Counter, Family, Policy, TableId};
+    use hostnet::nft::{Base, ChainKind, Counter, Family, Hook, Policy, TableId};
 
     use super::*;
 

@@ -83,7 +83,8 @@ fn missed() {
 fn tables_at_hook() {
     let world = World::bare();
     let ns = world.ns("pod");
-    let find = || ns.enter(|| Linux::here().tables_at(Hook::Forward).unwrap());
+    let at = |hooks: &[Hook]| ns.enter(|| Linux::here().tables_at(hooks).unwrap());
+    let find = || at(&[Hook::Forward]);
     assert_eq!(find(), []);
     let tables = "table inet mine { chain any { type filter hook forward priority 0; policy drop; }; }
         table ip other { chain input { type filter hook input priority 0; }; }
@@ -92,4 +93,7 @@ fn tables_at_hook() {
     ns.sh("iptables -P FORWARD DROP; ip6tables -A FORWARD -j ACCEPT").assert_ok();
     let wanted = [(Family::Inet, "mine"), (Family::Ip, "filter"), (Family::Ip6, "filter")];
     assert_eq!(find(), wanted.map(|(family, name)| TableId::new(family, name)));
+    let input = TableId::new(Family::Ip, "other");
+    assert_eq!(at(&[Hook::Input]), std::slice::from_ref(&input));
+    assert_eq!(at(&[Hook::Forward, Hook::Input]).len(), wanted.len() + 1);
 }

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use cni::runtime::ConfigList;
-use hostnet::nft::{Chain, Family, Hook, Rule, Table, Transaction};
+use hostnet::nft::{Chain, Family, Rule, Table, Transaction};
 use hostnet::op::{LinkChange, NewLink, NewLinkKind};
 use hostnet::{Ask, Kernel as _, KernelError, Linux, Netns, Op};
 use terms::{IfName, IpNetwork, ObjectKey, VlanId};
@@ -12,7 +12,7 @@ use wiring::{Owner, Request};
 
 use super::judge::{Forwarding, Kvm, Seen};
 use crate::cli::lifecycle::plugin_folders;
-use crate::explain::firewall::{Dropping, dropping};
+use crate::explain::firewall::{self, Dropping, dropping};
 use crate::explain::refusing::refusals;
 use crate::runner::chain;
 use crate::runner::files;
@@ -50,7 +50,7 @@ pub(super) fn look() -> Seen {
         has_ipv6: read_flag("/proc/sys/net/ipv6/conf/all/disable_ipv6") == Some(false),
         vlan: is_root.then(|| try_out("vlan", make_vlan)),
         drops_forwarded: drops_forwarded().map_err(|error| chain(&error)),
-        legacy_tables: legacy_tables(),
+        legacy_tables: firewall::older_tables().into_iter().filter(|table| table == "filter").collect(),
         overlap: overlapping(&store),
         services_overlap: if served::are_installed(&store) { None } else { overlap_with(&served::ranges()) },
         name_servers: Resolv::of_host_below(Path::new("/")).servers,
@@ -168,7 +168,7 @@ fn load_fwd() -> Result<(), String> {
 /// Filters that drop what no rule of theirs decided, as Docker and ufw leave them, and that have no rule for our VMs.
 fn drops_forwarded() -> Result<Vec<String>, KernelError> {
     let mut kernel = Linux::here();
-    let tables = kernel.tables_at(Hook::Forward)?;
+    let tables = firewall::tables(&mut kernel)?;
     let facts = kernel.gather(&Ask::default().with_tables(tables))?;
     let is_in_the_way = |dropping: &Dropping<'_>| {
         let mut addresses = ranges().into_iter().map(|range| range.ip());
@@ -180,17 +180,6 @@ fn drops_forwarded() -> Result<Vec<String>, KernelError> {
     all.sort();
     all.dedup();
     Ok(all)
-}
-
-/// What the older iptables has loaded in this namespace; its rules are not nf_tables'.
-fn legacy_tables() -> Vec<String> {
-    let names = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
-    let of = |path: &&str| std::fs::read_to_string(path).ok();
-    let mut tables: Vec<_> =
-        names.iter().filter_map(of).flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    tables.retain(|table| table == "filter");
-    tables.dedup();
-    tables
 }
 
 /// Only while no VM is on the default network: it would meet itself.
