@@ -3,11 +3,12 @@
 //! A thread that entered a namespace never comes back: [`Netns::run`] enters on a thread of its own and lets that end,
 //! [`Netns::enter`] is for programs that end there themselves.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -20,6 +21,9 @@ const HERE: &str = "/proc/thread-self/ns/net";
 
 /// Where `ip netns` keeps its namespaces.
 const WELL_KNOWN: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// How long to wait before a claimed namespace is tried again.
+const CLAIM_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A network namespace, kept alive by an open descriptor.
 #[derive(Debug)]
@@ -46,6 +50,14 @@ pub enum NetnsError {
     /// Something is at the path already.
     #[error("{0} exists already")]
     Exists(PathBuf),
+    /// Another process claims it and does not let go.
+    #[error("network namespace {path} has been claimed by another process for {} s", .patience.as_secs())]
+    Claimed {
+        /// The namespace.
+        path: PathBuf,
+        /// How long we waited.
+        patience: Duration,
+    },
     /// A call failed.
     #[error("cannot {action} network namespace {path}{}", hint(.source))]
     Failed {
@@ -172,6 +184,28 @@ impl Netns {
         &self.path
     }
 
+    /// Claims the namespace: whoever else does, by whatever path, waits until this value is dropped or its process has ended,
+    /// in whatever way. A pod's own processes can claim their namespace too, so nobody waits for longer than `patience`.
+    ///
+    /// # Errors
+    /// When somebody else keeps it.
+    pub fn claim(&self, patience: Duration) -> Result<(), NetnsError> {
+        let path = || self.path.clone();
+        let started = now();
+        loop {
+            match self.file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::Error(source)) => {
+                    return Err(NetnsError::Failed { action: "claim", path: path(), source });
+                }
+                Err(TryLockError::WouldBlock) if now() - started >= patience => {
+                    return Err(NetnsError::Claimed { path: path(), patience });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(CLAIM_INTERVAL),
+            }
+        }
+    }
+
     /// Moves the calling thread into the namespace for the rest of its life: for a process that does one thing and ends.
     /// What it opens of /proc/thread-self and all its sockets are from then on the namespace's.
     ///
@@ -208,6 +242,11 @@ impl AsFd for Netns {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "another process is waited for: this is the program's edge")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 fn on_own_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {

@@ -1,5 +1,6 @@
 //! Everything that can go wrong in the binding plugin, and the one table of its codes.
 
+use hostnet::netns::NetnsError;
 use hostnet::{ApplyError, Failure, KernelError};
 
 use super::Refusal;
@@ -14,7 +15,7 @@ pub enum BindingError {
     Refused(#[from] Refusal),
     /// The namespace could not be entered.
     #[error("the namespace cannot be entered")]
-    Netns(#[from] hostnet::netns::NetnsError),
+    Netns(#[from] NetnsError),
     /// The namespace could not be read.
     #[error("the namespace cannot be read")]
     Read(#[from] KernelError),
@@ -44,6 +45,7 @@ impl From<BindingError> for Error {
     fn from(error: BindingError) -> Self {
         let code = match &error {
             BindingError::Refused(_) => Code::INVALID_CONFIG,
+            BindingError::Netns(NetnsError::Claimed { .. }) => Code::TRY_AGAIN,
             BindingError::Netns(_) => Code::INVALID_NETNS,
             BindingError::Read(_) | BindingError::Apply(_) | BindingError::TearDown(_) => Code::INTERNAL,
             BindingError::Drift(_) => CODE_DRIFT,

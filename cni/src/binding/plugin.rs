@@ -1,6 +1,7 @@
 //! The verbs as the protocol knows them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hostnet::linux::{Linux, Real, Recorder};
 use serde_json::json;
@@ -19,6 +20,9 @@ use crate::spec::{CniResult, Code, Error};
 const KNOWN_ARGS: [&str; 7] =
     ["K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "IP", "MAC", "GATEWAY"];
 
+/// How long a call waits for another one in its namespace. Calls take milliseconds; runtimes wait for minutes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The plugin. A verb leaves the thread that called it in the namespace it was about: one call, one process.
 #[derive(Debug, Clone, Default)]
 pub struct Tapvisor {
@@ -30,6 +34,8 @@ pub struct Tapvisor {
 
 impl Tapvisor {
     fn perform(&self, netns: &Netns, work: &Work<'_>) -> Result<Option<Outcome>, BindingError> {
+        // Each call reads, plans and changes: another one amid that would restore what it finds half changed.
+        netns.open().claim(PATIENCE)?;
         // A thread for it would take as long as ten calls to the kernel.
         netns.open().enter()?;
         match &self.record {

@@ -1,5 +1,7 @@
 //! Namespaces made, entered and removed; descriptors attached to taps.
 
+use std::time::Duration;
+
 use hostnet::netns::{Netns, NetnsError};
 use hostnet::op::{LinkChange, NewTap};
 use hostnet::tap::{self, Offload};
@@ -13,6 +15,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("a namespace is made, seen by ip, entered and removed", made_and_removed),
         trial("a panic inside a namespace is an error and the thread is gone", panics),
+        trial("a namespace is claimed by one at a time, by whatever path, and let go of in the end", claimed),
         trial("a descriptor attaches to the tap it asks for and to no other", attaching),
     ]
 }
@@ -45,6 +48,25 @@ fn panics() {
     let here = Netns::current().unwrap();
     let error = here.run(|| panic!("inside")).map(|(): ()| ()).unwrap_err();
     assert!(error.to_string().ends_with(": inside"), "{error}");
+}
+
+fn claimed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tv-hostnet");
+    let made = Netns::create(&path).unwrap();
+    let from_inside = made.run(|| Netns::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+    made.claim(Duration::ZERO).unwrap();
+    let error = from_inside.claim(Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error, NetnsError::Claimed { .. }), "{error}");
+    Netns::current().unwrap().claim(Duration::ZERO).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| from_inside.claim(Duration::from_secs(60)));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished());
+        drop(made);
+        waiting.join().unwrap().unwrap();
+    });
+    Netns::remove(&path).unwrap();
 }
 
 fn attaching() {
