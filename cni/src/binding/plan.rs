@@ -16,12 +16,12 @@ pub(super) const IPV6_OFF_BY_DEFAULT: &str = "ipv6/conf/default/disable_ipv6";
 ///
 /// The order: taps first, each telling what is to be restored; then what they tell of is changed; the tables when every device
 /// they name is there; the marks that let a launcher start at the very end.
-pub(super) fn plan(desired: &Desired, facts: &Facts) -> Result<Plan, Refusal> {
+pub(super) fn plan(desired: Desired, facts: &Facts) -> Result<Plan, Refusal> {
     let marks: Vec<Mark> = desired.notes(facts).into_iter().map(Mark::provisional).collect::<Result<_, _>>()?;
     let mut ops = Vec::new();
     for (nic, mark) in desired.nics.iter().zip(&marks) {
-        ops.push(create(&nic.tap, desired, Some(mark)));
-        ops.extend(nic.service_tap.iter().map(|tap| create(tap, desired, None)));
+        ops.push(create(&nic.tap, &desired, Some(mark)));
+        ops.extend(nic.service_tap.iter().map(|tap| create(tap, &desired, None)));
     }
     for nic in &desired.nics {
         let set = nic.change(facts);
@@ -34,7 +34,7 @@ pub(super) fn plan(desired: &Desired, facts: &Facts) -> Result<Plan, Refusal> {
     let changed = desired.sysctls.iter().filter(|(key, value)| facts.sysctl(key) != Some(value));
     ops.extend(changed.map(|(key, value)| Op::WriteSysctl { key: key.clone(), value: (*value).to_owned() }));
     if !desired.tables.is_empty() {
-        ops.push(Op::Nft(Transaction::add(desired.tables.iter().cloned())));
+        ops.push(Op::Nft(Transaction::add(desired.tables)));
     }
     for (nic, mark) in desired.nics.iter().zip(marks) {
         let text = mark.committed(desired.digest).to_string();

@@ -55,7 +55,7 @@ fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Re
     if standing == Standing::Wired {
         return Ok(Outcome { plan: Plan::default(), macs });
     }
-    let plan = plan::plan(&desired, &facts)?;
+    let plan = plan::plan(desired, &facts)?;
     if !dry {
         apply(kernel, &facts, &plan)?;
     }
