@@ -58,6 +58,15 @@ const BRIDGED: &str = "
     done
     ip route add 172.30.78.0/24 dev lo";
 
+/// Brings up the network of `vm2` and `vm3`. Until a carrier is noted frames are lost, and datagrams are sent once.
+fn shape(world: &World, script: &str) {
+    world.sh(script).assert_ok();
+    for (vm, link) in [("vm2", "veth2"), ("vm3", "veth3")] {
+        world.wait_carrier(link);
+        world.named(vm).wait_carrier("eth0");
+    }
+}
+
 fn web(port: u16, backends: &[&str]) -> Frontend {
     let backends: BTreeSet<SocketAddr> = backends.iter().map(|backend| backend.parse().unwrap()).collect();
     let family = if backends.iter().any(SocketAddr::is_ipv6) { Family::V6 } else { Family::V4 };
@@ -112,10 +121,14 @@ fn serve(ns: &Ns<'_>, port: u16) {
 }
 
 fn ask(to: &str, port: u16) -> Result<String, std::io::ErrorKind> {
+    ask_within(Duration::from_secs(30), to, port)
+}
+
+fn ask_within(limit: Duration, to: &str, port: u16) -> Result<String, std::io::ErrorKind> {
     let to = SocketAddr::new(to.parse::<IpAddr>().unwrap(), port);
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3)).map_err(|error| error.kind())?;
+    let mut stream = TcpStream::connect_timeout(&to, limit).map_err(|error| error.kind())?;
     let mut said = String::new();
-    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    stream.set_read_timeout(Some(limit)).unwrap();
     stream.read_to_string(&mut said).map_err(|error| error.kind())?;
     Ok(said)
 }
@@ -123,7 +136,8 @@ fn ask(to: &str, port: u16) -> Result<String, std::io::ErrorKind> {
 fn bridged(br_netfilter: &str) {
     let world = World::new();
     let (two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(BRIDGED).assert_ok();
+    shape(&world, BRIDGED);
+    world.wait_carrier("cni0");
     let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     world.sh(&format!("[ ! -e {switch} ] || echo {br_netfilter} > {switch}")).assert_ok();
     serve(&three, 8080);
@@ -137,7 +151,7 @@ fn bridged(br_netfilter: &str) {
 fn routed() {
     let world = World::new();
     let (two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     serve(&three, 8080);
     let at_node = |frontend: Frontend, ip: &str| Frontend {
         node_port: Some(NODE_PORT),
@@ -176,11 +190,12 @@ fn loopback_is_the_hosts(world: &World, vm: &Ns<'_>) {
     vm.sh("ip -6 route flush table local; ip -6 route add local fd77::2 dev eth0 table local
         ip -6 route add ::1 via fd77::1 dev eth0")
         .assert_ok();
-    assert!(vm.enter(|| ask("::1", 9000)).is_err(), "a VM reached the host's ::1");
+    let in_vain = Duration::from_secs(3);
+    assert!(vm.enter(|| ask_within(in_vain, "::1", 9000)).is_err(), "a VM reached the host's ::1");
     vm.sh("ip route flush table local; sysctl -qw net.ipv4.conf.eth0.route_localnet=1
         ip route add local 172.30.77.2 dev eth0 table local; ip route add 127.0.0.1 via 172.30.77.1 src 172.30.77.2")
         .assert_ok();
-    let answer = vm.enter(|| ask("127.0.0.1", 9000));
+    let answer = vm.enter(|| ask_within(in_vain, "127.0.0.1", 9000));
     assert!(matches!(answer, Err(std::io::ErrorKind::TimedOut)), "{answer:?}");
     let guard = world.run(&["nft", "list", "chain", "inet", "tapvisor-services", "guard"]).text();
     // What comes for ::1 by a link is dropped before any chain sees it.
@@ -192,7 +207,7 @@ fn refused() {
     let world = World::new();
     let two = world.ns("vm2");
     let _three = world.ns("vm3");
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     let nobody = Frontend { node_port: Some(NODE_PORT), ..web(81, &[]) };
     install(&world, &services(vec![nobody]), None);
     for (address, port) in [(VIP, 81), (VIP, 9999), ("172.30.78.99", 80)] {
@@ -209,7 +224,7 @@ fn refused() {
 fn sticky() {
     let world = World::new();
     let (two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     serve(&two, 8080);
     serve(&three, 8080);
     let sticky = |backends: &[&str]| services(vec![Frontend { affinity_seconds: Some(600), ..web(80, backends) }]);
@@ -250,7 +265,7 @@ fn client_to(ns: &Ns<'_>, to: &str, port: u16) -> impl Fn() -> Option<String> {
     let family = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
     let socket = ns.enter(|| UdpSocket::bind(family).unwrap());
     socket.connect((to, port)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     move || {
         socket.send(b"question").ok()?;
         let mut answer = [0; 64];
@@ -266,7 +281,7 @@ fn dns(backends: &[&str]) -> Frontend {
 fn datagrams() {
     let world = World::new();
     let (two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     answer_datagrams(&three, 5353);
     install(&world, &services(vec![dns(&["172.30.77.3:5353"])]), None);
     assert_eq!(client(&two, VIP)().as_deref(), Some("vm3"));
@@ -275,7 +290,7 @@ fn datagrams() {
 fn moved_datagrams() {
     let world = World::new();
     let (two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     for vm in [&two, &three] {
         answer_datagrams(vm, 5353);
     }
@@ -300,7 +315,7 @@ fn moved_datagrams() {
 fn early_datagrams() {
     let world = World::new();
     let (_two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     answer_datagrams(&three, 5353);
     let behind = |v4: &[&str], v6: &[&str]| {
         let at_node = |frontend: Frontend, family, ip: &str| Frontend {
@@ -335,7 +350,7 @@ fn early_datagrams() {
 fn many() {
     let world = World::new();
     let (_two, three) = (world.ns("vm2"), world.ns("vm3"));
-    world.sh(ROUTED).assert_ok();
+    shape(&world, ROUTED);
     serve(&three, 8080);
     let numbered = |n: u32| Frontend {
         name: format!("default/s{n}/http"),
@@ -351,7 +366,7 @@ fn many() {
     let facts = install(&world, &all, Some(&before));
     assert_eq!(facts.tables[0].chains.iter().filter(|chain| chain.name.starts_with("service-")).count(), 10_000);
     world.sh("ip route add 10.96.0.0/16 dev lo").assert_ok();
-    wait_for("the changed Service", Duration::from_secs(5), || world.enter(|| ask(&vip, 80)).ok());
+    wait_for("the changed Service", Duration::from_secs(60), || world.enter(|| ask(&vip, 80)).ok());
     let listed = world.run(&["nft", "list", "map", "inet", "tapvisor-services", "services4"]).text();
     assert_eq!(listed.matches("goto service-").count(), 10_000);
 }

@@ -43,7 +43,9 @@ impl<'w> FakeGuest<'w> {
         ns.sh(&addresses).assert_ok();
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("a pipe can be made");
         let shuttle = std::thread::spawn(move || shuttle(&outer, &inner, &stopped));
-        Self { ns, stop: Some(stop), shuttle: Some(shuttle) }
+        let guest = Self { ns, stop: Some(stop), shuttle: Some(shuttle) };
+        pod.wait_carrier(tap);
+        guest
     }
 
     /// The guest's namespace, to run DHCP clients, servers and probes in.

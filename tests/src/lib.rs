@@ -15,6 +15,7 @@ mod inside;
 mod ns;
 mod outside;
 mod program;
+mod settle;
 mod snapshot;
 mod stream;
 mod tap;

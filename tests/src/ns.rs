@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::{Ran, Snapshot, World};
+use crate::{Ran, Snapshot, World, settle};
 
 /// A network namespace of a world, known by its name under `/run/netns`.
 #[derive(Debug)]
@@ -63,6 +63,22 @@ impl<'w> Ns<'w> {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::take(|line| self.run(line))
+    }
+
+    /// Waits until the kernel is done with what it does by itself after links came up, so that two snapshots compare.
+    ///
+    /// # Panics
+    /// When it is not done within a minute.
+    pub fn settle(&self) {
+        settle::settle(|line| self.run(line));
+    }
+
+    /// Waits until a link of it passes frames on.
+    ///
+    /// # Panics
+    /// When it does not within a minute.
+    pub fn wait_carrier(&self, link: &str) {
+        settle::carrier(link, |line| self.run(line));
     }
 
     /// Does something in it, on a thread of its own: sockets and descriptors made there stay there.

@@ -49,7 +49,8 @@ impl Outside {
             let routes = world.run(&["ip", "-6", "route", "show", "default"]).text();
             routes.contains("proto ra").then_some(())
         };
-        wait_for("the IPv6 default route of the router advertisement", Duration::from_secs(10), learned);
+        wait_for("the IPv6 default route of the router advertisement", Duration::from_secs(60), learned);
+        world.settle();
         Self
     }
 
@@ -102,7 +103,7 @@ fn serve_http(at: SocketAddr) {
 
 fn answer(mut stream: TcpStream) {
     let Ok(SocketAddr::V6(peer)) = stream.peer_addr() else { return };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
     let _ = stream.read(&mut [0; 2048]);
     let body = format!("outside sees {}\n", peer.ip().to_canonical());
     let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());

@@ -175,6 +175,31 @@ impl World {
         Snapshot::take(|line| self.run(line))
     }
 
+    /// Waits until the kernel is done with what it does by itself after links of the host came up.
+    ///
+    /// # Panics
+    /// When it is not done within a minute.
+    pub fn settle(&self) {
+        crate::settle::settle(|line| self.run(line));
+    }
+
+    /// Waits until a link of the host passes frames on.
+    ///
+    /// # Panics
+    /// When it does not within a minute.
+    pub fn wait_carrier(&self, link: &str) {
+        crate::settle::carrier(link, |line| self.run(line));
+    }
+
+    /// Copies a program to where the world's programs find it. A program does that, for what this process writes a child begun
+    /// meanwhile by another thread holds open too, and the kernel executes no file that is being written.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn install(&self, program: &Path, inside: &str) {
+        self.run(&["install", "-D", "-m", "0755", &program.display().to_string(), inside]).assert_ok();
+    }
+
     /// Does something in the host's network namespace.
     pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         crate::ns::enter(&Path::new("/proc").join(self.pid.to_string()).join("ns/net"), act)

@@ -1,7 +1,7 @@
 //! A chain of plugins executed as a runtime would, in a world: environment, stdin, results handed on.
 
 use serde_json::{Value, json};
-use tests::{Ns, Program, Ran, World, count, dist_file, wait_for};
+use tests::{Ns, Program, Ran, World, count, dist_file};
 
 /// Where the world keeps the plugin under test, and the distribution's.
 const OURS: &str = "/opt/cni/bin";
@@ -15,8 +15,7 @@ pub(crate) fn world() -> World {
     let forwarding = "net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1 \
                       net.ipv6.conf.default.accept_dad=0";
     world.sh(&format!("sysctl -qw {forwarding}")).assert_ok();
-    world.write("/opt/cni/bin/tapvisor", std::fs::read(dist_file("tapvisor-cni")).expect("the plugin was built"));
-    world.run(&["chmod", "0755", "/opt/cni/bin/tapvisor"]).assert_ok();
+    world.install(&dist_file("tapvisor-cni"), "/opt/cni/bin/tapvisor");
     world
 }
 
@@ -74,9 +73,7 @@ impl<'w> Chain<'w> {
 
     /// Waits until no address of the pod is being checked for duplicates: when that ends, the kernel adds a route.
     pub(crate) fn settle(&self) {
-        let tentative =
-            || self.pod.run(&["ip", "-6", "addr", "show", "tentative"]).text().trim().is_empty().then_some(());
-        wait_for("the pod's addresses to be its own", std::time::Duration::from_secs(10), tentative);
+        self.pod.settle();
     }
 
     /// CHECK of all plugins; each must be content.

@@ -100,7 +100,7 @@ fn host_port(release: Release) {
 }
 
 fn read_all(at: SocketAddr) -> String {
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(60);
     let mut stream = TcpStream::connect_timeout(&at, limit).unwrap_or_else(|error| panic!("no {at}: {error}"));
     stream.set_read_timeout(Some(limit)).expect("a limit that is not zero");
     let mut said = String::new();

@@ -134,7 +134,7 @@ fn captured(pod: &Ns<'_>, act: impl FnOnce()) -> String {
     let mut tcpdump = command.spawn().unwrap();
     let read = || String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
     // Pings until the capture shows one: from then on it sees all.
-    wait_for("tcpdump to listen", Duration::from_secs(10), || {
+    wait_for("tcpdump to listen", Duration::from_secs(60), || {
         let _ = pod.run(&["ping", "-c", "1", "-W", "1", Outside::V4]);
         read().contains("echo request").then_some(())
     });
@@ -143,7 +143,7 @@ fn captured(pod: &Ns<'_>, act: impl FnOnce()) -> String {
         let seen = read();
         (seen.matches("honest-word").count() >= 2).then_some(seen)
     };
-    let (_, _) = wait_for("the honest words", Duration::from_secs(10), both);
+    let (_, _) = wait_for("the honest words", Duration::from_secs(60), both);
     std::thread::sleep(Duration::from_millis(300));
     let seen = read();
     let _ = pod.world().run(&["pkill", "-INT", "-x", "tcpdump"]);

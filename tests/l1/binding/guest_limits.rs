@@ -94,7 +94,7 @@ fn foreign_sources() {
         + counted(chain.pod(), "inet tapvisor", "eth0: not from the guest's IPv6 addresses");
     assert!(dropped >= foreign.len() as u64, "{dropped} packets were dropped");
     for target in ["10.244.1.1", "fd00:10:244:1::1"] {
-        guest.ns().run(&["ping", "-c", "1", "-W", "2", target]).assert_ok();
+        guest.ns().run(&["ping", "-c", "1", "-W", "20", target]).assert_ok();
     }
 }
 
@@ -145,7 +145,8 @@ r.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 9000, 0, 0) + prefix, ('ff02
 /// Whether a TCP port answers, and who: a listener's greeting, or the kernel's refusal.
 fn reaches(client: &Ns<'_>, address: IpAddr, port: u16) -> Result<(), ErrorKind> {
     let target = SocketAddr::new(address, port);
-    client.enter(|| TcpStream::connect_timeout(&target, Duration::from_secs(1)).map(drop).map_err(|error| error.kind()))
+    client
+        .enter(|| TcpStream::connect_timeout(&target, Duration::from_secs(30)).map(drop).map_err(|error| error.kind()))
 }
 
 fn listen(ns: &Ns<'_>, port: u16) -> TcpListener {
@@ -164,7 +165,7 @@ fn declared_ports() {
         let pod = chain.address(version).expect("an address");
         assert_eq!(reaches(peer.pod(), pod, 80), Ok(()));
         assert_eq!(reaches(peer.pod(), pod, 81), Err(ErrorKind::ConnectionRefused), "refused by the pod, not dropped");
-        peer.pod().run(&["ping", "-c", "1", "-W", "2", &pod.to_string()]).assert_ok();
+        peer.pod().run(&["ping", "-c", "1", "-W", "20", &pod.to_string()]).assert_ok();
         let loopback: IpAddr = if version == 4 { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
         assert_eq!(reaches(chain.pod(), loopback, 80), Ok(()));
         assert_eq!(reaches(chain.pod(), loopback, 81), Err(ErrorKind::ConnectionRefused));
@@ -173,7 +174,7 @@ fn declared_ports() {
         let ping = format!("eth0: ping V{version}");
         assert_eq!(counted(chain.pod(), "inet tapvisor", &ping), 1, "{ping}");
         let echo = guest.ns().enter(|| UdpSocket::bind(SocketAddr::new(IpAddr::from([0_u16; 8]), 53)).expect("a port"));
-        echo.set_read_timeout(Some(Duration::from_secs(2))).expect("a limit");
+        echo.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit");
         peer.pod().enter(|| {
             let any = if version == 4 { "0.0.0.0:0" } else { "[::]:0" };
             UdpSocket::bind(any)
@@ -209,7 +210,7 @@ fn istio() {
     let from_side_car = chain.pod().run(&[
         "python3",
         "-c",
-        "import socket; socket.create_connection(('127.0.0.1', 80), 2, ('127.0.0.6', 0))",
+        "import socket; socket.create_connection(('127.0.0.1', 80), 30, ('127.0.0.6', 0))",
     ]);
     from_side_car.assert_ok();
     chain.check();
@@ -230,7 +231,7 @@ fn two_nics() {
     let client = peer.address(4).expect("an address");
     assert_eq!(exchange(guest.ns(), peer.pod(), chain.address(4).expect("an address"), 100_000), client);
     // The node itself is on the second network.
-    let ping = ["ping", "-c", "1", "-W", "2", &second.address(4).expect("an address").to_string()];
+    let ping = ["ping", "-c", "1", "-W", "20", &second.address(4).expect("an address").to_string()];
     world.run(&ping).assert_ok();
     assert!(counted(chain.pod(), "inet tapvisor", "net1: inbound V4") > 0);
     drop((guest, other));
@@ -246,6 +247,7 @@ fn wired_twice<'w>(world: &'w World, second_nic: &Value) -> (Chain<'w>, Chain<'w
     let network = json!({"type": "bridge", "bridge": "cni1", "isGateway": true, "ipam": ipam});
     let mut second = chain.beside("net1", &[network]);
     second.add();
+    chain.settle();
     let before = chain.pod().snapshot();
     let first = json!({"name": "default", "podInterface": "eth0", "binding": "masquerade"});
     chain.plugins.push(tapvisor(&json!([first, second_nic])));
@@ -264,8 +266,8 @@ fn masquerade_beside_bridge() {
     let other = FakeGuest::plug(&world, "other", chain.pod(), "tap-net1", &mac);
     let address = second.address(4).expect("an address");
     other.ns().sh(&format!("ip addr add {address}/24 dev eth0")).assert_ok();
-    world.run(&["ping", "-c", "1", "-W", "2", &address.to_string()]).assert_ok();
-    guest.ns().run(&["ping", "-c", "1", "-W", "2", "10.244.1.1"]).assert_ok();
+    world.run(&["ping", "-c", "1", "-W", "20", &address.to_string()]).assert_ok();
+    guest.ns().run(&["ping", "-c", "1", "-W", "20", "10.244.1.1"]).assert_ok();
     // By way of the pod the masqueraded guest must not appear on the interface that is another guest's.
     let ran = guest.ns().run(&["ping", "-c", "1", "-W", "1", "10.245.1.1"]);
     assert!(!ran.is_ok(), "{}", ran.account());

@@ -29,7 +29,7 @@ fn works(world: &World, stack: Stack, prepare: &str, interface: &Value, tap: &st
     let guest = FakeGuest::plug(world, "guest", chain.pod(), tap, mac);
     guest.ns().sh(configure).assert_ok();
     for to in pings {
-        guest.ns().run(&["ping", "-c", "1", "-W", "2", to]).assert_ok();
+        guest.ns().run(&["ping", "-c", "1", "-W", "20", to]).assert_ok();
     }
     drop(guest);
     chain.check();

@@ -67,7 +67,7 @@ fn every_way(kind: &str, stack: Stack) {
             "the pod's loopback leads to the guest"
         );
         assert_eq!(exchange(guest.ns(), guest.ns(), pod, BYTES), gateway, "the guest reaches itself as the pod");
-        peer.pod().run(&["ping", "-c", "1", "-W", "2", &pod.to_string()]).assert_ok();
+        peer.pod().run(&["ping", "-c", "1", "-W", "20", &pod.to_string()]).assert_ok();
         outside_sees(&world, &guest, *version, pod);
     }
     chain.check();
@@ -90,7 +90,7 @@ fn outside_sees(world: &World, guest: &FakeGuest<'_>, version: u8, pod: IpAddr) 
 }
 
 fn fetch(host: IpAddr) -> String {
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(60);
     let mut stream = TcpStream::connect_timeout(&(host, 80).into(), limit).unwrap_or_else(|e| panic!("no {host}: {e}"));
     stream.set_read_timeout(Some(limit)).expect("a limit that is not zero");
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request can be sent");

@@ -33,9 +33,7 @@ fn multus() -> Value {
 
 fn every_verb() {
     let world = world();
-    let program = std::fs::read(cache_file("go/multus/multus")).expect("Multus was built");
-    world.write("/opt/cni/bin/multus", program);
-    world.run(&["chmod", "0755", "/opt/cni/bin/multus"]).assert_ok();
+    world.install(&cache_file("go/multus/multus"), "/opt/cni/bin/multus");
     let mut chain = Chain::new(&world, "pod", &[multus()]);
     chain.folder = "/opt/cni/bin".to_owned();
     let before = chain.pod().snapshot();

@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const GUEST: [u8; 6] = [2, 0, 0, 0, 0, 0x42];
 const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0];
 const PORT: u16 = 8080;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn wired(world: &World) -> Chain<'_> {
     let ours = tapvisor(&json!([{"name": "default", "podInterface": "eth0", "binding": "masquerade"}]));
@@ -70,7 +71,7 @@ fn from_guest() {
     watch(&world, &["ip saddr 10.0.2.0/24", "ip6 saddr fd10:0:2::/64"]);
     let tap = chain.pod().enter(|| Tap::attach("k6t-eth0", false));
     strays().iter().for_each(|frame| tap.send(frame));
-    wait_for("all to be dropped and counted", Duration::from_secs(5), || (dropped(&chain, "guest") == 4).then_some(()));
+    wait_for("all to be dropped and counted", PATIENCE, || (dropped(&chain, "guest") == 4).then_some(()));
     assert_eq!(counted(&world.named("pod"), "inet tapvisor", "eth0: outbound V4"), 0);
     let seen = world.run(&["nft", "list", "table", "inet", "watch"]).text();
     assert_eq!(seen.matches("packets 0 bytes 0").count(), 2, "{seen}");
@@ -110,9 +111,9 @@ fn from_network() {
     let listener = guest.ns().enter(|| TcpListener::bind(("::", PORT)).unwrap());
     for version in [4, 6] {
         let pod = SocketAddr::new(chain.address(version).unwrap(), PORT);
-        let here = world.enter(|| TcpStream::connect_timeout(&pod, Duration::from_secs(5)).unwrap());
+        let here = world.enter(|| TcpStream::connect_timeout(&pod, PATIENCE).unwrap());
         let (mut there, _) = listener.accept().unwrap();
-        there.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        there.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut passes = |mut from: &TcpStream, word: &[u8; 5]| {
             from.write_all(word).unwrap();
             let mut heard = [0; 5];
@@ -122,9 +123,7 @@ fn from_network() {
         passes(&here, b"first");
         let before = dropped(&chain, "network");
         inject(&world, here.local_addr().unwrap(), pod);
-        wait_for("the stray segment to be dropped", Duration::from_secs(5), || {
-            (dropped(&chain, "network") > before).then_some(())
-        });
+        wait_for("the stray segment to be dropped", PATIENCE, || (dropped(&chain, "network") > before).then_some(()));
         passes(&here, b"after");
     }
     let seen = world.run(&["nft", "list", "table", "inet", "watch"]).text();

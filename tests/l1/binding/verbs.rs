@@ -46,7 +46,7 @@ fn wire(chain: &mut Chain<'_>, request: Value) {
 
 /// The kernel notes a moment later that taps have no carrier.
 fn settle(chain: &Chain<'_>, taps: usize) {
-    tests::wait_for("the taps to settle", std::time::Duration::from_secs(5), || {
+    tests::wait_for("the taps to settle", std::time::Duration::from_secs(60), || {
         let links = chain.pod().run(&["ip", "link", "show"]).text();
         (links.matches("NO-CARRIER").count() == taps).then_some(())
     });
@@ -302,7 +302,7 @@ s=socket.socket(socket.AF_INET6,socket.SOCK_RAW,socket.IPPROTO_ICMPV6)
 s.setsockopt(socket.IPPROTO_IPV6,socket.IPV6_MULTICAST_HOPS,255)
 prefix=struct.pack('!BBBBIII16s',3,4,64,0xc0,9000,9000,0,socket.inet_pton(socket.AF_INET6,'2001:db8:1::'))
 s.sendto(struct.pack('!BBHBBHII',134,0,0,64,0,9000,0,0)+prefix,('ff02::1',0,0,socket.if_nametoindex('wan0')))";
-    tests::wait_for("the router's advertisement in the pod", std::time::Duration::from_secs(10), || {
+    tests::wait_for("the router's advertisement in the pod", std::time::Duration::from_secs(60), || {
         world.named("outside").run(&["python3", "-c", advertise]).assert_ok();
         heard()
     });

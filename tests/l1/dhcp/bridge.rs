@@ -102,7 +102,7 @@ fn virtual_router(pod_interface: &str) {
     wait_for("the IPv6 address", PATIENCE, || has_address(guest, "-6", "fd09::5/128"));
     wait_for("the IPv6 route", PATIENCE, || has_default(guest, "-6", "fe80::7476:1"));
     for outside in ["10.99.0.1", "fd99::1"] {
-        guest.run(&["ping", "-c", "2", "-i", "0.2", "-W", "3", outside]).assert_ok();
+        guest.run(&["ping", "-c", "2", "-i", "0.2", "-W", "20", outside]).assert_ok();
     }
     let neighbours = guest.run(&["ip", "-j", "-6", "neigh", "show", "fe80::7476:1", "dev", "eth0"]).json();
     assert_eq!(neighbours[0]["lladdr"], GATEWAY_MAC);

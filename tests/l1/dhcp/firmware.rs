@@ -30,7 +30,7 @@ fn ipxe() {
     let qemu = pod.command("qemu-system-x86_64").args(machine).args(net).spawn();
     let _qemu = Daemon(qemu.expect("the world starts programs"));
     let console = || std::fs::read_to_string(world.path("/run/console")).unwrap_or_default();
-    wait_for("the booted script", Duration::from_secs(120), || {
+    wait_for("the booted script", Duration::from_secs(170), || {
         console().contains("booted as 10.0.2.2 of vm").then_some(())
     });
     assert_eq!(asked.join().unwrap(), ["boot.ipxe".to_owned()].into());

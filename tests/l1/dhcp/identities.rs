@@ -28,7 +28,8 @@ fn another_client() {
     boot_as("first");
     assert_eq!(client_id(scene.service.snapshot()), Some(b"first".to_vec()));
     // Gone without a word, as a machine that is reset.
-    scene.ns().sh("kill -9 $(cat /run/first.pid); ip addr flush dev eth0 scope global").assert_ok();
+    scene.signal("-9", "/run/first.pid");
+    scene.ns().sh("ip addr flush dev eth0 scope global").assert_ok();
     let files = boot_as("second");
     assert_eq!(client_id(scene.service.snapshot()), Some(b"second".to_vec()));
     scene.ns().sh(&format!("dhclient -4 -r {files} eth0")).assert_ok();

@@ -17,7 +17,7 @@ use tests::{DhcpService, FakeGuest, Ns, World, wait_for};
 const GUEST_MAC: &str = "02:00:00:00:00:07";
 const ADDRESS: &str = "10.0.2.2/24";
 const ADDRESS6: &str = "fd10:0:2::2/128";
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
     [clients::trials(), renewals::trials(), identities::trials(), firmware::trials(), bridge::trials()]
@@ -77,17 +77,23 @@ impl<'w> Scene<'w> {
         wait_for(what, PATIENCE, || ask(&self.service.snapshot())).0
     }
 
+    /// A signal for a client that went to the background: it writes down its new number only after its parent has ended.
+    fn signal(&self, signal: &str, pid_file: &str) {
+        let line = format!("kill {signal} $(cat {pid_file})");
+        wait_for("the client's own number", PATIENCE, || self.ns().sh(&line).is_ok().then_some(()));
+    }
+
     fn assert_ipv4(&self) {
         wait_for("the IPv4 address", PATIENCE, || has_address(self.ns(), "-4", ADDRESS));
         wait_for("the IPv4 default route", PATIENCE, || has_default(self.ns(), "-4", "10.0.2.1"));
-        self.ns().run(&["ping", "-c", "1", "-W", "2", "10.0.2.1"]).assert_ok();
+        self.ns().run(&["ping", "-c", "1", "-W", "20", "10.0.2.1"]).assert_ok();
         assert!(self.service.snapshot().v4.lease.is_some());
     }
 
     fn assert_ipv6(&self) {
         wait_for("the IPv6 address", PATIENCE, || has_address(self.ns(), "-6", ADDRESS6));
         wait_for("the IPv6 default route", PATIENCE, || has_default(self.ns(), "-6", "fe80::ff:fe00:0"));
-        self.ns().run(&["ping", "-c", "1", "-W", "2", "fd10:0:2::1"]).assert_ok();
+        self.ns().run(&["ping", "-c", "1", "-W", "20", "fd10:0:2::1"]).assert_ok();
         assert!(self.service.snapshot().v6.lease.is_some());
     }
 }

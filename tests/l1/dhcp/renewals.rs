@@ -65,9 +65,9 @@ fn udhcpc_renews() {
     let scene = Scene::of("udhcpc-renews", &world, 3600);
     scene.ns().run(&["udhcpc", "-i", "eth0", "-n", "-p", "/run/udhcpc.pid"]).assert_ok();
     scene.assert_ipv4();
-    scene.ns().sh("kill -USR1 $(cat /run/udhcpc.pid)").assert_ok();
+    scene.signal("-USR1", "/run/udhcpc.pid");
     scene.wait("a renewal", |seen| (phase4(seen) == Some(Phase::Renewing)).then_some(()));
-    scene.ns().sh("kill -USR2 $(cat /run/udhcpc.pid)").assert_ok();
+    scene.signal("-USR2", "/run/udhcpc.pid");
     scene.wait("the release", |seen| seen.v4.released_at);
 }
 

@@ -21,7 +21,7 @@ pub(super) fn trials() -> Vec<Trial> {
 /// Takes announcements until one is as wanted.
 fn wait_event(events: &mut Events, what: &str, is_it: impl Fn(&Event) -> bool) -> Event {
     let taken = || events.take().unwrap().into_iter().find(&is_it);
-    wait_for(what, Duration::from_secs(5), taken).0
+    wait_for(what, Duration::from_secs(60), taken).0
 }
 
 fn announced() {
@@ -57,7 +57,7 @@ fn announced() {
     let _ = wait_event(&mut events, "the route's end", |event| matches!(event, Event::RouteGone(_)));
     ns.run(&["ip", "link", "del", "v0"]).assert_ok();
     let mut seen = Vec::new();
-    wait_for("the links' end", Duration::from_secs(5), || {
+    wait_for("the links' end", Duration::from_secs(60), || {
         seen.extend(events.take().unwrap());
         let gone =
             |wanted: &str| seen.iter().any(|event| matches!(event, Event::LinkGone(link) if link.name == name(wanted)));

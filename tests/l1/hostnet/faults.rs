@@ -20,8 +20,9 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn prepare(ns: &Ns<'_>) {
-    ns.sh("ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip addr add 10.244.0.5/24 dev eth0; sleep 2")
+    ns.sh("ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip addr add 10.244.0.5/24 dev eth0")
         .assert_ok();
+    ns.settle();
 }
 
 fn plan() -> Plan {

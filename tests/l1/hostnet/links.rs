@@ -201,8 +201,9 @@ fn ways() {
 fn undone() {
     let world = World::bare();
     let ns = world.ns("pod");
-    ns.sh("ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip addr add 10.244.0.5/24 dev eth0; sleep 2")
+    ns.sh("ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip addr add 10.244.0.5/24 dev eth0")
         .assert_ok();
+    ns.settle();
     let before = ns.snapshot();
     let eth0 = name("eth0");
     let key = Sysctl::net("ipv4/ip_forward");
