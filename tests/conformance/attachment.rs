@@ -71,7 +71,15 @@ impl<'a> Attachment<'a> {
     pub(crate) fn prepare(case: &'a Case<'a>, number: usize) -> Result<Self, Trouble> {
         let mut attachment = Self::bare(case, number)?;
         attachment.run_before("ADD", &case.subject.before)?;
+        attachment.await_carriers()?;
         Ok(attachment)
+    }
+
+    /// Waits until the kernel has noted the carriers of what was made: only then it gives links their own addresses.
+    fn await_carriers(&self) -> Result<(), Trouble> {
+        let unnoted = "ip -j link | jq -r '.[] | select((.flags | index(\"LOWER_UP\")) and (.operstate | test(\"DOWN\"))) | .ifname'";
+        let of = |place| self.sh(place, unnoted).map(|names| (!names.is_empty()).then_some(names));
+        settled(self.case.effort.patience, || Ok(of(Place::Node)?.or(of(Place::Pod)?))).map(drop)
     }
 
     /// A pod with nothing in it.
@@ -224,7 +232,7 @@ impl<'a> Attachment<'a> {
     pub(crate) fn await_its_end(&self) -> Result<(), Trouble> {
         let Some(name) = self.host_end() else { return Ok(()) };
         let is_there = || Ok(shell(&format!("ip link show {name}"), &[]).ok());
-        settled(is_there).map(drop)
+        settled(self.case.effort.patience, is_there).map(drop)
     }
 
     /// The last interface of the result that is on the node: a veth's other end, not the bridge listed before it.

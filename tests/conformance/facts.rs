@@ -165,23 +165,24 @@ impl Facts {
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     shared: Option<&'static str>,
+    patience: Duration,
     node: Facts,
     pod: Facts,
 }
 
 impl Snapshot {
     pub(crate) fn of(attachment: &Attachment<'_>) -> Result<Self, Trouble> {
-        Self::with(&attachment.pod, attachment.case.subject.shared)
+        Self::with(&attachment.pod, attachment.case.subject.shared, attachment.case.effort.patience)
     }
 
-    fn with(pod: &Pod, shared: Option<&'static str>) -> Result<Self, Trouble> {
-        Ok(Self { shared, node: Facts::of_node(shared)?, pod: Facts::of(pod)? })
+    fn with(pod: &Pod, shared: Option<&'static str>, patience: Duration) -> Result<Self, Trouble> {
+        Ok(Self { shared, patience, node: Facts::of_node(shared)?, pod: Facts::of(pod)? })
     }
 
     /// What still differs after the kernel had a moment to finish what it does by itself.
     pub(crate) fn difference(&self, pod: &Pod) -> Result<Option<String>, Trouble> {
-        settled(|| {
-            let now = Self::with(pod, self.shared)?;
+        settled(self.patience, || {
+            let now = Self::with(pod, self.shared, self.patience)?;
             let node = self.node.difference(&now.node).map(|text| format!("on the node {text}"));
             let pod = self.pod.difference(&now.pod).map(|text| format!("in the pod {text}"));
             Ok(node.into_iter().chain(pod).reduce(|all, more| all + &more))
@@ -190,8 +191,8 @@ impl Snapshot {
 
     /// Objects that were not there before, or settings that are different: things lost do not count.
     pub(crate) fn additions(&self, pod: &Pod) -> Result<Option<String>, Trouble> {
-        settled(|| {
-            let now = Self::with(pod, self.shared)?;
+        settled(self.patience, || {
+            let now = Self::with(pod, self.shared, self.patience)?;
             let all = self.node.additions(&now.node).into_iter().chain(self.pod.additions(&now.pod));
             Ok(all.reduce(|all, more| all + &more))
         })
@@ -199,17 +200,24 @@ impl Snapshot {
 
     /// As [`Snapshot::additions`] for the node alone, whose ends of the pod's interfaces went with the pod.
     pub(crate) fn node_additions(&self) -> Result<Option<String>, Trouble> {
-        settled(|| Ok(self.node.additions(&Facts::of_node(self.shared)?)))
+        settled(self.patience, || Ok(self.node.additions(&Facts::of_node(self.shared)?)))
     }
 }
 
-/// Asks until nothing is wrong, or for about a second.
-pub(crate) fn settled(wrong: impl Fn() -> Result<Option<String>, Trouble>) -> Result<Option<String>, Trouble> {
-    for pause_ms in [5, 20, 50, 100, 200, 300, 400] {
+/// Asks until nothing is wrong, or for so long.
+pub(crate) fn settled(
+    patience: Duration,
+    wrong: impl Fn() -> Result<Option<String>, Trouble>,
+) -> Result<Option<String>, Trouble> {
+    let mut pause = Duration::from_millis(5);
+    let mut waited = Duration::ZERO;
+    while waited < patience {
         if wrong()?.is_none() {
             return Ok(None);
         }
-        sleep(Duration::from_millis(pause_ms));
+        sleep(pause);
+        waited += pause;
+        pause = (pause * 2).min(Duration::from_millis(400));
     }
     wrong()
 }

@@ -1,6 +1,7 @@
 //! The suite as a rung: our plugins pass every group that applies, and the committed table says so.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::conformance::proofs::{self, Mutant};
@@ -8,11 +9,19 @@ use tests::conformance::{Build, Cell, Effort, GROUPS, Group, Subject, Table, Tro
 
 /// In CI: errnos and farewells take turns; `cni-conformance` does all of it. `CHURN` in the environment says how many
 /// cycles with random kills there are.
-const EFFORT: Effort =
-    Effort { is_exhaustive: false, stops_early: false, parallel: 100, cycles: 100, operations: 60, seed: 1 };
+const EFFORT: Effort = Effort {
+    is_exhaustive: false,
+    stops_early: false,
+    parallel: 100,
+    cycles: 100,
+    operations: 60,
+    seed: 1,
+    patience: Duration::from_secs(60),
+};
 
-/// For mutants, which fail soon.
-const LITTLE: Effort = Effort { stops_early: true, parallel: 4, cycles: 8, operations: 40, ..EFFORT };
+/// For mutants, which fail soon, and leave for good what they leave.
+const LITTLE: Effort =
+    Effort { stops_early: true, parallel: 4, cycles: 8, operations: 40, patience: Duration::from_secs(1), ..EFFORT };
 
 fn effort() -> Result<Effort, String> {
     let Ok(text) = std::env::var("CHURN") else { return Ok(EFFORT) };

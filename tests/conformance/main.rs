@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tests::conformance::{Build, Cell, Effort, GROUPS, Table, judge, results_file, subjects};
 
@@ -33,8 +34,16 @@ fn main() -> ExitCode {
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let effort =
-        Effort { is_exhaustive: false, stops_early: false, parallel: 100, cycles: 1000, operations: 200, seed: 1 };
+    let effort = Effort {
+        is_exhaustive: false,
+        stops_early: false,
+        parallel: 100,
+        cycles: 1000,
+        operations: 200,
+        seed: 1,
+        // Most of the reference plugins do leave something, and each time that is waited for in vain.
+        patience: Duration::from_secs(2),
+    };
     let mut options = Options { subject: String::new(), groups: Vec::new(), effort, writes: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));

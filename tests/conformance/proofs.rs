@@ -147,7 +147,7 @@ pub const MUTANTS: [Mutant; 14] = [
     Mutant { what: "greets on stdout", body: "echo hello; plugin", caught_by: &[5, 7] },
     Mutant {
         what: "leaves a process",
-        body: "[ $CNI_COMMAND = ADD ] && { sleep 3 >/dev/null 2>&1 & }; plugin",
+        body: "[ $CNI_COMMAND = ADD ] && { sleep 30 >/dev/null 2>&1 & }; plugin",
         caught_by: &[6],
     },
     Mutant {

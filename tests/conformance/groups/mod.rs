@@ -20,6 +20,7 @@ mod watch;
 mod wishes;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::findings::Findings;
 use super::node::{Node, shell};
@@ -43,6 +44,9 @@ pub struct Effort {
     pub operations: usize,
     /// Seed of all that is random.
     pub seed: u64,
+    /// How long the kernel has to finish what it does by itself, before what is left counts: on a busy machine it takes seconds to
+    /// take down a namespace when others go before it.
+    pub patience: Duration,
 }
 
 /// One subject with one version on one node.

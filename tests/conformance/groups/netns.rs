@@ -25,7 +25,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
         let before = Facts::of_node(case.subject.shared)?;
         let answer = attachment.call("ADD").env("CNI_NETNS", netns).run()?;
         findings.expect_none(format!("{what} is an error"), answer.wrong_as_failure());
-        let changed = settled(|| Ok(before.difference(&Facts::of_node(case.subject.shared)?)))?;
+        let changed = settled(case.effort.patience, || Ok(before.difference(&Facts::of_node(case.subject.shared)?)))?;
         findings.expect_none(format!("{what} changes nothing"), changed);
     }
     Ok(())

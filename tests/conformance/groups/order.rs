@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::churn::Random;
 use super::{Case, gc, scripts};
 use crate::conformance::attachment::{Attachment, Farewell};
-use crate::conformance::facts::Facts;
+use crate::conformance::facts::{Facts, settled};
 use crate::conformance::findings::Findings;
 use crate::conformance::trouble::Trouble;
 
@@ -48,7 +48,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
     for container in &containers {
         container.attachment.del_as(Farewell::Full)?;
     }
-    let after = crate::conformance::facts::settled(|| Ok(before.difference(&Facts::of_node(case.subject.shared)?)))?;
+    let after = settled(case.effort.patience, || Ok(before.difference(&Facts::of_node(case.subject.shared)?)))?;
     findings.expect_none("at the end the node is as before", after);
     Ok(())
 }
@@ -98,9 +98,7 @@ fn disagreement(case: &Case<'_>, containers: &[Container<'_>]) -> Result<Option<
         let wrong = if container.is_attached {
             if case.has("CHECK") { container.attachment.check()?.wrong_as_silent_success() } else { None }
         } else {
-            crate::conformance::facts::settled(|| {
-                Ok(container.empty.difference(&Facts::of(&container.attachment.pod)?))
-            })?
+            settled(case.effort.patience, || Ok(container.empty.difference(&Facts::of(&container.attachment.pod)?)))?
         };
         if let Some(wrong) = wrong {
             return Ok(Some(format!("container {number}: {wrong}")));

@@ -1,10 +1,11 @@
 //! Programs that the suite puts on the node: the subject under its type's name, wrappers, and IPAM plugins that misbehave.
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::Case;
 use crate::conformance::attachment::{Attachment, Farewell};
+use crate::conformance::node::shell;
 use crate::conformance::subject::Build;
 use crate::conformance::trouble::Trouble;
 
@@ -40,15 +41,13 @@ pub(super) fn in_a_removed_folder(program: &Path) -> Result<PathBuf, Trouble> {
     script("in-a-removed-folder", &body)
 }
 
-/// Writes an executable shell script on the node.
+/// Writes an executable shell script on the node. A shell does that: what this process writes a child begun meanwhile by another
+/// thread holds open too, and the kernel executes no file that is being written.
 pub(in crate::conformance) fn script(name: &str, body: &str) -> Result<PathBuf, Trouble> {
     let path = Path::new(FOLDER).join(name);
-    std::fs::create_dir_all(FOLDER).map_err(Trouble::system("create /run/suite"))?;
-    std::fs::write(&path, format!("#!/bin/sh\n{body}"))
-        .map_err(Trouble::system(format!("write {}", path.display())))?;
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&path, executable).map_err(Trouble::system(format!("chmod {}", path.display())))?;
-    Ok(path)
+    let place = path.display().to_string();
+    let line = "mkdir -p \"${PLACE%/*}\"; printf '#!/bin/sh\\n%s' \"$BODY\" >\"$PLACE\"; chmod 0755 \"$PLACE\"";
+    shell(line, &[("PLACE", place.as_str()), ("BODY", body)]).map(|_| path)
 }
 
 /// An IPAM plugin that logs its verbs and does what `on_add` says; STATUS is answered by `on_status`.
