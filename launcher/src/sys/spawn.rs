@@ -14,7 +14,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
 use wiring::Owner;
@@ -23,13 +23,15 @@ use wiring::Owner;
 /// follows this link without looking at the folders above the file.
 pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Lets a child go on by itself: a session of its own, no terminal, and only the given descriptors besides 0, 1 and 2.
+/// Lets a child go on by itself: a session of its own, no terminal, every signal heard whatever this thread blocks, and
+/// only the given descriptors besides 0, 1 and 2.
 pub(crate) fn detach(command: &mut Command, descriptors: Vec<OwnedFd>) {
     let prepare = move || {
         setsid()?;
+        SigSet::empty().thread_set_mask()?;
         hand_over(&descriptors)
     };
-    // SAFETY: `pre_exec` demands async-signal-safety of its closure; both steps are plain system calls.
+    // SAFETY: `pre_exec` demands async-signal-safety of its closure; the steps are plain system calls.
     unsafe { command.pre_exec(prepare) };
 }
 
@@ -143,5 +145,17 @@ mod tests {
         assert!(seen.contains(&number.as_str()), "{seen:?}");
         assert!(!seen.contains(&lost_elsewhere.as_raw_fd().to_string().as_str()), "{seen:?}");
         assert_eq!(seen.len(), 5, "{seen:?}");
+    }
+    #[test]
+    fn a_detached_child_hears_the_signals_that_its_parent_waits_for_itself() {
+        let blocked = std::thread::spawn(|| {
+            let waited_for: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+            waited_for.thread_block().unwrap();
+            let mut command = Command::new("grep");
+            command.args(["SigBlk", "/proc/self/status"]).stdin(Stdio::null());
+            detach(&mut command, Vec::new());
+            String::from_utf8(command.output().unwrap().stdout).unwrap()
+        });
+        assert_eq!(blocked.join().unwrap(), "SigBlk:\t0000000000000000\n");
     }
 }
