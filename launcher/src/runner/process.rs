@@ -84,17 +84,48 @@ pub(crate) fn of_user_in_netns(uid: u32, netns: &Path) -> Vec<Process> {
         .collect()
 }
 
+/// Whether anybody of the session that a process began still has files open: a process whose first thread has ended may
+/// have others, and one that is killed closes its files in its own time.
+pub(crate) fn is_session_left(first: i32) -> bool {
+    let Ok(listing) = fs::read_dir("/proc") else { return false };
+    let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(stat).any(|stat| stat.session == first && !stat.is_over())
+}
+
+/// What `/proc/PID/stat` says (proc(5), fields 3, 6, 20 and 22).
+struct Stat {
+    state: char,
+    session: i32,
+    threads: u32,
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_dead() && self.threads <= 1
+    }
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command in field 2 may hold anything, parentheses and spaces included: count from its last parenthesis.
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<_> = rest.split_ascii_whitespace().collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        session: fields.get(3)?.parse().ok()?,
+        threads: fields.get(17)?.parse().ok()?,
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
 /// Start time of a process that is neither a zombie nor dead.
 fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command in field 2 may hold anything, parentheses and spaces included: count from its last parenthesis.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    stat(pid).filter(|stat| !stat.is_dead()).map(|stat| stat.start_ticks)
 }
 
 #[cfg(test)]
@@ -122,5 +153,20 @@ mod tests {
         assert!(own.is_alive() && !other.is_alive());
         // Were it taken for us, the test would end here.
         other.signal(Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn a_session_is_left_until_the_last_of_it_has_ended() {
+        let mut first = Command::new("sh");
+        first.args(["-c", "sleep 60 >/dev/null 2>&1 & echo $!"]).stdout(std::process::Stdio::piped());
+        crate::sys::spawn::detach(&mut first, Vec::new());
+        let first = first.spawn().unwrap();
+        let session = first.id().cast_signed();
+        let said = String::from_utf8(first.wait_with_output().unwrap().stdout).unwrap();
+        let other = Process::noted(said.trim().parse().unwrap()).unwrap();
+        assert!(is_session_left(session));
+        other.signal(Signal::SIGKILL).unwrap();
+        assert!(other.ends_within(Duration::from_secs(5)));
+        assert!(!is_session_left(session));
     }
 }

@@ -18,7 +18,7 @@ use crate::runner::layout::VmLayout;
 use crate::runner::process::Process;
 use crate::runner::protocol::Report;
 use crate::runner::record::Phase;
-use crate::runner::{files, served};
+use crate::runner::{files, process, served};
 
 /// A guest that was asked to end.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,7 @@ impl<P: Pod> Supervisor<P> {
         let mut child = self.pod.launch()?;
         self.status.launcher = child.id().and_then(|pid| Process::noted(pid.cast_signed()));
         self.save()?;
+        let session = self.status.launcher.map(|launcher| launcher.pid);
         ears.progress("launcher started");
         let (mut control, mut links) = (Control::of(&vm.control_socket()), self.pod.follow_links());
         let (mut ran, mut deadline) = (false, Deadline(None));
@@ -77,6 +78,9 @@ impl<P: Pod> Supervisor<P> {
                 }
             }
         };
+        if let Some(session) = session {
+            session_ends(session).await;
+        }
         self.status.launcher = None;
         self.status.running_since_unix_seconds = None;
         let status = status.map_err(|error| StartFailure::failed(format!("waiting for the launcher: {error}")))?;
@@ -180,6 +184,20 @@ impl Deadline {
             None => std::future::pending().await,
         }
     }
+}
+
+/// A launcher that was killed is gone before its engine has let go of taps and disks, which the next run needs. One that
+/// does not is met by the next run by name.
+async fn session_ends(session: i32) {
+    const STEP: Duration = Duration::from_millis(5);
+    const STEPS: usize = 2000;
+    for _ in 0..STEPS {
+        if !process::is_session_left(session) {
+            return;
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    tracing::warn!("the engine of a launcher that is gone does not end");
 }
 
 async fn next_verdict(probes: &mut Option<Probes>) -> (Purpose, bool) {
