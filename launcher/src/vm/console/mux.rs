@@ -76,7 +76,9 @@ impl Mux {
         self.readers.retain_mut(|reader| {
             // Readers accepted in this round have nothing yet.
             let is_ready = ready.next().unwrap_or_default();
-            reader.keeps_up() && (!is_ready || reader.read_into(&mut typed)) && reader.flush()
+            reader.keeps_up()
+                && (!is_ready || reader.read_into(&mut typed))
+                && (reader.flush() || reader.read_last(&mut typed))
         });
         self.typed = typed;
         is_open && self.give_input()
@@ -167,6 +169,12 @@ impl Reader {
             Err(error) => return is_transient(&error),
         }
         true
+    }
+
+    /// Who typed and left at once has typed all the same: takes that piece by piece, and nothing is shown to it any more.
+    fn read_last(&mut self, typed: &mut VecDeque<u8>) -> bool {
+        self.unread.clear();
+        self.read_into(typed)
     }
 
     fn flush(&mut self) -> bool {
