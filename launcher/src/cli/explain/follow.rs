@@ -1,7 +1,8 @@
 //! `explain --watch`: the whole picture once, then a line for everything that changes.
 //!
-//! *Flow.* Wait for rtnetlink's announcements from the host's and the VM's namespace, a second at most → tell those about
-//! devices on the VM's way → look again, and tell what is different. Ports are asked again every tenth time.
+//! *Flow.* Wait for rtnetlink's announcements from the host's and the VM's namespace, a second at most → look again → tell
+//! the announcements about devices on the VM's way, those that came during the look too, then what is different: what
+//! happened is told before what it led to. Ports are asked again every tenth time.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -39,7 +40,7 @@ pub(super) fn watch(store: &Store, key: &ObjectKey, arguments: &Explain) -> Resu
     tell(&before, arguments.output, None);
     loop {
         ears.wait()?;
-        let events = ears.take(&before)?;
+        let mut events = ears.take(&before)?;
         ears.listen(store, key)?;
         let after = match looks.look() {
             Ok(after) => after,
@@ -50,6 +51,7 @@ pub(super) fn watch(store: &Store, key: &ObjectKey, arguments: &Explain) -> Resu
             }
             Err(failure) => return Err(failure),
         };
+        events.extend(ears.take(&before)?);
         let lines: Vec<_> = events.into_iter().chain(changes(&before, &after)).collect();
         if !lines.is_empty() {
             tell(&after, arguments.output, Some(&lines));
