@@ -58,6 +58,15 @@ impl Pod for FakePod {
     }
 }
 
+/// Runs until the test has seen what it wanted to see, or it is asked to stop; no longer than half a minute, because a
+/// test that fails leaves it behind.
+const UNTIL_SEEN: &str =
+    "n=0; until rm seen 2>/dev/null || [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done";
+
+/// The same, and then it is killed, once.
+const KILLED_WHEN_SEEN: &str = "[ -e second ] && sleep 60; touch second; \
+    n=0; until [ -e seen ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done; kill -9 $$";
+
 /// A supervisor at work on a thread of its own, and the line to it.
 struct Bench {
     _root: tempfile::TempDir,
@@ -68,10 +77,17 @@ struct Bench {
 }
 
 fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
-    bench_with(Duration::ZERO, strategy, kept, script)
+    bench_with(Duration::ZERO, None, strategy, kept, script)
 }
 
-fn bench_with(attaching: Duration, strategy: Strategy, kept: bool, script: &'static str) -> Bench {
+/// With what is asked before it begins.
+fn bench_with(
+    attaching: Duration,
+    asked: Option<Request>,
+    strategy: Strategy,
+    kept: bool,
+    script: &'static str,
+) -> Bench {
     let root = tempfile::tempdir().unwrap();
     let store = Store::new(Layout::below(root.path()));
     let (key, host) = (key("web"), store.lock_host().unwrap());
@@ -90,13 +106,18 @@ fn bench_with(attaching: Duration, strategy: Strategy, kept: bool, script: &'sta
     let folder = store.layout().vm(&key).launcher_dir();
     let pod = FakePod { script, folder, attaching, launched: Arc::default(), detached: Arc::default() };
     let (line, starter) = UnixStream::pair().unwrap();
-    line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    line.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    asked.into_iter().for_each(|request| say(&line, request));
     let parts = Parts { store: store.clone(), key, lock, pod: pod.clone(), clock: || 1, spread: 0.0 };
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(Supervisor::new(parts).unwrap().run(Some(starter))).unwrap()
     });
     Bench { _root: root, store, pod, line, thread }
+}
+
+fn say(mut line: &UnixStream, request: Request) {
+    line.write_all((serde_json::to_string(&request).unwrap() + "\n").as_bytes()).unwrap();
 }
 
 impl Bench {
@@ -128,9 +149,13 @@ impl Bench {
         });
     }
 
-    fn ask(&mut self, request: Request) {
-        let line = serde_json::to_string(&request).unwrap() + "\n";
-        self.line.write_all(line.as_bytes()).unwrap();
+    /// Lets a launcher end that runs until something was seen.
+    fn is_seen(&self) {
+        std::fs::write(self.pod.folder.join("seen"), "").unwrap();
+    }
+
+    fn ask(&self, request: Request) {
+        say(&self.line, request);
     }
 
     /// Everything that the supervisor reports.
@@ -147,7 +172,7 @@ impl Bench {
     }
 
     /// Stops the guest and waits until nothing is left of the supervisor.
-    fn end(mut self) {
+    fn end(self) {
         self.ask(Request::Stop { grace_seconds: Some(0), remove: true });
         self.thread.join().unwrap();
     }
@@ -188,9 +213,10 @@ fn a_guest_that_no_name_server_is_known_for_is_told_of() {
 
 #[test]
 fn a_guest_that_powers_off_comes_back_until_somebody_stops_it() {
-    let mut bench = bench(Strategy::Always, true, "sleep 0.3");
+    let bench = bench(Strategy::Always, true, UNTIL_SEEN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
+    bench.is_seen();
     assert!(matches!(bench.report(), Report::Again { after_seconds: 0, .. }));
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Stop { grace_seconds: None, remove: false });
@@ -218,27 +244,29 @@ fn a_starter_that_dies_before_the_guest_runs_takes_everything_back() {
 
 #[test]
 fn a_guest_in_a_terminals_hands_is_forgotten_when_it_ends_and_kept_when_asked() {
-    let once = bench(Strategy::Once, false, "sleep 0.2");
+    let once = bench(Strategy::Once, false, UNTIL_SEEN);
     once.guest_runs();
     assert_eq!(once.report(), Report::Running);
+    once.is_seen();
     assert!(matches!(once.report(), Report::Ended { end: Final::Succeeded, .. }));
     assert!(!once.is_known());
 
-    let mut kept = bench(Strategy::Once, false, "sleep 0.4");
+    let kept = bench(Strategy::Once, false, UNTIL_SEEN);
     kept.guest_runs();
     assert_eq!(kept.report(), Report::Running);
     kept.ask(Request::Keep);
     assert_eq!(kept.report(), Report::Done { phase: Phase::Running });
+    kept.is_seen();
     assert!(matches!(kept.report(), Report::Ended { end: Final::Succeeded, .. }));
     assert_eq!(kept.store.status(&key("web")).unwrap().phase, Phase::Succeeded);
 }
 
 #[test]
 fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it_runs() {
-    let mut bench =
-        bench(Strategy::RerunOnFailure, true, "[ -e second ] && sleep 60; touch second; sleep 0.2; kill -9 $$");
+    let bench = bench(Strategy::RerunOnFailure, true, KILLED_WHEN_SEEN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
+    bench.is_seen();
     let Report::Again { reason, after_seconds: 0 } = bench.report() else { panic!("not again") };
     assert!(reason.contains("SIGKILL"), "{reason}");
     assert_eq!(bench.report(), Report::Running);
@@ -258,8 +286,8 @@ const ONCE_AND_NEVER_AGAIN: &str = r#"
 
 #[test]
 fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
-    let mut bench = bench_with(Duration::from_millis(300), Strategy::Always, true, UNTIL_STOPPED);
-    bench.ask(Request::Restart { grace_seconds: None });
+    let asked = Request::Restart { grace_seconds: None };
+    let bench = bench_with(Duration::from_millis(300), Some(asked), Strategy::Always, true, UNTIL_STOPPED);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     assert_eq!(bench.report(), Report::Done { phase: Phase::Running });
@@ -270,7 +298,7 @@ fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs()
 
 #[test]
 fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
-    let mut bench = bench(Strategy::Always, true, ONCE_AND_NEVER_AGAIN);
+    let bench = bench(Strategy::Always, true, ONCE_AND_NEVER_AGAIN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Restart { grace_seconds: None });
@@ -286,7 +314,7 @@ fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
 
 #[test]
 fn a_restart_whose_guest_is_not_tried_again_says_why() {
-    let mut bench = bench(Strategy::Manual, true, ONCE_AND_NEVER_AGAIN);
+    let bench = bench(Strategy::Manual, true, ONCE_AND_NEVER_AGAIN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Restart { grace_seconds: None });
