@@ -28,13 +28,21 @@ pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
     let key = names::vm(&arguments.name)?;
     let grace_seconds = if arguments.force { Some(0) } else { arguments.grace };
     if store.status(&key)?.on_host == OnHost::Present {
-        let mut line = expect_line(&store, &key)?;
-        // Who stops a VM wants to find it again: also one that a terminal started.
-        line.ask(Request::Keep)?;
-        line.ask(Request::Stop { grace_seconds, remove: false })?;
+        let asked = ask_to_stop(&store, &key, grace_seconds);
+        // One that was ending while it was asked has ended: nothing more was wanted.
+        if asked.is_err() && store.status(&key)?.on_host == OnHost::Present {
+            asked?;
+        }
     }
     terminal::line(&format!("{key} stopped"));
     Ok(ExitCode::SUCCESS)
+}
+
+fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Result<Phase, Failure> {
+    let mut line = expect_line(store, key)?;
+    // Who stops a VM wants to find it again: also one that a terminal started.
+    line.ask(Request::Keep)?;
+    line.ask(Request::Stop { grace_seconds, remove: false })
 }
 
 /// Starts a VM that is known and does not run.
@@ -109,7 +117,7 @@ fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Res
     if let Some(mut line) = Line::to(store, key) {
         let grace_seconds = force.then_some(0);
         match line.ask(Request::Stop { grace_seconds, remove: true }) {
-            // Killed while it was being asked.
+            // Killed, or at its end, while it was being asked.
             Err(_) if Line::to(store, key).is_none() => {}
             outcome => return outcome.map(drop),
         }

@@ -195,7 +195,7 @@ fn warn_of_ignored_fields(objects: &[Object]) {
 /// Takes back what writing down has done; the failure that led here is the one to tell.
 fn forget(store: &Store, written: &[Written]) {
     let forgotten = store.lock_host().map_err(Failure::from).and_then(|host| {
-        written.iter().try_for_each(|vm| store.remove(&vm.key, &vm.lock))?;
+        written.iter().try_for_each(|vm| store.remove(&host, &vm.key, &vm.lock))?;
         Ok(release_host(store, &host)?)
     });
     if let Err(failure) = forgotten {

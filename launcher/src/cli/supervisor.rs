@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use terms::ObjectKey;
 
@@ -24,10 +25,22 @@ impl Line {
         Self { reader: BufReader::new(stream), key }
     }
 
-    /// A line to a running supervisor; `None` when the VM has none.
+    /// A line to a VM's supervisor, also to one that is only beginning; `None` when the VM has none, or none any more.
     pub(crate) fn to(store: &Store, key: &ObjectKey) -> Option<Self> {
-        let stream = socket::connect(&store.layout().vm(key).supervisor_socket()).ok()?;
-        Some(Self::with(key.clone(), stream))
+        const STEP: Duration = Duration::from_millis(10);
+        const STEPS: usize = 1000;
+        let path = store.layout().vm(key).supervisor_socket();
+        for _ in 0..STEPS {
+            if let Ok(stream) = socket::connect(&path) {
+                return Some(Self::with(key.clone(), stream));
+            }
+            // Between its start and its first word, and between its last one and its end, it holds the VM's lock.
+            if !store.is_claimed(key) {
+                return None;
+            }
+            std::thread::sleep(STEP);
+        }
+        None
     }
 
     /// Whose supervisor it is.

@@ -34,7 +34,27 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
         let patience = if store.status(&key).is_ok_and(is_dead) { PLUGIN_PATIENCE } else { Duration::ZERO };
         reaped.extend(reap_within(store, &key, patience));
     }
+    tidy(store)?;
     Ok(reaped)
+}
+
+/// Takes back what is nobody's any more, because who made or removed a VM was killed over it: half a folder, the host's
+/// settings. Who holds the host lock is at it and is left alone.
+fn tidy(store: &Store) -> Result<(), StoreError> {
+    let is_untidy = || Ok::<_, StoreError>(!store.drafts()?.is_empty() || is_host_unreleased(store)?);
+    if !is_untidy()? {
+        return Ok(());
+    }
+    let Some(host) = store.lock_host_soon()? else { return Ok(()) };
+    store.remove_drafts(&host)?;
+    if let Err(error) = release_host(store, &host) {
+        tracing::warn!("{}", chain(&error));
+    }
+    Ok(())
+}
+
+fn is_host_unreleased(store: &Store) -> Result<bool, StoreError> {
+    Ok(store.layout().host_state().exists() && !store.is_any_on_host()?)
 }
 
 /// [`reap`] for one VM whose supervisor does not answer. `None` when there is nothing to take back.
@@ -66,7 +86,7 @@ pub fn abandon(store: &Store, key: &ObjectKey) -> Result<Option<String>, StoreEr
         Err(error) => Some(chain(&error)),
     };
     let host = store.lock_host()?;
-    store.remove(key, &lock)?;
+    store.remove(&host, key, &lock)?;
     let released = release_host(store, &host).err().map(|error| chain(&error));
     Ok(left.or(released))
 }
@@ -85,7 +105,7 @@ fn take_back(store: &Store, key: &ObjectKey, lock: &VmLock, status: &Status) -> 
         if status.kept {
             store.put_status(key, &after_repair(status))?;
         } else {
-            store.remove(key, lock)?;
+            store.remove(&host, key, lock)?;
         }
         Ok::<_, StoreError>(release_host(store, &host).map_err(|error| chain(&error)))
     };
@@ -115,4 +135,25 @@ fn pod_of(store: &Store, key: &ObjectKey, status: &Status) -> RealPod {
     });
     let network = PodNetwork::of(store.layout(), key, status.container_id.clone(), attachments);
     RealPod::new(store.clone(), network, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::files;
+    use crate::runner::layout::Layout;
+
+    #[test]
+    fn half_a_folder_is_removed_by_the_next_command_unless_somebody_is_at_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(Layout::below(root.path()));
+        let draft = store.layout().vms().join(".new-default.web");
+        files::make_dir(&draft, 0o755).unwrap();
+        let host = store.lock_host().unwrap();
+        assert_eq!(reap(&store).unwrap(), []);
+        assert!(draft.exists(), "its maker was robbed of it");
+        drop(host);
+        assert_eq!(reap(&store).unwrap(), []);
+        assert_eq!(files::entries(store.layout().run()).unwrap(), [store.layout().host_lock()]);
+    }
 }

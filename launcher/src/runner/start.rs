@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use terms::{ContainerId, ObjectKey};
 
@@ -83,7 +84,7 @@ pub fn write_down(
     store.remove_drafts(&host)?;
     scratch::sweep(&store.layout().scratch())?;
     for plan in plans.iter().filter(|plan| store.exists(&plan.key)) {
-        remove_finished(store, plan)?;
+        remove_finished(store, &host, plan)?;
     }
     let starting: Vec<_> = plans.iter().filter(|plan| plan.strategy.starts_by_itself()).collect();
     if starting.iter().any(|plan| plan.is_on_built_in_network()) {
@@ -102,7 +103,7 @@ pub fn write_down(
         Ok(()) => Ok(written),
         Err(error) => {
             for vm in &written {
-                store.remove(&vm.key, &vm.lock)?;
+                store.remove(&host, &vm.key, &vm.lock)?;
             }
             // The first failure is the one to tell.
             if let Err(error) = super::supervisor::release_host(store, &host) {
@@ -177,15 +178,20 @@ fn system_path() -> std::ffi::OsString {
 }
 
 /// A VirtualMachineInstance that has run is over and makes room for the next one of its name; anything else does not.
-fn remove_finished(store: &Store, plan: &VmPlan) -> Result<(), StartError> {
+fn remove_finished(store: &Store, host: &HostLock, plan: &VmPlan) -> Result<(), StartError> {
+    // Its supervisor may be on its last steps, and other commands look whether there still is one.
+    const PATIENCE: Duration = Duration::from_secs(5);
     let exists = || StoreError::Exists(plan.key.clone());
-    let lock = store.try_lock(&plan.key)?.ok_or_else(exists)?;
-    let status = store.status(&plan.key)?;
-    let is_over = status.is_final() && status.on_host == OnHost::Absent;
-    match is_over && status.kind == Kind::VirtualMachineInstance && plan.kind == status.kind {
-        true => Ok(store.remove(&plan.key, &lock)?),
-        false => Err(exists().into()),
-    }
+    let makes_room = || {
+        let status = store.status(&plan.key)?;
+        let is_over = status.is_final() && status.on_host == OnHost::Absent;
+        let has_run = is_over && status.kind == Kind::VirtualMachineInstance && plan.kind == status.kind;
+        if has_run { Ok(()) } else { Err(exists()) }
+    };
+    makes_room()?;
+    let lock = store.lock_vm(&plan.key, PATIENCE)?.ok_or_else(exists)?;
+    makes_room()?;
+    Ok(store.remove(host, &plan.key, &lock)?)
 }
 
 fn write_one(

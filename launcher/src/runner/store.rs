@@ -1,6 +1,6 @@
 //! The folders of all VMs: made whole or not at all, locked by who works on them, listed, removed.
 //!
-//! *Guarantees.* A VM's folder appears by one rename, complete and already locked. Its lock is free only when its
+//! *Guarantees.* A VM's folder appears by one rename, complete and already locked, and goes by one. Its lock is free only when its
 //! supervisor and every plugin executed for it have ended. *Assumptions.* `/run` is on one file system, and only root
 //! writes to `/run/tapvisor`.
 
@@ -15,7 +15,7 @@ use wiring::Owner;
 
 use super::files::{self, FileError, at};
 use super::layout::{LAUNCHER_FILES, Layout, VmLayout};
-use super::record::{Attachments, Status};
+use super::record::{Attachments, OnHost, Status};
 
 /// How long a command waits for another one that is at work on the host's shared state.
 const HOST_LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -104,10 +104,24 @@ impl Store {
     /// # Errors
     /// When it cannot be made, or another command holds it for a minute.
     pub fn lock_host(&self) -> Result<HostLock, StoreError> {
+        let busy = || StoreError::Busy { path: self.layout.host_lock() };
+        self.lock_host_within(HOST_LOCK_PATIENCE)?.ok_or_else(busy)
+    }
+
+    /// [`Self::lock_host`] for what somebody else will do if it cannot be had soon.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn lock_host_soon(&self) -> Result<Option<HostLock>, StoreError> {
+        const SOON: Duration = Duration::from_secs(2);
+        self.lock_host_within(SOON)
+    }
+
+    fn lock_host_within(&self, patience: Duration) -> Result<Option<HostLock>, StoreError> {
         files::make_dir(self.layout.run(), 0o755)?;
         let path = self.layout.host_lock();
         let file = open_lock(&path, true).map_err(at("open", &path))?;
-        lock_within(file, &path, HOST_LOCK_PATIENCE)?.map(HostLock).ok_or(StoreError::Busy { path })
+        Ok(lock_within(file, &path, patience)?.map(HostLock))
     }
 
     /// The VMs there are, by name; folders that are no VM's are passed over.
@@ -127,6 +141,22 @@ impl Store {
     #[must_use]
     pub fn exists(&self, key: &ObjectKey) -> bool {
         self.layout.vm(key).dir().exists()
+    }
+
+    /// Whether anything of any VM is on the host; what cannot be read may well be there.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn is_any_on_host(&self) -> Result<bool, StoreError> {
+        let is_present = |key: &ObjectKey| self.status(key).map_or(true, |status| status.on_host == OnHost::Present);
+        Ok(self.keys()?.iter().any(is_present))
+    }
+
+    /// Whether somebody works on a VM, or is about to: its supervisor, or a command.
+    #[must_use]
+    pub fn is_claimed(&self, key: &ObjectKey) -> bool {
+        let lock = open_lock(&self.layout.vm(key).lock(), false);
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// What is known of a VM.
@@ -193,7 +223,7 @@ impl Store {
             return Err(StoreError::Exists(new.key.clone()));
         }
         files::make_dir(&self.layout.vms(), 0o755)?;
-        let draft = VmLayout::at(self.layout.vms().join(format!("{DRAFT}{}.{}", new.key.namespace(), new.key.name())));
+        let draft = self.draft(new.key);
         let made = fill(&draft, new).and_then(|lock| {
             fs::rename(draft.dir(), vm.dir()).map_err(at("make folder", vm.dir()))?;
             Ok(lock)
@@ -204,29 +234,46 @@ impl Store {
         })
     }
 
-    /// Removes what commands that were killed while making a folder left. Drafts are made under the host lock alone.
+    /// Folders that are being made or removed, or whose maker or remover was killed. Both is done under the host lock alone.
+    ///
+    /// # Errors
+    /// When the folder of VMs cannot be listed.
+    pub fn drafts(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut paths = files::entries(&self.layout.vms())?;
+        paths.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DRAFT.as_bytes())));
+        Ok(paths)
+    }
+
+    /// Removes what commands and supervisors left that were killed while making or removing a folder.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn remove_drafts(&self, _host: &HostLock) -> Result<(), StoreError> {
-        for path in files::entries(&self.layout.vms())? {
-            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DRAFT.as_bytes())) {
-                files::remove_dir(&path)?;
-            }
-        }
-        Ok(())
+        Ok(self.drafts()?.iter().try_for_each(|path| files::remove_dir(path))?)
     }
 
-    /// Removes a VM's folder.
+    /// Removes a VM's folder: at once, then what was in it. Who is killed in between leaves no half of a VM.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn remove(&self, key: &ObjectKey, _lock: &VmLock) -> Result<(), StoreError> {
-        Ok(files::remove_dir(self.layout.vm(key).dir())?)
+    pub fn remove(&self, _host: &HostLock, key: &ObjectKey, _lock: &VmLock) -> Result<(), StoreError> {
+        let (vm, draft) = (self.layout.vm(key), self.draft(key));
+        files::remove_dir(draft.dir())?;
+        match fs::rename(vm.dir(), draft.dir()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => {
+                moved.map_err(at("remove", vm.dir()))?;
+                Ok(files::remove_dir(draft.dir())?)
+            }
+        }
+    }
+
+    fn draft(&self, key: &ObjectKey) -> VmLayout {
+        VmLayout::at(self.layout.vms().join(format!("{DRAFT}{}.{}", key.namespace(), key.name())))
     }
 }
 
-/// How the name of a folder that is being filled begins; no namespace begins so.
+/// How the name of a folder that is being filled or emptied begins; no namespace begins so.
 const DRAFT: &str = ".new-";
 
 /// Longest namespace and name that a folder can be called after, with the dot between them: a file's name has at most 255
@@ -303,7 +350,9 @@ mod tests {
         assert_eq!(store.keys().unwrap(), [key("web")]);
         assert_eq!(store.status(&key("web")).unwrap(), status("web"));
         assert!(store.try_lock(&key("web")).unwrap().is_none(), "its maker holds it");
-        store.remove(&key("web"), &lock).unwrap();
+        let host = store.lock_host().unwrap();
+        store.remove(&host, &key("web"), &lock).unwrap();
+        assert!(files::entries(&store.layout().vms()).unwrap().is_empty());
         assert!(store.keys().unwrap().is_empty());
         assert!(matches!(store.try_lock(&key("web")), Err(StoreError::NotFound(_))));
     }
@@ -326,8 +375,13 @@ mod tests {
             let store = store.clone();
             std::thread::spawn(move || store.lock_vm(&key("web"), Duration::from_secs(10)))
         };
-        std::thread::sleep(Duration::from_millis(50));
-        store.remove(&key("web"), &old).unwrap();
+        // Open here, and there.
+        let path = store.layout().vm(&key("web")).lock();
+        let is_it = |fd: &PathBuf| fs::read_link(fd).is_ok_and(|file| file == path);
+        while files::entries(Path::new("/proc/self/fd")).unwrap().iter().filter(|fd| is_it(fd)).count() < 2 {
+            std::thread::yield_now();
+        }
+        store.remove(&store.lock_host().unwrap(), &key("web"), &old).unwrap();
         let _new = make(&store, "web").unwrap();
         drop(old);
         assert!(matches!(waiting.join().unwrap(), Err(StoreError::NotFound(_))));

@@ -19,7 +19,6 @@ use crate::runner::files::{self, FileError, at};
 use crate::runner::host::{HostError, HostGuard};
 use crate::runner::launch::{self, LaunchError};
 use crate::runner::network::{NetworkError, PodNetwork, Wired};
-use crate::runner::record::OnHost;
 use crate::runner::resolv::Resolv;
 use crate::runner::served::{Catalogue, ServedError, instance_of};
 use crate::runner::store::{HostLock, Store, StoreError};
@@ -180,12 +179,7 @@ fn not_started(error: &io::Error) -> String {
 /// When VMs cannot be listed or something cannot be put back.
 pub(crate) fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> {
     Catalogue::new(store, host).serve()?;
-    let keys = store.keys()?;
-    let is_present = |status: Result<crate::runner::record::Status, _>| {
-        // What cannot be read may well be there.
-        status.map_or(true, |status| status.on_host == OnHost::Present)
-    };
-    if keys.iter().any(|key| is_present(store.status(key))) {
+    if store.is_any_on_host()? {
         return Ok(());
     }
     Ok(HostGuard::new(store.layout(), host).restore()?)

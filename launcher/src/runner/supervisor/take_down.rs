@@ -6,6 +6,7 @@ use super::{Ears, Over, Supervisor};
 use crate::runner::protocol::Report;
 use crate::runner::record::{OnHost, Phase};
 use crate::runner::strategy::Final;
+use crate::runner::{chain, files};
 
 impl<P: Pod> Supervisor<P> {
     /// Takes everything back, says so, and forgets the VM unless it is kept.
@@ -25,6 +26,11 @@ impl<P: Pod> Supervisor<P> {
         };
         self.status.phase = phase;
         self.status.reason = left.clone().or(reason);
+        // Who comes from now on is not to be let in and left without an answer.
+        let socket = self.store.layout().vm(&self.key).supervisor_socket();
+        if let Err(error) = files::remove_file(&socket) {
+            tracing::warn!("{}", chain(&error));
+        }
         let forgotten = self.forget(left.is_none(), wishes.remove || !self.status.kept);
         let left = left.or(forgotten.err().map(|failure| failure.message));
         ears.starter.tell(&final_report(over, left.as_deref()));
@@ -55,7 +61,7 @@ impl<P: Pod> Supervisor<P> {
         self.status.host_links.clear();
         // What is to go needs no room to be written down first; and the host is put back whatever becomes of the record.
         let forgotten = match remove {
-            true => self.store.remove(&self.key, &self.lock).map_err(StartFailure::from),
+            true => self.store.remove(&host, &self.key, &self.lock).map_err(StartFailure::from),
             false => self.save(),
         };
         forgotten.and(self.pod.release_host(&host))
