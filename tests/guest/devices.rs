@@ -11,7 +11,7 @@ use crate::manifest::{Vm, definition};
 use crate::vm::Host;
 
 /// Longest until what was just brought about is told.
-const MOMENT: Duration = Duration::from_secs(20);
+const MOMENT: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -117,7 +117,7 @@ fn by_network() {
         let guest = host.guest(model);
         let said = format!("booted as 10.0.2.2 of {model} by ");
         let booted = || guest.console().split_once(&said)?.1.contains('\n').then_some(());
-        wait_for(&format!("{model} to boot by the network"), Duration::from_secs(120), booted);
+        wait_for(&format!("{model} to boot by the network"), Duration::from_secs(240), booted);
         let console = guest.console().to_lowercase();
         assert!(console.contains(&format!("{said}{chip}")), "{console}");
     }

@@ -65,7 +65,7 @@ fn ports() {
         let address = web.pod_address(family);
         host.world.run(&["ping", "-c", "1", "-W", "5", &address]).assert_ok();
         let other = url(&address).replace("/\n", "").trim_end_matches('/').to_owned() + ":81/";
-        let refused = host.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &other]);
+        let refused = host.world.run(&["timeout", "60", "busybox", "wget", "-qO-", &other]);
         assert!(!refused.is_ok() && refused.stderr().contains("refused"), "{}", refused.account());
     }
     remove(host, &path);
@@ -80,7 +80,7 @@ fn two_nics() {
         let _ = guest.ok(&format!("ip addr add {address}/24 dev eth1"));
     }
     let _ = left.ok("ping -c 2 -W 5 203.0.113.2");
-    let page = right.ok("timeout 10 wget -qO- http://203.0.113.1/");
+    let page = right.ok("timeout 60 wget -qO- http://203.0.113.1/");
     assert!(page.contains("asked by [::ffff:203.0.113.2]"), "{page}");
     assert!(!page.contains("eth1 10."), "{page}");
     remove(host, &path);
@@ -161,7 +161,7 @@ fn service() {
         .unwrap_or_else(|| panic!("no address of the Service in\n{rules}"));
     let at_the_host = ["192.0.2.2:30080", "[2001:db8:1::2]:30080", "127.0.0.1:30080", "[::1]:30080"];
     for address in at_the_host.map(str::to_owned).into_iter().chain([format!("{service}:8080")]) {
-        let page = host.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
+        let page = host.world.run(&["timeout", "60", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
         assert!(page.starts_with("guest web\n"), "{page}");
     }
     from_outside(&host, &web);
@@ -172,7 +172,7 @@ fn service() {
 fn from_outside(host: &Host, web: &Guest<'_>) {
     for address in ["192.0.2.2:30080", "[2001:db8:1::2]:30080"] {
         let outside = host.world.named("outside");
-        let page = outside.run(&["timeout", "15", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
+        let page = outside.run(&["timeout", "60", "busybox", "wget", "-qO-", &format!("http://{address}/")]).text();
         assert!(page.starts_with(&format!("guest {}\n", web.name())), "{page}");
     }
     assert!(Outside::V4.starts_with("198.51.100."));

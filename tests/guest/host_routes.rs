@@ -101,7 +101,7 @@ fn both(style: &Style) {
     for family in ["-4", "-6"] {
         for (guest, other) in [(&web, &db), (&db, &web)] {
             host.assert_reached(guest, family);
-            let page = guest.ok(&format!("timeout 10 wget -qO- {}", crate::vm::url(&other.pod_address(family))));
+            let page = guest.ok(&format!("timeout 60 wget -qO- {}", crate::vm::url(&other.pod_address(family))));
             assert!(page.contains(&format!("guest {}", other.name())), "{page}");
         }
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tests::{Ns, Ran, World, cache_file, dist_file, trial, wait_for};
 use wiring::Request;
 
-const BOOT: Duration = Duration::from_secs(90);
-const MOMENT: Duration = Duration::from_secs(20);
+const BOOT: Duration = Duration::from_secs(180);
+const MOMENT: Duration = Duration::from_secs(60);
 /// Nothing beside its uid, as in a pod of the level *restricted*.
 const AS_IN_A_POD: [&str; 7] = [
     "setpriv",
@@ -140,8 +140,6 @@ impl Launched<'_> {
     fn type_line(&self, line: &str) {
         let mut stream = self.socket("console.sock");
         stream.write_all(format!("{line}\n").as_bytes()).expect("the console takes what is typed");
-        // The console passes on what it has read; leaving at once might be too early.
-        std::thread::sleep(Duration::from_millis(300));
     }
 
     fn ask(&self, request: &Value) -> Value {

@@ -113,10 +113,10 @@ fn macvlan() {
         for guest in [&web, &db] {
             let url = crate::vm::url(&guest.pod_address(family));
             let outside = host.world.named("outside");
-            let page = outside.run(&["timeout", "15", "busybox", "wget", "-qO-", &url]).text();
+            let page = outside.run(&["timeout", "60", "busybox", "wget", "-qO-", &url]).text();
             assert!(page.starts_with(&format!("guest {}\n", guest.name())), "{page}");
             let at = if family == "-4" { Outside::V4 } else { Outside::V6 };
-            let page = guest.ok(&format!("timeout 10 wget -qO- {}", crate::vm::url(at)));
+            let page = guest.ok(&format!("timeout 60 wget -qO- {}", crate::vm::url(at)));
             assert!(page.contains(&format!("outside sees {}", guest.pod_address(family))), "{page}");
         }
     }
@@ -168,9 +168,9 @@ fn sent_by(host: &Host, guest: &Guest<'_>, family: &str) -> Vec<u8> {
     guest.type_line(&format!("nc {outside} 5001 </www/stream"));
     listener.set_nonblocking(true).unwrap();
     let accepted = || listener.accept().ok();
-    let ((mut stream, _), _) = tests::wait_for("the guest's stream", Duration::from_secs(20), accepted);
+    let ((mut stream, _), _) = tests::wait_for("the guest's stream", Duration::from_secs(60), accepted);
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut got = Vec::new();
     stream.read_to_end(&mut got).unwrap();
     got

@@ -97,12 +97,12 @@ fn assert_reached_on_each(host: &Host, many: &Guest<'_>) {
     let green = on("192.0.2.");
     assert_eq!((of_host.len(), green.len()), (6, 1), "{links}");
     for address in &of_host {
-        let page = host.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &url(address)]);
+        let page = host.world.run(&["timeout", "60", "busybox", "wget", "-qO-", &url(address)]);
         assert!(page.stdout().starts_with("guest many\n"), "{address}: {}", page.account());
     }
     // The host cannot talk to a macvlan that sits on its own link; the outside is on that link too.
     let outside = host.world.named("outside");
-    let page = outside.run(&["timeout", "15", "busybox", "wget", "-qO-", &url(&green[0])]).text();
+    let page = outside.run(&["timeout", "60", "busybox", "wget", "-qO-", &url(&green[0])]).text();
     assert!(page.starts_with("guest many\n"), "{page}");
     for gateway in ["10.81.0.1", "10.82.0.1", "10.84.0.1", "192.0.2.1", "fd81::1", "fd82::1", "fd84::1"] {
         let _ = many.ok(&format!("ping -c 1 -W 5 {gateway}"));
@@ -145,7 +145,7 @@ fn named_on_the_command_line() {
         routes.lines().count() == 1 && routes.contains(&format!("dev eth{nic}")),
         "the pod's is {chosen}:\n{routes}"
     );
-    let page = many.ok(&format!("timeout 10 wget -qO- {}", url(Outside::V4)));
+    let page = many.ok(&format!("timeout 60 wget -qO- {}", url(Outside::V4)));
     assert!(page.contains("outside sees 192.0.2.2"), "{page}");
     let status = host.world.tapvisor(&["ps", "-o", "json"]).json();
     assert_eq!(status["items"][0]["network"], "pods", "{status}");

@@ -14,7 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Longest between a change in the guest and what follows from it; a probe asks each second.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn probes() {
     let host = Host::new();
@@ -29,8 +29,8 @@ fn probes() {
         often(json!({"httpGet": {"path": "/ready", "port": "http"}})),
     );
     let mut liveness = often(json!({"tcpSocket": {"port": 8080}}));
-    // A guest that boots beside another one takes its time.
-    liveness["initialDelaySeconds"] = json!(20);
+    // A guest that boots beside another one takes its time, and what it is asked for is started by hand.
+    (liveness["initialDelaySeconds"], liveness["failureThreshold"]) = (json!(40), json!(10));
     let db = Vm::new("db", "bridge").set("", "readinessProbe", often(json!({"tcpSocket": {"port": 8080}}))).set(
         "",
         "livenessProbe",

@@ -212,6 +212,8 @@ fn full() {
     host.world.sh("mount -t tmpfs -o size=8k tmpfs /var/cache/tapvisor/scratch").assert_ok();
     let ran = run(&host, &seeded, &[]);
     ran.assert_fails(1, &["default/web", "disk \"seed\"", "no space left", "/var/cache/tapvisor/scratch"]);
+    // The supervisor has said so, and holds the folder until it has ended.
+    host.assert_as_before();
     host.world.sh("umount /var/cache/tapvisor/scratch").assert_ok();
     host.assert_nothing_left();
 }

@@ -1,10 +1,13 @@
 //! A hostile guest: what it forges stays in its own pod.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tests::{Outside, trial};
+use tests::{Outside, trial, wait_for};
 
 use crate::manifest::Vm;
 use crate::vm::Host;
@@ -16,32 +19,49 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A tcpdump in the world that counts what must not be seen.
+/// A tcpdump in the world that shows what must not be seen.
 struct Watch {
     child: Child,
+    shown: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Watch {
     fn start(host: &Host, filter: &str) -> Self {
+        let filter = format!("({filter}) or udp dst port {LAST_PORT}");
         let mut command = host.world.command_without_limit("tcpdump");
-        command.args(["-nei", "any", "-l", "--immediate-mode", filter]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["-nei", "any", "-l", "--immediate-mode", &filter]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // It listens once it says so.
-        let mut said = [0; 64];
-        let _ = std::io::Read::read(child.stderr.as_mut().unwrap(), &mut said).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        Self { child }
+        let mut stderr = child.stderr.take().unwrap();
+        let listens = BufReader::new(&mut stderr).lines().any(|line| line.unwrap().contains("listening on any"));
+        assert!(listens, "tcpdump does not listen");
+        child.stderr = Some(stderr);
+        let shown = Arc::<Mutex<String>>::default();
+        let (stdout, on_screen) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&shown));
+        let reader = std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| *on_screen.lock().unwrap() += &(line + "\n"));
+        });
+        Self { child, shown, reader }
     }
 
+    /// What was there until now: a datagram of the host's is the last that is waited for.
     fn seen(mut self, host: &Host) -> String {
-        std::thread::sleep(Duration::from_millis(500));
+        host.world.sh(&format!("echo last >/dev/udp/{}/{LAST_PORT}", Outside::V4)).assert_ok();
+        let last = format!(".{LAST_PORT}: ");
+        let shown = || self.shown.lock().unwrap().clone();
+        wait_for("tcpdump to show the last datagram", Duration::from_secs(60), || {
+            shown().contains(&last).then_some(())
+        });
         host.world.sh("pkill -INT -x tcpdump").assert_ok();
-        let mut text = String::new();
-        std::io::Read::read_to_string(self.child.stdout.as_mut().unwrap(), &mut text).unwrap();
         let _ = self.child.wait();
-        text
+        self.reader.join().unwrap();
+        let text = self.shown.lock().unwrap();
+        text.lines().filter(|line| !line.contains(&last)).map(|line| format!("{line}\n")).collect()
     }
 }
+
+/// A port that no guest sends to.
+const LAST_PORT: u16 = 4444;
 
 fn masquerade() {
     let host = Host::new();

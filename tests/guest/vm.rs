@@ -40,12 +40,12 @@ impl Host {
     /// Demands that the guest answers on its pod's address, asked from the host, and reaches the outside.
     pub(crate) fn assert_reached(&self, guest: &Guest<'_>, family: &str) {
         let url = url(&guest.pod_address(family));
-        let page = self.world.run(&["timeout", "15", "busybox", "wget", "-qO-", &url]).text();
+        let page = self.world.run(&["timeout", "60", "busybox", "wget", "-qO-", &url]).text();
         // Its name comes by DHCPv4 alone.
         let name = if guest.told("lease4 eth0").is_empty() { "(none)" } else { guest.name() };
         assert!(page.starts_with(&format!("guest {name}\n")), "{page}");
         let outside = if family == "-4" { Outside::V4 } else { Outside::V6 };
-        let page = guest.ok(&format!("timeout 10 wget -qO- {}", self::url(outside)));
+        let page = guest.ok(&format!("timeout 60 wget -qO- {}", self::url(outside)));
         assert!(page.contains("outside sees "), "{page}");
     }
 
@@ -71,7 +71,7 @@ impl Host {
             let processes = self.world.sh("pgrep -ax 'tapvisor|qemu-system-x86' || true").text();
             processes.is_empty().then_some(())
         };
-        wait_for("the last process to end", Duration::from_secs(5), gone);
+        wait_for("the last process to end", Duration::from_secs(60), gone);
         let folders = "/run/tapvisor /var/cache/tapvisor/scratch";
         let files = format!("find {folders} -mindepth 1 ! -path /run/tapvisor/lock 2>/dev/null || true");
         let files = self.world.sh(&files).text();

@@ -74,11 +74,11 @@ impl Terminal {
     /// Waits until `text` was shown.
     ///
     /// # Panics
-    /// When it was not within a minute and a half.
+    /// When it was not within three minutes.
     pub fn wait_shown(&self, text: &str) {
         let start = std::time::Instant::now();
         while !self.shown().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(90), "{text:?} was never shown:\n{}", self.shown());
+            assert!(start.elapsed() < Duration::from_secs(180), "{text:?} was never shown:\n{}", self.shown());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -86,12 +86,12 @@ impl Terminal {
     /// Waits for the program's end; gives its exit code and all that was shown.
     ///
     /// # Panics
-    /// When it does not end within a minute.
+    /// When it does not end within two minutes.
     #[must_use]
     pub fn end(mut self) -> (Option<i32>, String) {
         let program = &mut self.program;
         let ended = || program.try_wait().expect("a child is waited for");
-        let (status, _) = wait_for("the program at the terminal to end", Duration::from_secs(60), ended);
+        let (status, _) = wait_for("the program at the terminal to end", Duration::from_secs(120), ended);
         // What it said last may not have been read yet; who else still has the terminal is not waited for long.
         for _ in 0..100 {
             if self.reader.is_finished() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 /// Serves a file of less than 512 bytes (RFC 1350) until it was asked for by so many names; returns them.
 ///
 /// # Panics
-/// When nobody asks for two minutes.
+/// When nobody asks for four minutes.
 #[must_use]
 pub fn serve_tftp(socket: &UdpSocket, content: &[u8], count: usize) -> BTreeSet<String> {
     const READ_REQUEST: [u8; 2] = [0, 1];
-    socket.set_read_timeout(Some(Duration::from_secs(120))).expect("the time is not zero");
+    socket.set_read_timeout(Some(Duration::from_secs(240))).expect("the time is not zero");
     let mut names = BTreeSet::new();
     while names.len() < count {
         let mut request = [0; 1500];

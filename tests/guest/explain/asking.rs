@@ -55,7 +55,7 @@ pub(crate) fn assert_healthy(host: &Host, name: &str) {
         (errors(&item).is_empty() && ran.code() == Some(0)).then_some(())
     };
     let last = || explain(host, &[name]).0.account();
-    let patience = Instant::now() + Duration::from_secs(40);
+    let patience = Instant::now() + Duration::from_secs(90);
     while healthy().is_none() {
         assert!(Instant::now() < patience, "something stays wrong: {}", last());
         std::thread::sleep(Duration::from_millis(200));
@@ -64,7 +64,7 @@ pub(crate) fn assert_healthy(host: &Host, name: &str) {
 
 /// Asks until something that breaks traffic is named so.
 pub(super) fn wait_error(host: &Host, arguments: &[&str], (code, hop): (&str, &str)) -> (Ran, Value) {
-    let patience = Instant::now() + Duration::from_secs(20);
+    let patience = Instant::now() + Duration::from_secs(90);
     loop {
         let (ran, item) = explain(host, arguments);
         if errors(&item).iter().any(|(found, at)| found == code && at == hop) {

@@ -264,7 +264,7 @@ fn leases() {
         host.world
             .sh(&place.script(&format!("POD nft add rule netdev tapvisor svc-eth0 counter fwd to {tap}")))
             .assert_ok();
-        let _ = guest.ok("udhcpc -n -q -i eth0 -s /bin/lease4 -T 1 -t 5");
+        let _ = guest.ok("udhcpc -n -q -i eth0 -s /bin/lease4 -T 2 -t 20");
         assert_healthy(&host, guest.name());
     }
     host.remove(&["--force", "web", "db"]).assert_ok();

@@ -30,7 +30,7 @@ impl Lines {
     /// Waits for a line that holds all words.
     fn expect(&self, words: &[&str]) -> String {
         let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(30)) {
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(90)) {
             if words.iter().all(|word| line.contains(word)) {
                 return line;
             }
