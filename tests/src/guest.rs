@@ -174,8 +174,13 @@ impl<'w> Guest<'w> {
     #[must_use]
     pub fn ok(&self, line: &str) -> String {
         let said = self.sh(line);
-        assert_eq!(said.code, 0, "guest {} failed: {line}\n{}", self.name, said.text);
+        assert_eq!(said.code, 0, "guest {} failed: {line}\n{}\n{}", self.name, said.text, self.explained());
         said.text
+    }
+
+    /// Its path as `tapvisor explain` draws it, for a failure's message.
+    fn explained(&self) -> String {
+        self.world.tapvisor(&["explain", &self.name]).account()
     }
 
     /// Types a line and does not wait for what becomes of it.
