@@ -178,9 +178,9 @@ impl<'w> Guest<'w> {
         said.text
     }
 
-    /// Its path as `tapvisor explain` draws it, for a failure's message.
+    /// Its path as `tapvisor explain` draws it, and its console, for a failure's message.
     fn explained(&self) -> String {
-        self.world.tapvisor(&["explain", &self.name]).account()
+        format!("{}\n{}", self.world.tapvisor(&["explain", &self.name]).account(), self.account())
     }
 
     /// Types a line and does not wait for what becomes of it.
