@@ -69,18 +69,19 @@ lint: setup-lint ## format, clippy, dependencies
 	@tests/setup run-deny --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 .PHONY: build
-build: setup-build ## target/dist/tapvisor and the static plugin target/dist/tapvisor-cni
+build: setup-build ## tapvisor, tapvisor-launcher and the static plugin tapvisor-cni, in target/dist
 	@tests/build
 
 # These two may run by sudo, where the user's Rust toolchain is not: they take what `make build` has made.
 .PHONY: built
 built:
-	@test -x "$(TAPVISOR_DIST)/tapvisor" -a -x "$(TAPVISOR_DIST)/tapvisor-cni" || \
+	@test -x "$(TAPVISOR_DIST)/tapvisor" -a -x "$(TAPVISOR_DIST)/tapvisor-launcher" -a -x "$(TAPVISOR_DIST)/tapvisor-cni" || \
 		{ echo "nothing in $(TAPVISOR_DIST) yet: run 'make build' first" >&2; exit 2; }
 
 .PHONY: install
 install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cni/bin), below DESTDIR
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
+	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-launcher" "$(DESTDIR)$(PREFIX)/bin/tapvisor-launcher"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
 
 .PHONY: guest

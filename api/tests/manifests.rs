@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use api::Problem;
 use api::kubevirt::VirtualMachineInstance;
-use api::machine::Emulation;
 use api::manifest::{self, Body, Object};
 use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, container_images, translate};
+use machine::Emulation;
 use serde_json::{Value, json};
 use wiring::Owner;
 

@@ -1,13 +1,23 @@
-//! The VM process, the supervisor and the commands of `tapvisor`.
+//! The VM process: `tapvisor-launcher`.
+//!
+//! Flow: read the machine file → read the namespace back and verify its wiring → attach taps, open disks → choose an
+//! engine → serve DHCP, console and control socket while the machine runs → leave `outcome.json`.
+//! Guarantees: nothing of the host is changed; the engine never outlives the process; a machine never starts without
+//! its network. Assumptions: the process is the taps' owner, in the VM's network namespace, without capabilities.
 
-mod chain;
-pub mod cli;
-pub mod cloud_init;
-pub mod disk;
-mod explain;
-pub mod image;
-pub mod runner;
-pub mod services;
-mod socket;
+mod choice;
+mod console;
+mod control;
+mod emulation;
+pub mod engine;
+#[cfg(test)]
+mod fixtures;
+mod launch;
+mod lifecycle;
+mod network;
+mod run;
 mod sys;
-pub mod vm;
+
+pub use emulation::heard;
+pub use launch::launch;
+pub use sys::kvm_probe::probe;

@@ -114,7 +114,7 @@ fn ours(world: &World) -> (Start, Memory, Duration) {
     let page = since(start, "the page", || page(world, (address, 80).into()));
     let memory = Memory {
         supervisor: resident(world, "ps -eo rss=,args= | grep 'tapvisor supervise' | grep -v grep"),
-        launcher: resident(world, "ps -eo rss=,args= | grep 'tapvisor launch' | grep -v grep"),
+        launcher: resident(world, "ps -eo rss=,args= | grep 'tapvisor-launcher launch' | grep -v grep"),
         qemu: resident(world, QEMU),
     };
     let wait = capture.discover_to_ack();

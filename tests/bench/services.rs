@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hostnet::linux::{Linux, Real, Recorder, Step};
 use hostnet::nft::Transaction;
 use hostnet::{Kernel as _, Op};
-use launcher::services::{Frontend, Services};
+use services::{Frontend, Services};
 use terms::Protocol;
 use tests::{Ns, Ran, Took, World};
 use wiring::Family;

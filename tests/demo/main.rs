@@ -151,7 +151,8 @@ fn leftovers(checks: &mut Checks, world: &World) {
         let namespaces: Vec<_> = world.ns_names().into_iter().filter(|name| name.starts_with("tv-")).collect();
         assert!(namespaces.is_empty(), "{namespaces:?}");
         // A supervisor says that all is gone and then ends itself.
-        let ended = || world.sh("pgrep -ax 'tapvisor|qemu-system-x86' || true").text().is_empty().then_some(());
+        let ended =
+            || world.sh("pgrep -ax 'tapvisor|tapvisor-launch|qemu-system-x86' || true").text().is_empty().then_some(());
         wait_for("the last process to end", Duration::from_secs(20), ended);
         let files = world.sh("find /run/tapvisor/vms /run/tapvisor/attachments -mindepth 1 2>/dev/null || true").text();
         assert!(files.is_empty(), "{files}");

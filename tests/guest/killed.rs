@@ -51,7 +51,7 @@ fn all_at_once() {
     let host = Host::new();
     host.run(&[Vm::new("web", "masquerade"), Vm::new("db", "bridge")], None).assert_ok();
     let _ = (host.guest("web").lease4("eth0"), host.guest("db").lease4("eth0"));
-    host.world.sh("pkill -9 -x 'tapvisor|qemu-system-x86'").assert_ok();
+    host.world.sh("pkill -9 -x 'tapvisor|tapvisor-launch|qemu-system-x86'").assert_ok();
     host.assert_removed(&["web", "db"]);
 }
 
@@ -61,7 +61,7 @@ fn killed_while_starting() {
         host.world.write("/run/vms.yaml", Vm::new("web", "masquerade").yaml());
         let tapvisor = tests::dist_file("tapvisor").display().to_string();
         let script = format!(
-            "'{tapvisor}' run --detach -f /run/vms.yaml >/dev/null 2>&1 & sleep {}; pkill -9 -x 'tapvisor|qemu-system-x86' || true; wait",
+            "'{tapvisor}' run --detach -f /run/vms.yaml >/dev/null 2>&1 & sleep {}; pkill -9 -x 'tapvisor|tapvisor-launch|qemu-system-x86' || true; wait",
             f64::from(milliseconds) / 1000.0
         );
         host.world.sh(&script).assert_ok();
@@ -79,7 +79,7 @@ fn killed_while_ending() {
     for milliseconds in [10, 20, 40, 60, 80, 100, 150, 200, 300, 400] {
         host.run(&[Vm::new("web", "masquerade")], None).assert_ok();
         let script = format!(
-            "'{tapvisor}' rm --force web >/dev/null 2>&1 & sleep {}; pkill -9 -x 'tapvisor|qemu-system-x86' || true; wait",
+            "'{tapvisor}' rm --force web >/dev/null 2>&1 & sleep {}; pkill -9 -x 'tapvisor|tapvisor-launch|qemu-system-x86' || true; wait",
             f64::from(milliseconds) / 1000.0
         );
         host.world.sh(&script).assert_ok();

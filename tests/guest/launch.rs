@@ -47,7 +47,7 @@ impl<'w> Pod<'w> {
         let script = format!(
             r#"mount -t tmpfs tmpfs /dev/net; mknod -m 0666 /dev/net/tun c 10 200
             mkdir -p -m 0755 /run/guest /run/vm; chown 107:107 /run/vm; cp '{kernel}' '{initrd}' '{disk}' /run/guest/
-            chmod 0444 /run/guest/*; cp '{tapvisor}' /run/tapvisor
+            chmod 0444 /run/guest/*; cp '{launcher}' /run/tapvisor-launcher
             ip netns exec pod bash -eu <<'END'
             ip link add eth0 type veth peer name far; ip address add 10.244.1.5/24 dev eth0; ip link set eth0 up
             ip tuntap add k6t-eth0 mode tap user 107 group 107 {mode}; ip tuntap add svc-eth0 mode tap user 107 group 107
@@ -72,7 +72,7 @@ END"#,
             kernel = cache_file("guest/vmlinuz").display(),
             initrd = cache_file("guest/initrd.img").display(),
             disk = cache_file("guest/disk.img").display(),
-            tapvisor = dist_file("tapvisor").display(),
+            launcher = dist_file("tapvisor-launcher").display(),
         );
         world.sh(&script).assert_ok();
         pod
@@ -103,7 +103,7 @@ END"#,
     fn command(&self) -> std::process::Command {
         let mut command = self.ns.command(AS_IN_A_POD[0]);
         command.args(&AS_IN_A_POD[1..]).args([
-            "/run/tapvisor",
+            "/run/tapvisor-launcher",
             "launch",
             "--machine",
             "/run/vm.json",
@@ -160,7 +160,7 @@ impl Launched<'_> {
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.pid_of("tapvisor").expect("the launcher runs");
+        let pid = self.pid_of("tapvisor-launch").expect("the launcher runs");
         self.pod.ns.world().run(&["kill", signal, &pid]).assert_ok();
     }
 

@@ -68,7 +68,7 @@ impl Host {
         let namespaces: Vec<_> = self.world.ns_names().into_iter().filter(|name| name.starts_with("tv-")).collect();
         assert!(namespaces.is_empty(), "{namespaces:?}");
         let gone = || {
-            let processes = self.world.sh("pgrep -ax 'tapvisor|qemu-system-x86' || true").text();
+            let processes = self.world.sh("pgrep -ax 'tapvisor|tapvisor-launch|qemu-system-x86' || true").text();
             processes.is_empty().then_some(())
         };
         wait_for("the last process to end", Duration::from_secs(60), gone);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hostnet::nft::Transaction;
 use hostnet::{Ask, Facts, Kernel, Linux, Op};
-use launcher::services::{Frontend, Services, loopback};
 use libtest_mimic::Trial;
+use services::{Frontend, Services, loopback};
 use terms::{IfName, Protocol};
 use tests::{Ns, World, trial, wait_for};
 use wiring::Family;

@@ -11,7 +11,7 @@ pub fn workspace() -> PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
 }
 
-/// A program as `make build` leaves it: `tapvisor`, `tapvisor-cni`.
+/// A program as `make build` leaves it: `tapvisor`, `tapvisor-launcher`, `tapvisor-cni`.
 ///
 /// # Panics
 /// When it was not built.

@@ -1,8 +1,8 @@
 //! Processors, memory and what a scheduler is told of them.
 
-use crate::machine::Cpu;
 use crate::quantity::Quantity;
 use crate::reader::{Fields, Node, Scope};
+use machine::Cpu;
 
 /// What a scheduler reserves and enforces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

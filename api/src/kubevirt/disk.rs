@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::Volume;
 use super::spec::BootOrders;
 use super::volume::{self, NamedVolume};
-use crate::machine::{Bus, Cache};
 use crate::reader::{Fields, Node, Scope};
+use machine::{Bus, Cache};
 
 /// A disk the guest sees and the volume in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use wiring::{Binding, MASQUERADE_GATEWAY_MAC};
 use super::Port;
 use super::network::plain_ipv4;
 use super::spec::BootOrders;
-use crate::machine::{DhcpOptions, NicModel, PrivateOption};
 use crate::reader::{Fields, Node};
+use machine::{DhcpOptions, NicModel, PrivateOption};
 
 /// An interface's own fields.
 pub(super) struct Interface {

@@ -9,8 +9,8 @@ use super::Network;
 use super::interface::{self, Interface};
 use super::network::{self, NamedNetwork};
 use super::spec::BootOrders;
-use crate::machine::{DhcpOptions, NicModel};
 use crate::reader::{Fields, Node, Scope};
+use machine::{DhcpOptions, NicModel};
 
 /// A NIC the guest sees and the network behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]

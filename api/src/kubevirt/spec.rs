@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use terms::ObjectKey;
 
 use super::{Disk, DnsConfig, Firmware, Nic, Probe, Resources, compute, disk, dns, firmware, nic, probe};
-use crate::machine::{Cpu, RebootPolicy, WatchdogAction};
 use crate::reader::{Fields, Node, Scope};
+use machine::{Cpu, RebootPolicy, WatchdogAction};
 
 /// What a VirtualMachineInstance is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use terms::ObjectKey;
 
 use super::{Surroundings, TranslateError};
 use crate::kubevirt::{self, CloudInit, CloudInitData, DiskDevice, VirtualMachineInstance, Volume};
-use crate::machine::{Disk, DiskSource, NoCloud};
 use crate::secret::Secret;
+use machine::{Disk, DiskSource, NoCloud};
 
 /// Secrets by namespace and name.
 pub type Secrets = BTreeMap<ObjectKey, Secret>;

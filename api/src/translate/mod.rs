@@ -17,7 +17,7 @@ pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
 
 use crate::kubevirt::VirtualMachineInstance;
-use crate::machine::{Boot, Emulation, LaunchFile, Machine};
+use machine::{Boot, Emulation, Machine};
 
 /// What the machine is made of besides its object.
 #[derive(Debug)]
@@ -40,8 +40,10 @@ pub struct Surroundings<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Translation {
-    /// What `tapvisor launch` reads.
-    pub launch: LaunchFile,
+    /// The machine to run.
+    pub machine: Machine,
+    /// The network it is to find in its namespace.
+    pub wiring: Request,
     /// Networks in the order in which Multus attaches them: the primary, then the others as listed.
     pub networks: Vec<NetworkUse>,
     /// Disk images to make on the host where they are not there yet.
@@ -114,8 +116,7 @@ pub fn translate(
         grace_period_seconds: spec.grace_period_seconds,
         emulation: surroundings.emulation,
     };
-    let launch = LaunchFile { version: LaunchFile::VERSION, machine, wiring };
-    Ok(Translation { launch, networks: nics.networks, host_files: disks::host_files(instance) })
+    Ok(Translation { machine, wiring, networks: nics.networks, host_files: disks::host_files(instance) })
 }
 
 fn boot(instance: &VirtualMachineInstance, images: &ImageFiles) -> Result<Boot, TranslateError> {

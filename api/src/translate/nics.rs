@@ -8,7 +8,7 @@ use wiring::{Binding, Interface, Mesh, Port};
 
 use super::{Surroundings, identity};
 use crate::kubevirt::{self, Network, VirtualMachineInstance};
-use crate::machine::{Nic, NicModel};
+use machine::{Nic, NicModel};
 
 /// A network that the pod is plugged into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

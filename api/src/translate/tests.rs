@@ -1,10 +1,10 @@
-//! Objects to launch files, where a golden file would say less than a sentence.
+//! Objects to machines, where a golden file would say less than a sentence.
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::machine::{DiskSource, LaunchFile};
 use crate::manifest::{self, Body};
+use machine::DiskSource;
 
 fn instance(name: &str, spec: &str) -> VirtualMachineInstance {
     let text = format!(
@@ -34,15 +34,15 @@ const SMALL: &str = "{domain: {memory: {guest: 64Mi}, devices: {}}}";
 fn the_same_object_gives_the_same_machine_and_another_name_another() {
     let (one, two) = (launch(&instance("a", SMALL)).unwrap(), launch(&instance("b", SMALL)).unwrap());
     assert_eq!(one, launch(&instance("a", SMALL)).unwrap());
-    assert_ne!(one.launch.machine.uuid, two.launch.machine.uuid);
-    assert_ne!(one.launch.machine.nics[0].mac, two.launch.machine.nics[0].mac);
+    assert_ne!(one.machine.uuid, two.machine.uuid);
+    assert_ne!(one.machine.nics[0].mac, two.machine.nics[0].mac);
 }
 
 #[test]
-fn a_launch_file_is_read_as_it_was_written() {
-    let launch = launch(&instance("a", SMALL)).unwrap().launch;
-    let text = serde_json::to_string(&launch).unwrap();
-    assert_eq!(serde_json::from_str::<LaunchFile>(&text).unwrap(), launch);
+fn a_translation_is_read_as_it_was_written() {
+    let translation = launch(&instance("a", SMALL)).unwrap();
+    let text = serde_json::to_string(&translation).unwrap();
+    assert_eq!(serde_json::from_str::<Translation>(&text).unwrap(), translation);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn network_data_alone_comes_with_empty_user_data() {
     let spec =
         "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: seed, cloudInitNoCloud: {networkData: x}}]}";
     let translation = launch(&instance("a", spec)).unwrap();
-    let DiskSource::NoCloud(content) = &translation.launch.machine.disks[0].source else { panic!("no cloud-init") };
+    let DiskSource::NoCloud(content) = &translation.machine.disks[0].source else { panic!("no cloud-init") };
     assert_eq!((content.user_data.as_str(), content.network_data.as_deref()), ("", Some("x")));
 }
 
@@ -76,7 +76,7 @@ fn network_data_alone_comes_with_empty_user_data() {
 fn a_given_subnet_that_covers_all_of_ten_sends_the_others_elsewhere() {
     let spec = "{networks: [{name: a, pod: {vmNetworkCIDR: 10.0.0.0/8, vmIPv6NetworkCIDR: 'fd10::/16'}}, {name: b, multus: {networkName: b}}],
         domain: {memory: {guest: 64Mi}, devices: {interfaces: [{name: a, masquerade: {}}, {name: b, masquerade: {}}]}}}";
-    let wiring = launch(&instance("a", spec)).unwrap().launch.wiring;
+    let wiring = launch(&instance("a", spec)).unwrap().wiring;
     assert_eq!(wiring.interfaces()[1].subnet().to_string(), "172.29.2.0/24");
     assert_eq!(wiring.interfaces()[1].subnet6().to_string(), "fd7a:0:2::/120");
 }
@@ -89,7 +89,7 @@ fn queues_follow_the_processors_where_the_model_has_queues() {
              {{networkInterfaceMultiqueue: true, interfaces: [{{name: a, masquerade: {{}}, model: {model}}}]}}}}}}"
         )
     };
-    let queues = |model| launch(&instance("a", &spec(model))).unwrap().launch.wiring.interfaces()[0].queues.value();
+    let queues = |model| launch(&instance("a", &spec(model))).unwrap().wiring.interfaces()[0].queues.value();
     assert_eq!((queues("virtio"), queues("e1000e")), (3, 1));
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use launcher::image::{ImageError, Store};
+use images::{ImageError, Store};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 

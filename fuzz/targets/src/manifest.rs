@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use api::kubevirt::VirtualMachineInstance;
-use api::machine::{Emulation, LaunchFile};
 use api::manifest::{self, Body, Object};
 use api::translate::{ImageFiles, Secrets, Surroundings, container_images, translate};
+use machine::Emulation;
+use protocol::launch_file::LaunchFile;
 use wiring::Owner;
 
 /// Longest complaint: paths and names are the user's own, the rest is cut.
@@ -51,10 +52,11 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
     let _images = container_images(instance);
     match translate(instance, &surroundings) {
         Ok(translation) => {
-            crate::wiring::judge(&translation.launch.wiring);
-            let text = serde_json::to_string(&translation.launch).expect("a launch file is JSON");
+            crate::wiring::judge(&translation.wiring);
+            let launch = LaunchFile::new(translation.machine, translation.wiring);
+            let text = serde_json::to_string(&launch).expect("a launch file is JSON");
             let again: LaunchFile = serde_json::from_str(&text).expect("a launch file that was written can be read");
-            assert_eq!(again, translation.launch);
+            assert_eq!(again, launch);
         }
         Err(errors) => {
             for error in errors {

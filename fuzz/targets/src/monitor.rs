@@ -1,6 +1,6 @@
 //! Target `monitor`: what a QEMU says on its monitor, which a guest may have taken over.
 
-use launcher::vm::heard;
+use launcher::heard;
 
 /// Answers that wait to be read.
 const MOST_ANSWERS: usize = 16;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use kvm_bindings::{kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use protocol::probe::Verdict;
 
 /// The node.
 pub(crate) const NODE: &str = "/dev/kvm";
@@ -51,20 +52,9 @@ const CODE: [u8; 21] = {
     code
 };
 
-/// What /dev/kvm is worth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It executes.
-    Usable,
-    /// It does not, or not in earnest.
-    Unusable {
-        /// Why, for people.
-        reason: String,
-    },
-}
-
 /// Runs the probe on an open descriptor, or on the node.
-pub(crate) fn probe(given: Option<OwnedFd>) -> Verdict {
+#[must_use]
+pub fn probe(given: Option<OwnedFd>) -> Verdict {
     let (tell, told) = mpsc::channel();
     // A KVM that never comes back keeps its thread; the process does not wait for it.
     let thread = thread::Builder::new().name("kvm-probe".into()).spawn(move || tell.send(run(given)));

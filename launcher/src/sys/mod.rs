@@ -1,6 +1,4 @@
-//! What no safe crate offers: descriptors by number, the moment between fork and exec, a guest's memory for KVM.
+//! What no safe crate offers: the moment between fork and exec, a guest's memory for KVM.
 
 pub(crate) mod child;
-pub(crate) mod descriptors;
 pub(crate) mod kvm_probe;
-pub(crate) mod spawn;

@@ -1,0 +1,62 @@
+//! Whether the VM runs at all.
+
+use super::{Case, Findings, Words};
+use crate::explanation::{Code, Severity};
+use crate::record::{Kind, Phase};
+
+pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
+    let status = &case.seen.status;
+    let name = case.name();
+    if matches!(status.phase, Phase::Stopped | Phase::Succeeded | Phase::Failed | Phase::CrashLoopBackOff) {
+        let why = status.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let remedy = match status.phase {
+            Phase::CrashLoopBackOff => {
+                format!("It is tried again by itself; `tapvisor logs {name}` may say why it ends.")
+            }
+            _ => {
+                let again = match status.kind {
+                    Kind::VirtualMachine => format!("`tapvisor start {name}`"),
+                    // One that has ended makes room for the next of its name.
+                    Kind::VirtualMachineInstance => "`tapvisor run` it again".to_owned(),
+                };
+                format!("{again}; `tapvisor logs {name}` may say why it ended.")
+            }
+        };
+        let words = Words::new(
+            format!("the VM is {:?}{why}", status.phase),
+            "There is no guest, and unless it is about to be started again no network of it either.",
+            remedy,
+        );
+        findings.add(Severity::Error, Code::NotRunning, None, "guest", words);
+        return;
+    }
+    if let Err(why) = &case.seen.pod {
+        let words = Words::new(
+            format!("the network namespace {} cannot be read: {why}", case.netns()),
+            "The VM has no network.",
+            case.wire_anew(),
+        );
+        findings.add(Severity::Error, Code::NamespaceGone, None, case.netns(), words);
+    }
+    match &case.seen.launcher {
+        Err(why) => {
+            let words = Words::new(
+                format!("the launcher does not answer on its control socket: {why}"),
+                "The VM is only just starting, or its process hangs; nobody answers DHCP and router solicitations then.",
+                format!("See {}.", status.log.display()),
+            );
+            findings.add(Severity::Error, Code::LauncherSilent, None, "launcher", words);
+        }
+        Ok(launcher) if launcher.state == "paused" => {
+            let why = status.reason.as_ref().filter(|_| status.phase == Phase::Paused);
+            let remedy = format!("`tapvisor unpause {name}`");
+            let words = Words::new(
+                format!("the guest's processors stand still{}", why.map(|why| format!(": {why}")).unwrap_or_default()),
+                "It answers nothing until they go on.",
+                if why.is_some() { format!("Mend that, then {remedy}.") } else { remedy },
+            );
+            findings.add(Severity::Error, Code::Paused, None, "guest", words);
+        }
+        Ok(_) => {}
+    }
+}

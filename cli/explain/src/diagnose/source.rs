@@ -1,0 +1,54 @@
+//! Whether the host masquerades what the VM sends beyond it, as its network's configuration has it.
+
+use std::net::IpAddr;
+
+use hostnet::nft::{ChainFacts, Hook, RuleFacts, TableFacts};
+use serde_json::Value;
+use wiring::Family;
+
+use super::{Case, Findings, NicView, Words};
+use crate::explanation::{Code, Severity};
+use crate::firewall;
+
+pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+    let configured = case.seen.networks.iter().find(|network| network.ifname == nic.interface.pod_interface);
+    let Some(network) = configured.filter(|network| wishes_masquerade(&network.config)) else { return };
+    // What the older iptables holds cannot be read here.
+    if case.seen.has_older_nat {
+        return;
+    }
+    let routed = |address: &&IpAddr| case.is_routed_by_host(nic, Family::of(**address));
+    let bare = nic.addresses.iter().filter(routed).find(|address| !is_masqueraded(&case.seen.host.tables, **address));
+    let Some(address) = bare else { return };
+    let words = Words::new(
+        format!(
+            "no rule of the host masquerades what {address} sends, though network {} is configured so (ipMasq)",
+            network.network()
+        ),
+        "It leaves the host under the VM's own address, and answers find no way back.",
+        format!("{} Find out who has flushed nft or iptables.", case.wire_anew()),
+    );
+    findings.add(Severity::Error, Code::MasqueradeGone, Some(&nic.interface.name), "host", words);
+}
+
+fn wishes_masquerade(config: &Value) -> bool {
+    config.to_string().contains("\"ipMasq\":true")
+}
+
+/// Whether a rule names the address, or masquerades whatever address there is, in a table with a chain at the hook behind
+/// routing. The reference plugins make a rule for each address.
+fn is_masqueraded(tables: &[TableFacts], address: IpAddr) -> bool {
+    let is_behind_routing = |chain: &ChainFacts| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Postrouting);
+    let concerned = tables.iter().filter(|table| firewall::concerns(table.id.family, address));
+    let rules = concerned
+        .filter(|table| table.chains.iter().any(is_behind_routing))
+        .flat_map(|table| table.chains.iter().flat_map(|chain| &chain.rules));
+    rules.into_iter().any(|rule| firewall::names_address(rule, address) || masquerades_any(rule))
+}
+
+fn masquerades_any(rule: &RuleFacts) -> bool {
+    /// iptables' MASQUERADE, by its name in NFTA_TARGET_NAME.
+    const MASQUERADE: &str = "target 1=4d415351554552414445";
+    let masquerades = rule.body.iter().any(|line| line.starts_with("masq") || line.starts_with(MASQUERADE));
+    masquerades && !rule.body.iter().any(|line| line.starts_with("payload"))
+}

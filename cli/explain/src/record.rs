@@ -1,0 +1,97 @@
+//! What is known of a VM by those who keep it, whoever they are: the input beside the kernel's own record.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use terms::IfName;
+use wiring::Request;
+
+/// A VM as its keeper knows it.
+#[derive(Debug, Clone)]
+pub struct VmRecord {
+    /// Where it is in its life.
+    pub status: VmStatus,
+    /// What its NICs were asked to be.
+    pub request: Request,
+    /// Its networks' configurations, for what they promise.
+    pub networks: Vec<Network>,
+    /// Its launcher's control socket.
+    pub control_socket: PathBuf,
+}
+
+/// Where a VM is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmStatus {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// The VM as an argument of a command.
+    pub argument: String,
+    /// Kind of the object.
+    pub kind: Kind,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Why it is there, when that needs saying.
+    pub reason: Option<String>,
+    /// Whether anything of it is on the host: a namespace, attachments, processes.
+    pub is_on_host: bool,
+    /// Its network namespace while it has one.
+    pub netns: PathBuf,
+    /// Addresses of the pod interface on the primary network.
+    pub addresses: Vec<IpAddr>,
+    /// When the guest last began to run.
+    pub running_since_unix_seconds: Option<u64>,
+    /// How often it was started again by itself.
+    pub restarts: u32,
+    /// The log in which the launcher says why it does not answer.
+    pub log: PathBuf,
+}
+
+/// Which kind of object asked for the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Kept, and started and stopped over and over.
+    VirtualMachine,
+    /// Runs once.
+    VirtualMachineInstance,
+}
+
+/// Where a VM is in its life, in the words of KubeVirt's printable status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its network or its launcher is coming up.
+    Starting,
+    /// The guest runs.
+    Running,
+    /// The guest's processors are halted on request.
+    Paused,
+    /// The guest was asked to end.
+    Stopping,
+    /// It failed before it ever ran and waits for its next try.
+    CrashLoopBackOff,
+    /// It does not run, and can be started.
+    Stopped,
+    /// It did what it was started for.
+    Succeeded,
+    /// It failed and is not started again by itself.
+    Failed,
+}
+
+/// One network of the VM's pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// The interface the plugins make.
+    pub ifname: IfName,
+    /// The complete configuration list.
+    pub config: Value,
+}
+
+impl Network {
+    /// The name in its configuration, empty if it has none.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        self.config.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+}

@@ -1,0 +1,219 @@
+//! The launcher's command: which descriptors it is handed, and with which words it is told of them.
+//!
+//! Everything that needs root is opened here: the launcher's user could open neither `/dev/net/tun` nor, in general, a
+//! disk of the user's, and the modes of the host's files are never changed.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hostnet::netns::{Netns, NetnsError};
+use machine::DiskSource;
+use protocol::launch_file::LaunchFile;
+use protocol::options::LaunchOptions;
+use wiring::Binding;
+
+use super::kvm_node::{KVM, Node, Way};
+use super::launcher::{LAUNCHER, LauncherFile};
+use super::layout::VmLayout;
+use crate::sys::spawn::{self, Confinement};
+
+/// The launcher's user and group.
+pub const LAUNCHER_USER: u32 = 107;
+
+const TUN: &str = "/dev/net/tun";
+const VHOST_NET: &str = "/dev/vhost-net";
+
+/// Why a launcher could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// No taps without it.
+    #[error("cannot open {TUN}: `modprobe tun` loads the driver")]
+    Tun(#[source] io::Error),
+    /// A disk's file.
+    #[error("disk {disk}: cannot open {path}")]
+    Disk {
+        /// The disk.
+        disk: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A disk's file is something else.
+    #[error("disk {disk}: {path} is neither a file nor a block device")]
+    NotADisk {
+        /// The disk.
+        disk: String,
+        /// What was to be its file.
+        path: PathBuf,
+    },
+    /// The namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The console's log.
+    #[error("cannot prepare the launcher's output")]
+    Output(#[source] io::Error),
+}
+
+impl LaunchError {
+    /// 3 the manifest names what is not there or no disk, 6 the host lacks something, 1 otherwise.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tun(_) => 6,
+            Self::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => 3,
+            Self::NotADisk { .. } => 3,
+            _ => 1,
+        }
+    }
+}
+
+/// Looks whether taps can be had at all.
+///
+/// # Errors
+/// When the driver's node cannot be opened.
+pub fn expect_tun() -> Result<(), LaunchError> {
+    open_node(TUN).map(drop).map_err(LaunchError::Tun)
+}
+
+/// Descriptors that the launcher inherits.
+#[derive(Debug, Default)]
+struct Handover {
+    tun: Vec<OwnedFd>,
+    kvm: Option<OwnedFd>,
+    vhost_net: Vec<OwnedFd>,
+    disks: Vec<(String, OwnedFd)>,
+}
+
+/// The command that runs a machine in its namespace, as its user, with everything it needs already open.
+///
+/// # Errors
+/// When something cannot be opened; nothing was changed then.
+pub(crate) fn command(
+    launcher: &LauncherFile,
+    file: &LaunchFile,
+    vm: &VmLayout,
+    netns: &Path,
+    scratch: &Path,
+    log: File,
+) -> Result<Command, LaunchError> {
+    let netns = Netns::open(netns)?;
+    let handover = open_all(file, &netns)?;
+    let mut options = LaunchOptions::new(vm.machine(), vm.launcher_dir());
+    (options.scratch, options.resolv_conf) = (Some(scratch.to_owned()), vm.resolv_conf());
+    handover.name_in(&mut options);
+    let mut command = Command::new(launcher.to_execute());
+    command
+        .arg0(LAUNCHER)
+        .arg("launch")
+        .args(options.to_arguments())
+        .current_dir("/")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(LaunchError::Output)?)
+        .stderr(log);
+    let netns = File::open(netns.path()).map_err(LaunchError::Output)?.into();
+    let owner = file.wiring.owner();
+    let group = handover.kvm.as_ref().and_then(|_| match Node::kvm().ok()?.way(owner) {
+        Way::Group(group) => Some(group),
+        Way::Open | Way::Closed => None,
+    });
+    spawn::confine(&mut command, Confinement { netns, owner, group, descriptors: handover.into_descriptors() });
+    Ok(command)
+}
+
+fn open_all(file: &LaunchFile, netns: &Netns) -> Result<Handover, LaunchError> {
+    let with_tap = file.machine.nics.iter().filter(|nic| nic.binding != Binding::Sriov);
+    let queues: usize = with_tap.clone().map(|nic| usize::from(nic.queues.value())).sum();
+    let tuns = queues + with_tap.count();
+    // A tun descriptor belongs to the namespace it was opened in.
+    let tun = netns.run(|| (0..tuns).map(|_| open_node(TUN)).collect::<io::Result<_>>())?.map_err(LaunchError::Tun)?;
+    // Without these two the launcher has other ways; why they are not there is `doctor`'s to say.
+    let kvm = open_node(KVM).ok();
+    let vhost_net = (0..queues).map(|_| open_node(VHOST_NET)).collect::<io::Result<_>>().unwrap_or_default();
+    let disks = file.machine.disks.iter().filter_map(|disk| {
+        let (path, writable) = match &disk.source {
+            DiskSource::File { path } => (path, !disk.read_only),
+            DiskSource::Overlay { path } => (path, false),
+            DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return None,
+        };
+        Some(open_disk(&disk.name, path, writable).map(|open| (disk.name.clone(), open)))
+    });
+    Ok(Handover { tun, kvm, vhost_net, disks: disks.collect::<Result<_, _>>()? })
+}
+
+fn open_node(path: &str) -> io::Result<OwnedFd> {
+    OpenOptions::new().read(true).write(true).open(path).map(OwnedFd::from)
+}
+
+/// Opens a disk's file. `O_NONBLOCK` so that a fifo in its place does not hold us for ever.
+fn open_disk(disk: &str, path: &Path, writable: bool) -> Result<OwnedFd, LaunchError> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let failed = |source| LaunchError::Disk { disk: disk.to_owned(), path: path.to_owned(), source };
+    let flags = nix::libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    match kind.is_file() || kind.is_block_device() {
+        true => Ok(file.into()),
+        false => Err(LaunchError::NotADisk { disk: disk.to_owned(), path: path.to_owned() }),
+    }
+}
+
+impl Handover {
+    fn name_in(&self, options: &mut LaunchOptions) {
+        let numbers = |all: &[OwnedFd]| all.iter().map(AsRawFd::as_raw_fd).collect();
+        options.tun_fds = numbers(&self.tun);
+        options.kvm_fd = self.kvm.as_ref().map(AsRawFd::as_raw_fd);
+        options.vhost_net_fds = numbers(&self.vhost_net);
+        options.disk_fds = self.disks.iter().map(|(name, disk)| (name.clone(), disk.as_raw_fd())).collect();
+    }
+
+    fn into_descriptors(self) -> Vec<OwnedFd> {
+        let disks = self.disks.into_iter().map(|(_, disk)| disk);
+        self.tun.into_iter().chain(self.kvm).chain(self.vhost_net).chain(disks).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_launcher_is_told_of_every_descriptor_by_its_number() {
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let handover = Handover {
+            tun: vec![null(), null()],
+            kvm: None,
+            vhost_net: Vec::new(),
+            disks: vec![("root".to_owned(), null())],
+        };
+        let mut options = LaunchOptions::new("/m".into(), "/d".into());
+        handover.name_in(&mut options);
+        let numbers: Vec<_> = handover.into_descriptors().iter().map(AsRawFd::as_raw_fd).collect();
+        let expected = LaunchOptions {
+            tun_fds: numbers[..2].to_vec(),
+            disk_fds: vec![("root".to_owned(), numbers[2])],
+            ..LaunchOptions::new("/m".into(), "/d".into())
+        };
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn what_is_no_disk_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let error = open_disk("root", &fifo, false).unwrap_err().to_string();
+        assert!(error.starts_with("disk root: ") && error.ends_with("neither a file nor a block device"), "{error}");
+        let absent = open_disk("root", &dir.path().join("absent"), true).unwrap_err();
+        assert!(matches!(absent, LaunchError::Disk { .. }), "{absent}");
+    }
+}

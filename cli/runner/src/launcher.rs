@@ -1,0 +1,48 @@
+//! The program of VM processes, opened once: a supervisor that lives across an upgrade starts the one it began with.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::start::own_folder;
+
+/// Name of the file beside this program.
+pub const LAUNCHER: &str = "tapvisor-launcher";
+
+/// The launcher's program, open.
+#[derive(Debug, Clone)]
+pub struct LauncherFile {
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+impl LauncherFile {
+    /// Opens the one that lies beside this program.
+    ///
+    /// # Errors
+    /// When it is not there or may not be read.
+    pub fn beside_this_program() -> io::Result<Self> {
+        let path = launcher_path();
+        Ok(Self { file: Arc::new(File::open(&path)?), path })
+    }
+
+    /// Where it was found.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path by which a child executes this very file, also when another one lies in its place by then, or when the
+    /// child's user may not enter the folders above it.
+    pub(crate) fn to_execute(&self) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string())
+    }
+}
+
+/// Where the launcher's program is to be: beside this one.
+#[must_use]
+pub fn launcher_path() -> PathBuf {
+    own_folder().join(LAUNCHER)
+}

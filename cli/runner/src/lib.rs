@@ -1,0 +1,38 @@
+//! The local runner: what kubelet, Multus and a controller are to a pod, for VMs of one machine without a cluster.
+//!
+//! *Flow.* `tapvisor run` reads and checks everything, makes a [`store`] folder for each VM and starts a supervisor
+//! process for it. The supervisor makes the namespace, executes the CNI plugins, starts the launcher without privileges,
+//! follows it, applies the run strategy, and takes everything back at the end.
+//!
+//! *Guarantees.* Whatever lies outside a VM's folder is written down there before it is made, so that a later command can
+//! take it back when the supervisor was killed.
+
+pub mod clock;
+mod container_images;
+pub mod files;
+pub mod host;
+pub mod host_files;
+pub mod kvm_node;
+pub mod launch;
+pub mod launcher;
+pub mod layout;
+pub mod network;
+pub mod plan;
+pub mod process;
+pub mod protocol;
+pub mod reap;
+pub mod record;
+pub mod resolv;
+pub(crate) mod scratch;
+pub mod served;
+pub mod start;
+pub mod store;
+pub mod strategy;
+pub mod supervise;
+pub mod supervisor;
+mod sys;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use ::protocol::chain::chain;

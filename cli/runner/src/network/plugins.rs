@@ -1,0 +1,184 @@
+//! Where plugins are, and a word of help when one is not.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use cni::runtime::ConfigList;
+use serde_json::Value;
+
+use crate::files::{self, FileError, at};
+
+/// The file of our own plugins, installed beside this program.
+const OWN_PLUGINS: &str = "tapvisor-cni";
+/// The types it answers to.
+const OWN_TYPES: [&str; 1] = ["tapvisor"];
+
+/// A plugin that no folder has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("network {network} needs the CNI plugin {plugin:?}, which is not in {folders}: {remedy}")]
+pub struct MissingPlugin {
+    /// Whose plugin it is.
+    pub network: String,
+    /// Its type.
+    pub plugin: String,
+    /// Where it was looked for.
+    pub folders: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// The folders plugins are looked for in, first to last.
+///
+/// A configuration names our plugin `tapvisor`, and so do the folders of a node. Beside this program its file has another
+/// name, because `tapvisor` is this program: a folder of links gives it the right one, and the program's own folder is
+/// never searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginFolders {
+    links: PathBuf,
+    beside: PathBuf,
+    given: Vec<PathBuf>,
+}
+
+impl PluginFolders {
+    /// Links below `links` to what is in `beside`, the program's own folder; then `CNI_PATH` or its default.
+    #[must_use]
+    pub fn new(links: &Path, beside: &Path, cni_path: Option<&str>) -> Self {
+        let given = cni_path.filter(|path| !path.is_empty()).unwrap_or("/opt/cni/bin:/usr/lib/cni");
+        let given = given.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
+        Self { links: links.to_owned(), beside: beside.to_owned(), given }
+    }
+
+    /// The folders, first to last.
+    #[must_use]
+    pub fn list(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.links).chain(&self.given).cloned().collect()
+    }
+
+    /// Gives the plugins beside this program the names that configurations use. Without such a file there is no link,
+    /// and the node's own installation is used.
+    ///
+    /// # Errors
+    /// When the folder or a link cannot be made.
+    pub fn link_own(&self) -> Result<(), FileError> {
+        let file = self.beside.join(OWN_PLUGINS);
+        if !is_executable(&file) {
+            return Ok(());
+        }
+        files::make_dir(&self.links, 0o755)?;
+        for name in OWN_TYPES {
+            let link = self.links.join(name);
+            if std::fs::read_link(&link).is_ok_and(|target| target == file) {
+                continue;
+            }
+            // Made under another name and moved: a plugin being looked up at this moment is found in either file.
+            let fresh = self.links.join(format!("{name}.new"));
+            files::remove_file(&fresh)?;
+            symlink(&file, &fresh).map_err(at("make", &fresh))?;
+            std::fs::rename(&fresh, &link).map_err(at("make", &link))?;
+        }
+        Ok(())
+    }
+
+    /// Looks for every plugin of a network, those that plugins call for addresses included.
+    ///
+    /// # Errors
+    /// The first that is missing.
+    pub fn expect(&self, list: &ConfigList) -> Result<(), MissingPlugin> {
+        let document = list.to_document();
+        let of_ipam = document["plugins"].as_array().into_iter().flatten();
+        let of_ipam = of_ipam.filter_map(|plugin| plugin.pointer("/ipam/type").and_then(Value::as_str));
+        let missing = list.types().chain(of_ipam).find(|plugin| !self.has(plugin));
+        missing.map_or(Ok(()), |plugin| {
+            Err(MissingPlugin {
+                network: list.name().to_string(),
+                plugin: plugin.to_owned(),
+                folders: self.given.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", "),
+                remedy: remedy(plugin),
+            })
+        })
+    }
+
+    fn has(&self, plugin: &str) -> bool {
+        let is_beside = OWN_TYPES.contains(&plugin) && is_executable(&self.beside.join(OWN_PLUGINS));
+        is_beside || self.given.iter().any(|dir| is_executable(&dir.join(plugin)))
+    }
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn remedy(plugin: &str) -> &'static str {
+    const REFERENCE: [&str; 16] = [
+        "bandwidth",
+        "bridge",
+        "dhcp",
+        "firewall",
+        "host-device",
+        "host-local",
+        "ipvlan",
+        "loopback",
+        "macvlan",
+        "portmap",
+        "ptp",
+        "sbr",
+        "static",
+        "tuning",
+        "vlan",
+        "vrf",
+    ];
+    match plugin {
+        plugin if OWN_TYPES.contains(&plugin) => "install tapvisor-cni beside this program",
+        plugin if REFERENCE.contains(&plugin) => "install the package containernetworking-plugins",
+        _ => "install it, or name its folder in CNI_PATH",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn program(path: &Path) {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_plugin_beside_the_program_gets_the_name_that_configurations_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let (links, beside) = (dir.path().join("links"), dir.path().join("beside"));
+        fs::create_dir(&beside).unwrap();
+        // What `tapvisor` is beside the program must not be taken for the plugin.
+        program(&beside.join("tapvisor"));
+        let folders = PluginFolders::new(&links, &beside, None);
+        folders.link_own().unwrap();
+        assert!(!links.exists(), "nothing to link");
+        program(&beside.join("tapvisor-cni"));
+        folders.link_own().unwrap();
+        folders.link_own().unwrap();
+        assert_eq!(fs::read_link(links.join("tapvisor")).unwrap(), beside.join("tapvisor-cni"));
+    }
+
+    #[test]
+    fn a_missing_plugin_is_named_with_its_package() {
+        let dir = tempfile::tempdir().unwrap();
+        program(&dir.path().join("ptp"));
+        let folders = PluginFolders::new(Path::new("/nowhere"), Path::new("/nowhere"), dir.path().to_str());
+        let list = json!({"cniVersion": "1.0.0", "name": "n", "plugins": [
+            {"type": "ptp", "ipam": {"type": "host-local"}}]});
+        let missing = folders.expect(&ConfigList::from_value(list).unwrap()).unwrap_err();
+        assert_eq!(missing.plugin, "host-local");
+        assert!(missing.to_string().ends_with("install the package containernetworking-plugins"), "{missing}");
+    }
+
+    #[test]
+    fn cni_path_replaces_the_default_and_empty_parts_are_no_folders() {
+        let folders = |cni_path| PluginFolders::new(Path::new("/l"), Path::new("/b"), cni_path).list();
+        assert_eq!(folders(Some("/x::/y")), ["/l", "/x", "/y"].map(PathBuf::from));
+        assert_eq!(folders(Some("")), ["/l", "/opt/cni/bin", "/usr/lib/cni"].map(PathBuf::from));
+    }
+}

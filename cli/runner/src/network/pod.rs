@@ -1,0 +1,178 @@
+//! Attaching a VM's pod to its networks, and detaching it from all of them however far that came.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use cni::runtime::{Attachment as CniAttachment, ConfigError, ConfigList, Runtime, RuntimeError};
+use cni::spec::CniResult;
+use hostnet::linux::Linux;
+use hostnet::netns::{Netns, NetnsError};
+use hostnet::op::LinkChange;
+use hostnet::{Failure, Kernel as _, Op};
+use serde_json::Value;
+use terms::{ContainerId, IfName, ObjectKey};
+
+use crate::layout::Layout;
+use crate::record::{Attachment, Attachments};
+use crate::resolv::Resolv;
+
+/// Why a pod could not be attached or detached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The loopback.
+    #[error("the VM's network namespace")]
+    Loopback(#[source] Failure),
+    /// What was written down is no configuration any more.
+    #[error("network {network}")]
+    Config {
+        /// Which network.
+        network: String,
+        /// Why not.
+        #[source]
+        source: Box<ConfigError>,
+    },
+    /// A plugin.
+    #[error("network {network} for {ifname}")]
+    Plugin {
+        /// Which network.
+        network: String,
+        /// Which interface.
+        ifname: IfName,
+        /// What it said.
+        #[source]
+        source: Box<RuntimeError>,
+    },
+}
+
+/// The pod of one VM: its namespace and its attachments.
+#[derive(Debug, Clone)]
+pub struct PodNetwork {
+    /// The VM.
+    pub key: ObjectKey,
+    /// The pod's id towards the plugins.
+    pub container_id: ContainerId,
+    /// Where its namespace is mounted.
+    pub netns: PathBuf,
+    /// Its networks in the order of ADD.
+    pub attachments: Attachments,
+    /// Where the results are kept.
+    pub cache: PathBuf,
+}
+
+/// What came of attaching.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wired {
+    /// Addresses on the primary network.
+    pub addresses: Vec<IpAddr>,
+    /// Links that the plugins made on the host's side.
+    pub host_links: Vec<IfName>,
+    /// Name servers and search domains that the networks give.
+    pub resolv: Resolv,
+}
+
+impl PodNetwork {
+    /// The pod of a VM that was written down.
+    #[must_use]
+    pub fn of(layout: &Layout, key: &ObjectKey, container_id: ContainerId, attachments: Attachments) -> Self {
+        Self { key: key.clone(), container_id, netns: layout.netns(key), attachments, cache: layout.cni_cache() }
+    }
+
+    /// Makes the namespace and attaches it to every network in order.
+    ///
+    /// # Errors
+    /// The first failure. The plugins that were asked have undone their part; call [`Self::detach`] for the rest.
+    pub fn attach(&self) -> Result<Wired, NetworkError> {
+        let netns = Netns::create(&self.netns)?;
+        raise_loopback(&netns)?;
+        let (runtime, mut wired) = (self.runtime(), Wired::default());
+        for (index, attachment) in self.attachments.list.iter().enumerate() {
+            let list = list_of(attachment)?;
+            tracing::info!(network = %list.name(), interface = %attachment.ifname, "ADD");
+            let result =
+                runtime.add(&list, &self.cni(attachment)).map_err(|source| self.plugin_error(attachment, source))?;
+            wired.note(&result, index == 0);
+        }
+        Ok(wired)
+    }
+
+    /// Detaches from every network in reverse and removes the namespace. Goes on past failures, and is repeatable.
+    ///
+    /// # Errors
+    /// All failures.
+    pub fn detach(&self) -> Result<(), Vec<NetworkError>> {
+        let (runtime, mut failures) = (self.runtime(), Vec::new());
+        for attachment in self.attachments.list.iter().rev() {
+            let detached = list_of(attachment).and_then(|list| {
+                tracing::info!(network = %list.name(), interface = %attachment.ifname, "DEL");
+                runtime.del(&list, &self.cni(attachment)).map_err(|source| self.plugin_error(attachment, source))
+            });
+            failures.extend(detached.err());
+        }
+        failures.extend(Netns::remove(&self.netns).err().map(NetworkError::from));
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    fn runtime(&self) -> Runtime {
+        Runtime::new(&self.cache, self.attachments.folders.clone())
+            .with_log(|plugin, line| tracing::warn!(plugin, "{line}"))
+    }
+
+    /// As a container runtime of Kubernetes would put it.
+    fn cni(&self, attachment: &Attachment) -> CniAttachment {
+        // DEL of a namespace that is gone comes with none, as from containerd.
+        let netns = self.netns.exists().then(|| self.netns.clone());
+        let mut cni = CniAttachment::new(self.container_id.clone(), netns, attachment.ifname.clone());
+        let pairs = [
+            ("IgnoreUnknown", "1".to_owned()),
+            ("K8S_POD_NAMESPACE", self.key.namespace().to_owned()),
+            ("K8S_POD_NAME", format!("virt-launcher-{}", self.key.name())),
+            ("K8S_POD_INFRA_CONTAINER_ID", self.container_id.to_string()),
+        ];
+        cni.args = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if !self.attachments.annotations.is_empty() {
+            let annotations = Value::Object(self.attachments.annotations.clone());
+            cni.capability_args.insert("io.kubernetes.cri.pod-annotations".to_owned(), annotations);
+        }
+        cni
+    }
+
+    fn plugin_error(&self, attachment: &Attachment, source: RuntimeError) -> NetworkError {
+        let (network, ifname) = (attachment.network().to_owned(), attachment.ifname.clone());
+        NetworkError::Plugin { network, ifname, source: Box::new(source) }
+    }
+}
+
+impl Wired {
+    fn note(&mut self, result: &CniResult, is_primary: bool) {
+        if is_primary {
+            self.addresses = result.ips.iter().map(|held| held.address.ip()).collect();
+        }
+        let mut links: BTreeSet<_> = self.host_links.drain(..).collect();
+        links.extend(
+            result.interfaces.iter().filter(|link| link.sandbox.is_empty()).filter_map(|l| l.name.parse().ok()),
+        );
+        self.host_links = links.into_iter().collect();
+        self.resolv.servers.extend(result.dns.nameservers.iter().filter_map(|server| server.parse::<IpAddr>().ok()));
+        let domain = Some(result.dns.domain.clone()).filter(|domain| !domain.is_empty());
+        self.resolv.search.extend(domain.into_iter().chain(result.dns.search.iter().cloned()));
+        self.resolv.options.extend(result.dns.options.iter().cloned());
+    }
+}
+
+fn list_of(attachment: &Attachment) -> Result<ConfigList, NetworkError> {
+    ConfigList::from_value(attachment.config.clone())
+        .map_err(|source| NetworkError::Config { network: attachment.network().to_owned(), source: Box::new(source) })
+}
+
+/// What the runtime's `loopback` plugin does in a cluster: sockets on 127.0.0.1 and ::1 work.
+fn raise_loopback(netns: &Netns) -> Result<(), NetworkError> {
+    #[expect(clippy::expect_used, reason = "a constant that is a valid name")]
+    let link = "lo".parse().expect("lo is an interface name");
+    let up = [Op::SetLink { link, set: LinkChange::up() }];
+    netns.run(|| Linux::here().execute(&up))?.map_err(NetworkError::Loopback)
+}

@@ -1,0 +1,131 @@
+//! `tapvisor supervise`, below its command line: the process behind a VM, started by `run`, `start` and `restart` alone.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use protocol::descriptors::{DescriptorError, Inherited};
+use terms::ObjectKey;
+
+use super::chain;
+use super::clock::unix_seconds;
+use super::files::{self, FileError};
+use super::launcher::{LauncherFile, launcher_path};
+use super::layout::Layout;
+use super::network::PodNetwork;
+use super::protocol::Report;
+use super::reap::reap_one;
+use super::store::{Store, StoreError, VmLock};
+use super::supervisor::{Parts, RealPod, Supervisor};
+
+/// Why there is no supervisor.
+#[derive(Debug, thiserror::Error)]
+enum SuperviseError {
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot open {path:?}, the program of VM processes")]
+    Launcher {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot begin to supervise")]
+    System(#[from] io::Error),
+}
+
+impl SuperviseError {
+    /// 2 the command line is wrong, 4 there is no such VM, 6 the host lacks something, 1 otherwise.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Descriptor(_) => 2,
+            Self::Store(StoreError::NotFound(_)) => 4,
+            Self::Launcher { .. } => 6,
+            _ => 1,
+        }
+    }
+}
+
+/// Supervises a VM until it has ended; what it has to say goes to its log and to its starter.
+///
+/// `lock_fd` is the VM's lock, `starter_fd` the socket to whoever started it; both are inherited.
+#[must_use]
+pub fn supervise(key: &ObjectKey, lock_fd: RawFd, starter_fd: RawFd) -> ExitCode {
+    let mut inherited = Inherited::default();
+    let lock = inherited.take("--lock-fd", lock_fd);
+    let starter = inherited.take("--starter-fd", starter_fd);
+    let (lock, starter) = match lock.and_then(|lock| Ok((lock, UnixStream::from(starter?)))) {
+        Ok(both) => both,
+        Err(error) => return report(&error.into()),
+    };
+    match start(key, lock, &starter) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            take_back(key);
+            tell(&starter, &error);
+            report(&error)
+        }
+    }
+}
+
+fn report(error: &SuperviseError) -> ExitCode {
+    tracing::error!("{}", chain(error));
+    ExitCode::from(error.exit_code())
+}
+
+fn start(key: &ObjectKey, lock: OwnedFd, starter: &UnixStream) -> Result<u8, SuperviseError> {
+    let key = key.clone();
+    let lock = VmLock::inherited(plugins_inherit(lock)?);
+    let launcher = LauncherFile::beside_this_program()
+        .map_err(|source| SuperviseError::Launcher { path: launcher_path(), source })?;
+    let store = Store::new(Layout::default());
+    let machine = files::read_json(&store.layout().vm(&key).machine())?;
+    let container_id = store.status(&key)?.container_id;
+    let network = PodNetwork::of(store.layout(), &key, container_id, store.attachments(&key)?);
+    let pod = RealPod::new(store.clone(), network, Some((machine, launcher)));
+    let spread = f32::from(random_byte()?) / f32::from(u8::MAX);
+    let supervisor = Supervisor::new(Parts { store, key, lock, pod, clock: unix_seconds, spread })?;
+    // One thread decides and starts the launcher: the kernel ends a launcher with the *thread* that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(supervisor.run(Some(starter.try_clone()?)))?;
+    Ok(code)
+}
+
+/// The lock stays open in plugins: it is free only when the last of them has ended, so that nobody calls DEL while an
+/// ADD still runs whose caller was killed. The launcher is given its descriptors one by one and does not get it.
+fn plugins_inherit(lock: OwnedFd) -> io::Result<File> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
+    Ok(File::from(lock))
+}
+
+/// What was prepared for a supervisor that could not begin is not left to the next command.
+fn take_back(key: &ObjectKey) {
+    if let Some(left) = reap_one(&Store::new(Layout::default()), key).and_then(|vm| vm.left) {
+        tracing::warn!(left, "the next command tries again");
+    }
+}
+
+/// A failure before there was a supervisor to tell it.
+fn tell(mut starter: &UnixStream, error: &SuperviseError) {
+    use std::io::Write as _;
+    let report = Report::Failed { exit_code: error.exit_code(), message: chain(error) };
+    let mut line = serde_json::to_vec(&report).unwrap_or_default();
+    line.push(b'\n');
+    if let Err(error) = starter.write_all(&line) {
+        tracing::warn!("nobody hears why: {}", chain(&error));
+    }
+}
+
+fn random_byte() -> io::Result<u8> {
+    use std::io::Read as _;
+    let mut byte = [0];
+    File::open("/dev/urandom")?.read_exact(&mut byte)?;
+    Ok(byte[0])
+}

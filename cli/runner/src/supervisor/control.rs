@@ -1,0 +1,187 @@
+//! The supervisor's side of the launcher's control socket.
+//!
+//! The launcher is another user's process and what it says is checked: lines are bounded, unknown events passed over.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::guest::passed_on;
+use protocol::socket::Address;
+
+/// Longest line that is read.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// What the launcher says of the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// The guest's processors run.
+    Running,
+    /// They stand.
+    Paused,
+    /// A disk failed and they stand for that; which disk, and why.
+    DiskFailed(String),
+    /// QEMU translates its instructions; why KVM does not execute them.
+    Emulated(String),
+    /// Something else that is worth a line in the log.
+    Other(String),
+}
+
+/// A connection that is made as soon as the launcher listens, and tells what happens.
+#[derive(Debug)]
+pub(crate) struct Control {
+    path: PathBuf,
+    said: mpsc::Receiver<Said>,
+    listening: JoinHandle<()>,
+}
+
+impl Control {
+    /// Listens to the launcher whose socket is at `path`.
+    pub(crate) fn of(path: &Path) -> Self {
+        let (tell, said) = mpsc::channel(64);
+        let socket = path.to_owned();
+        let listening = tokio::spawn(async move {
+            if let Err(error) = listen(&socket, &tell).await {
+                tracing::warn!(%error, "the launcher's control socket");
+            }
+        });
+        Self { path: path.to_owned(), said, listening }
+    }
+
+    /// The next thing the launcher says; never comes when it has nothing to say any more.
+    pub(crate) async fn next(&mut self) -> Said {
+        match self.said.recv().await {
+            Some(said) => said,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks the launcher to end the machine within `grace`. Returns whether it heard.
+    pub(crate) async fn stop(&self, grace: Duration) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let request = json!({"id": 1, "verb": "stop", "graceSeconds": grace.as_secs()});
+        let asked = tokio::time::timeout(PATIENCE, ask(&self.path, &request)).await;
+        matches!(asked, Ok(Ok(answer)) if answer.get("ok").is_some())
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(path: &Path, tell: &mpsc::Sender<Said>) -> io::Result<()> {
+    let mut stream = connect(path).await;
+    stream.write_all(b"{\"id\":1,\"verb\":\"events\"}\n{\"id\":2,\"verb\":\"status\"}\n").await?;
+    let mut reader = BufReader::new(stream);
+    while let Some(line) = read_line(&mut reader).await? {
+        for said in understand(&line) {
+            if tell.send(said).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the launcher to listen. Whether it ever does is known by its process.
+async fn connect(path: &Path) -> UnixStream {
+    const STEP: Duration = Duration::from_millis(10);
+    loop {
+        match connect_once(path).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(STEP).await,
+        }
+    }
+}
+
+async fn connect_once(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(Address::of(path)?.path()).await
+}
+
+async fn ask(path: &Path, request: &Value) -> io::Result<Value> {
+    let mut stream = connect_once(path).await?;
+    stream.write_all(format!("{request}\n").as_bytes()).await?;
+    let line = read_line(&mut BufReader::new(stream)).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(serde_json::from_slice(&line)?)
+}
+
+async fn read_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    reader.take(MOST_BYTES).read_until(b'\n', &mut line).await?;
+    Ok(line.ends_with(b"\n").then_some(line))
+}
+
+/// What an event says, or the answer to `status`.
+fn understand(line: &[u8]) -> impl Iterator<Item = Said> {
+    let line: Value = serde_json::from_slice(line).unwrap_or_default();
+    emulated(&line).into_iter().chain(happened(&line))
+}
+
+fn emulated(line: &Value) -> Option<Said> {
+    let text = |name: &str| line.pointer(name).and_then(Value::as_str);
+    (text("/ok/accelerator") == Some("tcg")).then(|| Said::Emulated(passed_on(text("/ok/kvm").unwrap_or_default())))
+}
+
+/// An event's type, or the state.
+fn happened(line: &Value) -> Option<Said> {
+    let event = line.pointer("/event/type").and_then(Value::as_str);
+    let state = line.pointer("/ok/state").and_then(Value::as_str);
+    match (event, state) {
+        (Some("running"), _) | (_, Some("running")) => Some(Said::Running),
+        (Some("paused"), _) | (_, Some("paused")) => Some(Said::Paused),
+        (Some("diskFailed"), _) if line.pointer("/event/paused") == Some(&Value::Bool(true)) => {
+            let text = |name: &str| line.pointer(name).and_then(Value::as_str).unwrap_or_default();
+            Some(Said::DiskFailed(passed_on(&format!("disk {}: {}", text("/event/disk"), text("/event/reason")))))
+        }
+        (Some(_), _) => Some(Said::Other(line.get("event")?.to_string())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn understood(line: &str) -> Vec<Said> {
+        understand(line.as_bytes()).collect()
+    }
+
+    #[test]
+    fn events_and_the_first_status_say_the_same() {
+        assert_eq!(understood(r#"{"event":{"type":"running"}}"#), [Said::Running]);
+        assert_eq!(understood(r#"{"id":2,"ok":{"state":"running"}}"#), [Said::Running]);
+        assert_eq!(understood(r#"{"id":2,"ok":{"state":"starting"}}"#), []);
+        assert_eq!(understood(r#"{"event":{"type":"paused"}}"#), [Said::Paused]);
+        let reset = Said::Other(r#"{"byGuest":true,"type":"reset"}"#.to_owned());
+        assert_eq!(understood(r#"{"event":{"type":"reset","byGuest":true}}"#), [reset]);
+        assert_eq!(understood("{}"), []);
+        assert_eq!(understood("nonsense"), []);
+    }
+
+    #[test]
+    fn a_disk_for_which_the_guest_stands_is_told_from_one_that_the_guest_is_told_of() {
+        let failed = |paused| {
+            let event = json!({"type": "diskFailed", "disk": "root", "reason": "no\u{7} room", "paused": paused});
+            understood(&json!({"event": event}).to_string())
+        };
+        assert_eq!(failed(true), [Said::DiskFailed("disk root: no room".to_owned())]);
+        assert!(matches!(failed(false).as_slice(), [Said::Other(_)]));
+    }
+
+    #[test]
+    fn emulation_is_told_with_its_reason_before_the_guest_runs() {
+        let status = |accelerator| {
+            understood(&json!({"ok": {"state": "running", "accelerator": accelerator, "kvm": "why"}}).to_string())
+        };
+        assert_eq!(status("tcg"), [Said::Emulated("why".to_owned()), Said::Running]);
+        assert_eq!(status("kvm"), [Said::Running]);
+    }
+}

@@ -1,0 +1,106 @@
+//! One run of the guest: its launcher from start to end.
+
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::files;
+use crate::strategy::Outcome;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunEnd {
+    /// What it means for the run strategy.
+    pub(crate) outcome: Outcome,
+    /// Whether the guest ever ran.
+    pub(crate) ran: bool,
+    /// In a sentence.
+    pub(crate) reason: String,
+    /// The exit code a command passes on when this ends it.
+    pub(crate) exit_code: u8,
+}
+
+impl RunEnd {
+    /// The same end, of a guest that was ended because it did not answer its liveness probe.
+    pub(crate) fn unhealthy(self) -> Self {
+        let reason = "its liveness probe failed".to_owned();
+        Self { outcome: Outcome::Failed, reason, exit_code: 7, ..self }
+    }
+}
+
+/// `outcome.json`, as far as it is needed here. The launcher may have been taken over: it is only text and a flag.
+#[derive(Debug, Deserialize)]
+struct Told {
+    reason: String,
+    #[serde(default)]
+    requested: bool,
+}
+
+/// What a launcher has said, as far as it is passed on.
+pub(crate) fn passed_on(text: &str) -> String {
+    const MOST_CHARACTERS: usize = 500;
+    text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
+}
+
+/// What a launcher's exit status and what it left in `outcome.json` mean.
+pub(crate) fn run_end(status: ExitStatus, ran: bool, outcome_file: &Path) -> RunEnd {
+    let told: Option<Told> = files::read_json(outcome_file).ok();
+    let (code, requested) = (status.code(), told.as_ref().is_some_and(|told| told.requested));
+    let reason = match told {
+        Some(told) => passed_on(&told.reason),
+        None => format!("the launcher ended with {status} and left no word"),
+    };
+    let outcome = match code {
+        Some(0) if requested => Outcome::Stopped,
+        Some(0) => Outcome::PoweredOff,
+        _ => Outcome::Failed,
+    };
+    // 1 failed, 3 invalid, 6 host lacks something, 7 guest failed: the launcher's codes are ours.
+    let exit_code = code.and_then(|code| u8::try_from(code).ok()).filter(|code| matches!(code, 0 | 3 | 6 | 7));
+    RunEnd { outcome, ran, reason, exit_code: exit_code.unwrap_or(1) }
+}
+
+/// Time between the end of the grace period and the end of the launcher by a signal: what ending the machine and
+/// flushing its disks may take.
+pub(crate) const TO_UNPLUG: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    fn end(raw_status: i32, outcome: Option<&str>) -> RunEnd {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("outcome.json");
+        if let Some(outcome) = outcome {
+            fs::write(&file, outcome).unwrap();
+        }
+        run_end(ExitStatus::from_raw(raw_status), true, &file)
+    }
+
+    #[test]
+    fn a_guest_that_goes_of_itself_is_not_one_that_was_stopped() {
+        let told = |requested| format!(r#"{{"outcome":"poweredOff","reason":"off","requested":{requested}}}"#);
+        assert_eq!(end(0, Some(&told(false))).outcome, Outcome::PoweredOff);
+        assert_eq!(end(0, Some(&told(true))).outcome, Outcome::Stopped);
+    }
+
+    #[test]
+    fn failures_keep_their_exit_code() {
+        let crashed = end(7 << 8, Some(r#"{"outcome":"crashed","reason":"panic\u0007 at 0","requested":false}"#));
+        assert_eq!((crashed.outcome, crashed.exit_code), (Outcome::Failed, 7));
+        assert_eq!(crashed.reason, "panic at 0");
+        assert_eq!(end(99 << 8, None).exit_code, 1);
+    }
+
+    #[test]
+    fn a_launcher_that_was_killed_has_failed() {
+        let killed = end(9, None);
+        assert_eq!((killed.outcome, killed.exit_code), (Outcome::Failed, 1));
+        assert_eq!(killed.reason, "the launcher ended with signal: 9 (SIGKILL) and left no word");
+    }
+}

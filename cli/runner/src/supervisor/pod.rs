@@ -1,0 +1,264 @@
+//! What a supervisor is connected to: a pod that can be attached and detached and a launcher that can be started in it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use cni::runtime::{ExecError, RuntimeError};
+use cni::spec::Code;
+use hostnet::netns::Netns;
+use nix::sys::signal::Signal;
+use protocol::launch_file::LaunchFile;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use super::links::{self, LinkEvent};
+use crate::files::{self, FileError, at};
+use crate::host::{HostError, HostGuard};
+use crate::launch::{self, LAUNCHER_USER, LaunchError};
+use crate::launcher::LauncherFile;
+use crate::network::{NetworkError, PodNetwork, Wired};
+use crate::resolv::Resolv;
+use crate::served::{Catalogue, ServedError, instance_of};
+use crate::store::{HostLock, Store, StoreError};
+use crate::{chain, process, scratch};
+
+/// Why a VM could not be started, as it is told to who started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+    /// In one line.
+    pub message: String,
+}
+
+/// A pod, real or made up.
+pub trait Pod: Clone + Send + Sync + 'static {
+    /// Makes the namespace and attaches it to its networks; the name servers are those that the guest is told of. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; [`Self::detach`] takes back what was done.
+    fn attach(&self) -> Result<Wired, StartFailure>;
+
+    /// Takes back everything that is of the pod, however much that is. Blocks.
+    ///
+    /// # Errors
+    /// What could not be taken back, in words.
+    fn detach(&self) -> Result<(), String>;
+
+    /// Starts a launcher in the pod, from the thread that lives as long as this process.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    fn launch(&self) -> Result<Child, StartFailure>;
+
+    /// Begins to follow the pod's links, if that is possible.
+    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>>;
+
+    /// Brings Services up to date with what was just written down of the VM. What fails is told to the log: a VM is not
+    /// ended because others cannot find it.
+    fn serve(&self);
+
+    /// Puts the host back if no VM needs it any more.
+    ///
+    /// # Errors
+    /// What could not be put back.
+    fn release_host(&self, host: &HostLock) -> Result<(), StartFailure>;
+}
+
+/// A pod on this host.
+#[derive(Debug, Clone)]
+pub struct RealPod {
+    store: Store,
+    network: PodNetwork,
+    machine: Option<(LaunchFile, LauncherFile)>,
+    scratch: Arc<OnceLock<File>>,
+}
+
+impl RealPod {
+    /// A pod that was written down, with the machine that is to run in it and the program that runs it; without them it can only be taken down.
+    #[must_use]
+    pub fn new(store: Store, network: PodNetwork, machine: Option<(LaunchFile, LauncherFile)>) -> Self {
+        Self { store, network, machine, scratch: Arc::default() }
+    }
+
+    fn attach_all(&self) -> Result<Wired, StartFailure> {
+        let layout = self.store.layout();
+        if let Some((machine, _)) = &self.machine {
+            let folder = scratch::claim(&layout.scratch(), &self.network.container_id, machine.wiring.owner())?;
+            // A second attach in one process would find the folder of the first still held.
+            let _ = self.scratch.set(folder);
+        }
+        let id = &self.network.container_id;
+        HostGuard::new(layout, &self.store.lock_host()?).begin_attachment(id)?;
+        let attached = self.network.attach();
+        let made = attached.as_ref().map_or(&[][..], |wired| &wired.host_links);
+        let noted = HostGuard::new(layout, &self.store.lock_host()?).end_attachment(id, made);
+        // What failed first is what is told.
+        let wired = attached?;
+        noted?;
+        let resolv = self.name_servers(&wired)?;
+        files::replace(&layout.vm(&self.network.key).resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
+        Ok(Wired { resolv, ..wired })
+    }
+
+    fn name_servers(&self, wired: &Wired) -> Result<Resolv, StartFailure> {
+        let object = files::read_json(&self.store.layout().vm(&self.network.key).object())?;
+        let dns = instance_of(&object).map(|instance| instance.spec.dns).unwrap_or_default();
+        Ok(Resolv::of_vm(&dns, &wired.resolv, || Resolv::of_host_below(Path::new("/"))))
+    }
+}
+
+impl Pod for RealPod {
+    fn attach(&self) -> Result<Wired, StartFailure> {
+        self.attach_all()
+    }
+
+    fn detach(&self) -> Result<(), String> {
+        let mut left: Vec<_> = end_all(&self.network).into_iter().collect();
+        if let Err(failures) = self.network.detach() {
+            left.extend(failures.iter().map(|failure| chain(failure)));
+        }
+        let removed = scratch::remove(&self.store.layout().scratch(), &self.network.container_id);
+        left.extend(removed.err().map(|error| chain(&error)));
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+    }
+
+    fn launch(&self) -> Result<Child, StartFailure> {
+        let Some((machine, launcher)) = &self.machine else {
+            return Err(StartFailure::failed("there is no machine to run".to_owned()));
+        };
+        let layout = self.store.layout();
+        let (vm, scratch) = (layout.vm(&self.network.key), layout.scratch().join(self.network.container_id.as_str()));
+        let log = vm.supervisor_log();
+        let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at("open", &log))?;
+        let command = launch::command(launcher, machine, &vm, &self.network.netns, &scratch, log)?;
+        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+        child.map_err(|error| StartFailure::failed(not_started(launcher.path(), &error)))
+    }
+
+    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
+        let interfaces = self.network.attachments.list.iter().map(|attachment| attachment.ifname.clone());
+        let netns = Netns::open(&self.network.netns).map_err(std::io::Error::other);
+        let followed = netns.and_then(|netns| links::follow(&netns, interfaces.collect()));
+        // It costs a line in a log, not the VM.
+        followed.inspect_err(|error| tracing::warn!(%error, "links are not followed")).ok()
+    }
+
+    fn serve(&self) {
+        if !self.store.layout().services().exists() {
+            return;
+        }
+        let served = self.store.lock_host().map_err(ServedError::from);
+        if let Err(error) = served.and_then(|host| Catalogue::new(&self.store, &host).serve()) {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+
+    fn release_host(&self, host: &HostLock) -> Result<(), StartFailure> {
+        Ok(release_host(&self.store, host)?)
+    }
+}
+
+fn not_started(program: &Path, error: &io::Error) -> String {
+    let program = program.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot start the launcher: user {LAUNCHER_USER} may not execute {program} (mode 0755 lets it)")
+        }
+        _ => format!("cannot start the launcher {program}: {error}"),
+    }
+}
+
+/// Takes the VMs that are gone out of Services, and puts the host back if no VM is on it.
+///
+/// # Errors
+/// When VMs cannot be listed or something cannot be put back.
+pub fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> {
+    Catalogue::new(store, host).serve()?;
+    if store.is_any_on_host()? {
+        return Ok(());
+    }
+    Ok(HostGuard::new(store.layout(), host).restore()?)
+}
+
+/// Why the host could not be released.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// The list of VMs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host.
+    #[error("the host's network is not as it was before the first VM")]
+    Host(#[from] HostError),
+    /// Services.
+    #[error(transparent)]
+    Served(#[from] ServedError),
+}
+
+/// Ends what still runs in the pod: a launcher or an engine whose supervisor was killed. Returns who did not end.
+fn end_all(network: &PodNetwork) -> Option<String> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let all = process::of_user_in_netns(LAUNCHER_USER, &network.netns);
+    for process in &all {
+        if let Err(error) = process.signal(Signal::SIGKILL) {
+            tracing::warn!(pid = process.pid, %error, "cannot be ended");
+        }
+    }
+    let left = all.iter().filter(|process| !process.ends_within(PATIENCE));
+    let left: Vec<_> = left.map(|process| process.pid.to_string()).collect();
+    (!left.is_empty()).then(|| format!("processes {} do not end", left.join(", ")))
+}
+
+impl StartFailure {
+    /// A failure of ours or the system's.
+    #[must_use]
+    pub fn failed(message: String) -> Self {
+        Self { exit_code: 1, message }
+    }
+
+    /// Somebody did not want it any more.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { exit_code: 130, message: "interrupted; everything was taken back".to_owned() }
+    }
+}
+
+impl From<NetworkError> for StartFailure {
+    fn from(error: NetworkError) -> Self {
+        let exit_code = if let NetworkError::Plugin { source, .. } = &error { exit_code(source) } else { 1 };
+        Self { exit_code, message: chain(&error) }
+    }
+}
+
+/// 3 a configuration or annotation that a plugin refuses, 6 a plugin the host lacks, 1 otherwise.
+fn exit_code(error: &RuntimeError) -> u8 {
+    const INPUT: [Code; 3] = [Code::UNSUPPORTED_FIELD, Code::DECODE, Code::INVALID_CONFIG];
+    match error {
+        RuntimeError::Plugin(ExecError::NotFound { .. }) => 6,
+        RuntimeError::Plugin(ExecError::Refused { source, .. }) if INPUT.contains(&source.code) => 3,
+        RuntimeError::Undo { add, .. } => exit_code(add),
+        _ => 1,
+    }
+}
+
+impl From<LaunchError> for StartFailure {
+    fn from(error: LaunchError) -> Self {
+        Self { exit_code: error.exit_code(), message: chain(&error) }
+    }
+}
+
+macro_rules! ordinary_failure {
+    ($($error:ty),*) => {$(
+        impl From<$error> for StartFailure {
+            fn from(error: $error) -> Self {
+                Self::failed(chain(&error))
+            }
+        }
+    )*};
+}
+
+ordinary_failure!(FileError, StoreError, HostError, ReleaseError);

@@ -1,0 +1,262 @@
+//! Readiness and liveness probes, asked as kubelet asks them.
+//!
+//! *Flow.* From the moment the guest runs, each probe has a task: wait, ask, tally; only a changed verdict is reported.
+//! While its processors stand nobody is asked, and an answer that comes then does not count.
+//! *Guarantees.* A guest with a readiness probe is not ready before that has succeeded; one with a liveness probe lives until
+//! that has failed. The tasks end with [`Probes`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use api::kubevirt::{Probe, ProbeAction, Spec};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Most bytes of an HTTP answer that are read: its status line is at the start.
+const MOST_BYTES: usize = 1024;
+
+/// What a probe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Whether the guest may receive traffic.
+    Readiness,
+    /// Whether it must be started again.
+    Liveness,
+}
+
+/// The probes of one run of a guest.
+#[derive(Debug)]
+pub(super) struct Probes {
+    has_readiness: bool,
+    verdicts: mpsc::Receiver<(Purpose, bool)>,
+    runs: watch::Sender<bool>,
+    /// Ends the tasks when dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Probes {
+    /// Begins to ask a guest that has just begun to run.
+    #[must_use]
+    pub(super) fn begin(spec: &Spec, addresses: &[IpAddr]) -> Self {
+        let (tell, verdicts) = mpsc::channel(4);
+        let (runs, guest) = watch::channel(true);
+        let mut tasks = JoinSet::new();
+        let probes = [(Purpose::Readiness, &spec.readiness_probe), (Purpose::Liveness, &spec.liveness_probe)];
+        for (purpose, probe) in probes {
+            if let (Some(probe), Some(address)) = (probe, addresses.first()) {
+                let asking = Asking { purpose, probe: probe.clone(), address: *address, guest: guest.clone() };
+                tasks.spawn(asking.again_and_again(tell.clone()));
+            }
+        }
+        Self { has_readiness: spec.readiness_probe.is_some(), verdicts, runs, _tasks: tasks }
+    }
+
+    /// Whether the guest is ready as long as no probe says otherwise.
+    #[must_use]
+    pub(super) fn is_ready_unasked(&self) -> bool {
+        !self.has_readiness
+    }
+
+    /// Begins to rest, or ends it.
+    pub(super) fn rest(&self, rest: bool) {
+        self.runs.send_if_modified(|runs| std::mem::replace(runs, !rest) == rest);
+    }
+
+    /// The next changed verdict; never, if there are no probes.
+    pub(super) async fn next(&mut self) -> (Purpose, bool) {
+        match self.verdicts.recv().await {
+            Some(verdict) => verdict,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// One probe and whom it asks.
+struct Asking {
+    purpose: Purpose,
+    probe: Probe,
+    address: IpAddr,
+    guest: watch::Receiver<bool>,
+}
+
+impl Asking {
+    async fn again_and_again(mut self, tell: mpsc::Sender<(Purpose, bool)>) {
+        let Probe { initial_delay, timeout, period, .. } = self.probe;
+        tokio::time::sleep(initial_delay).await;
+        let mut tally = Tally::new(self.purpose, &self.probe);
+        while self.guest.wait_for(|runs| *runs).await.is_ok() {
+            let answer = tokio::time::timeout(timeout, ask(&self.probe.action, self.address)).await;
+            // It came to a stand meanwhile: that is no answer, neither good nor bad.
+            if self.guest.has_changed().unwrap_or(true) {
+                continue;
+            }
+            if let Some(verdict) = tally.note(matches!(answer, Ok(Ok(true))))
+                && tell.send((self.purpose, verdict)).await.is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(period.max(Duration::from_secs(1))).await;
+        }
+    }
+}
+
+/// Answers in a row, and the verdict they lead to.
+#[derive(Debug)]
+struct Tally {
+    success_threshold: u32,
+    failure_threshold: u32,
+    good: u32,
+    bad: u32,
+    verdict: bool,
+}
+
+impl Tally {
+    fn new(purpose: Purpose, probe: &Probe) -> Self {
+        let (success_threshold, failure_threshold) = (probe.success_threshold, probe.failure_threshold);
+        Self { success_threshold, failure_threshold, good: 0, bad: 0, verdict: purpose == Purpose::Liveness }
+    }
+
+    /// Counts an answer; returns the verdict when it changes.
+    fn note(&mut self, is_good: bool) -> Option<bool> {
+        (self.good, self.bad) =
+            if is_good { (self.good.saturating_add(1), 0) } else { (0, self.bad.saturating_add(1)) };
+        let verdict = match self.verdict {
+            false => self.good >= self.success_threshold,
+            true => self.bad < self.failure_threshold,
+        };
+        let changed = verdict != self.verdict;
+        self.verdict = verdict;
+        changed.then_some(verdict)
+    }
+}
+
+async fn ask(action: &ProbeAction, guest: IpAddr) -> std::io::Result<bool> {
+    match action {
+        ProbeAction::TcpSocket { host, port } => {
+            connect(host.as_deref(), guest, *port).await?;
+            Ok(true)
+        }
+        ProbeAction::HttpGet { host, port, path, headers, .. } => {
+            let mut stream = connect(host.as_deref(), guest, *port).await?;
+            stream.write_all(request(host.as_deref(), guest, *port, path, headers).as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.take(MOST_BYTES as u64).read_to_end(&mut answer).await?;
+            Ok(is_success(&answer))
+        }
+    }
+}
+
+async fn connect(host: Option<&str>, guest: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+    match host {
+        None => TcpStream::connect(SocketAddr::new(guest, port)).await,
+        Some(host) => TcpStream::connect((host, port)).await,
+    }
+}
+
+fn request(host: Option<&str>, guest: IpAddr, port: u16, path: &str, headers: &[(String, String)]) -> String {
+    let given = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.clone());
+    let address = || host.map_or_else(|| SocketAddr::new(guest, port).to_string(), |host| format!("{host}:{port}"));
+    let others = headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
+    let others: String = others.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let host = given.unwrap_or_else(address);
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tapvisor-probe\r\nAccept: */*\r\nConnection: close\r\n{others}\r\n"
+    )
+}
+
+/// Whether an answer begins with a status from 200 to 399 (RFC 9112 §4).
+fn is_success(answer: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(answer.get(..MOST_BYTES.min(answer.len())).unwrap_or_default());
+    let mut words = line.split(' ');
+    let is_http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+    let status = words.next().and_then(|status| status.get(..3)).and_then(|status| status.parse::<u16>().ok());
+    is_http && status.is_some_and(|status| (200..400).contains(&status))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn probe(success_threshold: u32, failure_threshold: u32, port: u16) -> Probe {
+        Probe {
+            action: ProbeAction::TcpSocket { host: None, port },
+            initial_delay: Duration::ZERO,
+            period: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            success_threshold,
+            failure_threshold,
+        }
+    }
+
+    #[test]
+    fn readiness_is_earned_and_lost_by_answers_in_a_row() {
+        let mut tally = Tally::new(Purpose::Readiness, &probe(2, 3, 80));
+        let answers = [true, false, true, true, false, false, true, false, false, false, false];
+        let changes = answers.map(|answer| tally.note(answer));
+        let mut expected = [None; 11];
+        (expected[3], expected[9]) = (Some(true), Some(false));
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn a_guest_lives_until_its_probe_has_failed_often_enough() {
+        let mut tally = Tally::new(Purpose::Liveness, &probe(1, 2, 80));
+        assert_eq!(
+            [true, false, true, false, false].map(|answer| tally.note(answer)),
+            [None, None, None, None, Some(false)]
+        );
+    }
+
+    #[test]
+    fn statuses_from_200_to_399_are_success() {
+        let status = |code: &str| is_success(format!("HTTP/1.1 {code}\r\n\r\n").as_bytes());
+        assert!(status("200 OK") && status("302 Found") && status("399 "));
+        assert!(
+            !status("404 Not Found")
+                && !status("500 x")
+                && !status("199 x")
+                && !is_success(b"SSH-2.0-x")
+                && !is_success(b"")
+        );
+    }
+
+    #[test]
+    fn the_request_names_the_host_once() {
+        let guest = "fd00::2".parse().unwrap();
+        let request = |headers: &[(String, String)]| request(None, guest, 8080, "/ready", headers);
+        assert!(request(&[]).starts_with("GET /ready HTTP/1.1\r\nHost: [fd00::2]:8080\r\n"));
+        let named = request(&[("host".into(), "web.example".into()), ("X-A".into(), "1".into())]);
+        assert!(
+            named.contains("Host: web.example\r\n")
+                && named.contains("X-A: 1\r\n")
+                && named.matches("ost: ").count() == 1
+        );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn nobody_is_asked_while_the_processors_stand_and_the_next_answer_counts() {
+        let instance = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web"},
+            "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {}},
+                "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}}});
+        let instance = crate::served::instance_of(&instance).unwrap();
+        let mut probes = Probes::begin(&instance.spec, &["127.0.0.1".parse().unwrap()]);
+        probes.rest(true);
+        assert!(tokio::time::timeout(Duration::from_millis(300), probes.next()).await.is_err());
+        probes.rest(false);
+        assert_eq!(probes.next().await, (Purpose::Liveness, false));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_port_that_accepts_is_ready_and_one_that_closes_is_not_any_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert!(ask(&probe(1, 1, port).action, loopback).await.unwrap());
+        drop(listener);
+        assert!(ask(&probe(1, 1, port).action, loopback).await.is_err());
+    }
+}

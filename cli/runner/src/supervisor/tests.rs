@@ -1,0 +1,346 @@
+//! A supervisor with a pod that is made up and a launcher that is a shell script.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::fixtures::{key, owner, status};
+use crate::layout::Layout;
+use crate::network::Wired;
+use crate::protocol::Request;
+use crate::record::{Attachments, OnHost};
+use crate::store::{HostLock, NewVm};
+use crate::strategy::Strategy;
+
+/// Counts what is asked of it; its launcher is `sh -c script` in the launcher's folder.
+#[derive(Debug, Clone)]
+struct FakePod {
+    script: &'static str,
+    folder: PathBuf,
+    attaching: Duration,
+    launched: Arc<AtomicUsize>,
+    detached: Arc<AtomicUsize>,
+}
+
+impl Pod for FakePod {
+    fn attach(&self) -> Result<Wired, StartFailure> {
+        std::thread::sleep(self.attaching);
+        Ok(Wired::default())
+    }
+
+    fn detach(&self) -> Result<(), String> {
+        self.detached.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn launch(&self) -> Result<Child, StartFailure> {
+        self.launched.fetch_add(1, Ordering::SeqCst);
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", self.script]).current_dir(&self.folder).kill_on_drop(true);
+        command.spawn().map_err(|error| StartFailure::failed(error.to_string()))
+    }
+
+    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
+        None
+    }
+
+    fn serve(&self) {}
+
+    fn release_host(&self, _: &HostLock) -> Result<(), StartFailure> {
+        Ok(())
+    }
+}
+
+/// Runs until the test has seen what it wanted to see, or it is asked to stop; no longer than half a minute, because a
+/// test that fails leaves it behind.
+const UNTIL_SEEN: &str =
+    "n=0; until rm seen 2>/dev/null || [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done";
+
+/// The same, and then it is killed, once.
+const KILLED_WHEN_SEEN: &str = "[ -e second ] && sleep 60; touch second; \
+    n=0; until [ -e seen ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done; kill -9 $$";
+
+/// A supervisor at work on a thread of its own, and the line to it.
+struct Bench {
+    _root: tempfile::TempDir,
+    store: Store,
+    pod: FakePod,
+    line: UnixStream,
+    thread: std::thread::JoinHandle<u8>,
+}
+
+fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
+    bench_with(Duration::ZERO, None, strategy, kept, script)
+}
+
+/// With what is asked before it begins.
+fn bench_with(
+    attaching: Duration,
+    asked: Option<Request>,
+    strategy: Strategy,
+    kept: bool,
+    script: &'static str,
+) -> Bench {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::new(Layout::below(root.path()));
+    let (key, host) = (key("web"), store.lock_host().unwrap());
+    let status = Status { strategy, kept, grace_period_seconds: 1, ..status("web") };
+    let new = NewVm {
+        key: &key,
+        status: &status,
+        object: &serde_json::json!({}),
+        machine: b"{}",
+        wiring: b"{}",
+        attachments: &Attachments::default(),
+        owner: owner(),
+    };
+    let lock = store.create(&host, &new).unwrap();
+    drop(host);
+    let folder = store.layout().vm(&key).launcher_dir();
+    let pod = FakePod { script, folder, attaching, launched: Arc::default(), detached: Arc::default() };
+    let (line, starter) = UnixStream::pair().unwrap();
+    line.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    asked.into_iter().for_each(|request| say(&line, request));
+    let parts = Parts { store: store.clone(), key, lock, pod: pod.clone(), clock: || 1, spread: 0.0 };
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Supervisor::new(parts).unwrap().run(Some(starter))).unwrap()
+    });
+    Bench { _root: root, store, pod, line, thread }
+}
+
+fn say(mut line: &UnixStream, request: Request) {
+    line.write_all((serde_json::to_string(&request).unwrap() + "\n").as_bytes()).unwrap();
+}
+
+impl Bench {
+    /// A launcher's control socket that says that the guest runs, and grants every wish.
+    fn guest_runs(&self) {
+        self.guest_says("{\"id\":1,\"ok\":{\"state\":\"running\"}}\n");
+    }
+
+    /// A launcher's control socket that answers so. Asked to stop the guest it makes the file `stopped`, and is gone.
+    fn guest_says(&self, answer: &'static str) {
+        let vm = self.store.layout().vm(&key("web"));
+        let (path, stopped) = (vm.control_socket(), vm.launcher_dir().join("stopped"));
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, path, stopped) = (stream.unwrap(), path.clone(), stopped.clone());
+                std::thread::spawn(move || {
+                    for request in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+                        if request.contains("stop") {
+                            std::fs::remove_file(&path).unwrap();
+                            std::fs::write(&stopped, "").unwrap();
+                        }
+                        if stream.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// Lets a launcher end that runs until something was seen.
+    fn is_seen(&self) {
+        std::fs::write(self.pod.folder.join("seen"), "").unwrap();
+    }
+
+    fn ask(&self, request: Request) {
+        say(&self.line, request);
+    }
+
+    /// Everything that the supervisor reports.
+    fn reports(&self) -> impl Iterator<Item = Report> + '_ {
+        let lines = BufReader::with_capacity(1, &self.line).lines();
+        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+    }
+
+    /// The next report that tells of an event.
+    fn report(&self) -> Report {
+        let mut events =
+            self.reports().filter(|report| !matches!(report, Report::Progress { .. } | Report::Note { .. }));
+        events.next().expect("the supervisor said nothing more")
+    }
+
+    /// Stops the guest and waits until nothing is left of the supervisor.
+    fn end(self) {
+        self.ask(Request::Stop { grace_seconds: Some(0), remove: true });
+        self.thread.join().unwrap();
+    }
+
+    fn is_known(&self) -> bool {
+        self.store.exists(&key("web"))
+    }
+
+    fn detached(&self) -> usize {
+        self.pod.detached.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_leaves_nothing() {
+    let bench = bench(
+        Strategy::Always,
+        false,
+        r#"echo '{"outcome":"failed","reason":"no engine","requested":false}' > outcome.json; exit 6"#,
+    );
+    assert_eq!(bench.report(), Report::Failed { exit_code: 6, message: "no engine".to_owned() });
+    let (detached, known) = (bench.pod.detached.clone(), bench.store.clone());
+    assert_eq!(bench.thread.join().unwrap(), 6);
+    assert_eq!(detached.load(Ordering::SeqCst), 1);
+    assert!(!known.exists(&key("web")));
+}
+
+#[test]
+fn a_guest_that_no_name_server_is_known_for_is_told_of() {
+    let bench = bench(Strategy::Always, true, "sleep 60");
+    let noted = bench.reports().find_map(|report| if let Report::Note { text } = report { Some(text) } else { None });
+    assert_eq!(
+        noted.as_deref(),
+        Some("no name server: neither manifest, network nor host names one that the VM could reach")
+    );
+    bench.end();
+}
+
+#[test]
+fn a_guest_that_powers_off_comes_back_until_somebody_stops_it() {
+    let bench = bench(Strategy::Always, true, UNTIL_SEEN);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.is_seen();
+    assert!(matches!(bench.report(), Report::Again { after_seconds: 0, .. }));
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Stop { grace_seconds: None, remove: false });
+    let ended = bench.report();
+    assert!(matches!(ended, Report::Ended { end: Final::Stopped, .. }), "{ended:?}");
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
+    let status = bench.store.status(&key("web")).unwrap();
+    assert_eq!((status.strategy, status.on_host), (Strategy::Halted, OnHost::Absent));
+    assert!(bench.pod.launched.load(Ordering::SeqCst) >= 2);
+    assert_eq!(bench.detached(), 1, "a restart keeps the network");
+}
+
+#[test]
+fn a_starter_that_dies_before_the_guest_runs_takes_everything_back() {
+    let bench = bench(Strategy::Always, false, "trap '' TERM; sleep 60");
+    while bench.pod.launched.load(Ordering::SeqCst) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (store, detached) = (bench.store.clone(), bench.pod.detached.clone());
+    drop(bench.line);
+    assert_eq!(bench.thread.join().unwrap(), 130);
+    assert_eq!(detached.load(Ordering::SeqCst), 1);
+    assert!(!store.exists(&key("web")));
+}
+
+#[test]
+fn a_guest_in_a_terminals_hands_is_forgotten_when_it_ends_and_kept_when_asked() {
+    let once = bench(Strategy::Once, false, UNTIL_SEEN);
+    once.guest_runs();
+    assert_eq!(once.report(), Report::Running);
+    once.is_seen();
+    assert!(matches!(once.report(), Report::Ended { end: Final::Succeeded, .. }));
+    assert!(!once.is_known());
+
+    let kept = bench(Strategy::Once, false, UNTIL_SEEN);
+    kept.guest_runs();
+    assert_eq!(kept.report(), Report::Running);
+    kept.ask(Request::Keep);
+    assert_eq!(kept.report(), Report::Done { phase: Phase::Running });
+    kept.is_seen();
+    assert!(matches!(kept.report(), Report::Ended { end: Final::Succeeded, .. }));
+    assert_eq!(kept.store.status(&key("web")).unwrap().phase, Phase::Succeeded);
+}
+
+#[test]
+fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it_runs() {
+    let bench = bench(Strategy::RerunOnFailure, true, KILLED_WHEN_SEEN);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.is_seen();
+    let Report::Again { reason, after_seconds: 0 } = bench.report() else { panic!("not again") };
+    assert!(reason.contains("SIGKILL"), "{reason}");
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Stop { grace_seconds: Some(0), remove: true });
+    // The made-up control socket grants the wish and nothing ends: the launcher is killed in the end.
+    assert!(matches!(bench.report(), Report::Ended { .. }));
+    assert!(!bench.is_known());
+}
+
+/// No longer than half a minute: a test that fails leaves it behind.
+const UNTIL_STOPPED: &str = "n=0; until [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done";
+
+/// Runs until it is asked to stop, and the second time not at all.
+const ONCE_AND_NEVER_AGAIN: &str = r#"
+    [ -e second ] && { echo '{"outcome":"failed","reason":"no disk","requested":false}' > outcome.json; exit 3; }
+    touch second; n=0; until [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done"#;
+
+#[test]
+fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
+    let asked = Request::Restart { grace_seconds: None };
+    let bench = bench_with(Duration::from_millis(300), Some(asked), Strategy::Always, true, UNTIL_STOPPED);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Running });
+    assert_eq!(bench.store.status(&key("web")).unwrap().phase, Phase::Running);
+    assert_eq!(bench.pod.launched.load(Ordering::SeqCst), 1, "it had not begun: there is nothing to start again");
+    bench.end();
+}
+
+#[test]
+fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
+    let bench = bench(Strategy::Always, true, ONCE_AND_NEVER_AGAIN);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Restart { grace_seconds: None });
+    assert!(matches!(bench.report(), Report::Again { after_seconds: 0, .. }));
+    assert_eq!(bench.report(), Report::Again { reason: "no disk".to_owned(), after_seconds: 10 });
+    assert_eq!(bench.report(), Report::Refused { message: "no disk; starting again in 10 s".to_owned() });
+    assert_eq!(bench.store.status(&key("web")).unwrap().phase, Phase::CrashLoopBackOff);
+    bench.ask(Request::Stop { grace_seconds: None, remove: false });
+    assert!(matches!(bench.report(), Report::Ended { end: Final::Stopped, .. }));
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
+    assert_eq!(bench.store.status(&key("web")).unwrap().strategy, Strategy::Halted);
+}
+
+#[test]
+fn a_restart_whose_guest_is_not_tried_again_says_why() {
+    let bench = bench(Strategy::Manual, true, ONCE_AND_NEVER_AGAIN);
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Restart { grace_seconds: None });
+    assert!(matches!(bench.report(), Report::Again { .. }));
+    assert_eq!(bench.report(), Report::Ended { end: Final::Failed, reason: Some("no disk".to_owned()) });
+    assert_eq!(bench.report(), Report::Refused { message: "it has ended: no disk".to_owned() });
+}
+
+#[test]
+fn a_guest_that_stands_is_told_of_and_kept_and_so_is_the_disk_it_stands_for() {
+    let paused = bench(Strategy::Always, false, UNTIL_STOPPED);
+    paused.guest_says("{\"id\":1,\"ok\":{\"state\":\"paused\"}}\n");
+    assert_eq!(paused.report(), Report::Paused { reason: None });
+    let status = paused.store.status(&key("web")).unwrap();
+    assert_eq!((status.phase, status.ready, status.running_since_unix_seconds), (Phase::Paused, false, None));
+    paused.end();
+
+    let full = bench(Strategy::Always, false, UNTIL_STOPPED);
+    full.guest_says(concat!(
+        r#"{"event":{"type":"diskFailed","disk":"root","reason":"No space left on device","paused":true}}"#,
+        "\n",
+        r#"{"event":{"type":"paused"}}"#,
+        "\n"
+    ));
+    let reason = Some("disk root: No space left on device".to_owned());
+    assert_eq!(full.report(), Report::Paused { reason: reason.clone() });
+    assert_eq!(full.store.status(&key("web")).unwrap().reason, reason);
+    full.end();
+}

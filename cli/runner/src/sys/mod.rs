@@ -1,0 +1,3 @@
+//! What no safe crate offers: the moment between fork and exec.
+
+pub(crate) mod spawn;

@@ -1,0 +1,278 @@
+//! The words of the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const AFTER_HELP: &str = "\
+To begin:
+  tapvisor doctor                what this host lacks
+  tapvisor run -f vm.yaml        a kubevirt.io/v1 manifest, Services and NetworkAttachmentDefinitions beside it
+  tapvisor explain NAME          when it cannot be reached: where its network breaks, and what to do
+
+Folders:
+  /etc/tapvisor/net.d            networks: configuration lists by name
+  /var/cache/tapvisor/images     images, taken in by `tapvisor image import`
+  /run/tapvisor                  what runs
+  CNI_PATH                       where plugins are, by default /opt/cni/bin:/usr/lib/cni
+
+Exit codes:
+  0 done, 1 failed, 2 usage, 3 invalid input, 4 not found, 5 exists already,
+  6 the host lacks something, 7 the guest failed, 130 interrupted";
+
+const RUN_HELP: &str = "\
+Until the VM runs, Ctrl-C takes everything back. Then this terminal is the console of a lone VM: Ctrl-] leaves it and the
+VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them. A terminal that closes is
+Ctrl-C until the VMs run; from then on they stay.";
+
+/// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, without a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "tapvisor", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the VMs of a manifest
+    Run(Run),
+    /// List VMs
+    Ps(Ps),
+    /// Attach to a VM's serial console; Ctrl-] detaches
+    Console {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Show what a VM wrote to its serial console
+    Logs {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+        /// Wait for more
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Stop a VM: its power button, and after the grace period its plug
+    Stop(Stop),
+    /// Start a VM that is stopped
+    Start {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Stop a VM and start it again
+    Restart {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+        /// Time the guest has to power off, instead of the manifest's
+        #[arg(long, value_name = "SECONDS")]
+        grace: Option<u64>,
+    },
+    /// Halt a VM's processors
+    Pause {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// Let a VM's processors go on
+    Unpause {
+        /// The VM: NAME or NAMESPACE/NAME
+        name: String,
+    },
+    /// List Services and the VMs behind their ports
+    Services {
+        /// How to print
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Remove VMs and Services; VMs that run are stopped first
+    Rm(Rm),
+    /// Import and list images of container disks and kernels
+    #[command(subcommand)]
+    Image(Image),
+    /// Draw a VM's network from the host to the guest, with counters, and name what is wrong with it
+    ///
+    /// Each declared port is asked once, from the host and from the VM's namespace, and the connection closed at once.
+    /// The exit code is 0 when nothing is found that breaks traffic, 1 when something is.
+    Explain(Explain),
+    /// Say what this host lacks for running VMs, what that means, and what to do about it
+    ///
+    /// The exit code is 0 when VMs can run, with whatever warnings, and 6 when they cannot.
+    Doctor(Doctor),
+    /// Print the completion script of a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+    /// The names of VMs, for shells
+    #[command(hide = true)]
+    Names,
+    /// The VM process: executes tapvisor-launcher
+    #[command(hide = true, disable_help_flag = true)]
+    Launch {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// The process behind a VM
+    #[command(hide = true)]
+    Supervise(Supervise),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub(crate) struct Run {
+    /// The manifest, YAML or JSON; - reads standard input
+    #[arg(short, long)]
+    pub(crate) file: PathBuf,
+    /// Return once the VMs run
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// A network instead of the built-in one, or one that VMs ask for by name: a configuration file, or a name in
+    /// /etc/tapvisor/net.d; may be given more than once
+    #[arg(long, value_name = "CONF")]
+    pub(crate) network: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The VM: NAME or NAMESPACE/NAME
+    pub(crate) name: String,
+    /// Time the guest has to power off, instead of the manifest's
+    #[arg(long, value_name = "SECONDS", conflicts_with = "force")]
+    pub(crate) grace: Option<u64>,
+    /// Pull the plug at once
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// What to remove: NAME or vm/NAME, a Service svc/NAME, with a namespace NAMESPACE/NAME
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) names: Vec<String>,
+    /// Everything a manifest holds
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Pull the plug at once, and forget the VM even if not everything of it can be taken back
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The VM: NAME or NAMESPACE/NAME
+    pub(crate) name: String,
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+    /// Then tell what changes, until interrupted; as JSON, one object a line
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// A TCP port to ask beside the declared ones; may be given more than once
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Vec<u16>,
+    /// Send nothing: look at what is there and ask no port
+    #[arg(long)]
+    pub(crate) passive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+    /// End with 1 on warnings, too
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Supervise {
+    pub(crate) name: String,
+    #[arg(long)]
+    pub(crate) lock_fd: i32,
+    #[arg(long)]
+    pub(crate) starter_fd: i32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Take in the images of an OCI layout: a folder, or a tar archive of one (plain, gzip or zstd)
+    Import {
+        /// The layout
+        path: PathBuf,
+        /// The name to know it by, instead of the one that the layout gives it: for a layout of one image
+        name: Option<String>,
+    },
+    /// List images
+    Ls {
+        /// How to print
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Exit;
+    use runner::layout::Layout;
+    use runner::network::{PluginFolders, ranges};
+
+    /// What the help has no room for.
+    const PAGE: &str = include_str!("../RUNNING.md");
+
+    #[test]
+    fn help_and_page_have_every_exit_code() {
+        let after_success = [
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Invalid,
+            Exit::NotFound,
+            Exit::Exists,
+            Exit::HostLacks,
+            Exit::GuestFailed,
+            Exit::Interrupted,
+        ];
+        let codes: Vec<_> = std::iter::once(0).chain(after_success.map(|exit| exit as u8)).collect();
+        let first_word = |text: &str| text.trim().split(' ').next().and_then(|word| word.parse::<u8>().ok());
+        let (_, helped) = AFTER_HELP.split_once("Exit codes:\n").unwrap();
+        assert_eq!(helped.split(',').filter_map(first_word).collect::<Vec<_>>(), codes);
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| "));
+        assert_eq!(rows.filter_map(first_word).collect::<Vec<_>>(), codes);
+    }
+
+    #[test]
+    fn help_and_page_name_the_folders_and_ranges_there_are() {
+        let layout = Layout::default();
+        let told = |text: &str, path: &Path| assert!(text.contains(&path.display().to_string()), "{}", path.display());
+        [layout.run(), layout.networks(), &layout.images()].into_iter().for_each(|folder| told(AFTER_HELP, folder));
+        let folders = [layout.vms(), layout.services(), layout.ipam(), layout.cni_cache(), layout.scratch()];
+        folders.iter().for_each(|folder| told(PAGE, folder));
+        [layout.networks(), &layout.images(), &layout.host_state()].into_iter().for_each(|path| told(PAGE, path));
+        let plugins = PluginFolders::new(Path::new("/l"), Path::new("/b"), None).list();
+        let plugins = plugins[1..].iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":");
+        assert!(AFTER_HELP.contains(&plugins) && PAGE.contains(&plugins), "{plugins}");
+        let ranges = ranges().into_iter().chain(runner::served::ranges());
+        ranges.for_each(|range| assert!(PAGE.contains(&range.to_string()), "{range}"));
+    }
+}

@@ -1,0 +1,378 @@
+//! What a host's state means for VMs.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::failure::Exit;
+
+/// What was seen of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) is_root: bool,
+    pub(super) has_tun: bool,
+    pub(super) kvm: Kvm,
+    pub(super) has_vhost_net: bool,
+    pub(super) has_qemu: bool,
+    /// Whether the program of VM processes can be executed; why not.
+    pub(super) launcher: Result<(), String>,
+    pub(super) missing_plugins: Vec<String>,
+    pub(super) fwd: Option<Result<(), String>>,
+    pub(super) owner_of_107: Option<String>,
+    /// Whether it is on, and whether it can be switched on.
+    pub(super) ipv4_forwarding: Forwarding,
+    pub(super) ipv6_forwarding: Forwarding,
+    pub(super) has_ipv6: bool,
+    pub(super) vlan: Option<Result<(), String>>,
+    /// Chains that drop by default what is forwarded and do not let the default network through.
+    pub(super) drops_forwarded: Result<Vec<String>, String>,
+    /// Tables of the older iptables, which this program cannot read.
+    pub(super) legacy_tables: Vec<String>,
+    pub(super) overlap: Option<String>,
+    pub(super) services_overlap: Option<String>,
+    /// The host's name servers that a VM could reach.
+    pub(super) name_servers: Vec<IpAddr>,
+}
+
+/// A forwarding setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    /// On.
+    On,
+    /// Off; whoever needs it can switch it on.
+    Off,
+    /// Off, and it cannot be written.
+    Fixed,
+    /// It cannot be read.
+    Unknown,
+}
+
+/// What `/dev/kvm` can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kvm {
+    /// There is none.
+    Absent,
+    /// It may not be opened.
+    Refused(String),
+    /// It is there.
+    Present(String),
+    /// It works, and the user of VM processes may not open it.
+    Withheld(String),
+    /// It is there and cannot run Linux.
+    Unusable(String),
+    /// It is there, and what it can do is not known.
+    Untried(String),
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Severity {
+    /// As it should be.
+    Ok,
+    /// VMs run, with a restriction.
+    Warning,
+    /// VMs do not run.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Finding {
+    pub(super) check: &'static str,
+    pub(super) severity: Severity,
+    pub(super) found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) consequence: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<String>,
+}
+
+/// Findings in the order in which a user would mend them.
+pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
+    vec![
+        root(seen),
+        tun(seen),
+        engine(seen),
+        launcher(seen),
+        vhost(seen),
+        plugins(seen),
+        forwarding_of_frames(seen),
+        vlan(seen),
+        user(seen),
+        ipv6(seen),
+        forwarding("IPv4 forwarding", seen.ipv4_forwarding),
+        forwarding("IPv6 forwarding", if seen.has_ipv6 { seen.ipv6_forwarding } else { Forwarding::Off }),
+        policy(seen),
+        overlap(seen),
+        services_overlap(seen),
+        name_servers(seen),
+    ]
+}
+
+/// The exit code: 6 when VMs cannot run, 1 when there are warnings and they are to count, else 0.
+pub(super) fn exit_code(severities: impl Iterator<Item = Severity>, is_strict: bool) -> u8 {
+    match severities.max() {
+        Some(Severity::Error) => Exit::HostLacks as u8,
+        Some(Severity::Warning) if is_strict => Exit::Failed as u8,
+        _ => 0,
+    }
+}
+
+fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+    Finding { check, severity: Severity::Ok, found: found.into(), consequence: None, remedy: None }
+}
+
+fn bad(check: &'static str, severity: Severity, found: impl Into<String>, consequence: &str, remedy: &str) -> Finding {
+    let (consequence, remedy) = (Some(consequence.to_owned()), Some(remedy.to_owned()));
+    Finding { check, severity, found: found.into(), consequence, remedy }
+}
+
+fn root(seen: &Seen) -> Finding {
+    match seen.is_root {
+        true => ok("user", "root"),
+        false => bad(
+            "user",
+            Severity::Error,
+            "not root",
+            "Network namespaces, CNI plugins and descriptors for the VM process need root; the VM process itself does not.",
+            "Run it with sudo. What follows was looked at without root and may be incomplete.",
+        ),
+    }
+}
+
+fn tun(seen: &Seen) -> Finding {
+    match seen.has_tun {
+        true => ok("/dev/net/tun", "can be opened"),
+        false => bad(
+            "/dev/net/tun",
+            Severity::Error,
+            "cannot be opened",
+            "VMs have no network without it.",
+            "`modprobe tun`; in a container the device must be passed in.",
+        ),
+    }
+}
+
+fn engine(seen: &Seen) -> Finding {
+    let (usable, found) = match &seen.kvm {
+        Kvm::Absent => (false, "there is none".to_owned()),
+        Kvm::Refused(why) => (false, format!("cannot be opened: {why}")),
+        Kvm::Withheld(why) => (false, format!("works, but VM processes may not open it: {why}")),
+        Kvm::Unusable(why) => (false, format!("cannot run Linux: {why}")),
+        Kvm::Untried(why) => (false, format!("was not tried: {why}")),
+        Kvm::Present(what) => (true, what.clone()),
+    };
+    match (usable, seen.has_qemu) {
+        (_, false) => bad(
+            "engine",
+            Severity::Error,
+            format!("/dev/kvm: {found}; qemu-system-x86_64: not installed"),
+            "No engine can run a VM.",
+            "Install the package qemu-system-x86.",
+        ),
+        (false, true) => bad(
+            "engine",
+            Severity::Warning,
+            format!("/dev/kvm: {found}; qemu-system-x86_64: installed"),
+            "VMs are emulated: they run, many times slower.",
+            match &seen.kvm {
+                Kvm::Withheld(_) => {
+                    "`chgrp kvm /dev/kvm` and `chmod 0660 /dev/kvm`; a udev rule does it after each start."
+                }
+                _ => "Switch on virtualisation in the firmware, or nested virtualisation in the outer hypervisor.",
+            },
+        ),
+        (true, true) => ok("engine", format!("/dev/kvm: {found}; qemu-system-x86_64: installed")),
+    }
+}
+
+fn launcher(seen: &Seen) -> Finding {
+    match &seen.launcher {
+        Ok(()) => ok("launcher", "can be executed"),
+        Err(why) => bad(
+            "launcher",
+            Severity::Error,
+            format!("cannot be executed: {why}"),
+            "No VM can be started.",
+            "`make install` puts tapvisor-launcher beside tapvisor, with mode 0755.",
+        ),
+    }
+}
+
+fn vhost(seen: &Seen) -> Finding {
+    let is_fast = matches!(seen.kvm, Kvm::Present(_));
+    match (seen.has_vhost_net, is_fast) {
+        (true, _) => ok("vhost-net", "can be used"),
+        (false, false) => ok("vhost-net", "not there; VMs that are emulated do not use it"),
+        (false, true) => bad(
+            "vhost-net",
+            Severity::Warning,
+            "/dev/vhost-net cannot be opened",
+            "Frames take the way through user space: they arrive, and cost several times the processor time.",
+            "`modprobe vhost_net`; in a container the device must be passed in.",
+        ),
+    }
+}
+
+fn plugins(seen: &Seen) -> Finding {
+    match seen.missing_plugins.as_slice() {
+        [] => ok("CNI plugins", "those of the default network are installed"),
+        missing => bad(
+            "CNI plugins",
+            Severity::Error,
+            format!("missing: {}", missing.join(", ")),
+            "The default network cannot be attached.",
+            "Install the package containernetworking-plugins, and tapvisor-cni beside this program; CNI_PATH names other folders.",
+        ),
+    }
+}
+
+fn forwarding_of_frames(seen: &Seen) -> Finding {
+    match &seen.fwd {
+        None => ok("nft fwd in netdev", "not tried without root"),
+        Some(Ok(())) => ok("nft fwd in netdev", "works"),
+        Some(Err(why)) => bad(
+            "nft fwd in netdev",
+            Severity::Error,
+            format!("does not work: {why}"),
+            "Frames cannot be led between a VM and its pod's network.",
+            "Use a kernel with CONFIG_NF_TABLES_NETDEV and CONFIG_NFT_FWD_NETDEV; distributions' kernels have both.",
+        ),
+    }
+}
+
+fn user(seen: &Seen) -> Finding {
+    match &seen.owner_of_107 {
+        None => ok("user 107", "free"),
+        Some(name) => bad(
+            "user 107",
+            Severity::Warning,
+            format!("is {name}"),
+            "VM processes run as user 107, as in a cluster: that account could open a VM's taps and disks.",
+            "Harmless where the account runs nothing; else give it another number.",
+        ),
+    }
+}
+
+fn vlan(seen: &Seen) -> Finding {
+    match &seen.vlan {
+        None => ok("VLAN", "not tried without root"),
+        Some(Ok(())) => ok("VLAN", "links with an 802.1Q tag can be made"),
+        Some(Err(why)) => bad(
+            "VLAN",
+            Severity::Warning,
+            format!("no link with an 802.1Q tag can be made: {why}"),
+            "Networks with a VLAN, by the plugin vlan or a bridge's tag, cannot be attached; all others can.",
+            "Use a kernel with CONFIG_VLAN_8021Q (`modprobe 8021q`); distributions' kernels have it.",
+        ),
+    }
+}
+
+fn forwarding(check: &'static str, state: Forwarding) -> Finding {
+    match state {
+        Forwarding::On => ok(check, "on"),
+        Forwarding::Off => ok(check, "off; the default network switches it on while VMs run"),
+        Forwarding::Fixed => bad(
+            check,
+            Severity::Error,
+            "off, and /proc/sys cannot be written",
+            "Routed networks, the default one among them, cannot be attached.",
+            "Switch it on with sysctl on the host; in a container mount /proc/sys writable, or switch it on outside.",
+        ),
+        Forwarding::Unknown => {
+            bad(check, Severity::Warning, "cannot be read", "VMs may not reach beyond this host.", "Mount /proc.")
+        }
+    }
+}
+
+fn policy(seen: &Seen) -> Finding {
+    const CHECK: &str = "firewall";
+    let dropping = match &seen.drops_forwarded {
+        Ok(chains) => chains.as_slice(),
+        Err(why) => {
+            return bad(
+                CHECK,
+                Severity::Warning,
+                format!("cannot be read: {why}"),
+                "If something drops by default what is forwarded, VMs do not reach beyond this host.",
+                "Look at it as root, with a kernel that has CONFIG_NF_TABLES; `nft list ruleset` shows it.",
+            );
+        }
+    };
+    match (dropping, seen.legacy_tables.as_slice()) {
+        ([], []) => ok(CHECK, "nothing drops what VMs send and are sent"),
+        ([], tables) => bad(
+            CHECK,
+            Severity::Warning,
+            format!("the older iptables is in use ({}), and cannot be read", tables.join(", ")),
+            "If its FORWARD chain drops by default, VMs do not reach beyond this host.",
+            "See `iptables-legacy -S FORWARD`; `iptables-legacy -I FORWARD -s 172.30.77.0/24 -j ACCEPT` and the same with -d let VMs through.",
+        ),
+        (chains, _) => bad(
+            CHECK,
+            Severity::Warning,
+            format!("what is forwarded is dropped by {}", chains.join(", ")),
+            "What VMs send beyond this host is dropped, and rules of ours cannot override it.",
+            "`iptables -I FORWARD -s 172.30.77.0/24 -j ACCEPT`, the same with -d, and with ip6tables and fd77:7461:7076::/64.",
+        ),
+    }
+}
+
+fn ipv6(seen: &Seen) -> Finding {
+    match seen.has_ipv6 {
+        true => ok("IPv6", "on"),
+        false => bad(
+            "IPv6",
+            Severity::Warning,
+            "switched off",
+            "The default network is dual-stack and cannot be attached.",
+            "Choose an IPv4-only network with --network, or switch IPv6 on (net.ipv6.conf.all.disable_ipv6=0).",
+        ),
+    }
+}
+
+fn overlap(seen: &Seen) -> Finding {
+    match &seen.overlap {
+        None => ok("default network", "its ranges are free"),
+        Some(overlap) => bad(
+            "default network",
+            Severity::Warning,
+            overlap.clone(),
+            "VMs on the default network are refused.",
+            "Choose another network with --network.",
+        ),
+    }
+}
+
+fn services_overlap(seen: &Seen) -> Finding {
+    match &seen.services_overlap {
+        None => ok("Services", "their ranges are free"),
+        Some(overlap) => bad(
+            "Services",
+            Severity::Warning,
+            overlap.clone(),
+            "Manifests with a Service are refused; others are not concerned.",
+            "Take that address or route away before Services are made.",
+        ),
+    }
+}
+
+fn name_servers(seen: &Seen) -> Finding {
+    const CHECK: &str = "name servers";
+    match seen.name_servers.as_slice() {
+        [] => bad(
+            CHECK,
+            Severity::Warning,
+            "neither /etc/resolv.conf nor systemd-resolved names one that a VM could reach",
+            "VMs resolve no names, unless their network or their manifest names a server.",
+            "Name one in /etc/resolv.conf, or in manifests with dnsConfig.nameservers.",
+        ),
+        servers => ok(CHECK, servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! `stop`, `start`, `restart`, `pause`, `unpause`, `rm`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use api::manifest::{Body, Object};
+use serde_json::Value;
+use terms::ObjectKey;
+
+use super::arguments::{Rm, Stop};
+use super::failure::{Exit, Failure};
+use super::names::Named;
+use super::run::{self, wait_until_running};
+use super::supervisor::Line;
+use super::{names, open_store, services, terminal};
+use protocol::control::{Verb, ask};
+use runner::network::PluginFolders;
+use runner::protocol::Request;
+use runner::reap::{Reaped, abandon, reap_one};
+use runner::record::{Kind, OnHost, Phase};
+use runner::start::{Written, start_supervisor, write_again};
+use runner::store::{Store, StoreError};
+
+/// Stops a VM and keeps it known.
+pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(&arguments.name)?;
+    let grace_seconds = if arguments.force { Some(0) } else { arguments.grace };
+    if store.status(&key)?.on_host == OnHost::Present {
+        let asked = ask_to_stop(&store, &key, grace_seconds);
+        // One that was ending while it was asked has ended: nothing more was wanted.
+        if asked.is_err() && store.status(&key)?.on_host == OnHost::Present {
+            asked?;
+        }
+    }
+    terminal::line(&format!("{key} stopped"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Result<Phase, Failure> {
+    let mut line = expect_line(store, key)?;
+    // Who stops a VM wants to find it again: also one that a terminal started.
+    line.ask(Request::Keep)?;
+    line.ask(Request::Stop { grace_seconds, remove: false })
+}
+
+/// Starts a VM that is known and does not run.
+pub(crate) fn start(name: &str) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(name)?;
+    let phase = start_stopped(&store, &key)?;
+    say_phase(&key, phase);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Restarts a VM, or starts it if it does not run.
+pub(crate) fn restart(name: &str, grace_seconds: Option<u64>) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let key = names::vm(name)?;
+    let phase = match store.status(&key)?.on_host {
+        OnHost::Present => expect_line(&store, &key)?.ask(Request::Restart { grace_seconds })?,
+        OnHost::Absent => start_stopped(&store, &key)?,
+    };
+    say_phase(&key, phase);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A guest that was started runs, unless its manifest has it wait.
+fn say_phase(key: &ObjectKey, phase: Phase) {
+    let word = if phase == Phase::Paused { "paused" } else { "running" };
+    terminal::line(&format!("{key} {word}"));
+}
+
+/// Halts a VM's processors.
+pub(crate) fn pause(name: &str) -> Result<ExitCode, Failure> {
+    command(name, Verb::Pause, "paused", Phase::Paused)
+}
+
+/// Lets a VM's processors go on.
+pub(crate) fn unpause(name: &str) -> Result<ExitCode, Failure> {
+    command(name, Verb::Resume, "running", Phase::Running)
+}
+
+/// Removes VMs by name, or all of a manifest.
+pub(crate) fn rm(arguments: &Rm) -> Result<ExitCode, Failure> {
+    let (store, reaped) = open_store()?;
+    let named = match &arguments.file {
+        Some(file) => all_of(file)?,
+        None => arguments.names.iter().map(|name| names::any(name)).collect::<Result<_, _>>()?,
+    };
+    let is_manifest = arguments.file.is_some();
+    let mut first_failure: Option<Failure> = None;
+    for named in named {
+        let removed = match &named {
+            Named::Vm(key) => remove(&store, key, arguments.force, &reaped),
+            Named::Service(key) => services::take_out(&store, std::slice::from_ref(key)),
+        };
+        match removed {
+            Ok(()) => terminal::line(&format!("{named} removed")),
+            // What a manifest names and is not there is as it should be.
+            Err(failure) if is_manifest && failure.code == Exit::NotFound as u8 => {}
+            Err(failure) => match &mut first_failure {
+                None => first_failure = Some(failure),
+                Some(first) => first.messages.extend(failure.messages),
+            },
+        }
+    }
+    first_failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Result<(), Failure> {
+    let existed = store.exists(key);
+    if !existed && reaped.iter().any(|vm| vm.key == *key) {
+        return Ok(());
+    }
+    if let Some(mut line) = Line::to(store, key) {
+        let grace_seconds = force.then_some(0);
+        match line.ask(Request::Stop { grace_seconds, remove: true }) {
+            // Killed, or at its end, while it was being asked.
+            Err(_) if Line::to(store, key).is_none() => {}
+            outcome => return outcome.map(drop),
+        }
+    }
+    let reaped = reap_one(store, key);
+    if let Some(left) = reaped.and_then(|vm| vm.left)
+        && !force
+    {
+        let message = format!("{key}: {left}; --force forgets it all the same");
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    if !store.exists(key) {
+        return if existed { Ok(()) } else { Err(StoreError::NotFound(key.clone()).into()) };
+    }
+    match abandon(store, key)? {
+        Some(left) if force => terminal::say(&format!("tapvisor: {key}: left behind: {left}")),
+        Some(left) => return Err(Failure::new(Exit::Failed, format!("{key}: {left}"))),
+        None => {}
+    }
+    Ok(())
+}
+
+fn start_stopped(store: &Store, key: &ObjectKey) -> Result<Phase, Failure> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let status = store.status(key)?;
+    if status.kind != Kind::VirtualMachine {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{key} is a VirtualMachineInstance: it runs once; `tapvisor run` it again"),
+        ));
+    }
+    if status.on_host == OnHost::Present {
+        return Err(Failure::new(Exit::Exists, format!("{key} runs already")));
+    }
+    let lock = store.lock_vm(key, PATIENCE)?.ok_or_else(|| StoreError::Busy { path: store.layout().vm(key).lock() })?;
+    let vm = Written { key: key.clone(), lock };
+    write_again(store, &vm, &plugin_folders(store))?;
+    let stream = start_supervisor(store, vm)?;
+    wait_until_running(Line::with(key.clone(), stream))?;
+    Ok(store.status(key)?.phase)
+}
+
+/// Where plugins are, by this command's environment.
+pub(crate) fn plugin_folders(store: &Store) -> PluginFolders {
+    let cni_path = std::env::var("CNI_PATH").ok();
+    PluginFolders::new(&store.layout().plugin_links(), &runner::start::own_folder(), cni_path.as_deref())
+}
+
+fn expect_line(store: &Store, key: &ObjectKey) -> Result<Line, Failure> {
+    Line::to(store, key).ok_or_else(|| Failure::new(Exit::Failed, format!("{key}: its supervisor does not answer")))
+}
+
+fn all_of(file: &Path) -> Result<Vec<Named>, Failure> {
+    let named = |object: &Object| match &object.body {
+        Body::VirtualMachine(_) | Body::VirtualMachineInstance(_) => Some(Named::Vm(object.body.key().clone())),
+        Body::Service(service) => Some(Named::Service(service.metadata.key.clone())),
+        _ => None,
+    };
+    Ok(run::objects_of(file)?.iter().filter_map(named).collect())
+}
+
+/// One verb of a launcher's control socket, and where the VM is afterwards.
+fn command(name: &str, verb: Verb, done: &str, phase: Phase) -> Result<ExitCode, Failure> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let (store, _) = open_store()?;
+    let key = names::vm(name)?;
+    store.status(&key)?;
+    let answer = ask(&store.layout().vm(&key).control_socket(), verb, PATIENCE)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{key} does not answer: is it running? ({error})")))?;
+    if let Some(error) = answer.get("error").and_then(Value::as_str) {
+        return Err(Failure::new(Exit::Failed, format!("{key}: {error}")));
+    }
+    wait_until_told(&store, &key, phase)?;
+    terminal::line(&format!("{key} {done}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The supervisor hears of it from the launcher as well, and writes it down: what is asked next shall not be answered with
+/// what was before. It is not waited for at length, because the guest may already be elsewhere.
+fn wait_until_told(store: &Store, key: &ObjectKey, phase: Phase) -> Result<(), Failure> {
+    const STEP: Duration = Duration::from_millis(10);
+    const STEPS: usize = 200;
+    for _ in 0..STEPS {
+        if store.status(key)?.phase == phase {
+            break;
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(())
+}

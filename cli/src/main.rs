@@ -1,0 +1,155 @@
+//! The `tapvisor` command line: one file for each group of commands, exit codes in `failure`.
+
+mod arguments;
+mod completion;
+mod console;
+mod doctor;
+mod explain;
+mod failure;
+mod image;
+mod interrupt;
+mod lifecycle;
+mod logs;
+mod names;
+mod progress;
+mod ps;
+mod run;
+mod services;
+mod supervisor;
+mod terminal;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use nix::sys::stat::{Mode, umask};
+
+use self::arguments::{Arguments, Command};
+use self::failure::{Exit, Failure};
+use protocol::chain::chain;
+use runner::launcher::launcher_path;
+use runner::layout::Layout;
+use runner::reap::{Reaped, reap};
+use runner::store::Store;
+
+/// Reads the command line and does what it says.
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8);
+            // Help and version go to stdout and are no failure; a closed pipe is not ours to report.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    if !matches!(arguments.command, Command::Launch { .. }) {
+        let_the_launcher_read();
+    }
+    // The launcher and the supervisor are processes of their own and end in their own words.
+    match arguments.command {
+        Command::Launch { arguments } => launch(&arguments).report(),
+        Command::Supervise(supervise) => {
+            log_to_stderr("info");
+            go_by_name();
+            match names::vm(&supervise.name) {
+                Ok(key) => runner::supervise::supervise(&key, supervise.lock_fd, supervise.starter_fd),
+                Err(failure) => failure.report(),
+            }
+        }
+        command => dispatch(command).unwrap_or_else(|failure| failure.report()),
+    }
+}
+
+/// Becomes the VM process; comes back only when that failed.
+fn launch(arguments: &[OsString]) -> Failure {
+    use std::os::unix::process::CommandExt as _;
+    let program = launcher_path();
+    let error = std::process::Command::new(&program).arg("launch").args(arguments).exec();
+    Failure::new(Exit::HostLacks, format!("cannot execute {}: {error}", program.display()))
+}
+
+/// Whatever the caller's umask, the launcher's user must get at the folders and images that are made for it. What is nobody
+/// else's business is made with a mode that says so.
+fn let_the_launcher_read() {
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    log_to_stderr("warn");
+    match command {
+        Command::Run(run) => run::run(&run),
+        Command::Ps(ps) => ps::ps(&ps),
+        Command::Console { name } => console::console(&name),
+        Command::Logs { name, follow } => logs::logs(&name, follow),
+        Command::Stop(stop) => lifecycle::stop(&stop),
+        Command::Start { name } => lifecycle::start(&name),
+        Command::Restart { name, grace } => lifecycle::restart(&name, grace),
+        Command::Pause { name } => lifecycle::pause(&name),
+        Command::Unpause { name } => lifecycle::unpause(&name),
+        Command::Services { output } => services::list(output),
+        Command::Rm(rm) => lifecycle::rm(&rm),
+        Command::Image(command) => image::image(&command),
+        Command::Explain(explain) => explain::explain(&explain),
+        Command::Doctor(doctor) => doctor::doctor(&doctor),
+        Command::Completion { shell } => {
+            completion::completion(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Names => completion::all_names(),
+        Command::Version => {
+            terminal::line(&format!("tapvisor {}", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Launch { .. } | Command::Supervise(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The store of this host, after what killed supervisors left was taken back.
+fn open_store() -> Result<(Store, Vec<Reaped>), Failure> {
+    expect_root()?;
+    let store = Store::new(Layout::default());
+    let reaped = reap(&store)?;
+    for vm in &reaped {
+        match &vm.left {
+            None => {
+                terminal::say(&format!("tapvisor: {}: its supervisor was killed; what it left was taken back", vm.key))
+            }
+            Some(left) => terminal::say(&format!(
+                "tapvisor: {}: its supervisor was killed, and not everything it left could be taken back: {left}; \
+                 `tapvisor rm --force {}` forgets it",
+                vm.key, vm.key
+            )),
+        }
+    }
+    Ok((store, reaped))
+}
+
+/// Executed by a link, a process goes by the link's name; `top` and `ps` should say what it is.
+fn go_by_name() {
+    if let Err(error) = nix::sys::prctl::set_name(c"tapvisor") {
+        tracing::debug!(%error, "goes by another name");
+    }
+}
+
+fn expect_root() -> Result<(), Failure> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::HostLacks, "this command needs root")),
+    }
+}
+
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let set = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a log on a full disk by a macro that panics there.
+        .log_internal_errors(false)
+        .try_init();
+    if let Err(error) = set {
+        terminal::say(&format!("tapvisor: no log: {}", chain(&*error)));
+    }
+}

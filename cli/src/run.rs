@@ -1,0 +1,448 @@
+//! `tapvisor run`: everything checked, then everything written down, then everything started, or nothing.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
+
+use api::manifest::{MAX_BYTES, Object};
+use terms::ObjectKey;
+
+use super::arguments::Run;
+use super::console::{self, Left};
+use super::failure::{Exit, Failure};
+use super::interrupt::{Interrupts, What};
+use super::lifecycle::plugin_folders;
+use super::progress::Progress;
+use super::supervisor::{Line, Sender};
+use super::{open_store, services, terminal};
+use runner::clock::unix_seconds;
+use runner::host_files::{make_host_files, remove_host_files};
+use runner::launch;
+use runner::network::Choices;
+use runner::plan::{self, Planner, VmPlan};
+use runner::protocol::{Report, Request};
+use runner::start::{Written, start_supervisor, write_down};
+use runner::store::Store;
+use runner::strategy::Final;
+use runner::supervisor::release_host;
+
+/// Starts the VMs of a manifest and stays with them, or returns once they run.
+pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
+    let objects = objects_of(&arguments.file)?;
+    let interrupts = Interrupts::catch(What::New)?;
+    let (store, _) = open_store()?;
+    let plans = plan_all(&store, &objects, &arguments.network)?;
+    warn_of_ignored_fields(&objects);
+    expect_devices(&plans)?;
+    let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
+    let beside = match Beside::make(&store, &plans, &objects) {
+        Ok(beside) => beside,
+        Err(failure) => {
+            forget(&store, &written);
+            return Err(failure);
+        }
+    };
+    let starts = |vm: &Written| plans.iter().any(|plan| plan.key == vm.key && plan.strategy.starts_by_itself());
+    let (starting, resting): (Vec<_>, Vec<_>) = written.into_iter().partition(starts);
+    let take_back = |resting: &[Written]| {
+        forget(&store, resting);
+        beside.take_back(&store)
+    };
+    let started = start_all(&store, starting, &interrupts);
+    let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
+        Ok(guests) => guests,
+        Err(failure) => {
+            take_back(&resting)?;
+            return Err(failure);
+        }
+    };
+    if !arguments.detach {
+        leave(resting);
+        interrupts.all_run();
+        let outcome = guests.stay(&store, &plans, &interrupts);
+        return match (outcome, beside.go_with(&store, &plans)) {
+            (Err(mut failure), Err(left)) => {
+                failure.messages.extend(left.messages);
+                Err(failure)
+            }
+            (outcome, gone) => outcome.and_then(|code| gone.map(|()| code)),
+        };
+    }
+    // Without a VM that was started there is nobody who was told.
+    if interrupts.let_go() && !guests.guests.is_empty() {
+        guests.wait_until_all_are_gone();
+        take_back(&resting)?;
+        return Err(interrupted());
+    }
+    leave(resting);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// VMs that wait for somebody to start them.
+fn leave(resting: Vec<Written>) {
+    for vm in resting {
+        terminal::line(&format!("{0} is not started by its run strategy: `tapvisor start {0}`", vm.key));
+    }
+}
+
+/// What a manifest asks for beside its VMs.
+struct Beside {
+    host_files: Vec<PathBuf>,
+    services: Vec<ObjectKey>,
+}
+
+impl Beside {
+    /// All of it, or nothing.
+    fn make(store: &Store, plans: &[VmPlan], objects: &[Object]) -> Result<Self, Failure> {
+        let wanted: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
+        let host_files = make_host_files(&wanted)?;
+        match services::take_in(store, objects) {
+            Ok(services) => Ok(Self { host_files, services }),
+            Err(failure) => {
+                remove_host_files(&host_files);
+                Err(failure)
+            }
+        }
+    }
+
+    fn take_back(&self, store: &Store) -> Result<(), Failure> {
+        remove_host_files(&self.host_files);
+        services::take_out(store, &self.services)
+    }
+
+    /// Services of VMs that were started here and are all forgotten are forgotten, too. A manifest of Services alone has
+    /// no VMs to go with.
+    fn go_with(&self, store: &Store, plans: &[VmPlan]) -> Result<(), Failure> {
+        let has_started = plans.iter().any(|plan| plan.strategy.starts_by_itself());
+        if !has_started || plans.iter().any(|plan| store.exists(&plan.key)) {
+            return Ok(());
+        }
+        for key in &self.services {
+            match services::take_out(store, std::slice::from_ref(key)) {
+                // Somebody was quicker.
+                Err(failure) if failure.code == Exit::NotFound as u8 => {}
+                taken_out => taken_out?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted; everything was taken back")
+}
+
+/// Looks for the tun driver before a plugin stumbles over it.
+fn expect_devices(plans: &[VmPlan]) -> Result<(), Failure> {
+    let has_nic = |plan: &VmPlan| plan.strategy.starts_by_itself() && !plan.launch.machine.nics.is_empty();
+    if !plans.iter().any(has_nic) {
+        return Ok(());
+    }
+    launch::expect_tun().map_err(|error| Failure::new(Exit::HostLacks, protocol::chain::chain(&error)))
+}
+
+/// Reads and checks a manifest.
+pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let unreadable = |error: std::io::Error| Failure::new(Exit::Invalid, format!("cannot read {name}: {error}"));
+    let mut bytes = Vec::new();
+    let most = MAX_BYTES as u64 + 1;
+    let read = match name.as_str() {
+        "standard input" => std::io::stdin().take(most).read_to_end(&mut bytes),
+        _ => File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes)),
+    };
+    if read.map_err(unreadable)? > MAX_BYTES {
+        return Err(Failure::new(Exit::Invalid, format!("{name}: more than {MAX_BYTES} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| unreadable(std::io::Error::other(error)))?;
+    let complaints = |errors: Vec<api::manifest::ManifestError>| errors.iter().map(ToString::to_string).collect();
+    api::manifest::parse(&text, &name).map_err(|errors| Failure::lines(Exit::Invalid, complaints(errors)))
+}
+
+/// Waits until a single VM runs that no terminal follows.
+pub(crate) fn wait_until_running(line: Line) -> Result<(), Failure> {
+    let interrupts = Interrupts::catch(What::Known)?;
+    let progress = Progress::of(std::iter::once(line.key().clone()));
+    let started = Started { guests: vec![Guest::follow(line, &interrupts)?], progress };
+    let started = started.wait_until_all_run(&interrupts)?;
+    if interrupts.let_go() {
+        started.wait_until_all_are_gone();
+        return Err(interrupted());
+    }
+    Ok(())
+}
+
+fn plan_all(store: &Store, objects: &[Object], given: &[String]) -> Result<Vec<VmPlan>, Failure> {
+    let layout = store.layout();
+    let choices = Choices::load(given, plan::definitions(objects), layout.networks(), &layout.ipam());
+    let choices = choices.map_err(|error| Failure::new(Exit::Invalid, protocol::chain::chain(&error)))?;
+    let (folders, images) = (plugin_folders(store), layout.images());
+    let planner = Planner { choices: &choices, folders: &folders, image_folder: &images };
+    Ok(planner.plan(objects)?)
+}
+
+fn warn_of_ignored_fields(objects: &[Object]) {
+    for object in objects {
+        for warning in &object.warnings {
+            let (kind, key) = (object.body.kind(), object.body.key());
+            terminal::say(&format!("tapvisor: {kind} {key}: {} has no effect: {}", warning.path, warning.why));
+        }
+    }
+}
+
+/// Takes back what writing down has done; the failure that led here is the one to tell.
+fn forget(store: &Store, written: &[Written]) {
+    let forgotten = store.lock_host().map_err(Failure::from).and_then(|host| {
+        written.iter().try_for_each(|vm| store.remove(&host, &vm.key, &vm.lock))?;
+        Ok(release_host(store, &host)?)
+    });
+    if let Err(failure) = forgotten {
+        tracing::warn!("{}", failure.messages.join("; "));
+    }
+}
+
+/// Starts the supervisors. VMs whose lock is dropped here are taken back by the reaper of the next command, so a failure
+/// in the middle leaves nothing for long.
+fn start_all(store: &Store, starting: Vec<Written>, interrupts: &Interrupts) -> Result<Started, Failure> {
+    let progress = Progress::of(starting.iter().map(|vm| vm.key.clone()));
+    let mut guests = Vec::new();
+    for vm in starting {
+        let key = vm.key.clone();
+        let stream = start_supervisor(store, vm).inspect_err(|_| interrupts.take_back())?;
+        guests.push(Guest::follow(Line::with(key, stream), interrupts)?);
+    }
+    Ok(Started { guests, progress })
+}
+
+/// VMs on their way up.
+struct Started {
+    guests: Vec<Guest>,
+    progress: Progress,
+}
+
+/// One VM in this command's hands.
+struct Guest {
+    key: ObjectKey,
+    reports: Receiver<Report>,
+    sender: Sender,
+}
+
+impl Guest {
+    fn follow(mut line: Line, interrupts: &Interrupts) -> Result<Self, Failure> {
+        let (key, sender) = (line.key().clone(), line.sender()?);
+        interrupts.pass_to(line.sender()?);
+        let (tell, reports) = mpsc::channel();
+        std::thread::Builder::new().name("reports".to_owned()).spawn(move || {
+            while let Some(report) = line.next() {
+                // At once: whoever reads the reports may be at the console until the guest ends.
+                if let Report::Paused { reason: Some(reason) } = &report {
+                    let key = line.key();
+                    terminal::say(&format!("{key} stands still: {reason}; `tapvisor unpause {key}` lets it go on"));
+                }
+                if tell.send(report).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { key, reports, sender })
+    }
+
+    /// The next report that says something about the guest.
+    fn next(&self) -> Report {
+        let gone = || Report::Failed {
+            exit_code: Exit::Failed as u8,
+            message: "its supervisor is gone; the next command takes back what it left".to_owned(),
+        };
+        loop {
+            match self.reports.recv() {
+                Ok(Report::Done { .. } | Report::Refused { .. }) => {}
+                Ok(report) => return report,
+                Err(mpsc::RecvError) => return gone(),
+            }
+        }
+    }
+
+    /// Whether it came to run; one that somebody stopped in between has ended before.
+    fn wait_until_runs(&self, progress: &Progress) -> Result<bool, Failure> {
+        loop {
+            match self.next() {
+                Report::Progress { text } => progress.step(&self.key, &text),
+                Report::Note { text } => progress.note(&self.key, &text),
+                Report::Running => {
+                    progress.finish(&self.key, "running");
+                    return Ok(true);
+                }
+                Report::Paused { .. } => {
+                    progress.finish(&self.key, &format!("paused; `tapvisor unpause {}` lets it run", self.key));
+                    return Ok(true);
+                }
+                Report::Failed { exit_code, message } => {
+                    progress.finish(&self.key, "not started");
+                    return Err(Failure::told(exit_code, format!("{}: {message}", self.key)));
+                }
+                Report::Ended { end, reason } => return self.ended(end, reason).map(|_| false),
+                Report::Again { .. } | Report::Done { .. } | Report::Refused { .. } => {}
+            }
+        }
+    }
+
+    fn ended(&self, end: Final, reason: Option<String>) -> Result<ExitCode, Failure> {
+        let reason = reason.unwrap_or_else(|| "it has ended".to_owned());
+        match end {
+            Final::Failed => Err(Failure::new(Exit::GuestFailed, format!("{}: {reason}", self.key))),
+            Final::Stopped | Final::Succeeded => {
+                terminal::say(&format!("{}: {reason}", self.key));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+impl Started {
+    /// All of them run, or all of them are taken back.
+    fn wait_until_all_run(mut self, interrupts: &Interrupts) -> Result<Self, Failure> {
+        let (mut run, mut failure) = (Vec::new(), None::<Failure>);
+        for guest in &self.guests {
+            let found = guest.wait_until_runs(&self.progress);
+            run.push(matches!(found, Ok(true)));
+            match (found, &mut failure) {
+                (Ok(_), _) => {}
+                (Err(found), None) => {
+                    failure = Some(found);
+                    interrupts.take_back();
+                }
+                // The others were taken back because of the first one.
+                (Err(found), Some(first)) if found.code != Exit::Interrupted as u8 => {
+                    first.messages.extend(found.messages);
+                }
+                (Err(_), Some(_)) => {}
+            }
+        }
+        // It was passed on to all of them, whether they ran by then or not. Without one nobody was told.
+        let is_interrupted = interrupts.seen() && !self.guests.is_empty();
+        if failure.is_some() || is_interrupted {
+            self.wait_until_all_are_gone();
+        }
+        match failure {
+            _ if is_interrupted => Err(interrupted()),
+            Some(failure) => Err(failure),
+            None => {
+                let mut run = run.into_iter();
+                self.guests.retain(|_| run.next() == Some(true));
+                Ok(self)
+            }
+        }
+    }
+
+    fn wait_until_all_are_gone(&self) {
+        for guest in &self.guests {
+            while guest.reports.recv().is_ok() {}
+        }
+    }
+
+    /// Stays until all have ended, or the user detaches from the console of a single one.
+    fn stay(mut self, store: &Store, plans: &[VmPlan], interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+        let has_console =
+            |key: &ObjectKey| plans.iter().any(|plan| plan.key == *key && plan.launch.machine.serial_console);
+        let outcome = match self.guests.as_mut_slice() {
+            [only] if has_console(&only.key) => only.stay_at_console(store, interrupts),
+            guests => {
+                // Every one is waited for, whatever became of those before it.
+                let ends: Vec<_> = guests.iter().map(Guest::stay).collect();
+                ends.into_iter().find(Result::is_err).unwrap_or(Ok(ExitCode::SUCCESS))
+            }
+        };
+        match outcome {
+            Ok(_) if interrupts.seen() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            outcome => outcome,
+        }
+    }
+}
+
+impl Guest {
+    /// Waits for the end.
+    fn stay(&self) -> Result<ExitCode, Failure> {
+        loop {
+            match self.next() {
+                Report::Again { reason, after_seconds } => self.say_again(&reason, after_seconds),
+                Report::Ended { end, reason } => return self.ended(end, reason),
+                Report::Failed { exit_code, message } => return Err(self.failed(exit_code, &message)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Attaches to the console, again after each restart.
+    fn stay_at_console(&mut self, store: &Store, interrupts: &Interrupts) -> Result<ExitCode, Failure> {
+        let mut runs = true;
+        loop {
+            if runs && console::attach(store, &self.key).is_ok_and(|left| left == Left::Detached) {
+                // One that came before ends the VM all the same, and this command says so.
+                let _ = interrupts.let_go();
+                self.sender.send(Request::Keep)?;
+                // The answer says that it is written down; only then may this command go.
+                while !matches!(self.reports.recv(), Ok(Report::Done { .. }) | Err(_)) {}
+                terminal::say(&format!("tapvisor: detached; `tapvisor console {}` attaches again", self.key));
+                return Ok(ExitCode::SUCCESS);
+            }
+            runs = match self.next() {
+                Report::Running | Report::Paused { .. } => true,
+                Report::Again { reason, after_seconds } => {
+                    self.say_again(&reason, after_seconds);
+                    false
+                }
+                Report::Ended { end, reason } => return self.ended(end, reason),
+                Report::Failed { exit_code, message } => return Err(self.failed(exit_code, &message)),
+                _ => false,
+            };
+        }
+    }
+
+    fn say_again(&self, reason: &str, after_seconds: u64) {
+        match after_seconds {
+            0 => terminal::say(&format!("{}: {reason}; starting again", self.key)),
+            seconds => terminal::say(&format!("{}: {reason}; starting again in {seconds} s", self.key)),
+        }
+    }
+
+    fn failed(&self, exit_code: u8, message: &str) -> Failure {
+        Failure::told(exit_code, format!("{}: {message}", self.key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::names;
+
+    fn key(name: &str) -> ObjectKey {
+        names::vm(name).unwrap()
+    }
+
+    /// A guest whose supervisor has said this and is gone.
+    fn guest(name: &str, said: &[Report]) -> Guest {
+        let (ours, _) = UnixStream::pair().unwrap();
+        let sender = Line::with(key(name), ours).sender().unwrap();
+        let (tell, reports) = mpsc::channel();
+        said.iter().for_each(|report| tell.send(report.clone()).unwrap());
+        Guest { key: key(name), reports, sender }
+    }
+
+    #[test]
+    fn guests_that_run_or_stand_are_followed_and_one_that_was_stopped_before_is_not() {
+        let ended = Report::Ended { end: Final::Stopped, reason: None };
+        let guests = vec![
+            guest("up", &[Report::Progress { text: "launcher started".to_owned() }, Report::Running]),
+            guest("stopped", &[ended]),
+            guest("paused", &[Report::Paused { reason: None }]),
+        ];
+        let progress = Progress::of(std::iter::empty());
+        let started = Started { guests, progress }.wait_until_all_run(&Interrupts::default()).unwrap();
+        let followed: Vec<_> = started.guests.iter().map(|guest| guest.key.name()).collect();
+        assert_eq!(followed, ["up", "paused"]);
+    }
+}

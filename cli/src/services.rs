@@ -1,0 +1,97 @@
+//! `tapvisor services`, and what `run` and `rm` do about Services.
+
+use std::process::ExitCode;
+
+use api::manifest::Object;
+use serde_json::json;
+use terms::ObjectKey;
+
+use super::arguments::Output;
+use super::failure::{Exit, Failure};
+use super::{open_store, terminal};
+use protocol::chain::chain;
+use runner::served::{Catalogue, Known, ServedError};
+use runner::store::Store;
+use services::{Frontend, ServiceError};
+
+/// Writes a manifest's Services down and serves them, all or none.
+pub(crate) fn take_in(store: &Store, objects: &[Object]) -> Result<Vec<ObjectKey>, Failure> {
+    let host = store.lock_host()?;
+    let catalogue = Catalogue::new(store, &host);
+    let keys = catalogue.add(objects)?;
+    if let Err(error) = catalogue.serve() {
+        keys.iter().try_for_each(|key| catalogue.remove(key))?;
+        return Err(error.into());
+    }
+    for known in catalogue.list()?.iter().filter(|known| keys.contains(&known.service.metadata.key)) {
+        warn_of_unserved(known);
+    }
+    Ok(keys)
+}
+
+fn warn_of_unserved(known: &Known) {
+    for address in known.served().unserved() {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        terminal::say(&format!(
+            "tapvisor: Service {}: {address} has no effect: the Service has no {family}; \
+             `ipFamilyPolicy: PreferDualStack` gives it both families",
+            known.service.metadata.key
+        ));
+    }
+}
+
+/// Forgets Services and no longer serves them.
+pub(crate) fn take_out(store: &Store, keys: &[ObjectKey]) -> Result<(), Failure> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let host = store.lock_host()?;
+    let catalogue = Catalogue::new(store, &host);
+    let removed: Result<(), ServedError> = keys.iter().try_for_each(|key| catalogue.remove(key));
+    catalogue.serve()?;
+    Ok(removed?)
+}
+
+/// Lists Services with the VMs behind each port.
+pub(crate) fn list(output: Output) -> Result<ExitCode, Failure> {
+    let (store, _) = open_store()?;
+    let host = store.lock_host()?;
+    let frontends = Catalogue::new(&store, &host).frontends()?;
+    match output {
+        Output::Json => terminal::listing("ServiceList", &frontends.iter().map(|f| json!(f)).collect::<Vec<_>>()),
+        Output::Table => {
+            let rows: Vec<_> = frontends.iter().map(row).collect();
+            terminal::table(&["SERVICE", "ADDRESSES", "PORT", "NODE-PORT", "READY"], &rows);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(frontend: &Frontend) -> Vec<String> {
+    let joined = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(",") };
+    vec![
+        frontend.name.clone(),
+        joined(frontend.addresses.iter().map(ToString::to_string).collect()),
+        format!("{}/{}", frontend.port, frontend.protocol),
+        frontend.node_port.map_or_else(|| "-".to_owned(), |port| port.to_string()),
+        joined(frontend.backends.iter().map(ToString::to_string).collect()),
+    ]
+}
+
+impl From<ServedError> for Failure {
+    fn from(error: ServedError) -> Self {
+        let exit = match &error {
+            ServedError::Store(_)
+            | ServedError::File(_)
+            | ServedError::Host(_)
+            | ServedError::Kernel(_)
+            | ServedError::Read(_) => Exit::Failed,
+            ServedError::Service(ServiceError::NoAddressLeft { .. } | ServiceError::NoPortLeft { .. }) => Exit::Failed,
+            ServedError::Service(_) => Exit::Invalid,
+            ServedError::Overlap(_) => Exit::HostLacks,
+            ServedError::Exists(_) => Exit::Exists,
+            ServedError::NotFound(_) => Exit::NotFound,
+        };
+        Self::new(exit, chain(&error))
+    }
+}

@@ -1,0 +1,108 @@
+//! A cloud-init NoCloud volume: a small vfat file system labelled CIDATA (cloud-init reads the label in either case).
+
+use std::io::{self, Read, Seek, Write};
+
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+use machine::{Machine, NoCloud};
+use serde_json::json;
+
+const LABEL: [u8; 11] = *b"CIDATA     ";
+/// Room for the tables of the file system and the clusters' last parts.
+const SLACK_BYTES: u64 = 512 << 10;
+const GRANULE_BYTES: u64 = 1 << 20;
+
+/// Something that can be a volume.
+pub trait Volume: Read + Write + Seek {
+    /// Sets its size.
+    ///
+    /// # Errors
+    /// The system's.
+    fn resize(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+impl Volume for std::fs::File {
+    fn resize(&mut self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+}
+
+/// Formats `volume` and writes `user-data`, `meta-data` and, when there is one, `network-config` into it.
+///
+/// The instance id is the VM's name and namespace, as KubeVirt's is: a disk that moves between the two is not set up anew.
+///
+/// # Errors
+/// The volume's.
+pub fn write_volume(volume: &mut impl Volume, machine: &Machine, content: &NoCloud) -> io::Result<()> {
+    let meta = json!({
+        "instance-id": format!("{}.{}", machine.name, machine.namespace),
+        "local-hostname": machine.hostname,
+    });
+    let meta = meta.to_string();
+    let mut files = vec![("user-data", content.user_data.as_str()), ("meta-data", meta.as_str())];
+    files.extend(content.network_data.as_deref().map(|text| ("network-config", text)));
+    let bytes: u64 = files.iter().map(|(_, text)| text.len() as u64).sum();
+    volume.resize((bytes + SLACK_BYTES).next_multiple_of(GRANULE_BYTES))?;
+    // The same content gives the same bytes.
+    let options = FormatVolumeOptions::new().volume_label(LABEL).volume_id(0x7461_7076);
+    fatfs::format_volume(&mut *volume, options)?;
+    let file_system = FileSystem::new(volume, FsOptions::new())?;
+    for (name, text) in files {
+        let mut file = file_system.root_dir().create_file(name)?;
+        file.write_all(text.as_bytes())?;
+        file.flush()?;
+    }
+    file_system.unmount()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::Command;
+
+    use super::*;
+    use crate::fixtures::machine_for_tests;
+
+    fn written(content: &NoCloud) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cidata.img");
+        let mut options = File::options();
+        let mut file = options.read(true).write(true).create_new(true).open(&path).unwrap();
+        write_volume(&mut file, &machine_for_tests(), content).unwrap();
+        (folder, path)
+    }
+
+    fn read(path: &std::path::Path, name: &str) -> Option<String> {
+        let file_system =
+            FileSystem::new(File::options().read(true).write(true).open(path).unwrap(), FsOptions::new()).unwrap();
+        let mut text = String::new();
+        file_system.root_dir().open_file(name).ok()?.read_to_string(&mut text).unwrap();
+        Some(text)
+    }
+
+    #[test]
+    fn all_three_files_are_read_back() {
+        let network = "version: 2\nethernets: {}\n".to_owned();
+        let content = NoCloud { user_data: "#cloud-config\n".into(), network_data: Some(network.clone()) };
+        let (_folder, path) = written(&content);
+        assert_eq!(read(&path, "user-data").unwrap(), "#cloud-config\n");
+        assert_eq!(read(&path, "network-config").unwrap(), network);
+        let meta: serde_json::Value = serde_json::from_str(&read(&path, "meta-data").unwrap()).unwrap();
+        assert_eq!(meta, json!({"instance-id": "web.default", "local-hostname": "web"}));
+    }
+
+    #[test]
+    fn there_is_no_network_config_unless_given_and_large_user_data_fits() {
+        let user_data = "#!/bin/sh\n".repeat(400_000);
+        let (_folder, path) = written(&NoCloud { user_data: user_data.clone(), network_data: None });
+        assert_eq!(read(&path, "user-data").unwrap().len(), user_data.len());
+        assert_eq!(read(&path, "network-config"), None);
+    }
+
+    #[test]
+    fn blkid_finds_the_label() {
+        let (_folder, path) = written(&NoCloud { user_data: String::new(), network_data: None });
+        let output = Command::new("/sbin/blkid").args(["-p", "-o", "export"]).arg(&path).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("LABEL=CIDATA\n") && text.contains("TYPE=vfat\n"), "{text}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Disks: images found out about, opened, and what ends with the VM made beside them.
+//!
+//! Every file is opened here and handed on as a descriptor, with its format pinned: nothing below looks at an image's
+//! first bytes again, and nothing follows a name that an image's header holds.
+
+pub mod cloud_init;
+#[cfg(test)]
+mod fixtures;
+mod open;
+mod qcow2;
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+pub use open::{Given, examine, open_all};
+
+/// How an image file holds its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Byte for byte.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+/// A disk's files, open.
+#[derive(Debug)]
+pub struct OpenDisk {
+    /// What takes the guest's writes.
+    pub top: Layer,
+    /// What lies below an overlay.
+    pub base: Option<Layer>,
+}
+
+/// One open image file.
+#[derive(Debug)]
+pub struct Layer {
+    /// The file.
+    pub file: File,
+    /// How it holds the disk.
+    pub format: Format,
+    /// Whether it was opened for reading alone.
+    pub read_only: bool,
+    /// Whether it bypasses the host's page cache.
+    pub direct: bool,
+}
+
+/// Why a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// There is no such file.
+    #[error("disk {disk:?}: {path:?} does not exist")]
+    Missing {
+        /// The disk's name.
+        disk: String,
+        /// The image.
+        path: PathBuf,
+    },
+    /// The launcher's user may not open it.
+    #[error("disk {disk:?}: {path:?} may not be opened for {access} by uid {uid}, gid {gid}")]
+    Denied {
+        /// The disk's name.
+        disk: String,
+        /// The image.
+        path: PathBuf,
+        /// `reading` or `reading and writing`.
+        access: &'static str,
+        /// Who tried.
+        uid: u32,
+        /// Who tried.
+        gid: u32,
+    },
+    /// It is a folder, a socket, a pipe.
+    #[error("disk {disk:?}: {path:?} is neither a regular file nor a block device")]
+    NotADisk {
+        /// The disk's name.
+        disk: String,
+        /// The image.
+        path: PathBuf,
+    },
+    /// It holds no disk, or one we do not open.
+    #[error("disk {disk:?}: {path:?} {flaw}")]
+    Unfit {
+        /// The disk's name.
+        disk: String,
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaw: String,
+    },
+    /// There is no room for what the launcher makes itself.
+    #[error("disk {disk:?}: no space left for {path:?}")]
+    NoSpace {
+        /// The disk's name.
+        disk: String,
+        /// The file to be made.
+        path: PathBuf,
+    },
+    /// The system failed.
+    #[error("disk {disk:?}: cannot {what} {path:?}")]
+    System {
+        /// The disk's name.
+        disk: String,
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,136 @@
+//! The machine an engine runs, described without a word of any engine's own.
+//!
+//! Built from a VirtualMachineInstance by `api`, written as JSON beside the wiring request, read by `tapvisor-launcher`.
+//! Paths are absolute and readable by the launcher; sizes are bytes; times are seconds.
+
+mod disk;
+mod nic;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use disk::{Bus, Cache, Disk, DiskSource, NoCloud};
+pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
+
+/// A virtual machine: everything the guest can see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Machine {
+    /// Namespace of the VM object.
+    pub namespace: String,
+    /// Name of the VM object.
+    pub name: String,
+    /// SMBIOS system UUID in its 36-character form.
+    pub uuid: String,
+    /// SMBIOS system serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    /// Host name told to the guest by DHCP and cloud-init.
+    pub hostname: String,
+    /// Subdomain under which a headless Service names the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdomain: Option<String>,
+    /// Processor topology.
+    pub cpu: Cpu,
+    /// Guest memory.
+    pub memory_bytes: u64,
+    /// What runs first.
+    pub boot: Boot,
+    /// Disks in the manifest's order.
+    pub disks: Vec<Disk>,
+    /// NICs in the manifest's order of interfaces.
+    pub nics: Vec<Nic>,
+    /// Whether the guest has a serial console.
+    pub serial_console: bool,
+    /// Whether the guest has a virtio entropy source.
+    pub rng: bool,
+    /// A watchdog that acts when the guest stops feeding it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<WatchdogAction>,
+    /// What a reset by the guest does.
+    #[serde(default)]
+    pub reboot_policy: RebootPolicy,
+    /// Whether the guest waits for `resume` before its first instruction.
+    #[serde(default)]
+    pub start_paused: bool,
+    /// Time between the power button and the end by force.
+    pub grace_period_seconds: u64,
+    /// Whether emulation is demanded, allowed when there is no usable KVM, or refused.
+    pub emulation: Emulation,
+}
+
+/// Processor topology; the guest has the product of the three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cpu {
+    /// Sockets, at least 1.
+    pub sockets: u32,
+    /// Cores of a socket, at least 1.
+    pub cores: u32,
+    /// Threads of a core, at least 1.
+    pub threads: u32,
+}
+
+impl Cpu {
+    /// Virtual CPUs in all.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        self.sockets.saturating_mul(self.cores).saturating_mul(self.threads)
+    }
+}
+
+/// What a reset by the guest does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RebootPolicy {
+    /// Starts the guest again in the same machine.
+    #[default]
+    Reboot,
+    /// Ends the machine; whoever runs it may start a new one.
+    Terminate,
+}
+
+/// Which engine may run the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Emulation {
+    /// KVM where it works, emulation elsewhere.
+    #[default]
+    Allowed,
+    /// Emulation even where KVM works.
+    Required,
+    /// KVM or nothing.
+    Forbidden,
+}
+
+/// What runs first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Boot {
+    /// A Linux kernel, loaded directly.
+    Kernel {
+        /// bzImage or ELF vmlinux.
+        kernel: PathBuf,
+        /// Initial RAM disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        initrd: Option<PathBuf>,
+        /// Kernel command line.
+        #[serde(default)]
+        command_line: String,
+    },
+    /// BIOS firmware, which looks for a boot device by `boot_order`.
+    Bios,
+}
+
+/// What a watchdog does when the guest stops feeding it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WatchdogAction {
+    /// Ends the machine at once.
+    Poweroff,
+    /// Resets it.
+    Reset,
+    /// Presses the power button.
+    Shutdown,
+}

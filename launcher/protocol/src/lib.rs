@@ -1,0 +1,15 @@
+//! All that a launcher and whoever starts it agree on: its launch file, its options, the descriptors it is handed, its
+//! control socket, how it ends, and what its probe of /dev/kvm says.
+
+pub mod chain;
+pub mod control;
+pub mod launch_file;
+pub mod options;
+pub mod outcome;
+pub mod probe;
+pub mod socket;
+
+mod ask;
+mod sys;
+
+pub use sys::descriptors;

@@ -1,0 +1,28 @@
+//! What `tapvisor-launcher probe` prints: one JSON object.
+
+use serde::{Deserialize, Serialize};
+
+/// What /dev/kvm is worth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kvm", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Verdict {
+    /// It executes.
+    Usable,
+    /// It does not, or not in earnest.
+    Unusable {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_has_the_shape_that_others_read() {
+        let unusable = Verdict::Unusable { reason: "only interprets".to_owned() };
+        assert_eq!(serde_json::to_string(&unusable).unwrap(), r#"{"kvm":"unusable","reason":"only interprets"}"#);
+        assert_eq!(serde_json::from_str::<Verdict>(r#"{"kvm":"usable"}"#).unwrap(), Verdict::Usable);
+    }
+}

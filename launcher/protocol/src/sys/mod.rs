@@ -1,0 +1,3 @@
+//! What no safe crate offers: descriptors by number.
+
+pub mod descriptors;

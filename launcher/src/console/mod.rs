@@ -1,0 +1,57 @@
+//! The guest's serial console: one guest, many readers, anybody types.
+//!
+//! Flow: bytes of the guest go to a bounded log, into a replay of the last screenfuls, and to every reader; bytes of
+//! readers go to the guest. Guarantees: nobody who reads slowly or not at all delays the guest or other readers; memory
+//! is bounded. One thread, which ends when the engine closes its end.
+
+mod log;
+mod mux;
+mod stdio;
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread::JoinHandle;
+
+pub(crate) use log::RotatingLog;
+use mux::Mux;
+
+/// A console being served.
+#[derive(Debug)]
+pub(crate) struct Console {
+    thread: JoinHandle<()>,
+    stdio: Option<stdio::Stdio>,
+}
+
+impl Console {
+    /// Serves the guest's end `guest` at the unix socket `socket`, and on standard input and output if asked for.
+    ///
+    /// # Errors
+    /// When the socket or the log cannot be made.
+    pub(crate) fn serve(guest: UnixStream, socket: &Path, log: &Path, with_stdio: bool) -> io::Result<Self> {
+        let listener = protocol::socket::listen(socket)?;
+        Self::start(guest, listener, RotatingLog::open(log)?, with_stdio)
+    }
+
+    fn start(guest: UnixStream, listener: UnixListener, log: RotatingLog, with_stdio: bool) -> io::Result<Self> {
+        let mut mux = Mux::new(guest, listener, log)?;
+        let mut stdio = None;
+        if with_stdio {
+            let (ours, theirs) = UnixStream::pair()?;
+            mux.add_reader(ours)?;
+            stdio = Some(stdio::connect(theirs)?);
+        }
+        let thread = std::thread::Builder::new().name("console".into()).spawn(move || mux.run())?;
+        Ok(Self { thread, stdio })
+    }
+
+    /// Waits until everything the guest said is with its readers.
+    pub(crate) fn finish(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the console's thread panicked");
+        }
+        if let Some(stdio) = self.stdio {
+            stdio.finish();
+        }
+    }
+}

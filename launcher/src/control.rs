@@ -1,0 +1,280 @@
+//! The control socket: one JSON object a line, each answered by one, and a stream of events for who asks for it.
+//!
+//! Request: `{"id": any, "verb": status|powerdown|stop|pause|resume|reset|events}`; `stop` takes `"graceSeconds"`.
+//! Answer: `{"id": …, "ok": {…}}` or `{"id": …, "error": "why not"}`. After `events`: `{"event": {"type": …}}` lines.
+//! Guarantees: a line is at most 64 KiB, connections are few, and one that does not read is cut off.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use protocol::control::Verb;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const MAX_LINE_BYTES: u64 = 64 << 10;
+const MAX_CONNECTIONS: usize = 16;
+/// Lines a connection may have unread.
+const MAX_UNREAD_LINES: usize = 256;
+const FLUSH_TRIES: u32 = 50;
+const FLUSH_PAUSE: Duration = Duration::from_millis(10);
+
+/// A line of the client's.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Request {
+    #[serde(default)]
+    id: Value,
+    /// What is asked.
+    pub(crate) verb: Verb,
+    /// `stop` only: instead of the machine's own grace period.
+    #[serde(default)]
+    pub(crate) grace_seconds: Option<u64>,
+}
+
+/// A request and the way back.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What is asked.
+    pub(crate) request: Request,
+    client: Client,
+}
+
+/// The sending side of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    lines: SyncSender<String>,
+    unwritten: Arc<AtomicUsize>,
+}
+
+/// The socket while it is served.
+#[derive(Debug)]
+pub(crate) struct Control {
+    unwritten: Arc<AtomicUsize>,
+}
+
+impl Control {
+    /// Waits a moment until clients have the last lines.
+    pub(crate) fn finish(self) {
+        for _ in 0..FLUSH_TRIES {
+            if self.unwritten.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            thread::sleep(FLUSH_PAUSE);
+        }
+    }
+}
+
+impl Call {
+    /// Answers; the client comes back for those who want events.
+    pub(crate) fn answer(self, result: Result<Value, String>) -> Client {
+        let id = self.request.id;
+        let line = match result {
+            Ok(value) => json!({"id": id, "ok": value}),
+            Err(reason) => json!({"id": id, "error": reason}),
+        };
+        self.client.send(line.to_string());
+        self.client
+    }
+}
+
+impl Client {
+    /// Tells of an event; `false` when the client is gone or does not read.
+    pub(crate) fn tell(&self, event: &Value) -> bool {
+        self.send(json!({"event": event}).to_string())
+    }
+
+    fn send(&self, line: String) -> bool {
+        self.unwritten.fetch_add(1, Ordering::AcqRel);
+        let is_sent = self.lines.try_send(line).is_ok();
+        if !is_sent {
+            self.unwritten.fetch_sub(1, Ordering::AcqRel);
+        }
+        is_sent
+    }
+}
+
+/// Listens at `path` and hands every request to `on_call` until the process ends.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub(crate) fn serve(path: &Path, on_call: impl Fn(Call) -> bool + Clone + Send + 'static) -> io::Result<Control> {
+    let listener = protocol::socket::listen(path)?;
+    let control = Control { unwritten: Arc::default() };
+    let unwritten = Arc::clone(&control.unwritten);
+    thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &on_call, &unwritten))?;
+    Ok(control)
+}
+
+fn accept(
+    listener: &UnixListener,
+    on_call: &(impl Fn(Call) -> bool + Clone + Send + 'static),
+    unwritten: &Arc<AtomicUsize>,
+) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        match stream.and_then(|stream| admit(stream, on_call.clone(), Arc::clone(&connections), Arc::clone(unwritten)))
+        {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a control connection could not be served");
+                // Out of descriptors, most likely: trying again at once would only burn the processor.
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn admit(
+    mut stream: UnixStream,
+    on_call: impl Fn(Call) -> bool + Send + 'static,
+    connections: Arc<AtomicUsize>,
+    unwritten: Arc<AtomicUsize>,
+) -> io::Result<()> {
+    if connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+        connections.fetch_sub(1, Ordering::Relaxed);
+        return stream.write_all(b"{\"id\":null,\"error\":\"too many connections\"}\n");
+    }
+    let (sender, lines) = sync_channel(MAX_UNREAD_LINES);
+    let client = Client { lines: sender, unwritten: Arc::clone(&unwritten) };
+    let writing = stream.try_clone()?;
+    thread::Builder::new().name("control-out".into()).spawn(move || write_lines(writing, &lines, &unwritten))?;
+    thread::Builder::new().name("control-in".into()).spawn(move || {
+        read_requests(stream, client, on_call);
+        connections.fetch_sub(1, Ordering::Relaxed);
+    })?;
+    Ok(())
+}
+
+fn write_lines(mut stream: UnixStream, lines: &Receiver<String>, unwritten: &AtomicUsize) {
+    for mut line in lines {
+        line.push('\n');
+        let is_written = stream.write_all(line.as_bytes()).is_ok();
+        unwritten.fetch_sub(1, Ordering::AcqRel);
+        if !is_written {
+            break;
+        }
+    }
+    // Wakes the reading thread of a connection that was cut off; one that is closed already is no news.
+    drop(stream.shutdown(std::net::Shutdown::Both));
+}
+
+fn read_requests(stream: UnixStream, client: Client, on_call: impl Fn(Call) -> bool) {
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(1..) if line.ends_with(b"\n") => {}
+            Ok(read) if read as u64 == MAX_LINE_BYTES => {
+                client.send(json!({"id": null, "error": "a line is at most 65536 bytes"}).to_string());
+                return;
+            }
+            _ => return,
+        }
+        let is_heard = match serde_json::from_slice(&line) {
+            Ok(request) => on_call(Call { request, client: client.clone() }),
+            Err(error) => client.send(json!({"id": id_of(&line), "error": format!("request: {error}")}).to_string()),
+        };
+        if !is_heard {
+            return;
+        }
+    }
+}
+
+/// The id of a request that is otherwise not understood.
+fn id_of(line: &[u8]) -> Value {
+    serde_json::from_slice::<Value>(line)
+        .ok()
+        .and_then(|mut value| value.get_mut("id").map(Value::take))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Bench {
+        _folder: tempfile::TempDir,
+        stream: UnixStream,
+        calls: mpsc::Receiver<Call>,
+    }
+
+    fn bench() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let (call, calls) = mpsc::channel();
+        serve(&path, move |received| call.send(received).is_ok()).unwrap();
+        let stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Bench { _folder: folder, stream, calls }
+    }
+
+    impl Bench {
+        fn send(&mut self, line: &str) {
+            self.stream.write_all(line.as_bytes()).unwrap();
+        }
+
+        fn line(&self) -> Value {
+            let mut line = String::new();
+            BufReader::with_capacity(1, &self.stream).read_line(&mut line).unwrap();
+            serde_json::from_str(&line).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_with_its_id() {
+        let mut bench = bench();
+        bench.send("{\"id\":\"a\",\"verb\":\"stop\",\"graceSeconds\":3}\n");
+        let call = bench.calls.recv().unwrap();
+        assert_eq!((call.request.verb, call.request.grace_seconds), (Verb::Stop, Some(3)));
+        call.answer(Ok(json!({"state": "stopping"})));
+        assert_eq!(bench.line(), json!({"id": "a", "ok": {"state": "stopping"}}));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_and_the_next_line_is_read() {
+        let mut bench = bench();
+        bench.send("{\"id\":1,\"verb\":\"explode\"}\nnonsense\n{\"id\":2,\"verb\":\"status\",\"force\":true}\n");
+        assert!(bench.line()["error"].as_str().unwrap().contains("explode"));
+        assert_eq!(bench.line()["id"], Value::Null);
+        let third = bench.line();
+        assert!(third["id"] == 2 && third["error"].as_str().unwrap().contains("force"), "{third}");
+        bench.send("{\"id\":3,\"verb\":\"status\"}\n");
+        assert_eq!(bench.calls.recv().unwrap().request.verb, Verb::Status);
+    }
+
+    #[test]
+    fn an_endless_line_ends_the_connection() {
+        let mut bench = bench();
+        bench.send(&" ".repeat(70_000));
+        assert!(bench.line()["error"].as_str().unwrap().contains("65536"));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_events_is_cut_off() {
+        let mut bench = bench();
+        bench.send("{\"verb\":\"events\"}\n");
+        let client = bench.calls.recv().unwrap().answer(Ok(json!({})));
+        let event = json!({"type": "reset", "padding": "x".repeat(1000)});
+        assert!((0..10_000).any(|_| !client.tell(&event)));
+    }
+
+    #[test]
+    fn the_seventeenth_connection_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        serve(&path, |_| true).unwrap();
+        let streams: Vec<_> = (0..17).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let mut text = String::new();
+        BufReader::new(streams.last().unwrap()).read_line(&mut text).unwrap();
+        assert!(text.contains("too many"), "{text}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Command lines as golden text: `tests/golden/command_line/<case>.{json,txt}`, a machine with descriptors and its line.
+//! A new case needs no Rust; `TAPVISOR_REWRITE_GOLDEN=1` rewrites the texts for review.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use machine::DiskSource;
+
+use super::*;
+use crate::fixtures::machine_for_tests;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/command_line")
+}
+
+/// Descriptors as numbers that tell what they are: NIC i has 100 + 10·i and on, disk i has 200 + 10·i and on.
+fn descriptors(machine: &Machine) -> Descriptors {
+    let number = |index: usize| i32::try_from(index).unwrap();
+    let nics = machine.nics.iter().enumerate().map(|(index, nic)| NicDescriptors {
+        mac: nic.mac.unwrap_or("02:aa:bb:cc:dd:ee".parse().unwrap()),
+        mtu: Mtu::try_from(1450).ok(),
+        queues: (0..i32::from(nic.queues.value())).map(|queue| 100 + 10 * number(index) + queue).collect(),
+        vhost: Vec::new(),
+    });
+    let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
+        let overlay = matches!(disk.source, DiskSource::Overlay { .. });
+        let layer =
+            |fd, format, read_only| LayerDescriptor { fd, format, read_only, direct: disk.cache == Cache::None };
+        let fd = 200 + 10 * number(index);
+        let format = if overlay { Format::Qcow2 } else { Format::Raw };
+        let base = overlay.then(|| layer(fd + 1, Format::Raw, true));
+        DiskDescriptors { top: layer(fd, format, disk.read_only), base }
+    });
+    Descriptors { monitor: 10, console: 11, nics: nics.collect(), disks: disks.collect() }
+}
+
+#[test]
+fn machines_give_their_golden_command_lines() {
+    let mut cases = 0;
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        cases += 1;
+        let machine: Machine = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let line = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap();
+        // One option and its value a line.
+        let mut text = line.join("\n").replace("\n-", "\u{0}-").replace('\n', " ").replace('\u{0}', "\n");
+        text.push('\n');
+        let golden = path.with_extension("txt");
+        if std::env::var_os("TAPVISOR_REWRITE_GOLDEN").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        assert_eq!(text, fs::read_to_string(&golden).unwrap(), "{}", golden.display());
+    }
+    assert!(cases >= 3, "only {cases} golden cases found");
+}
+
+#[test]
+fn what_a_manifest_names_stays_one_argument() {
+    let mut machine = machine_for_tests();
+    machine.name = "web,file=/etc/shadow".into();
+    machine.serial_number = Some("1,2".into());
+    let line = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap();
+    assert!(line.contains(&"default/web,,file=/etc/shadow,debug-threads=on".to_owned()));
+    assert!(line.contains(&"type=1,manufacturer=Tapvisor,product=VM,serial=1,,2".to_owned()));
+    assert!(line.contains(&"console=ttyS0 a,b".to_owned()));
+}
+
+#[test]
+fn a_layout_that_is_full_is_refused_with_the_number() {
+    let mut machine = machine_for_tests();
+    machine.nics = vec![machine.nics[0].clone(); 17];
+    let error = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap_err().to_string();
+    assert_eq!(error, "the machine has 17 NICs, at most 16 are supported");
+}
+
+#[test]
+fn vhost_and_kvm_are_asked_for_together() {
+    let machine = machine_for_tests();
+    let mut with = descriptors(&machine);
+    with.nics[0].vhost = vec![42];
+    let line = arguments(&machine, Accelerator::Kvm, &with).unwrap().join(" ");
+    assert!(line.contains("-accel kvm -cpu host"));
+    assert!(line.contains("tap,id=net0,fd=100,vhost=on,vhostfd=42"));
+}

@@ -1,0 +1,136 @@
+//! What QEMU's events mean: which are the machine's, and what they say together once QEMU is gone.
+
+use machine::WatchdogAction;
+use serde_json::{Map, Value};
+
+use super::process::Exit;
+use super::qmp::shortened;
+use crate::engine::{Ending, Event};
+
+/// The clues so far.
+#[derive(Debug, Default)]
+pub(crate) struct Happenings {
+    disks: Vec<String>,
+    shutdown: Option<String>,
+    panic: Option<String>,
+    watchdog: bool,
+}
+
+impl Happenings {
+    /// For a machine with disks of these names.
+    pub(crate) fn of(disks: Vec<String>) -> Self {
+        Self { disks, ..Self::default() }
+    }
+
+    /// Takes one event of `qapi/run-state.json` or `qapi/block-core.json`.
+    pub(crate) fn on(&mut self, name: &str, data: &Map<String, Value>) -> Option<Event> {
+        let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
+        match name {
+            "RESUME" => Some(Event::Running),
+            "STOP" => Some(Event::Paused),
+            "RESET" => Some(Event::Reset { by_guest: data.get("guest").and_then(Value::as_bool).unwrap_or_default() }),
+            "SHUTDOWN" => {
+                self.shutdown = Some(shortened(text("reason")));
+                None
+            }
+            "GUEST_PANICKED" => {
+                let info = data.get("info").map(|info| shortened(&format!("guest panic, {info}")));
+                self.panic = Some(info.unwrap_or_else(|| "the guest's kernel panicked".to_owned()));
+                None
+            }
+            "WATCHDOG" => {
+                let action = match text("action") {
+                    "poweroff" => WatchdogAction::Poweroff,
+                    "shutdown" => WatchdogAction::Shutdown,
+                    _ => WatchdogAction::Reset,
+                };
+                self.watchdog |= action != WatchdogAction::Reset;
+                Some(Event::Watchdog(action))
+            }
+            "BLOCK_IO_ERROR" => Some(self.disk_failed(data)),
+            _ => None,
+        }
+    }
+
+    /// What it comes to.
+    pub(crate) fn ending(self, exit: &Exit) -> Ending {
+        if let Some(reason) = self.panic {
+            return Ending::Crashed { reason };
+        }
+        // The watchdog's power-off is an exit on the spot, without SHUTDOWN.
+        if self.watchdog {
+            return Ending::Watchdog;
+        }
+        match self.shutdown.as_deref() {
+            Some("guest-shutdown") if exit.is_success() => Ending::PoweredOff,
+            Some("guest-reset") if exit.is_success() => Ending::Rebooted,
+            Some("guest-panic") => Ending::Crashed { reason: "the guest's kernel panicked".to_owned() },
+            Some("host-signal" | "host-qmp-quit") if exit.is_success() => Ending::Killed,
+            _ => Ending::Failed { reason: exit.describe() },
+        }
+    }
+
+    fn disk_failed(&mut self, data: &Map<String, Value>) -> Event {
+        let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
+        // `device` is empty for disks made with -blockdev; the node's name holds our index.
+        let number = |name: &str| name.trim_start_matches("disk").split('-').next()?.parse::<usize>().ok();
+        let disk = number(text("node-name")).and_then(|index| self.disks.get(index));
+        Event::DiskFailed {
+            disk: disk.map_or_else(|| shortened(text("node-name")), Clone::clone),
+            reason: shortened(text("reason")),
+            paused: text("action") == "stop",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::super::process::Process;
+    use super::*;
+
+    fn exit(script: &str) -> Exit {
+        Process::spawn(Path::new("/bin/sh"), &["-c".into(), script.into()], &[]).unwrap().wait()
+    }
+
+    fn ending(events: &[(&str, Value)], script: &str) -> Ending {
+        let mut happenings = Happenings::of(vec!["root".into()]);
+        for (name, data) in events {
+            happenings.on(name, data.as_object().unwrap());
+        }
+        happenings.ending(&exit(script))
+    }
+
+    #[test]
+    fn power_off_crash_watchdog_and_kill_are_told_apart() {
+        let shutdown = |reason: &str| ("SHUTDOWN", json!({"guest": true, "reason": reason}));
+        let panicked = ("GUEST_PANICKED", json!({"action": "shutdown"}));
+        assert_eq!(ending(&[shutdown("guest-shutdown")], "exit 0"), Ending::PoweredOff);
+        assert_eq!(ending(&[shutdown("guest-reset")], "exit 0"), Ending::Rebooted);
+        assert_eq!(ending(&[shutdown("host-signal")], "exit 0"), Ending::Killed);
+        assert!(matches!(ending(&[panicked, shutdown("guest-panic")], "exit 0"), Ending::Crashed { .. }));
+        assert_eq!(ending(&[("WATCHDOG", json!({"action": "poweroff"}))], "exit 0"), Ending::Watchdog);
+        let after_reset = [("WATCHDOG", json!({"action": "reset"})), shutdown("guest-shutdown")];
+        assert_eq!(ending(&after_reset, "exit 0"), Ending::PoweredOff);
+    }
+
+    #[test]
+    fn a_vanished_or_failing_qemu_is_a_failure_with_its_words() {
+        let Ending::Failed { reason } = ending(&[], "echo boom >&2; exit 1") else { panic!() };
+        assert_eq!(reason, "QEMU exited with code 1: boom");
+        let Ending::Failed { reason } = ending(&[], "kill -9 $$") else { panic!() };
+        assert_eq!(reason, "QEMU was killed by signal 9");
+    }
+
+    #[test]
+    fn a_full_disk_names_the_disk() {
+        let data = json!({"device": "", "node-name": "disk0", "reason": "No space left on device", "action": "stop",
+            "nospace": true, "operation": "write"});
+        let event = Happenings::of(vec!["root".into()]).on("BLOCK_IO_ERROR", data.as_object().unwrap());
+        let reason = "No space left on device".to_owned();
+        assert_eq!(event, Some(Event::DiskFailed { disk: "root".into(), reason, paused: true }));
+    }
+}

@@ -1,0 +1,197 @@
+//! Engine `emulation`: QEMU with our taps and disks, translating instructions, or on KVM where the probe found it real.
+
+mod command_line;
+mod happenings;
+mod process;
+mod qmp;
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Sender, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Map;
+
+pub(crate) use command_line::Accelerator;
+use command_line::{Descriptors, DiskDescriptors, LayerDescriptor, NicDescriptors};
+use happenings::Happenings;
+use process::{Handle, Process};
+
+use crate::engine::{Command, Engine, EngineError, Event, Parts, Running};
+use block::Layer;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// How long QEMU may take to flush its disks once it is told to end.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// QEMU.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Emulation {
+    /// What executes the guest's instructions.
+    pub(crate) accelerator: Accelerator,
+}
+
+/// A QEMU that runs.
+#[derive(Debug)]
+struct Qemu {
+    monitor: qmp::Client,
+    handle: Handle,
+}
+
+impl Engine for Emulation {
+    fn start(&self, parts: Parts, events: Sender<Event>) -> Result<Box<dyn Running>, EngineError> {
+        let program = process::find(PROGRAM, PACKAGE)?;
+        let system = |what| move |source| EngineError::System { what, source };
+        let (ours, theirs) = UnixStream::pair().map_err(system("no socket pair for the monitor"))?;
+        let reading = ours.try_clone().map_err(system("no second descriptor for the monitor"))?;
+        let (start_paused, disks) = (parts.machine.start_paused, parts.machine.disks.iter());
+        let names = disks.map(|disk| disk.name.clone()).collect();
+        let nics = parts.machine.nics.iter().enumerate();
+        let unplugged: Vec<_> =
+            nics.filter(|(_, nic)| nic.link_down).map(|(index, _)| command_line::nic_id(index)).collect();
+        let (arguments, inherited) = inherit(self.accelerator, parts, theirs.into())?;
+        tracing::debug!(?program, ?arguments, "starting QEMU");
+        let process = Process::spawn(&program, &arguments, &inherited)?;
+        // Only QEMU holds them from here on, so that its end is the end of each of them.
+        drop(inherited);
+        let handle = process.handle();
+        let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
+        let (exit, exited) = mpsc::channel();
+        let begun = events.clone();
+        thread::spawn(move || watch(reading, process, &answer, &events, &exit, Happenings::of(names)));
+        let mut monitor = qmp::Client::new(ours, answers);
+        let negotiated = monitor.negotiate().and_then(|version| {
+            tracing::info!(version, accelerator = ?self.accelerator, "QEMU is ready");
+            // Before the first instruction, so that the guest never sees a carrier.
+            unplugged.iter().try_for_each(|nic| unplug(&mut monitor, nic))?;
+            if start_paused { Ok(()) } else { monitor.execute("cont", Map::new()).map(drop) }
+        });
+        match negotiated {
+            Ok(()) => {
+                // QEMU tells of processors that come to stand, not of those that never ran.
+                if start_paused {
+                    drop(begun.send(Event::Paused));
+                }
+                Ok(Box::new(Qemu { monitor, handle }))
+            }
+            Err(error) => {
+                handle.signal(Signal::SIGKILL);
+                // Its own last words say more than a closed monitor.
+                Err(exited.recv_timeout(FLUSH_PATIENCE).map_or(error, EngineError::GaveUp))
+            }
+        }
+    }
+}
+
+/// Takes the cable out of a NIC; no option of the command line does.
+fn unplug(monitor: &mut qmp::Client, nic: &str) -> Result<(), EngineError> {
+    let arguments = [("name".to_owned(), nic.into()), ("up".to_owned(), false.into())];
+    monitor.execute("set_link", arguments.into_iter().collect()).map(drop)
+}
+
+impl Running for Qemu {
+    fn command(&mut self, command: Command) -> Result<(), EngineError> {
+        let name = match command {
+            Command::Powerdown => "system_powerdown",
+            Command::Pause => "stop",
+            Command::Resume => "cont",
+            Command::Reset => "system_reset",
+            Command::Kill => {
+                self.kill();
+                return Ok(());
+            }
+        };
+        self.monitor.execute(name, Map::new()).map(drop)
+    }
+}
+
+impl Qemu {
+    /// SIGTERM flushes and ends a QEMU that still listens; what does not is killed.
+    fn kill(&self) {
+        if self.handle.signal(Signal::SIGTERM) {
+            let handle = self.handle.clone();
+            thread::spawn(move || {
+                thread::sleep(FLUSH_PATIENCE);
+                handle.signal(Signal::SIGKILL)
+            });
+        }
+    }
+}
+
+/// Follows QEMU from its first event to its exit.
+fn watch(
+    monitor: UnixStream,
+    process: Process,
+    answers: &SyncSender<qmp::Message>,
+    events: &Sender<Event>,
+    exit: &Sender<String>,
+    mut happenings: Happenings,
+) {
+    qmp::read_all(monitor, answers, |name, data| {
+        if let Some(event) = happenings.on(name, data) {
+            // Whoever drove the machine is gone; the process ends with us.
+            drop(events.send(event));
+        }
+    });
+    let handle = process.handle();
+    // A closed monitor means an end within moments; a QEMU that closed it and lives on is out of hand.
+    thread::spawn(move || {
+        thread::sleep(FLUSH_PATIENCE);
+        handle.signal(Signal::SIGKILL)
+    });
+    let end = process.wait();
+    // Nobody waits for the first when the machine had started, nobody for the second when it had not.
+    drop(exit.send(end.describe()));
+    drop(events.send(Event::Ended(happenings.ending(&end))));
+}
+
+/// What a monitor's bytes come to for a machine with these disks: the events for whoever drives it, and how many answers
+/// wait to be read. The peer may have been taken over by its guest, so its bytes are open to be tried without it.
+#[must_use]
+pub fn heard(monitor: impl Read, disks: Vec<String>) -> (Vec<Event>, usize) {
+    let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
+    let mut happenings = Happenings::of(disks);
+    let mut events = Vec::new();
+    qmp::read_all(monitor, &answer, |name, data| events.extend(happenings.on(name, data)));
+    (events, answers.try_iter().count())
+}
+
+/// Turns parts into arguments and the descriptors that they name.
+fn inherit(
+    accelerator: Accelerator,
+    parts: Parts,
+    monitor: OwnedFd,
+) -> Result<(Vec<String>, Vec<OwnedFd>), EngineError> {
+    let mut inherited = Vec::new();
+    let mut give = |descriptor: OwnedFd| {
+        let number = descriptor.as_raw_fd();
+        inherited.push(descriptor);
+        number
+    };
+    let layer = |layer: Layer, give: &mut dyn FnMut(OwnedFd) -> i32| LayerDescriptor {
+        format: layer.format,
+        read_only: layer.read_only,
+        direct: layer.direct,
+        fd: give(layer.file.into()),
+    };
+    let nics = parts.nics.into_iter().map(|nic| NicDescriptors {
+        mac: nic.mac,
+        mtu: nic.mtu,
+        queues: nic.queues.into_iter().map(&mut give).collect(),
+        vhost: nic.vhost.into_iter().map(&mut give).collect(),
+    });
+    let nics = nics.collect();
+    let disks = parts.disks.into_iter().map(|disk| DiskDescriptors {
+        top: layer(disk.top, &mut give),
+        base: disk.base.map(|base| layer(base, &mut give)),
+    });
+    let disks = disks.collect();
+    let descriptors = Descriptors { monitor: give(monitor), console: give(parts.console), nics, disks };
+    let arguments = command_line::arguments(&parts.machine, accelerator, &descriptors)?;
+    Ok((arguments, inherited))
+}

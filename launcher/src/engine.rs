@@ -1,0 +1,178 @@
+//! The seam between the launcher and what executes the guest: a machine and its opened parts in, events out.
+//!
+//! An engine knows nothing of pods, wiring, DHCP or sockets of ours; whoever drives it knows nothing of how it executes.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+
+use machine::{Machine, WatchdogAction};
+use terms::{MacAddr, Mtu};
+
+use block::OpenDisk;
+
+/// A machine with everything it hangs on already open, in the machine's own order.
+#[derive(Debug)]
+pub struct Parts {
+    /// What the guest sees.
+    pub machine: Machine,
+    /// One for each NIC of the machine.
+    pub nics: Vec<OpenNic>,
+    /// One for each disk of the machine.
+    pub disks: Vec<OpenDisk>,
+    /// A stream that is the far end of the first serial port.
+    pub console: OwnedFd,
+}
+
+/// The host's side of a NIC.
+#[derive(Debug)]
+pub struct OpenNic {
+    /// The guest's address.
+    pub mac: MacAddr,
+    /// What the device announces as the link's MTU.
+    pub mtu: Option<Mtu>,
+    /// Attached tap descriptors with a vnet header, one for each queue pair.
+    pub queues: Vec<OwnedFd>,
+    /// As many open vhost-net descriptors, or none.
+    pub vhost: Vec<OwnedFd>,
+}
+
+/// Something that can execute machines.
+pub trait Engine {
+    /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last.
+    ///
+    /// # Errors
+    /// When the machine could not be put together; nothing of it is left then.
+    fn start(&self, parts: Parts, events: Sender<Event>) -> Result<Box<dyn Running>, EngineError>;
+}
+
+/// A machine that was started and has not ended yet.
+pub trait Running {
+    /// Does something to the machine; what comes of it is an event.
+    ///
+    /// # Errors
+    /// When the machine has ended or the engine does not answer.
+    fn command(&mut self, command: Command) -> Result<(), EngineError>;
+}
+
+/// What can be done to a running machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Presses the power button.
+    Powerdown,
+    /// Ends the machine at once; disks are flushed.
+    Kill,
+    /// Stops the processors.
+    Pause,
+    /// Lets them go on.
+    Resume,
+    /// Presses the reset button.
+    Reset,
+}
+
+/// What happens to a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The processors run, for the first time or again.
+    Running,
+    /// The processors stand.
+    Paused,
+    /// The guest, or somebody with the reset button, started it anew.
+    Reset {
+        /// Whether it was the guest.
+        by_guest: bool,
+    },
+    /// The watchdog was not fed and acts.
+    Watchdog(WatchdogAction),
+    /// A disk could not be read or written.
+    DiskFailed {
+        /// The disk's name.
+        disk: String,
+        /// The host's reason.
+        reason: String,
+        /// Whether the machine stands until it is resumed.
+        paused: bool,
+    },
+    /// It is over.
+    Ended(Ending),
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest switched itself off.
+    PoweredOff,
+    /// The guest started anew, and its policy makes that the end.
+    Rebooted,
+    /// The guest's kernel gave up.
+    Crashed {
+        /// What is known of why.
+        reason: String,
+    },
+    /// The watchdog ended it.
+    Watchdog,
+    /// [`Command::Kill`], or a signal from outside.
+    Killed,
+    /// The engine itself failed.
+    Failed {
+        /// What it said last.
+        reason: String,
+    },
+}
+
+/// Why an engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A program it needs is not there.
+    #[error("{program} is not installed, the package is {package}")]
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// Debian's name of what holds it.
+        package: &'static str,
+    },
+    /// The machine asks for something the engine does not have.
+    #[error("{0}")]
+    Unsupported(String),
+    /// It could not be started.
+    #[error("{program:?} could not be executed")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It started and gave up before the guest ran.
+    #[error("the engine gave up before the guest ran: {0}")]
+    GaveUp(String),
+    /// It refused a command.
+    #[error("the engine refused {command}: {reason}")]
+    Refused {
+        /// The command.
+        command: &'static str,
+        /// Its words.
+        reason: String,
+    },
+    /// It has ended.
+    #[error("the machine has ended")]
+    Ended,
+    /// It does not answer.
+    #[error("the engine has not answered {command} for {seconds} seconds")]
+    Silent {
+        /// The command.
+        command: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The machinery around it failed.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,299 @@
+//! `tapvisor launch` from its arguments to its exit code.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use hostnet::kernel::Kernel;
+use hostnet::linux::Linux;
+use hostnet::{Ask, KernelError};
+use machine::{Boot, Machine};
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::{Value, json};
+use wiring::Owner;
+
+use super::choice::{self, Choice};
+use super::console::Console;
+use super::control::{self, Control};
+use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
+use super::network::{self, AttachError, Lease, ResolvConf, Service, VerifyError, WiredNic};
+use super::run::{Input, Supervision};
+use block::{DiskError, Given};
+use protocol::chain::chain;
+use protocol::descriptors::{DescriptorError, Inherited};
+use protocol::launch_file::LaunchFile;
+use protocol::options::LaunchOptions;
+use protocol::outcome::Outcome;
+
+/// The largest machine file that is read; user data of a cloud-init volume is in it.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// Runs the machine and leaves `outcome.json`; the exit code says the same in a number.
+#[must_use]
+pub fn launch(args: &LaunchOptions) -> ExitCode {
+    let (outcome, code) = match run(args) {
+        Ok(outcome) => (outcome.clone(), outcome.exit_code()),
+        Err(error) => (Outcome::failed(chain(&error)), error.exit_code()),
+    };
+    match code {
+        0 => tracing::info!(reason = outcome.reason, "ended"),
+        _ => tracing::error!(reason = outcome.reason, "ended"),
+    }
+    if let Err(error) = outcome.write(&args.dir) {
+        tracing::error!(dir = %args.dir.display(), %error, "the outcome could not be written");
+    }
+    ExitCode::from(code)
+}
+
+/// Why a machine could not be run.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error("machine file {path:?}")]
+    ReadFile {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("machine file {path:?}: {flaw}")]
+    BadFile { path: PathBuf, flaw: String },
+    #[error("boot: {what} {path:?}")]
+    BootFile {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
+    #[error("the pod's network cannot be read")]
+    Facts(#[from] KernelError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error("NIC {nic:?}")]
+    Answers {
+        nic: String,
+        #[source]
+        source: dhcp::ConfigError,
+    },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("this machine must run on KVM (emulation is forbidden): {0}")]
+    NoKvm(String),
+    #[error("cannot {what}")]
+    System {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl LaunchError {
+    /// 3 invalid machine file, 6 the host lacks something, 1 otherwise.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::ReadFile { .. } | Self::BadFile { .. } | Self::Verify(VerifyError::Machine { .. }) => 3,
+            Self::Answers { .. } | Self::Engine(EngineError::Unsupported(_)) => 3,
+            Self::Disk(DiskError::Missing { .. } | DiskError::NotADisk { .. } | DiskError::Unfit { .. }) => 3,
+            Self::NoKvm(_) | Self::Engine(EngineError::Missing { .. }) => 6,
+            Self::Attach(AttachError::Tap(hostnet::tap::TapError::Node(_))) => 6,
+            _ => 1,
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> LaunchError {
+    move |source| LaunchError::System { what, source }
+}
+
+/// Descriptors as they were handed down.
+struct HandedDown {
+    taps: network::Descriptors,
+    kvm: Option<OwnedFd>,
+    vhost: Vec<OwnedFd>,
+    disks: Given,
+}
+
+fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
+    // First of all: later on their numbers could be anything's.
+    let mut handed_down = take_over(args)?;
+    Outcome::clear(&args.dir).map_err(system("use --dir"))?;
+    let (input, inputs) = mpsc::channel();
+    forward_signals(input.clone()).map_err(system("start a thread for signals"))?;
+    let LaunchFile { machine, wiring, .. } = read_file(&args.machine)?;
+    check_boot(&machine.boot)?;
+    let choice = choice::choose(machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
+    let facts = Linux::here().gather(&Ask::network())?;
+    let resolv = read_resolv(&args.resolv_conf);
+    let wired = network::verify(&machine, &wiring, &facts, me(), &resolv)?;
+    let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost(), &input)?;
+    let scratch = args.scratch.as_deref().unwrap_or(&args.dir);
+    let disks = block::open_all(&machine, scratch, handed_down.disks)?;
+    let (console, control, far_end) = open_doors(args, &input)?;
+    let description = Description { machine: machine.clone(), choice: choice.clone(), wired, services };
+    let grace = Duration::from_secs(machine.grace_period_seconds);
+    let parts = Parts { machine, nics, disks, console: far_end };
+    // From this thread, which lives as long as the process: the engine is told to die with it.
+    let running = choice.engine().start(parts, events_into(input)?)?;
+    let describe = || description.json();
+    let outcome = Supervision { machine: running, grace, describe: &describe }.run(&inputs);
+    console.finish();
+    control.finish();
+    Ok(outcome)
+}
+
+fn take_over(args: &LaunchOptions) -> Result<HandedDown, DescriptorError> {
+    let mut inherited = Inherited::default();
+    let mut take_all = |option, numbers: &[i32]| {
+        numbers.iter().map(|number| inherited.take(option, *number)).collect::<Result<Vec<_>, _>>()
+    };
+    let taps = network::Descriptors::given(take_all("--tun-fds", &args.tun_fds)?);
+    let vhost = take_all("--vhost-net-fds", &args.vhost_net_fds)?;
+    let kvm = args.kvm_fd.map(|number| inherited.take("--kvm-fd", number)).transpose()?;
+    let disks = args.disk_fds.iter().map(|(name, number)| Ok((name.clone(), inherited.take("--disk-fd", *number)?)));
+    Ok(HandedDown { taps, kvm, vhost, disks: disks.collect::<Result<_, _>>()? })
+}
+
+/// SIGTERM and SIGINT become inputs. Blocked in every thread made from here on, waited for in one.
+fn forward_signals(input: Sender<Input>) -> std::io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    let wait = move || while signals.wait().is_ok_and(|_| input.send(Input::Terminate).is_ok()) {};
+    thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+}
+
+/// The engine's end of a channel of its own, whose events go on as inputs.
+fn events_into(input: Sender<Input>) -> Result<Sender<Event>, LaunchError> {
+    let (event, events): (_, Receiver<Event>) = mpsc::channel();
+    let forward = move || {
+        // An engine that falls silent without an ending has panicked; nobody listens any more after a regular one.
+        let silence = Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() });
+        events.into_iter().chain([silence]).all(|event| input.send(Input::Engine(event)).is_ok())
+    };
+    thread::Builder::new().name("events".into()).spawn(forward).map_err(system("start a thread for events"))?;
+    Ok(event)
+}
+
+fn read_file(path: &Path) -> Result<LaunchFile, LaunchError> {
+    let bad = |flaw| LaunchError::BadFile { path: path.to_owned(), flaw };
+    let read = |source| LaunchError::ReadFile { path: path.to_owned(), source };
+    let bytes = fs::metadata(path).map_err(read)?.len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(bad(format!("{bytes} bytes, at most {MAX_FILE_BYTES} are read")));
+    }
+    let file: LaunchFile =
+        serde_json::from_slice(&fs::read(path).map_err(read)?).map_err(|error| bad(error.to_string()))?;
+    if file.version != 1 {
+        return Err(bad(format!("version {} is unknown, 1 is the only version", file.version)));
+    }
+    // A request that came as part of a file has not been through its own rules yet.
+    wiring::Request::new(file.wiring.owner(), file.wiring.interfaces().to_vec())
+        .map_err(|error| bad(format!("wiring.{error}")))?;
+    Ok(file)
+}
+
+fn check_boot(boot: &Boot) -> Result<(), LaunchError> {
+    let Boot::Kernel { kernel, initrd, .. } = boot else { return Ok(()) };
+    let files = [("kernel", Some(kernel)), ("initrd", initrd.as_ref())];
+    for (what, path) in files.into_iter().filter_map(|(what, path)| Some((what, path?))) {
+        fs::File::open(path).map_err(|source| LaunchError::BootFile { what, path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn me() -> Owner {
+    Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
+
+fn read_resolv(path: &Path) -> ResolvConf {
+    match fs::read_to_string(path) {
+        Ok(text) => ResolvConf::parse(&text),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the guest is told of no name server");
+            ResolvConf::default()
+        }
+    }
+}
+
+/// Attaches every tap and starts answering on the service taps.
+fn connect(
+    wired: &[WiredNic],
+    mut taps: network::Descriptors,
+    vhost: Vec<OwnedFd>,
+    wants_vhost: bool,
+    input: &Sender<Input>,
+) -> Result<(Vec<OpenNic>, Vec<Option<Service>>), LaunchError> {
+    let mut vhost = vhost.into_iter();
+    let mut nics = Vec::new();
+    let mut services = Vec::new();
+    for nic in wired {
+        let attached = network::attach(nic, &mut taps)?;
+        let vhost: Vec<_> = vhost.by_ref().take(usize::from(nic.queues)).collect();
+        let vhost = if wants_vhost && vhost.len() == usize::from(nic.queues) { vhost } else { Vec::new() };
+        nics.push(OpenNic { mac: nic.mac, mtu: Some(nic.mtu), queues: attached.queues, vhost });
+        let Some((wired_service, tap)) = nic.service.as_ref().zip(attached.service) else {
+            services.push(None);
+            continue;
+        };
+        let service = Service::new(wired_service.answers.clone())
+            .map_err(|source| LaunchError::Answers { nic: nic.name.clone(), source })?;
+        let input = input.clone();
+        // A loop that has ended asks for no leases.
+        let on_lease = move |lease: Lease| drop(input.send(Input::Lease(lease)));
+        service.start(nic.name.clone(), tap, on_lease).map_err(system("start a thread for DHCP"))?;
+        services.push(Some(service));
+    }
+    Ok((nics, services))
+}
+
+/// The console and control sockets, and the console's far end for the engine.
+fn open_doors(args: &LaunchOptions, input: &Sender<Input>) -> Result<(Console, Control, OwnedFd), LaunchError> {
+    use std::io::IsTerminal;
+    let (ours, theirs) = UnixStream::pair().map_err(system("make a socket pair for the console"))?;
+    let with_stdio = args.console_stdio || std::io::stdout().is_terminal();
+    let (socket, log) = (args.dir.join("console.sock"), args.dir.join("console.log"));
+    let console = Console::serve(ours, &socket, &log, with_stdio).map_err(system("serve the console in --dir"))?;
+    let input = input.clone();
+    let on_call = move |call| input.send(Input::Call(call)).is_ok();
+    let control = control::serve(&args.dir.join("control.sock"), on_call);
+    Ok((console, control.map_err(system("serve control.sock in --dir"))?, theirs.into()))
+}
+
+/// What `status` tells that does not change, and the leases.
+struct Description {
+    machine: Machine,
+    choice: Choice,
+    wired: Vec<WiredNic>,
+    services: Vec<Option<Service>>,
+}
+
+impl Description {
+    fn json(&self) -> Value {
+        let nics = self.wired.iter().zip(&self.services).zip(&self.machine.nics).map(|((nic, service), asked)| {
+            let mut line =
+                json!({"name": nic.name, "tap": nic.tap, "mac": nic.mac, "mtuBytes": nic.mtu, "queues": nic.queues});
+            line["linkDown"] = asked.link_down.into();
+            line["service"] = service.as_ref().map_or(Value::Null, Service::status);
+            line
+        });
+        json!({
+            "namespace": self.machine.namespace,
+            "name": self.machine.name,
+            "uuid": self.machine.uuid,
+            "engine": "emulation",
+            "accelerator": self.choice.accelerator_name(),
+            "kvm": self.choice.kvm(),
+            "nics": nics.collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! What the launcher does when: a state machine over the engine's events and people's wishes, without clock or engine.
+
+use std::time::{Duration, Instant};
+
+use protocol::control::State;
+
+use super::engine::{Command, Ending, Event};
+use protocol::outcome::{Outcome, Verdict};
+
+/// How often the power button is pressed: a guest that boots does not hear the first.
+const PRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What somebody wants of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// One press of the power button.
+    Powerdown,
+    /// Power off within this time, or be ended.
+    Stop { grace: Duration },
+    /// Stand still.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Start anew.
+    Reset,
+}
+
+/// One machine's life.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    state: State,
+    stop: Option<Stop>,
+    resets: u64,
+    watchdog_fired: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    kill_at: Option<Instant>,
+    press_at: Instant,
+}
+
+impl Lifecycle {
+    pub(crate) fn new() -> Self {
+        Self { state: State::Starting, stop: None, resets: 0, watchdog_fired: 0 }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        if self.stop.is_some() { State::Stopping } else { self.state }
+    }
+
+    /// How often the guest started anew.
+    pub(crate) fn resets(&self) -> u64 {
+        self.resets
+    }
+
+    /// How often the watchdog acted.
+    pub(crate) fn watchdog_fired(&self) -> u64 {
+        self.watchdog_fired
+    }
+
+    /// Takes an event; the outcome comes with the last.
+    pub(crate) fn on_event(&mut self, event: &Event) -> Option<Outcome> {
+        match event {
+            Event::Running => self.state = State::Running,
+            Event::Paused | Event::DiskFailed { paused: true, .. } => self.state = State::Paused,
+            Event::Reset { .. } => self.resets += 1,
+            Event::Watchdog(_) => self.watchdog_fired += 1,
+            Event::DiskFailed { paused: false, .. } => {}
+            Event::Ended(ending) => return Some(outcome_of(ending.clone(), self.stop.is_some())),
+        }
+        None
+    }
+
+    /// What to do for a wish.
+    ///
+    /// # Errors
+    /// Why it cannot be granted in this state.
+    pub(crate) fn on_wish(&mut self, now: Instant, wish: Wish) -> Result<Vec<Command>, &'static str> {
+        match (wish, self.state) {
+            (Wish::Powerdown, State::Paused) => Err("the machine is paused: resume it first"),
+            (Wish::Powerdown, _) => Ok(vec![Command::Powerdown]),
+            (Wish::Stop { grace }, _) => Ok(self.stop(now, grace)),
+            (Wish::Pause | Wish::Resume, _) if self.stop.is_some() => Err("the machine is being stopped"),
+            (Wish::Pause, State::Running) => Ok(vec![Command::Pause]),
+            (Wish::Pause, State::Paused) => Err("the machine is paused already"),
+            (Wish::Resume, State::Running) => Err("the machine is not paused"),
+            // A machine that starts paused is resumed out of `Starting`.
+            (Wish::Resume, State::Paused | State::Starting) => Ok(vec![Command::Resume]),
+            (Wish::Reset, _) => Ok(vec![Command::Reset]),
+            (Wish::Pause, State::Starting | State::Stopping) | (Wish::Resume, State::Stopping) => {
+                Err("the machine is not running yet")
+            }
+        }
+    }
+
+    /// When to call [`Self::on_deadline`].
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let stop = self.stop?;
+        stop.kill_at.map(|kill_at| kill_at.min(stop.press_at))
+    }
+
+    /// What time alone asks for.
+    pub(crate) fn on_deadline(&mut self, now: Instant) -> Option<Command> {
+        let stop = self.stop.as_mut()?;
+        if stop.kill_at? <= now {
+            stop.kill_at = None;
+            return Some(Command::Kill);
+        }
+        if stop.press_at <= now {
+            stop.press_at = now + PRESS_INTERVAL;
+            return Some(Command::Powerdown);
+        }
+        None
+    }
+
+    /// The second request is the last one: whoever repeats it does not want to wait.
+    fn stop(&mut self, now: Instant, grace: Duration) -> Vec<Command> {
+        let is_repeated = self.stop.is_some();
+        let is_over = is_repeated || grace.is_zero();
+        let kill_at = (!is_over).then(|| now + grace);
+        self.stop = Some(Stop { kill_at, press_at: now + PRESS_INTERVAL });
+        match (is_over, self.state) {
+            (true, _) => vec![Command::Kill],
+            // Processors that stand never see the button.
+            (false, State::Paused | State::Starting) => vec![Command::Resume, Command::Powerdown],
+            (false, _) => vec![Command::Powerdown],
+        }
+    }
+}
+
+/// What an engine's ending means, when `requested` says whether anybody wanted it.
+fn outcome_of(ending: Ending, requested: bool) -> Outcome {
+    let (outcome, reason) = match ending {
+        Ending::PoweredOff if requested => (Verdict::PoweredOff, "the guest powered off when asked to".to_owned()),
+        Ending::PoweredOff => (Verdict::PoweredOff, "the guest powered itself off".to_owned()),
+        Ending::Rebooted => (Verdict::PoweredOff, "the guest rebooted, which its policy makes the end".to_owned()),
+        Ending::Crashed { reason } => (Verdict::Crashed, reason),
+        Ending::Watchdog => (Verdict::Watchdog, "the guest stopped feeding its watchdog".to_owned()),
+        Ending::Killed if requested => {
+            (Verdict::Killed, "ended by force: the guest had not powered off within the grace period".to_owned())
+        }
+        Ending::Killed => (Verdict::Killed, "the engine was ended by a signal from outside".to_owned()),
+        Ending::Failed { reason } => (Verdict::Failed, reason),
+    };
+    Outcome { outcome, reason, requested }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(clippy::disallowed_methods, reason = "a test's epoch")]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn running() -> Lifecycle {
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.on_event(&Event::Running);
+        lifecycle
+    }
+
+    #[test]
+    fn a_stop_presses_the_button_again_and_again_and_then_kills_once() {
+        let (mut lifecycle, start) = (running(), epoch());
+        let wish = Wish::Stop { grace: 12 * SECOND };
+        assert_eq!(lifecycle.on_wish(start, wish), Ok(vec![Command::Powerdown]));
+        assert_eq!(lifecycle.state(), State::Stopping);
+        let mut seen = Vec::new();
+        while let Some(at) = lifecycle.next_deadline() {
+            seen.push(((at - start).as_secs(), lifecycle.on_deadline(at).unwrap()));
+        }
+        assert_eq!(seen, [(5, Command::Powerdown), (10, Command::Powerdown), (12, Command::Kill)]);
+        let outcome = lifecycle.on_event(&Event::Ended(Ending::Killed)).unwrap();
+        assert_eq!((outcome.outcome, outcome.requested), (Verdict::Killed, true));
+    }
+
+    #[test]
+    fn no_grace_or_a_second_request_kills_at_once() {
+        let now = epoch();
+        assert_eq!(running().on_wish(now, Wish::Stop { grace: Duration::ZERO }), Ok(vec![Command::Kill]));
+        let mut lifecycle = running();
+        lifecycle.on_wish(now, Wish::Stop { grace: SECOND }).unwrap();
+        assert_eq!(lifecycle.on_wish(now, Wish::Stop { grace: 60 * SECOND }), Ok(vec![Command::Kill]));
+        assert_eq!(lifecycle.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_paused_machine_is_resumed_to_hear_the_button() {
+        let mut lifecycle = running();
+        lifecycle.on_event(&Event::Paused);
+        let wish = Wish::Stop { grace: SECOND };
+        assert_eq!(lifecycle.on_wish(epoch(), wish), Ok(vec![Command::Resume, Command::Powerdown]));
+    }
+
+    #[test]
+    fn wishes_that_make_no_sense_are_refused() {
+        let now = epoch();
+        assert!(running().on_wish(now, Wish::Resume).is_err());
+        assert!(Lifecycle::new().on_wish(now, Wish::Pause).is_err());
+        let mut lifecycle = running();
+        lifecycle.on_event(&Event::Paused);
+        assert!(lifecycle.on_wish(now, Wish::Pause).is_err());
+        assert!(lifecycle.on_wish(now, Wish::Powerdown).is_err());
+        assert_eq!(lifecycle.on_wish(now, Wish::Resume), Ok(vec![Command::Resume]));
+    }
+
+    #[test]
+    fn a_guest_that_goes_of_itself_is_powered_off_without_request() {
+        let mut lifecycle = running();
+        lifecycle.on_event(&Event::Reset { by_guest: true });
+        let outcome = lifecycle.on_event(&Event::Ended(Ending::PoweredOff)).unwrap();
+        assert_eq!((outcome.outcome, outcome.requested, lifecycle.resets()), (Verdict::PoweredOff, false, 1));
+    }
+}

@@ -1,0 +1,198 @@
+//! The namespace as it is against the wiring as it was asked for: pure, from facts. Nothing is attached before this.
+
+use hostnet::Facts;
+use hostnet::facts::{Link, LinkKind, Tun, TunMode};
+use machine::{Machine, Nic};
+use terms::{IfName, MacAddr, Mtu};
+use wiring::{Binding, Interface, Mark, NicKey, Owner, Request};
+
+use super::ResolvConf;
+use super::guest;
+
+/// A NIC whose wiring is as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WiredNic {
+    /// Its name in the manifest.
+    pub(crate) name: String,
+    /// The VM tap.
+    pub(crate) tap: IfName,
+    /// Whether the tap takes several descriptors.
+    pub(crate) queues: u16,
+    /// Where the guest's questions arrive, and what it is answered; `None` on a network without addresses.
+    pub(crate) service: Option<WiredService>,
+    /// The guest's address.
+    pub(crate) mac: MacAddr,
+    /// Of tap and guest.
+    pub(crate) mtu: Mtu,
+}
+
+/// A service tap and what is said on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WiredService {
+    pub(crate) tap: IfName,
+    pub(crate) answers: dhcp::Config,
+}
+
+/// Why the machine does not start on this network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VerifyError {
+    /// The machine file contradicts itself.
+    #[error("nics[{index}] {nic:?}: {flaw}")]
+    Machine { index: usize, nic: String, flaw: String },
+    /// Something that the plugin makes is not there.
+    #[error("the pod's network was not wired: NIC {nic:?}: {missing}")]
+    NotWired { nic: String, missing: String },
+    /// It is there and is something else.
+    #[error("NIC {nic:?}: {device}: {property} should be {expected} and is {found}")]
+    Mismatch { nic: String, device: IfName, property: &'static str, expected: String, found: String },
+}
+
+/// Compares what `facts` hold with what `request` asked for, NIC by NIC in the machine's order; `me` is who will attach.
+///
+/// # Errors
+/// The first thing that is missing or different, by device, with what was expected and found.
+pub(crate) fn verify(
+    machine: &Machine,
+    request: &Request,
+    facts: &Facts,
+    me: Owner,
+    resolv: &ResolvConf,
+) -> Result<Vec<WiredNic>, VerifyError> {
+    let nics = machine.nics.iter().enumerate();
+    let wired = |(index, nic): (usize, &Nic)| {
+        let flaw = |flaw: String| VerifyError::Machine { index, nic: nic.name.clone(), flaw };
+        let interface = request.interfaces().iter().find(|interface| interface.name == nic.name);
+        let interface = interface.ok_or_else(|| flaw("the wiring has no interface of this name".to_owned()))?;
+        if interface.binding != nic.binding || interface.pod_interface != nic.pod_interface {
+            return Err(flaw("machine and wiring disagree on its binding or pod interface".to_owned()));
+        }
+        let key = NicKey::of(&nic.pod_interface).map_err(|error| flaw(error.to_string()))?;
+        let tap = match nic.binding {
+            Binding::Masquerade => key.masquerade_tap(),
+            Binding::Bridge => key.bridge_tap(),
+            Binding::Sriov => return Err(flaw("the emulation engine has no passthrough devices".to_owned())),
+        };
+        let at = Place { index, machine, request, interface, nic, facts, me };
+        at.verify(&tap, &key, resolv)
+    };
+    nics.map(wired).collect()
+}
+
+/// One NIC and all there is to know about it.
+pub(super) struct Place<'a> {
+    pub(super) index: usize,
+    pub(super) machine: &'a Machine,
+    pub(super) interface: &'a Interface,
+    pub(super) nic: &'a Nic,
+    pub(super) facts: &'a Facts,
+    request: &'a Request,
+    me: Owner,
+}
+
+impl Place<'_> {
+    fn verify(&self, tap: &IfName, key: &NicKey, resolv: &ResolvConf) -> Result<WiredNic, VerifyError> {
+        let pod = self.link(&self.nic.pod_interface)?;
+        let vm = self.link(tap)?;
+        let is_multi_queue = self.interface.queues.value() > 1;
+        self.check_tap(vm, Some(is_multi_queue))?;
+        self.check_mark(vm)?;
+        let expected_mtu = self.interface.mtu.map_or(pod.mtu_bytes, |mtu| mtu.value());
+        self.equal(tap, "MTU", &expected_mtu, &vm.mtu_bytes)?;
+        let mtu = Mtu::try_from(u64::from(vm.mtu_bytes)).map_err(|error| self.not_wired(error.to_string()))?;
+        let mac = self.mac(pod)?;
+        let service = match guest::answers(self, pod, vm, mac, mtu, resolv)? {
+            None => None,
+            Some(answers) => {
+                let service = self.link(&key.service_tap())?;
+                self.check_tap(service, None)?;
+                Some(WiredService { tap: service.name.clone(), answers })
+            }
+        };
+        let queues = self.interface.queues.value();
+        Ok(WiredNic { name: self.nic.name.clone(), tap: tap.clone(), queues, service, mac, mtu })
+    }
+
+    fn link(&self, name: &IfName) -> Result<&Link, VerifyError> {
+        let found = self.facts.links.iter().find(|link| link.name == *name);
+        found.ok_or_else(|| self.not_wired(format!("{name} is not in the namespace")))
+    }
+
+    /// A tap of ours; `multi_queue` is not compared when `None`. A vnet header is whatever the last descriptor asked for.
+    fn check_tap(&self, link: &Link, multi_queue: Option<bool>) -> Result<(), VerifyError> {
+        let tun = match &link.kind {
+            LinkKind::Tun(tun @ Tun { mode: TunMode::Tap, .. }) => tun,
+            other => return Err(self.differs(&link.name, "kind", "tap".to_owned(), format!("{other:?}"))),
+        };
+        let id = |id: Option<u32>| id.map_or("nobody".to_owned(), |id| id.to_string());
+        self.equal(&link.name, "owner", &self.me.uid.to_string(), &id(tun.owner))?;
+        self.equal(&link.name, "group", &self.me.gid.to_string(), &id(tun.group))?;
+        if let Some(multi_queue) = multi_queue {
+            self.equal(&link.name, "multi_queue", &multi_queue, &tun.multi_queue)?;
+        }
+        self.equal(&link.name, "persistence", &true, &tun.persist)?;
+        self.equal(&link.name, "administrative state", &"up", &if link.up { "up" } else { "down" })
+    }
+
+    fn check_mark(&self, vm: &Link) -> Result<(), VerifyError> {
+        let Some(alias) = vm.alias.as_deref() else {
+            return Err(self.not_wired(format!("{} carries no commit mark: its wiring was not finished", vm.name)));
+        };
+        let mark: Mark = alias.parse().map_err(|error| self.not_wired(format!("{}: {error}", vm.name)))?;
+        if mark.generation() != wiring::GENERATION {
+            let (found, ours) = (mark.generation(), wiring::GENERATION);
+            return Err(self.not_wired(format!(
+                "{} was wired by another release of the plugin: generation {found}, this launcher knows {ours}",
+                vm.name
+            )));
+        }
+        self.equal(&vm.name, "wiring digest", &self.request.digest().to_string(), &mark.digest().to_string())
+    }
+
+    /// Behind a masquerade the guest has an address of its own, on a bridged NIC the pod interface's.
+    fn mac(&self, pod: &Link) -> Result<MacAddr, VerifyError> {
+        let wished = self.nic.mac.or(self.interface.mac);
+        if self.nic.binding == Binding::Masquerade {
+            let missing = "mac: a masquerade NIC needs one".to_owned();
+            let flaw = || VerifyError::Machine { index: self.index, nic: self.nic.name.clone(), flaw: missing };
+            return wished.ok_or_else(flaw);
+        }
+        let Some(found) = pod.mac else {
+            return Err(self.not_wired(format!("{} has no Ethernet address, a bridge binding needs one", pod.name)));
+        };
+        match wished {
+            Some(wished) => self.equal(&pod.name, "MAC address", &wished, &found).map(|()| found),
+            None => Ok(found),
+        }
+    }
+
+    fn equal<T: PartialEq + ToString>(
+        &self,
+        device: &IfName,
+        property: &'static str,
+        expected: &T,
+        found: &T,
+    ) -> Result<(), VerifyError> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(self.differs(device, property, expected.to_string(), found.to_string()))
+    }
+
+    pub(super) fn differs(
+        &self,
+        device: &IfName,
+        property: &'static str,
+        expected: String,
+        found: String,
+    ) -> VerifyError {
+        VerifyError::Mismatch { nic: self.nic.name.clone(), device: device.clone(), property, expected, found }
+    }
+
+    pub(super) fn not_wired(&self, missing: String) -> VerifyError {
+        VerifyError::NotWired { nic: self.nic.name.clone(), missing }
+    }
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -1,0 +1,319 @@
+//! Namespaces as facts, right ones and each kind of wrong one; and what guests of real networks are told.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use dhcp::{Prefix, Router};
+use hostnet::facts::{Address, Route};
+use terms::IpNetwork;
+use wiring::MASQUERADE_GATEWAY_LINK_LOCAL;
+
+use super::*;
+use crate::fixtures::machine_for_tests;
+
+const ME: Owner = Owner { uid: 107, gid: 107 };
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn request(binding: Binding) -> Request {
+    Request::new(ME, vec![Interface::new("default", name("eth0"), binding)]).unwrap()
+}
+
+fn machine(binding: Binding) -> Machine {
+    let mut machine = machine_for_tests();
+    machine.nics[0].binding = binding;
+    if binding == Binding::Bridge {
+        machine.nics[0].mac = None;
+    }
+    machine
+}
+
+fn tap(index: u32, of: &str) -> Link {
+    let tun = Tun { owner: Some(107), group: Some(107), persist: true, ..Tun::default() };
+    Link { up: true, ..Link::new(index, name(of), LinkKind::Tun(tun)) }
+}
+
+fn address(link: &str, text: &str) -> Address {
+    Address::permanent(name(link), text.parse().unwrap())
+}
+
+/// A pod's eth0, wired.
+fn wired(binding: Binding) -> Facts {
+    let mut eth0 = Link::new(2, name("eth0"), LinkKind::Veth);
+    (eth0.up, eth0.mac, eth0.mtu_bytes) = (true, "02:aa:00:00:00:01".parse().ok(), 1450);
+    let mut vm = tap(3, if binding == Binding::Masquerade { "k6t-eth0" } else { "tap0" });
+    vm.mtu_bytes = 1450;
+    vm.mac = Some(MacAddr::local([0; 5]));
+    vm.alias = Some(Mark::new(request(binding).digest(), BTreeMap::new()).unwrap().to_string());
+    let mut facts = Facts { links: vec![eth0, vm, tap(4, "svc-eth0")], ..Facts::default() };
+    if binding == Binding::Masquerade {
+        facts.addresses = vec![
+            address("k6t-eth0", "10.0.2.1/24"),
+            address("k6t-eth0", "fd10:0:2::1/120"),
+            address("k6t-eth0", "fe80::ff:fe00:0/64"),
+        ];
+    }
+    facts
+}
+
+fn verified(binding: Binding, facts: &Facts) -> Result<WiredNic, VerifyError> {
+    let resolv = ResolvConf::parse("nameserver 10.96.0.10\n");
+    verify(&machine(binding), &request(binding), facts, ME, &resolv).map(|mut nics| nics.remove(0))
+}
+
+fn answers(binding: Binding, facts: &Facts) -> dhcp::Config {
+    verified(binding, facts).unwrap().service.unwrap().answers
+}
+
+/// Facts of a bridge-bound pod with these addresses and routes (`to`, `via` or empty).
+fn pod(addresses: &[&str], routes: &[(&str, &str)]) -> Facts {
+    let mut facts = wired(Binding::Bridge);
+    facts.addresses = addresses.iter().map(|text| address("eth0", text)).collect();
+    facts.routes = routes
+        .iter()
+        .map(|(to, via)| {
+            let by = Route::by(name("eth0"), to.parse().unwrap());
+            Route { gateway: via.parse().ok(), ..by }
+        })
+        .collect();
+    facts
+}
+
+fn v4_routes(config: &dhcp::Config) -> Vec<String> {
+    config.v4.as_ref().unwrap().routes.iter().map(|(to, by)| format!("{to} {by}")).collect()
+}
+
+#[test]
+fn a_masquerade_guest_comes_next_to_the_gateway_on_its_tap() {
+    let nic = verified(Binding::Masquerade, &wired(Binding::Masquerade)).unwrap();
+    assert_eq!((nic.tap.as_str(), nic.mtu.value(), nic.queues), ("k6t-eth0", 1450, 1));
+    let answers = nic.service.unwrap().answers;
+    let v4 = answers.v4.unwrap();
+    assert_eq!(v4.address.to_string(), "10.0.2.2/24");
+    assert_eq!((v4.router, v4.server_id), (Some(Ipv4Addr::new(10, 0, 2, 1)), Ipv4Addr::new(10, 0, 2, 1)));
+    let v6 = answers.v6.unwrap();
+    assert_eq!(v6.address, "fd10:0:2::2".parse::<Ipv6Addr>().unwrap());
+    let link_layer = Some(MacAddr::local([0; 5]));
+    assert_eq!(v6.router, Router::Gateway { link_local: MASQUERADE_GATEWAY_LINK_LOCAL, link_layer });
+    assert_eq!(answers.hostname.as_deref(), Some("web"));
+    assert_eq!(answers.dns, ["10.96.0.10".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+#[test]
+fn a_family_the_tap_lacks_is_not_served() {
+    let mut facts = wired(Binding::Masquerade);
+    facts.addresses.retain(|address| address.address.is_ipv6());
+    let config = answers(Binding::Masquerade, &facts);
+    assert!(config.v4.is_none() && config.v6.is_some());
+}
+
+#[test]
+fn an_ordinary_subnet_is_mirrored() {
+    let facts = pod(
+        &["10.244.1.5/24", "fd00:244:1::5/64", "fe80::1234/64"],
+        &[
+            ("10.244.1.0/24", ""),
+            ("0.0.0.0/0", "10.244.1.1"),
+            ("fd00:244:1::/64", ""),
+            ("::/0", "fd00:244:1::1"),
+            ("fe80::/64", ""),
+        ],
+    );
+    let config = answers(Binding::Bridge, &facts);
+    let v4 = config.v4.as_ref().unwrap();
+    assert_eq!((v4.address.to_string(), v4.router), ("10.244.1.5/24".into(), Some(Ipv4Addr::new(10, 244, 1, 1))));
+    assert!(v4.routes.is_empty());
+    let v6 = config.v6.unwrap();
+    let gateway = "fd00:244:1::1".parse().unwrap();
+    assert_eq!(v6.router, Router::Virtual { link_local: "fe80::7476:1".parse().unwrap(), gateway });
+    assert_eq!(v6.prefixes, [Prefix { network: "fd00:244:1::/64".parse().unwrap(), on_link: true }]);
+    assert_eq!(config.guest_mac, "02:aa:00:00:00:01".parse().unwrap());
+}
+
+#[test]
+fn calicos_single_addresses_become_on_link_routes() {
+    let facts = pod(
+        &["192.168.5.9/32", "fd00:5::9/128"],
+        &[("169.254.1.1/32", ""), ("0.0.0.0/0", "169.254.1.1"), ("::/0", "fe80::ecee:eeff:feee:eeee")],
+    );
+    let config = answers(Binding::Bridge, &facts);
+    assert_eq!(config.v4.as_ref().unwrap().address.prefix(), 32);
+    assert_eq!(v4_routes(&config), ["169.254.1.1/32 0.0.0.0"]);
+    let v6 = config.v6.unwrap();
+    assert_eq!(
+        v6.router,
+        Router::Gateway { link_local: "fe80::ecee:eeff:feee:eeee".parse().unwrap(), link_layer: None }
+    );
+    assert!(v6.prefixes.is_empty());
+}
+
+#[test]
+fn a_gateway_that_is_only_onlink_in_the_table_is_made_a_neighbour() {
+    let facts = pod(&["192.168.5.9/32"], &[("0.0.0.0/0", "169.254.1.1")]);
+    assert_eq!(v4_routes(&answers(Binding::Bridge, &facts)), ["169.254.1.1/32 0.0.0.0"]);
+}
+
+#[test]
+fn ptps_subnet_by_its_gateway_is_not_on_link() {
+    let facts = pod(
+        &["10.1.2.3/24", "fd01::3/64"],
+        &[
+            ("10.1.2.0/24", "10.1.2.1"),
+            ("10.1.2.1/32", ""),
+            ("0.0.0.0/0", "10.1.2.1"),
+            ("fd01::/64", "fd01::1"),
+            ("fd01::1/128", ""),
+            ("::/0", "fd01::1"),
+        ],
+    );
+    let config = answers(Binding::Bridge, &facts);
+    assert_eq!(config.v4.as_ref().unwrap().address.to_string(), "10.1.2.3/32");
+    assert_eq!(v4_routes(&config), ["10.1.2.1/32 0.0.0.0", "10.1.2.0/24 10.1.2.1"]);
+    assert!(config.v6.unwrap().prefixes.is_empty());
+}
+
+#[test]
+fn without_gateway_the_server_is_nobodys_address() {
+    let v4 = answers(Binding::Bridge, &pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")])).v4.unwrap();
+    assert_eq!((v4.server_id, v4.router), (Ipv4Addr::new(169, 254, 75, 10), None));
+}
+
+#[test]
+fn a_network_without_addresses_has_no_service_and_needs_no_service_tap() {
+    let mut facts = pod(&["fe80::1/64"], &[]);
+    facts.links.retain(|link| link.name.as_str() != "svc-eth0");
+    assert_eq!(verified(Binding::Bridge, &facts).unwrap().service, None);
+}
+
+#[test]
+fn what_every_real_network_says_the_dhcp_engine_accepts() {
+    for facts in [
+        pod(
+            &["10.244.1.5/24", "fd00::5/64"],
+            &[("10.244.1.0/24", ""), ("0.0.0.0/0", "10.244.1.1"), ("::/0", "fd00::1")],
+        ),
+        pod(&["192.168.5.9/32"], &[("0.0.0.0/0", "169.254.1.1")]),
+        pod(&["10.9.0.5/24"], &[("0.0.0.0/0", "")]),
+    ] {
+        dhcp::Engine::new(answers(Binding::Bridge, &facts)).unwrap();
+    }
+    dhcp::Engine::new(answers(Binding::Masquerade, &wired(Binding::Masquerade))).unwrap();
+}
+
+#[test]
+fn of_several_nics_one_tells_of_a_default_route_and_the_others_of_what_lies_behind_them() {
+    let mut facts = wired(Binding::Masquerade);
+    let (mut net1, mut tap1) = (facts.links[0].clone(), facts.links[1].clone());
+    (net1.index, net1.name) = (12, name("net1"));
+    (tap1.index, tap1.name) = (13, name("k6t-net1"));
+    facts.links.extend([net1, tap1, tap(14, "svc-net1")]);
+    facts.addresses.extend([address("k6t-net1", "10.0.3.1/24"), address("k6t-net1", "fd10:0:3::1/120")]);
+    let gateway =
+        |text: &str| Route { gateway: text.parse().ok(), ..Route::by(name("eth0"), "0.0.0.0/0".parse().unwrap()) };
+    let by = |link: &str, to: &str| Route::by(name(link), to.parse().unwrap());
+    facts.routes = vec![gateway("10.1.0.1"), by("eth0", "::/0"), by("net1", "10.81.0.0/24"), by("net1", "0.0.0.0/0")];
+    facts.routes.extend([by("net1", "fd81::/64"), by("net1", "fe80::/64")]);
+    let mut second = Interface::new("second", name("net1"), Binding::Masquerade);
+    second.cidr = "10.0.3.0/24".parse().ok();
+    second.cidr6 = "fd10:0:3::/120".parse().ok();
+    let first = Interface::new("default", name("eth0"), Binding::Masquerade);
+    let request = Request::new(ME, vec![first, second]).unwrap();
+    let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
+    facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
+    let mut machine = machine(Binding::Masquerade);
+    let second = Nic { name: "second".to_owned(), pod_interface: name("net1"), ..machine.nics[0].clone() };
+    machine.nics.push(second);
+    let nics = verify(&machine, &request, &facts, ME, &ResolvConf::parse("")).unwrap();
+    let [first, second] = [0, 1].map(|index| nics[index].service.clone().unwrap().answers);
+    assert_eq!((first.v4.as_ref().unwrap().router, v4_routes(&first)), (Some(Ipv4Addr::new(10, 0, 2, 1)), Vec::new()));
+    assert_eq!(
+        (second.v4.as_ref().unwrap().router, v4_routes(&second)),
+        (None, vec!["10.81.0.0/24 10.0.3.1".to_owned()])
+    );
+    let (first, second) = (first.v6.unwrap(), second.v6.unwrap());
+    assert!(first.router_lifetime_seconds > 0 && first.routes.is_empty());
+    assert_eq!((second.router_lifetime_seconds, second.routes), (0, vec!["fd81::/64".parse().unwrap()]));
+}
+
+#[test]
+fn missing_pieces_are_named() {
+    for gone in ["eth0", "k6t-eth0", "svc-eth0"] {
+        let mut facts = wired(Binding::Masquerade);
+        facts.links.retain(|link| link.name.as_str() != gone);
+        let error = verified(Binding::Masquerade, &facts).unwrap_err().to_string();
+        assert_eq!(error, format!("the pod's network was not wired: NIC \"default\": {gone} is not in the namespace"));
+    }
+    let mut facts = wired(Binding::Masquerade);
+    facts.links[1].alias = None;
+    let error = verified(Binding::Masquerade, &facts).unwrap_err().to_string();
+    assert!(error.contains("k6t-eth0 carries no commit mark"), "{error}");
+    facts.links[1].alias = Some("uplink".into());
+    assert!(verified(Binding::Masquerade, &facts).unwrap_err().to_string().contains("not a tapvisor mark"));
+    let mut facts = wired(Binding::Masquerade);
+    facts.addresses.clear();
+    assert!(verified(Binding::Masquerade, &facts).unwrap_err().to_string().contains("holds no gateway address"));
+}
+
+#[test]
+fn every_difference_names_device_expected_and_found() {
+    let changed = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = wired(Binding::Masquerade);
+        change(&mut facts);
+        verified(Binding::Masquerade, &facts).unwrap_err().to_string()
+    };
+    let tun = |facts: &mut Facts, link: usize, change: &dyn Fn(&mut Tun)| {
+        if let LinkKind::Tun(tun) = &mut facts.links[link].kind {
+            change(tun);
+        }
+    };
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Facts));
+    let cases: [Case<'_>; 8] = [
+        ("k6t-eth0: owner should be 107 and is 0", &|f| tun(f, 1, &|t| t.owner = Some(0))),
+        ("k6t-eth0: group should be 107 and is nobody", &|f| tun(f, 1, &|t| t.group = None)),
+        ("svc-eth0: owner should be 107 and is nobody", &|f| tun(f, 2, &|t| t.owner = None)),
+        ("k6t-eth0: multi_queue should be false and is true", &|f| tun(f, 1, &|t| t.multi_queue = true)),
+        ("k6t-eth0: kind should be tap and is Bridge", &|f| f.links[1].kind = LinkKind::Bridge),
+        ("k6t-eth0: MTU should be 1450 and is 1500", &|f| f.links[1].mtu_bytes = 1500),
+        ("k6t-eth0: administrative state should be up and is down", &|f| f.links[1].up = false),
+        ("k6t-eth0: gateway address should be 10.0.2.1/24 and is 10.9.0.1/24", &|f| {
+            f.addresses[0].address = "10.9.0.1/24".parse::<IpNetwork>().unwrap();
+        }),
+    ];
+    for (expected, change) in cases {
+        assert_eq!(changed(change), format!("NIC \"default\": {expected}"));
+    }
+    let released = changed(&|f| {
+        let alias = f.links[1].alias.take().unwrap();
+        f.links[1].alias = Some(alias.replacen("tapvisor/2", "tapvisor/9", 1));
+    });
+    assert!(released.contains("another release of the plugin: generation 9, this launcher knows 2"), "{released}");
+    let other = changed(&|f| f.links[1].alias = Some("tapvisor/2 00112233445566ff".into()));
+    assert!(other.contains("wiring digest should be") && other.ends_with("and is 00112233445566ff"), "{other}");
+}
+
+#[test]
+fn a_wished_mac_must_be_on_the_pod_interface() {
+    let mut machine = machine(Binding::Bridge);
+    machine.nics[0].mac = "02:00:00:00:00:77".parse().ok();
+    let facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
+    let error =
+        verify(&machine, &request(Binding::Bridge), &facts, ME, &ResolvConf::default()).unwrap_err().to_string();
+    assert_eq!(error, "NIC \"default\": eth0: MAC address should be 02:00:00:00:00:77 and is 02:aa:00:00:00:01");
+}
+
+#[test]
+fn a_machine_and_a_wiring_that_disagree_are_refused_by_field() {
+    let error = verify(
+        &machine(Binding::Bridge),
+        &request(Binding::Masquerade),
+        &wired(Binding::Masquerade),
+        ME,
+        &ResolvConf::default(),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "nics[0] \"default\": machine and wiring disagree on its binding or pod interface"
+    );
+}
