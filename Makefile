@@ -23,7 +23,7 @@ demo: setup-demo build ## two virtual machines on a dual-stack network, every pr
 test: setup-test build ## all rungs of the test ladder; the last line counts them
 	@tests/ladder l0 l1 conformance guest
 
-.PHONY: test-l0 test-l1 test-conformance test-guest
+.PHONY: test-l0 test-l1 test-conformance test-guest test-cluster
 test-l0: setup-build ## rung L0: pure tests and the rules of the house, no privilege
 	@tests/ladder l0
 test-l1: setup-test build ## rung L1: root and namespaces
@@ -32,6 +32,14 @@ test-conformance: setup-test build ## what a CNI plugin must hold to, with fault
 	@tests/ladder conformance
 test-guest: setup-test build ## end to end with real guests
 	@tests/ladder guest
+test-cluster: setup-cluster images ## rung cluster: a real Kubernetes of two nodes on this machine, and VMs in it
+	@tests/ladder cluster
+
+.PHONY: cluster cluster-down
+cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with the plugin and the launcher's image; it stays when the shell ends
+	@cargo run --quiet --package tests --bin cluster shell
+cluster-down: ## the end of that Kubernetes; nothing of it is left
+	@cargo run --quiet --package tests --bin cluster down
 
 # Before other work on the machine, if the kernel lets us.
 run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR_DIST)/bench" \
@@ -72,6 +80,10 @@ lint: setup-lint ## format, clippy, dependencies
 build: setup-build ## tapvisor, tapvisor-launcher and the static plugin tapvisor-cni, in target/dist
 	@tests/build
 
+.PHONY: images
+images: build ## OCI archives of the container images, into target/dist/images, without a registry
+	@deploy/images/build "$(TAPVISOR_DIST)"
+
 # These two may run by sudo, where the user's Rust toolchain is not: they take what `make build` has made.
 .PHONY: built
 built:
@@ -88,6 +100,6 @@ install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cn
 guest: built setup-guest ## the guest that the examples boot, into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
-.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz
-setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz: setup-%:
+.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-cluster
+setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-cluster: setup-%:
 	@tests/setup $*

@@ -5,6 +5,7 @@
 #[path = "../conformance/mod.rs"]
 pub mod conformance;
 
+pub mod cluster;
 mod command;
 mod counts;
 mod dhcp_service;
@@ -24,6 +25,7 @@ mod tftp;
 mod trial;
 mod world;
 
+pub use cluster::Cluster;
 pub use command::{Ran, wait_for};
 pub use counts::{Counts, count, instructions, seized};
 pub use dhcp_service::DhcpService;

@@ -74,6 +74,12 @@ impl World {
         self.outside.as_ref().expect("a bare world has no outside")
     }
 
+    /// The number of its first process, as the test knows it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// A command in this world, ended after three minutes whatever it does.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {

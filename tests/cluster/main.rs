@@ -1,0 +1,57 @@
+//! Rung cluster: a real Kubernetes of two nodes, started once for all trials, and the product in it.
+
+mod end;
+mod nodes;
+mod pods;
+mod product;
+mod volumes;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use end::Machine;
+use tests::{Cluster, trial};
+
+/// The name of this rung's cluster.
+const NAME: &str = "test";
+
+static CLUSTER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
+static BEFORE: OnceLock<Machine> = OnceLock::new();
+
+/// The cluster of this rung; the first trial that asks starts it.
+fn cluster() -> Arc<Cluster> {
+    let mut cluster = CLUSTER.lock().expect("the cluster came up");
+    let start = || {
+        BEFORE.get_or_init(Machine::look);
+        Arc::new(Cluster::start(NAME))
+    };
+    Arc::clone(cluster.get_or_insert_with(start))
+}
+
+/// Ends the cluster and demands that the machine is as it was.
+fn leaves_nothing() {
+    drop(cluster());
+    let cluster = CLUSTER.lock().expect("the cluster came up").take();
+    Arc::into_inner(cluster.expect("it runs")).expect("all trials have ended").end();
+    BEFORE.get().expect("the start looked").assert_same(&Machine::look());
+}
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    trials.extend(nodes::trials());
+    trials.extend(pods::trials());
+    trials.extend(volumes::trials());
+    trials.extend(product::trials());
+    trials.extend(end::trials());
+    let ran = tests::main(trials);
+    let ended = tests::main(vec![trial("the end of a cluster leaves nothing on the machine", leaves_nothing)]);
+    // Filters may have left out that last trial.
+    if let Some(cluster) = CLUSTER.lock().ok().and_then(|mut cluster| cluster.take()).and_then(Arc::into_inner) {
+        cluster.end();
+    }
+    if ran == ExitCode::SUCCESS {
+        return ended;
+    }
+    eprintln!("the cluster's logs are in {}", tests::cluster::logs(NAME).display());
+    ran
+}

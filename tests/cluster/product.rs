@@ -1,0 +1,74 @@
+//! The product in the cluster, by hand as long as nothing makes pods of VirtualMachines: a VM in an ordinary pod.
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tests::{cache_file, trial};
+
+use crate::cluster;
+use crate::pods::{busybox, cluster_ips, dual_stack, fetch, wait_running};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial(
+        "a VM in a restricted pod answers HTTP through a Service from a pod of the other node",
+        vm_behind_service,
+    )]
+}
+
+/// The pod of a VM on the second node, and the Secret with its machine file.
+fn vm() -> [Value; 2] {
+    let wiring = json!({"version": 1, "owner": {"uid": 107, "gid": 107},
+        "interfaces": [{"name": "default", "podInterface": "eth0", "binding": "masquerade"}]});
+    let machine = json!({
+        "version": 1, "wiring": wiring,
+        "machine": {
+            "namespace": "vms", "name": "vm", "uuid": "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f", "hostname": "vm",
+            "cpu": {"sockets": 1, "cores": 1, "threads": 1}, "memoryBytes": 128 << 20, "boot": "bios",
+            "disks": [{"name": "root", "bus": "virtio", "bootOrder": 1, "source": {"overlay": {"path": "/disk/disk/disk.img"}}}],
+            "nics": [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "model": "virtio", "mac": "02:00:5e:10:00:01"}],
+            "serialConsole": true, "rng": true, "gracePeriodSeconds": 20, "emulation": "allowed",
+        },
+    });
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "vms", "name": "vm"},
+        "immutable": true, "stringData": {"machine": machine.to_string()},
+    });
+    let mut pod = busybox("vms", "vm", "node2", "");
+    pod["metadata"]["annotations"] = json!({"tapvisor.io/wiring": wiring.to_string()});
+    let spec = &mut pod["spec"];
+    spec["runtimeClassName"] = "tapvisor".into();
+    spec["restartPolicy"] = "Never".into();
+    spec["terminationGracePeriodSeconds"] = 35.into();
+    spec["securityContext"] = json!({"runAsUser": 107, "runAsGroup": 107, "runAsNonRoot": true, "fsGroup": 107,
+        "seccompProfile": {"type": "RuntimeDefault"}});
+    let container = &mut spec["containers"][0];
+    container.as_object_mut().expect("an object").remove("command");
+    container["name"] = "compute".into();
+    container["image"] = "localhost/tapvisor/launcher:1".into();
+    container["args"] = json!(["launch", "--machine", "/etc/tapvisor/machine", "--dir", "/run/tapvisor"]);
+    container["volumeMounts"] = json!([{"name": "machine", "mountPath": "/etc/tapvisor"}, {"name": "run", "mountPath": "/run/tapvisor"},
+        {"name": "disk", "mountPath": "/disk"}]);
+    spec["volumes"] = json!([
+        {"name": "machine", "secret": {"secretName": "vm", "defaultMode": 0o440}}, {"name": "run", "emptyDir": {}},
+        {"name": "disk", "image": {"reference": "localhost/tapvisor/guest-disk:1", "pullPolicy": "Never"}},
+    ]);
+    [secret, pod]
+}
+
+fn vm_behind_service() {
+    let cluster = cluster();
+    cluster.install_product();
+    cluster.import(&cache_file("guest/images"));
+    let service = dual_stack("vms", "vm", "vm", &json!({"ports": [{"port": 80}]}));
+    for object in vm().into_iter().chain([service, busybox("vms", "visitor", "node1", "exec sleep 100000")]) {
+        cluster.apply(&object.to_string()).assert_ok();
+    }
+    for pod in ["vm", "visitor"] {
+        wait_running(&cluster, "vms", pod);
+    }
+    let service = cluster.kubectl(&["-n", "vms", "get", "service", "vm", "-o", "json"]).json();
+    for address in cluster_ips(&service) {
+        let answer = fetch(&cluster, "vms", "visitor", &address, 80);
+        assert!(answer.contains("vm"), "{answer}");
+    }
+    cluster.kubectl(&["-n", "vms", "delete", "pod", "vm", "--timeout=170s"]).assert_ok();
+}
