@@ -67,7 +67,7 @@ impl<'w> Pod<'w> {
                 }}
             }}
 NFT
-            ip link set k6t-eth0 alias 'tapvisor/2 {digest}'
+            ip link set k6t-eth0 alias 'tapvisor/3 {digest}'
 END"#,
             kernel = cache_file("guest/vmlinuz").display(),
             initrd = cache_file("guest/initrd.img").display(),
@@ -263,7 +263,7 @@ fn refuses() {
         assert!(outcome.contains("\"failed\""), "{outcome}");
     };
     refused("ip link set k6t-eth0 mtu 1400", &["k6t-eth0", "MTU should be 1500 and is 1400"]);
-    refused("ip link set k6t-eth0 mtu 1500 alias 'tapvisor/2 0000000000000000'", &["wiring digest should be"]);
+    refused("ip link set k6t-eth0 mtu 1500 alias 'tapvisor/3 0000000000000000'", &["wiring digest should be"]);
     refused("ip link set k6t-eth0 alias ''", &["was not wired", "k6t-eth0", "commit mark"]);
     refused("ip link delete k6t-eth0", &["was not wired", "k6t-eth0 is not in the namespace"]);
     world.write("/run/vm.json", "{\"version\": 2}");

@@ -32,6 +32,8 @@ pub(super) struct Side {
     pub(super) gateway: IpNetwork,
     /// The pod interface's addresses, which stand for the guest.
     pub(super) pod: Vec<IpAddr>,
+    /// The networks on the pod interface's link; none lies within another.
+    pub(super) networks: Vec<IpNetwork>,
 }
 
 impl Masquerade {
@@ -91,9 +93,24 @@ pub(super) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<
 
 /// A family is there if the pod interface has an address of it under which others reach the pod.
 fn side(link: &IfName, family: Family, subnet: Option<GuestSubnet>, facts: &Facts) -> Option<Side> {
-    let pod: Vec<_> = reachable(link, family, facts).iter().map(IpNetwork::ip).collect();
-    let subnet = subnet.filter(|_| !pod.is_empty())?;
-    Some(Side { guest: subnet.guest.ip(), gateway: subnet.gateway, pod })
+    let addresses = reachable(link, family, facts);
+    let subnet = subnet.filter(|_| !addresses.is_empty())?;
+    let pod = addresses.iter().map(IpNetwork::ip).collect();
+    Some(Side { guest: subnet.guest.ip(), gateway: subnet.gateway, pod, networks: networks(&addresses) })
+}
+
+/// The networks of addresses that are not alone in theirs, each once.
+fn networks(addresses: &[IpNetwork]) -> Vec<IpNetwork> {
+    let is_alone = |address: &IpNetwork| address.prefix() == if address.is_ipv4() { 32 } else { 128 };
+    let mut all: Vec<_> = addresses.iter().filter(|address| !is_alone(address)).map(|one| network(*one)).collect();
+    all.sort_by_key(|network| (network.prefix(), network.ip()));
+    let mut outermost: Vec<IpNetwork> = Vec::new();
+    for network in all {
+        if !outermost.iter().any(|outer| outer.contains(network.ip())) {
+            outermost.push(network);
+        }
+    }
+    outermost
 }
 
 fn addresses(shape: &Masquerade) -> Vec<IpNetwork> {

@@ -1,5 +1,7 @@
-//! The nft tables: `inet tapvisor` translates addresses and guards, `netdev tapvisor` joins devices, `arp tapvisor` keeps the
-//! namespace silent on interfaces that are a guest's.
+//! The nft tables: `inet tapvisor` translates addresses and guards, `netdev tapvisor` joins devices, `arp tapvisor` guards too,
+//! and keeps the namespace silent on interfaces that are a guest's.
+
+mod neighbours;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,11 +51,13 @@ pub(super) fn tables(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Vec<Tabl
     if masqueraded.is_empty() && bridged.is_empty() {
         return Vec::new();
     }
-    let mut tables = vec![inet(masqueraded, bridged), netdev(masqueraded, bridged)];
-    if !bridged.is_empty() {
-        tables.push(silence(Table::new(TableFamily::Arp, TABLE), Hook::Output, bridged));
-    }
-    tables
+    vec![inet(masqueraded, bridged), netdev(masqueraded, bridged), arp(masqueraded, bridged)]
+}
+
+fn arp(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
+    let table = Table::new(TableFamily::Arp, TABLE);
+    let table = if masqueraded.is_empty() { table } else { neighbours::arp(table, masqueraded) };
+    if bridged.is_empty() { table } else { silence(table, Hook::Output, bridged) }
 }
 
 fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
@@ -72,6 +76,7 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
                 nic.ports.iter().map(|port| Element::of([u64::from(number(port.protocol)), u64::from(port.port)]));
             table = table.set(with_elements(Set::new(&port_set(nic), [ValueKind::L4proto, ValueKind::Port]), ports));
         }
+        table.sets.extend(neighbours::sets(nic));
     }
     if !masqueraded.is_empty() {
         table = table
@@ -89,6 +94,7 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
                 Chain::nat("postrouting", Hook::Postrouting, priority::SRCNAT)
                     .rules(masqueraded.iter().flat_map(outbound)),
             );
+        table.chains.extend(neighbours::forward(masqueraded));
         for nic in masqueraded.iter().filter(|nic| nic.mesh.is_some()) {
             table = table.chain(from_mesh(nic));
         }
@@ -96,7 +102,7 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
     if bridged.is_empty() { table } else { silence(table, Hook::Postrouting, bridged) }
 }
 
-/// What a guest may not send at all: from an address that is not its own, or to the pod's loopback.
+/// What a guest may not send at all: from an address that is not its own, to the pod's loopback, or to invented neighbours.
 fn guard(nic: &Masquerade) -> Vec<Rule> {
     let from_guest = |what: &str| Rule::named(format!("{}: {what}", nic.pod_interface)).iifname(&nic.tap);
     let mut rules = Vec::new();
@@ -125,6 +131,7 @@ fn guard(nic: &Masquerade) -> Vec<Rule> {
         None => rules
             .push(from_guest("IPv6, which the pod has not").is(Field::Nfproto, nfproto(Family::V6)).counter().drop()),
     }
+    rules.extend(neighbours::ip_rules(nic));
     rules
 }
 
@@ -341,13 +348,16 @@ fn with_elements(set: Set, elements: impl Iterator<Item = Element>) -> Set {
 
 /// The set of a pod interface's addresses.
 fn pod_set(nic: &Masquerade, family: Family) -> String {
-    let digit = if family == Family::V4 { 4 } else { 6 };
-    format!("pod{digit}-{}", nic.pod_interface)
+    format!("pod{}-{}", digit(family), nic.pod_interface)
 }
 
-/// Whether a set holds a pod interface's addresses.
+fn digit(family: Family) -> char {
+    if family == Family::V4 { '4' } else { '6' }
+}
+
+/// Whether a set holds a pod interface's addresses or their networks.
 pub(super) fn is_pod_set(name: &str) -> bool {
-    name.starts_with("pod4-") || name.starts_with("pod6-")
+    ["pod4-", "pod6-", "link4-", "link6-"].iter().any(|start| name.starts_with(start))
 }
 
 fn port_set(nic: &Masquerade) -> String {

@@ -86,7 +86,7 @@ impl Devices {
 fn tables(devices: &Devices) -> Vec<Table> {
     const V4: Ipv4Network = Ipv4Network::new_checked(Ipv4Addr::new(192, 0, 2, 1), 24).unwrap();
     const V6: Ipv6Network = Ipv6Network::new_checked(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 64).unwrap();
-    let side = |gateway: IpNetwork, guest: IpAddr| Side { guest, gateway, pod: vec![guest] };
+    let side = |gateway: IpNetwork, guest: IpAddr| Side { guest, gateway, pod: vec![guest], networks: vec![gateway] };
     let masquerade = |pod_interface: &IfName, mesh: Option<Mesh>| Masquerade {
         pod_interface: pod_interface.clone(),
         tap: devices.tap.clone(),

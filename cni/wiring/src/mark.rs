@@ -15,7 +15,7 @@ use crate::Digest;
 /// The number of what plugin and launcher must agree on beyond the request: names of devices, what the rules hand to the
 /// service tap and what they take from it, which addresses lie on a tap. Whoever changes any of it raises the number; then a
 /// launcher refuses what a plugin of another release has wired, instead of waiting for frames that never come.
-pub const GENERATION: u32 = 2;
+pub const GENERATION: u32 = 3;
 
 const HEAD: &str = "tapvisor/";
 
@@ -129,7 +129,7 @@ mod tests {
         let digest: Digest = "00112233445566ff".parse().unwrap();
         let restore = BTreeMap::from([("ip_forward".to_owned(), "0".to_owned())]);
         let mark = Mark::new(digest, restore).unwrap();
-        assert_eq!(mark.to_string(), "tapvisor/2 00112233445566ff ip_forward=0");
+        assert_eq!(mark.to_string(), "tapvisor/3 00112233445566ff ip_forward=0");
         assert_eq!(mark.to_string().parse::<Mark>().unwrap(), mark);
     }
 
@@ -137,7 +137,7 @@ mod tests {
     fn a_provisional_mark_keeps_its_pairs_when_it_is_committed() {
         let restore = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let mark = Mark::provisional(restore.clone()).unwrap();
-        assert!(!mark.is_committed() && mark.to_string().starts_with("tapvisor/2 0000000000000000 "));
+        assert!(!mark.is_committed() && mark.to_string().starts_with("tapvisor/3 0000000000000000 "));
         let mark = mark.committed("00112233445566ff".parse().unwrap());
         assert!(mark.is_committed() && *mark.restore() == restore);
     }

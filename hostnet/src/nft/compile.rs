@@ -62,6 +62,7 @@ impl Compiler<'_> {
             Statement::Reject(how) => self.reject(*how),
             Statement::Notrack => expression(self.writer, "notrack", |_| {}),
             Statement::Remember(remember) => self.remember(remember)?,
+            Statement::Limit(limit) => self.limit(*limit),
         }
         Ok(())
     }

@@ -25,6 +25,6 @@ pub use readback::{ChainFacts, Counter, ElementFacts, RuleFacts, SetFacts, Table
 pub use rule::Rule;
 pub use set::{Element, ElementData, ElementKey, Set, SetData, SetFlags, ValueKind};
 pub use shape::NftError;
-pub use statement::{NatTarget, Reject, Remember, Statement, Test, Verdict, VerdictMap};
+pub use statement::{Limit, NatTarget, Reject, Remember, Statement, Test, Verdict, VerdictMap};
 pub use table::{Command, Family, Table, TableId, Transaction};
 pub use value::{CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_UNTRACKED, Value};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use terms::{IfName, Protocol};
 
-use super::{Field, IpVersion, NatTarget, Reject, Statement, Test, Value, Verdict};
+use super::{Field, IpVersion, Limit, NatTarget, Reject, Statement, Test, Value, Verdict};
 
 /// A rule: statements carried out in order until a test fails.
 ///
@@ -91,6 +91,18 @@ impl Rule {
             Protocol::Udp => self.is(Field::UdpDport, port),
             Protocol::Sctp => self.is(Field::L4proto, protocol).is(Field::ThDport, port),
         }
+    }
+
+    /// Goes on only if the fields together are not in the named set.
+    #[must_use]
+    pub fn not_in_set(self, fields: impl IntoIterator<Item = Field>, set: &str) -> Self {
+        self.with(Statement::Match { fields: fields.into_iter().collect(), test: Test::NotInSet(set.to_owned()) })
+    }
+
+    /// Goes on only for what exceeds a rate.
+    #[must_use]
+    pub fn above(self, packets_per_second: u32, burst_packets: u32) -> Self {
+        self.with(Statement::Limit(Limit { packets_per_second, burst_packets, over: true }))
     }
 
     /// Counts what comes this far.

@@ -73,6 +73,8 @@ pub enum Statement {
     Notrack,
     /// Adds the fields to a dynamic set.
     Remember(Remember),
+    /// Goes on only for packets within a rate, or only for those above it.
+    Limit(Limit),
 }
 
 /// What a field must be.
@@ -185,4 +187,16 @@ pub struct Remember {
     /// Seconds, if other than the set's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u32>,
+}
+
+/// A token bucket that all packets which reach the rule share (`limit` in `nft`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limit {
+    /// Packets per second that fill the bucket.
+    pub packets_per_second: u32,
+    /// Packets that the bucket holds; not zero, for which the kernel writes a number of its own.
+    pub burst_packets: u32,
+    /// Whether the rule goes on above the rate instead of within it.
+    pub over: bool,
 }

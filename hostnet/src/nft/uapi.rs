@@ -68,6 +68,8 @@ numbers! {
     numgen { DREG = 1, MODULUS = 2, TYPE = 3 }
     /// NFTA_REJECT_*
     reject { TYPE = 1, CODE = 2 }
+    /// NFTA_LIMIT_*
+    limit { RATE = 1, UNIT = 2, BURST = 3, TYPE = 4, FLAGS = 5 }
 }
 
 /// NFT_SET_CONCAT
@@ -86,6 +88,10 @@ pub(crate) const NAT_MAP_IPS: u32 = 1;
 pub(crate) const NAT_PROTO_SPECIFIED: u32 = 2;
 /// NFT_PAYLOAD_L4CSUM_PSEUDOHDR
 pub(crate) const CSUM_PSEUDO_HEADER: u32 = 1;
+/// NFT_LIMIT_PKTS
+pub(crate) const LIMIT_PACKETS: u32 = 0;
+/// NFT_LIMIT_F_INV
+pub(crate) const LIMIT_OVER: u32 = 1;
 /// NFPROTO_*
 pub(crate) const NFPROTO_INET: u8 = 1;
 /// See [`NFPROTO_INET`].

@@ -11,6 +11,7 @@ mod ipv6_off;
 mod masquerade;
 mod memory;
 mod multus;
+mod neighbours;
 mod strays;
 mod verbs;
 
@@ -25,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         masquerade::trials(),
         memory::trials(),
         multus::trials(),
+        neighbours::trials(),
         guest_limits::trials(),
         hostile_host::trials(),
         ipv6_off::trials(),

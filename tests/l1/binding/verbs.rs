@@ -62,7 +62,7 @@ fn check_notices() {
         ("ip link set k6t-eth0 address 02:00:00:00:00:05", "link k6t-eth0: MAC is 02:00:00:00:00:05"),
         ("ip link set k6t-eth0 group 7", "link k6t-eth0: link group is 7"),
         ("ip link set k6t-eth0 alias x", "link k6t-eth0: mark is missing"),
-        ("ip link set k6t-eth0 alias 'tapvisor/2 00112233445566ff'", "request 00112233445566ff"),
+        ("ip link set k6t-eth0 alias 'tapvisor/3 00112233445566ff'", "request 00112233445566ff"),
         ("ip addr del 10.0.2.1/24 dev k6t-eth0", "address 10.0.2.1/24 is missing"),
         ("ip addr del fe80::ff:fe00:0/64 dev k6t-eth0", "address fe80::ff:fe00:0/64 is missing"),
         ("ip -6 route del local ::1 dev k6t-eth0 table local", "::1/128 dev k6t-eth0 table 255"),
@@ -118,7 +118,7 @@ fn del_of_halves() {
         "nft delete table netdev tapvisor; nft delete table inet tapvisor",
         "ip link del svc-eth0",
         "ip addr flush dev k6t-eth0; ip link set k6t-eth0 down",
-        "ip link set k6t-eth0 alias \"tapvisor/2 0000000000000000 $(ip -j link show k6t-eth0 | jq -r .[0].ifalias | cut -d' ' -f3-)\"",
+        "ip link set k6t-eth0 alias \"tapvisor/3 0000000000000000 $(ip -j link show k6t-eth0 | jq -r .[0].ifalias | cut -d' ' -f3-)\"",
     ];
     for (number, half) in halves.iter().enumerate() {
         let mut chain = pod(&world, &format!("pod{number}"));

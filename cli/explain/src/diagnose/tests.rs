@@ -163,8 +163,8 @@ fn a_cable_that_is_in_another_bridge_than_its_networks_or_in_none_is_named() {
 
 #[test]
 fn a_mark_that_is_missing_provisional_or_anothers_is_named() {
-    let provisional = "tapvisor/2 0000000000000000 mtu=1500";
-    for alias in [None, Some("uplink"), Some(provisional), Some("tapvisor/2 00112233445566ff mtu=1500")] {
+    let provisional = "tapvisor/3 0000000000000000 mtu=1500";
+    for alias in [None, Some("uplink"), Some(provisional), Some("tapvisor/3 00112233445566ff mtu=1500")] {
         let changed = broken(masquerade, |vm| link(pod(vm), "k6t-eth0").alias = alias.map(str::to_owned));
         assert_eq!(errors(&changed), one(Code::MarkMissing, "k6t-eth0"), "{alias:?}");
     }

@@ -7,7 +7,7 @@ use terms::IfName;
 use super::super::expression::{self, SetRef, constant, expression, libc_u32, look_up, register};
 use super::super::shape::NftError;
 use super::super::uapi;
-use super::super::{Family, Field, IpVersion, NatTarget, Reject, Value};
+use super::super::{Family, Field, IpVersion, Limit, NatTarget, Reject, Value};
 use super::Compiler;
 
 impl Compiler<'_> {
@@ -120,6 +120,17 @@ impl Compiler<'_> {
         constant(self.writer, 0, &index.to_ne_bytes());
         expression(self.writer, name, |writer| writer.u32(attribute, register(0)));
         Ok(())
+    }
+
+    pub(super) fn limit(&mut self, limit: Limit) {
+        expression(self.writer, "limit", |writer| {
+            writer.u64(uapi::limit::RATE, limit.packets_per_second.into());
+            // Seconds in a unit of time.
+            writer.u64(uapi::limit::UNIT, 1);
+            writer.u32(uapi::limit::BURST, limit.burst_packets);
+            writer.u32(uapi::limit::TYPE, uapi::LIMIT_PACKETS);
+            writer.u32(uapi::limit::FLAGS, if limit.over { uapi::LIMIT_OVER } else { 0 });
+        });
     }
 
     pub(super) fn reject(&mut self, how: Reject) {
