@@ -197,10 +197,31 @@ fn loopback_is_the_hosts(world: &World, vm: &Ns<'_>) {
         .assert_ok();
     let answer = vm.enter(|| ask_within(in_vain, "127.0.0.1", 9000));
     assert!(matches!(answer, Err(std::io::ErrorKind::TimedOut)), "{answer:?}");
-    let guard = world.run(&["nft", "list", "chain", "inet", "tapvisor-services", "guard"]).text();
+    let counted = |rule: &str| {
+        let guard = world.run(&["nft", "list", "chain", "inet", "tapvisor-services", "guard"]).text();
+        let line = guard.lines().find(|line| line.contains(rule)).unwrap_or_else(|| panic!("{rule}: {guard}"));
+        !line.contains("counter packets 0 ")
+    };
     // What comes for ::1 by a link is dropped before any chain sees it.
-    let counted = guard.lines().find(|line| line.contains("127.0.0.0/8")).unwrap_or_default();
-    assert!(counted.contains("counter packets") && !counted.contains("counter packets 0 "), "{guard}");
+    assert!(counted("ip daddr 127.0.0.0/8"));
+    loopback_is_no_source(world, vm);
+    assert!(counted("ip saddr 127.0.0.0/8"));
+}
+
+/// The kernel knows 127.0.0.1 for its own and drops it as a source, but no other address of 127.0.0.0/8.
+fn loopback_is_no_source(world: &World, vm: &Ns<'_>) {
+    let host = world.enter(|| UdpSocket::bind("172.30.77.1:9001").unwrap());
+    host.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let sent = "import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+udp = lambda text: (9001).to_bytes(2, 'big') * 2 + (8 + len(text)).to_bytes(2, 'big') + bytes(2) + text
+ip = lambda source, length: bytes([0x45, 0, 0, length, 0, 0, 0, 0, 64, 17, 0, 0]) + socket.inet_aton(source) + socket.inet_aton('172.30.77.1')
+for source, text in (('127.0.0.2', b'loopback'), ('172.30.77.2', b'own')):
+    s.sendto(ip(source, 28 + len(text)) + udp(text), ('172.30.77.1', 0))";
+    vm.run(&["python3", "-c", sent]).assert_ok();
+    let mut datagram = [0; 16];
+    let length = host.recv(&mut datagram).expect("what came from the VM's own address");
+    assert_eq!(&datagram[..length], b"own", "the host took a datagram from 127.0.0.2 of a VM");
 }
 
 fn refused() {

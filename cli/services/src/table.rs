@@ -196,11 +196,15 @@ const LOOPBACK_V6: IpNetwork = match terms::Ipv6Network::new_checked(Ipv6Addr::L
 const LOOPBACKS: [(Field, Field, IpNetwork); 2] =
     [(Field::IpSaddr, Field::IpDaddr, LOOPBACK), (Field::Ip6Saddr, Field::Ip6Daddr, LOOPBACK_V6)];
 
-/// NodePorts on 127.0.0.1 need `route_localnet`, and on ::1 a route, which would let a VM send to the host's loopback.
+/// NodePorts on 127.0.0.1 need `route_localnet`, and on ::1 a route. With those a VM could send to the host's loopback, and from
+/// addresses of it that the kernel does not know to be its own, as 127.0.0.2.
 fn keep_loopback() -> impl Iterator<Item = Rule> {
-    LOOPBACKS.into_iter().map(|(_, daddr, loopback)| {
-        let from_outside = Rule::named("loopback is the host's alone").is_not(Field::Iifname, &loopback_device());
-        from_outside.when(daddr, Test::Within(loopback)).counter().drop()
+    LOOPBACKS.into_iter().flat_map(|(saddr, daddr, loopback)| {
+        let from_outside = |name: &str| Rule::named(name).is_not(Field::Iifname, &loopback_device());
+        [
+            from_outside("to the host's loopback").when(daddr, Test::Within(loopback)).counter().drop(),
+            from_outside("from a loopback address").when(saddr, Test::Within(loopback)).counter().drop(),
+        ]
     })
 }
 
