@@ -12,6 +12,7 @@ pub mod kubevirt;
 pub mod manifest;
 pub mod metadata;
 pub mod quantity;
+pub mod run_strategy;
 pub mod secret;
 pub mod service;
 pub mod translate;

@@ -17,6 +17,7 @@ use super::lifecycle::plugin_folders;
 use super::progress::Progress;
 use super::supervisor::{Line, Sender};
 use super::{open_store, services, terminal};
+use api::run_strategy::FinalPhase;
 use runner::clock::unix_seconds;
 use runner::host_files::{make_host_files, remove_host_files};
 use runner::launch;
@@ -25,7 +26,6 @@ use runner::plan::{self, Planner, VmPlan};
 use runner::protocol::{Report, Request};
 use runner::start::{Written, start_supervisor, write_down};
 use runner::store::Store;
-use runner::strategy::Final;
 use runner::supervisor::release_host;
 
 /// Starts the VMs of a manifest and stays with them, or returns once they run.
@@ -288,11 +288,11 @@ impl Guest {
         }
     }
 
-    fn ended(&self, end: Final, reason: Option<String>) -> Result<ExitCode, Failure> {
+    fn ended(&self, end: FinalPhase, reason: Option<String>) -> Result<ExitCode, Failure> {
         let reason = reason.unwrap_or_else(|| "it has ended".to_owned());
         match end {
-            Final::Failed => Err(Failure::new(Exit::GuestFailed, format!("{}: {reason}", self.key))),
-            Final::Stopped | Final::Succeeded => {
+            FinalPhase::Failed => Err(Failure::new(Exit::GuestFailed, format!("{}: {reason}", self.key))),
+            FinalPhase::Stopped | FinalPhase::Succeeded => {
                 terminal::say(&format!("{}: {reason}", self.key));
                 Ok(ExitCode::SUCCESS)
             }
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn guests_that_run_or_stand_are_followed_and_one_that_was_stopped_before_is_not() {
-        let ended = Report::Ended { end: Final::Stopped, reason: None };
+        let ended = Report::Ended { end: FinalPhase::Stopped, reason: None };
         let guests = vec![
             guest("up", &[Report::Progress { text: "launcher started".to_owned() }, Report::Running]),
             guest("stopped", &[ended]),

@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::encoding::hex;
 use crate::metadata::{self, Labels, Metadata};
 use crate::reader::{Fields, Scope};
+use crate::run_strategy::RunStrategy;
 
 /// A virtual machine that exists whether it runs or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,21 +53,6 @@ pub struct VirtualMachineInstance {
     pub metadata: Metadata,
     /// What it is.
     pub spec: Spec,
-}
-
-/// When a virtual machine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunStrategy {
-    /// Always; it is started again however it ended.
-    Always,
-    /// Until it ends well; it is started again after a failure.
-    RerunOnFailure,
-    /// Once.
-    Once,
-    /// When told to.
-    Manual,
-    /// Never.
-    Halted,
 }
 
 const RUN_STRATEGIES: &[(&str, RunStrategy)] = &[

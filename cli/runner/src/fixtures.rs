@@ -4,7 +4,7 @@ use terms::ObjectKey;
 use wiring::Owner;
 
 use super::record::{Kind, OnHost, Phase, Status};
-use super::strategy::Strategy;
+use api::run_strategy::RunStrategy;
 
 pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name).unwrap()
@@ -20,7 +20,7 @@ pub(crate) fn status(name: &str) -> Status {
         namespace: "default".to_owned(),
         name: name.to_owned(),
         kind: Kind::VirtualMachine,
-        strategy: Strategy::Always,
+        strategy: RunStrategy::Always,
         phase: Phase::Starting,
         reason: None,
         on_host: OnHost::Present,

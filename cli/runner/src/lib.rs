@@ -27,7 +27,6 @@ pub(crate) mod scratch;
 pub mod served;
 pub mod start;
 pub mod store;
-pub mod strategy;
 pub mod supervise;
 pub mod supervisor;
 mod sys;

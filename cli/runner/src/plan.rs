@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use api::attachment::NetworkAttachmentDefinition;
-use api::kubevirt::{Probe, ProbeAction, RunStrategy, Scheme, VirtualMachineInstance};
+use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance};
 use api::manifest::{Body, Object};
+use api::run_strategy::RunStrategy;
 use api::translate::{
     HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError, Translation, translate,
 };
@@ -20,7 +21,6 @@ use super::launch::LAUNCHER_USER;
 use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, MissingPlugin, PluginFolders, binding};
 use super::record::{Attachment, Attachments, Kind};
 use super::store::MOST_KEY_BYTES;
-use super::strategy::Strategy;
 use block::DiskError;
 
 /// A VM that is ready to be started.
@@ -31,7 +31,7 @@ pub struct VmPlan {
     /// What asked for it.
     pub kind: Kind,
     /// What happens when it ends.
-    pub strategy: Strategy,
+    pub strategy: RunStrategy,
     /// The object as it was written.
     pub object: Value,
     /// What the launcher reads.
@@ -171,9 +171,9 @@ impl Planner<'_> {
         let (mut plans, mut errors) = (Vec::new(), Vec::new());
         for object in objects {
             let vm = match &object.body {
-                Body::VirtualMachine(vm) => (Kind::VirtualMachine, strategy(vm.run_strategy), vm.instance()),
+                Body::VirtualMachine(vm) => (Kind::VirtualMachine, vm.run_strategy, vm.instance()),
                 Body::VirtualMachineInstance(vmi) => {
-                    (Kind::VirtualMachineInstance, Strategy::Once, VirtualMachineInstance::clone(vmi))
+                    (Kind::VirtualMachineInstance, RunStrategy::Once, VirtualMachineInstance::clone(vmi))
                 }
                 // They serve the VMs of the same manifest, or others.
                 Body::Service(_) | Body::NetworkAttachmentDefinition(_) | Body::Secret(_) | Body::ConfigMap(_) => {
@@ -190,7 +190,7 @@ impl Planner<'_> {
 
     fn vm(
         &self,
-        (kind, strategy, instance): (Kind, Strategy, VirtualMachineInstance),
+        (kind, strategy, instance): (Kind, RunStrategy, VirtualMachineInstance),
         object: &Value,
         secrets: &Secrets,
     ) -> Result<VmPlan, Vec<PlanError>> {
@@ -287,16 +287,6 @@ fn secret(object: &Object) -> Option<(ObjectKey, api::secret::Secret)> {
     match &object.body {
         Body::Secret(secret) => Some((secret.metadata.key.clone(), secret.clone())),
         _ => None,
-    }
-}
-
-fn strategy(strategy: RunStrategy) -> Strategy {
-    match strategy {
-        RunStrategy::Always => Strategy::Always,
-        RunStrategy::RerunOnFailure => Strategy::RerunOnFailure,
-        RunStrategy::Once => Strategy::Once,
-        RunStrategy::Manual => Strategy::Manual,
-        RunStrategy::Halted => Strategy::Halted,
     }
 }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::Phase;
-use super::strategy::Final;
+use api::run_strategy::FinalPhase;
 
 /// A request to a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub enum Report {
     /// It is over; nothing of the VM is left on the host.
     Ended {
         /// How.
-        end: Final,
+        end: FinalPhase,
         /// Why, when that needs saying.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,

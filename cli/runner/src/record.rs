@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use terms::{ContainerId, IfName, Invalid, NetworkName, ObjectKey};
 
 use super::process::Process;
-use super::strategy::{Final, Strategy};
+use api::run_strategy::{FinalPhase, RunStrategy};
 
 /// Which kind of object asked for the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,12 +39,12 @@ pub enum Phase {
     Failed,
 }
 
-impl From<Final> for Phase {
-    fn from(end: Final) -> Self {
+impl From<FinalPhase> for Phase {
+    fn from(end: FinalPhase) -> Self {
         match end {
-            Final::Stopped => Self::Stopped,
-            Final::Succeeded => Self::Succeeded,
-            Final::Failed => Self::Failed,
+            FinalPhase::Stopped => Self::Stopped,
+            FinalPhase::Succeeded => Self::Succeeded,
+            FinalPhase::Failed => Self::Failed,
         }
     }
 }
@@ -70,7 +70,7 @@ pub struct Status {
     /// Kind of the object.
     pub kind: Kind,
     /// What happens when it ends.
-    pub strategy: Strategy,
+    pub strategy: RunStrategy,
     /// Where it is in its life.
     pub phase: Phase,
     /// Why it is there, when that needs saying.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::files;
-use crate::strategy::Outcome;
+use api::run_strategy::RunOutcome;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunEnd {
     /// What it means for the run strategy.
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: RunOutcome,
     /// Whether the guest ever ran.
     pub(crate) ran: bool,
     /// In a sentence.
@@ -26,7 +26,7 @@ impl RunEnd {
     /// The same end, of a guest that was ended because it did not answer its liveness probe.
     pub(crate) fn unhealthy(self) -> Self {
         let reason = "its liveness probe failed".to_owned();
-        Self { outcome: Outcome::Failed, reason, exit_code: 7, ..self }
+        Self { outcome: RunOutcome::Failed, reason, exit_code: 7, ..self }
     }
 }
 
@@ -53,9 +53,9 @@ pub(crate) fn run_end(status: ExitStatus, ran: bool, outcome_file: &Path) -> Run
         None => format!("the launcher ended with {status} and left no word"),
     };
     let outcome = match code {
-        Some(0) if requested => Outcome::Stopped,
-        Some(0) => Outcome::PoweredOff,
-        _ => Outcome::Failed,
+        Some(0) if requested => RunOutcome::Stopped,
+        Some(0) => RunOutcome::PoweredOff,
+        _ => RunOutcome::Failed,
     };
     // 1 failed, 3 invalid, 6 host lacks something, 7 guest failed: the launcher's codes are ours.
     let exit_code = code.and_then(|code| u8::try_from(code).ok()).filter(|code| matches!(code, 0 | 3 | 6 | 7));
@@ -85,14 +85,14 @@ mod tests {
     #[test]
     fn a_guest_that_goes_of_itself_is_not_one_that_was_stopped() {
         let told = |requested| format!(r#"{{"outcome":"poweredOff","reason":"off","requested":{requested}}}"#);
-        assert_eq!(end(0, Some(&told(false))).outcome, Outcome::PoweredOff);
-        assert_eq!(end(0, Some(&told(true))).outcome, Outcome::Stopped);
+        assert_eq!(end(0, Some(&told(false))).outcome, RunOutcome::PoweredOff);
+        assert_eq!(end(0, Some(&told(true))).outcome, RunOutcome::Stopped);
     }
 
     #[test]
     fn failures_keep_their_exit_code() {
         let crashed = end(7 << 8, Some(r#"{"outcome":"crashed","reason":"panic\u0007 at 0","requested":false}"#));
-        assert_eq!((crashed.outcome, crashed.exit_code), (Outcome::Failed, 7));
+        assert_eq!((crashed.outcome, crashed.exit_code), (RunOutcome::Failed, 7));
         assert_eq!(crashed.reason, "panic at 0");
         assert_eq!(end(99 << 8, None).exit_code, 1);
     }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_launcher_that_was_killed_has_failed() {
         let killed = end(9, None);
-        assert_eq!((killed.outcome, killed.exit_code), (Outcome::Failed, 1));
+        assert_eq!((killed.outcome, killed.exit_code), (RunOutcome::Failed, 1));
         assert_eq!(killed.reason, "the launcher ended with signal: 9 (SIGKILL) and left no word");
     }
 }

@@ -31,8 +31,8 @@ use super::process::Process;
 use super::protocol::Report;
 use super::record::{Kind, Phase, Status};
 use super::store::{Store, StoreError, VmLock};
-use super::strategy::{FailedStarts, Final, Next, Outcome, decide};
 use super::{chain, files};
+use api::run_strategy::{FailedStarts, FinalPhase, NextStep, RunOutcome, decide};
 
 /// A supervisor and all it knows.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ enum Over {
     /// It never ran.
     NotStarted(StartFailure),
     /// It ran.
-    Ended { end: Final, reason: Option<String> },
+    Ended { end: FinalPhase, reason: Option<String> },
 }
 
 /// What the supervisor listens to.
@@ -160,7 +160,7 @@ impl<P: Pod> Supervisor<P> {
                 Ok(run) => run,
                 Err(failure) if !has_run => return Over::NotStarted(failure),
                 Err(failure) => RunEnd {
-                    outcome: Outcome::Failed,
+                    outcome: RunOutcome::Failed,
                     ran: false,
                     reason: failure.message,
                     exit_code: failure.exit_code,
@@ -181,8 +181,8 @@ impl<P: Pod> Supervisor<P> {
             let (next, failed_starts) = decide(self.status.strategy, run.outcome, run.ran, history, self.spread);
             history = failed_starts;
             match next {
-                Next::Done(end) => return Over::Ended { end, reason: Some(run.reason) },
-                Next::Again { after } => {
+                NextStep::Done(end) => return Over::Ended { end, reason: Some(run.reason) },
+                NextStep::Again { after } => {
                     self.again(ears, wishes, &run.reason, after);
                     if self.wait(ears, wishes, after).await {
                         return self.stopped(run);
@@ -212,8 +212,8 @@ impl<P: Pod> Supervisor<P> {
         Over::Ended { end: self.end_when_stopped(), reason: Some(run.reason) }
     }
 
-    fn end_when_stopped(&self) -> Final {
-        if self.status.kind == Kind::VirtualMachine { Final::Stopped } else { Final::Succeeded }
+    fn end_when_stopped(&self) -> FinalPhase {
+        if self.status.kind == Kind::VirtualMachine { FinalPhase::Stopped } else { FinalPhase::Succeeded }
     }
 
     fn not_started(&self, run: RunEnd, wishes: &Wishes) -> StartFailure {

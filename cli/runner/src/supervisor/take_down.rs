@@ -5,8 +5,8 @@ use super::wishes::Wishes;
 use super::{Ears, Over, Supervisor};
 use crate::protocol::Report;
 use crate::record::{OnHost, Phase};
-use crate::strategy::Final;
 use crate::{chain, files};
+use api::run_strategy::FinalPhase;
 
 impl<P: Pod> Supervisor<P> {
     /// Takes everything back, says so, and forgets the VM unless it is kept.
@@ -21,7 +21,7 @@ impl<P: Pod> Supervisor<P> {
         let (phase, reason, exit_code) = match &over {
             Over::NotStarted(failure) => (Phase::Failed, Some(failure.message.clone()), failure.exit_code),
             Over::Ended { end, reason } => {
-                (Phase::from(*end), reason.clone(), if *end == Final::Failed { 7 } else { 0 })
+                (Phase::from(*end), reason.clone(), if *end == FinalPhase::Failed { 7 } else { 0 })
             }
         };
         self.status.phase = phase;

@@ -17,7 +17,7 @@ use crate::network::Wired;
 use crate::protocol::Request;
 use crate::record::{Attachments, OnHost};
 use crate::store::{HostLock, NewVm};
-use crate::strategy::Strategy;
+use api::run_strategy::RunStrategy;
 
 /// Counts what is asked of it; its launcher is `sh -c script` in the launcher's folder.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ struct Bench {
     thread: std::thread::JoinHandle<u8>,
 }
 
-fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
+fn bench(strategy: RunStrategy, kept: bool, script: &'static str) -> Bench {
     bench_with(Duration::ZERO, None, strategy, kept, script)
 }
 
@@ -84,7 +84,7 @@ fn bench(strategy: Strategy, kept: bool, script: &'static str) -> Bench {
 fn bench_with(
     attaching: Duration,
     asked: Option<Request>,
-    strategy: Strategy,
+    strategy: RunStrategy,
     kept: bool,
     script: &'static str,
 ) -> Bench {
@@ -189,7 +189,7 @@ impl Bench {
 #[test]
 fn a_start_that_fails_says_why_and_leaves_nothing() {
     let bench = bench(
-        Strategy::Always,
+        RunStrategy::Always,
         false,
         r#"echo '{"outcome":"failed","reason":"no engine","requested":false}' > outcome.json; exit 6"#,
     );
@@ -202,7 +202,7 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
 
 #[test]
 fn a_guest_that_no_name_server_is_known_for_is_told_of() {
-    let bench = bench(Strategy::Always, true, "sleep 60");
+    let bench = bench(RunStrategy::Always, true, "sleep 60");
     let noted = bench.reports().find_map(|report| if let Report::Note { text } = report { Some(text) } else { None });
     assert_eq!(
         noted.as_deref(),
@@ -213,7 +213,7 @@ fn a_guest_that_no_name_server_is_known_for_is_told_of() {
 
 #[test]
 fn a_guest_that_powers_off_comes_back_until_somebody_stops_it() {
-    let bench = bench(Strategy::Always, true, UNTIL_SEEN);
+    let bench = bench(RunStrategy::Always, true, UNTIL_SEEN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     bench.is_seen();
@@ -221,17 +221,17 @@ fn a_guest_that_powers_off_comes_back_until_somebody_stops_it() {
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Stop { grace_seconds: None, remove: false });
     let ended = bench.report();
-    assert!(matches!(ended, Report::Ended { end: Final::Stopped, .. }), "{ended:?}");
+    assert!(matches!(ended, Report::Ended { end: FinalPhase::Stopped, .. }), "{ended:?}");
     assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
     let status = bench.store.status(&key("web")).unwrap();
-    assert_eq!((status.strategy, status.on_host), (Strategy::Halted, OnHost::Absent));
+    assert_eq!((status.strategy, status.on_host), (RunStrategy::Halted, OnHost::Absent));
     assert!(bench.pod.launched.load(Ordering::SeqCst) >= 2);
     assert_eq!(bench.detached(), 1, "a restart keeps the network");
 }
 
 #[test]
 fn a_starter_that_dies_before_the_guest_runs_takes_everything_back() {
-    let bench = bench(Strategy::Always, false, "trap '' TERM; sleep 60");
+    let bench = bench(RunStrategy::Always, false, "trap '' TERM; sleep 60");
     while bench.pod.launched.load(Ordering::SeqCst) == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -244,26 +244,26 @@ fn a_starter_that_dies_before_the_guest_runs_takes_everything_back() {
 
 #[test]
 fn a_guest_in_a_terminals_hands_is_forgotten_when_it_ends_and_kept_when_asked() {
-    let once = bench(Strategy::Once, false, UNTIL_SEEN);
+    let once = bench(RunStrategy::Once, false, UNTIL_SEEN);
     once.guest_runs();
     assert_eq!(once.report(), Report::Running);
     once.is_seen();
-    assert!(matches!(once.report(), Report::Ended { end: Final::Succeeded, .. }));
+    assert!(matches!(once.report(), Report::Ended { end: FinalPhase::Succeeded, .. }));
     assert!(!once.is_known());
 
-    let kept = bench(Strategy::Once, false, UNTIL_SEEN);
+    let kept = bench(RunStrategy::Once, false, UNTIL_SEEN);
     kept.guest_runs();
     assert_eq!(kept.report(), Report::Running);
     kept.ask(Request::Keep);
     assert_eq!(kept.report(), Report::Done { phase: Phase::Running });
     kept.is_seen();
-    assert!(matches!(kept.report(), Report::Ended { end: Final::Succeeded, .. }));
+    assert!(matches!(kept.report(), Report::Ended { end: FinalPhase::Succeeded, .. }));
     assert_eq!(kept.store.status(&key("web")).unwrap().phase, Phase::Succeeded);
 }
 
 #[test]
 fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it_runs() {
-    let bench = bench(Strategy::RerunOnFailure, true, KILLED_WHEN_SEEN);
+    let bench = bench(RunStrategy::RerunOnFailure, true, KILLED_WHEN_SEEN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     bench.is_seen();
@@ -287,7 +287,7 @@ const ONCE_AND_NEVER_AGAIN: &str = r#"
 #[test]
 fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
     let asked = Request::Restart { grace_seconds: None };
-    let bench = bench_with(Duration::from_millis(300), Some(asked), Strategy::Always, true, UNTIL_STOPPED);
+    let bench = bench_with(Duration::from_millis(300), Some(asked), RunStrategy::Always, true, UNTIL_STOPPED);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     assert_eq!(bench.report(), Report::Done { phase: Phase::Running });
@@ -298,7 +298,7 @@ fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs()
 
 #[test]
 fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
-    let bench = bench(Strategy::Always, true, ONCE_AND_NEVER_AGAIN);
+    let bench = bench(RunStrategy::Always, true, ONCE_AND_NEVER_AGAIN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Restart { grace_seconds: None });
@@ -307,32 +307,32 @@ fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
     assert_eq!(bench.report(), Report::Refused { message: "no disk; starting again in 10 s".to_owned() });
     assert_eq!(bench.store.status(&key("web")).unwrap().phase, Phase::CrashLoopBackOff);
     bench.ask(Request::Stop { grace_seconds: None, remove: false });
-    assert!(matches!(bench.report(), Report::Ended { end: Final::Stopped, .. }));
+    assert!(matches!(bench.report(), Report::Ended { end: FinalPhase::Stopped, .. }));
     assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
-    assert_eq!(bench.store.status(&key("web")).unwrap().strategy, Strategy::Halted);
+    assert_eq!(bench.store.status(&key("web")).unwrap().strategy, RunStrategy::Halted);
 }
 
 #[test]
 fn a_restart_whose_guest_is_not_tried_again_says_why() {
-    let bench = bench(Strategy::Manual, true, ONCE_AND_NEVER_AGAIN);
+    let bench = bench(RunStrategy::Manual, true, ONCE_AND_NEVER_AGAIN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Restart { grace_seconds: None });
     assert!(matches!(bench.report(), Report::Again { .. }));
-    assert_eq!(bench.report(), Report::Ended { end: Final::Failed, reason: Some("no disk".to_owned()) });
+    assert_eq!(bench.report(), Report::Ended { end: FinalPhase::Failed, reason: Some("no disk".to_owned()) });
     assert_eq!(bench.report(), Report::Refused { message: "it has ended: no disk".to_owned() });
 }
 
 #[test]
 fn a_guest_that_stands_is_told_of_and_kept_and_so_is_the_disk_it_stands_for() {
-    let paused = bench(Strategy::Always, false, UNTIL_STOPPED);
+    let paused = bench(RunStrategy::Always, false, UNTIL_STOPPED);
     paused.guest_says("{\"id\":1,\"ok\":{\"state\":\"paused\"}}\n");
     assert_eq!(paused.report(), Report::Paused { reason: None });
     let status = paused.store.status(&key("web")).unwrap();
     assert_eq!((status.phase, status.ready, status.running_since_unix_seconds), (Phase::Paused, false, None));
     paused.end();
 
-    let full = bench(Strategy::Always, false, UNTIL_STOPPED);
+    let full = bench(RunStrategy::Always, false, UNTIL_STOPPED);
     full.guest_says(concat!(
         r#"{"event":{"type":"diskFailed","disk":"root","reason":"No space left on device","paused":true}}"#,
         "\n",

@@ -1,57 +1,60 @@
-//! What happens after a VM has ended: run strategies and back-off, as a pure decision.
+//! Run strategies (`spec.runStrategy`) and what follows the end of a guest: a pure decision without clock or I/O.
+//!
+//! Flow: how a guest ended → [`decide`] → start it again after a delay, or leave it in a final phase.
+//! The local supervisor and the controllers use the same function, so a VM behaves alike with and without a cluster.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a VM is kept running (`spec.runStrategy` of a VirtualMachine; a VirtualMachineInstance runs once).
+/// When a VirtualMachine runs (`spec.runStrategy`); a VirtualMachineInstance runs `Once`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Strategy {
-    /// It is started again however it ended.
+pub enum RunStrategy {
+    /// Always: it is started again however it ended.
     Always,
-    /// It is started again when it failed.
+    /// Until it ends well: it is started again after a failure.
     RerunOnFailure,
-    /// It is started by the user alone.
-    Manual,
-    /// It is not running.
-    Halted,
-    /// It is started once and never again.
+    /// Once.
     Once,
+    /// When a user starts it.
+    Manual,
+    /// Never.
+    Halted,
 }
 
 /// How a run of the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The guest powered itself off.
     PoweredOff,
     /// A user asked for the end.
     Stopped,
-    /// The guest crashed, or its watchdog bit, or the launcher itself failed.
+    /// The guest crashed, its watchdog fired, or the launcher failed.
     Failed,
 }
 
-/// What is left of a VM that is not started again.
+/// Phase of a VM that is not started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Final {
+pub enum FinalPhase {
     /// It can be started again.
     Stopped,
-    /// It did what it was started for.
+    /// The guest powered off and its strategy starts it no more.
     Succeeded,
-    /// It failed and nobody starts it again by itself.
+    /// The guest failed and its strategy does not start it again.
     Failed,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextStep {
     /// Start it again after the delay.
     Again {
         /// Zero unless it keeps failing before it ever runs.
         after: Duration,
     },
     /// Leave it.
-    Done(Final),
+    Done(FinalPhase),
 }
 
 /// Starts that failed before the guest ever ran, in a row.
@@ -61,20 +64,20 @@ pub struct FailedStarts(pub u32);
 /// Longest delay between two starts.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
-impl Strategy {
-    /// Whether `run` starts the VM, or only takes note of it.
+impl RunStrategy {
+    /// Whether the VM starts without a user's `start`.
     #[must_use]
     pub fn starts_by_itself(self) -> bool {
         !matches!(self, Self::Manual | Self::Halted)
     }
 
-    /// The strategy after a user's `start`: a halted VM is from then on kept running.
+    /// The strategy after a user's `start`: `Halted` becomes `Always`.
     #[must_use]
     pub fn after_start(self) -> Self {
         if self == Self::Halted { Self::Always } else { self }
     }
 
-    /// The strategy after a user's `stop`: a VM that would be started again is halted.
+    /// The strategy after a user's `stop`: `Always` becomes `Halted`, others stay.
     #[must_use]
     pub fn after_stop(self) -> Self {
         if self == Self::Always { Self::Halted } else { self }
@@ -87,25 +90,23 @@ impl Strategy {
 /// `spread` in 0..=1 spreads the delay over up to half of it more, so that many VMs that fail together do not start together.
 #[must_use]
 pub fn decide(
-    strategy: Strategy,
-    outcome: Outcome,
+    strategy: RunStrategy,
+    outcome: RunOutcome,
     ran: bool,
     history: FailedStarts,
     spread: f32,
-) -> (Next, FailedStarts) {
+) -> (NextStep, FailedStarts) {
     let failed_starts = match outcome {
-        Outcome::Failed if !ran => FailedStarts(history.0.saturating_add(1)),
+        RunOutcome::Failed if !ran => FailedStarts(history.0.saturating_add(1)),
         _ => FailedStarts::default(),
     };
     let next = match (strategy, outcome) {
-        (Strategy::Once, Outcome::PoweredOff | Outcome::Stopped) | (Strategy::RerunOnFailure, Outcome::PoweredOff) => {
-            Next::Done(Final::Succeeded)
-        }
-        (Strategy::Always, Outcome::PoweredOff | Outcome::Failed) | (Strategy::RerunOnFailure, Outcome::Failed) => {
-            Next::Again { after: delay(failed_starts, spread) }
-        }
-        (_, Outcome::Failed) => Next::Done(Final::Failed),
-        (_, Outcome::PoweredOff | Outcome::Stopped) => Next::Done(Final::Stopped),
+        (RunStrategy::Once, RunOutcome::PoweredOff | RunOutcome::Stopped)
+        | (RunStrategy::RerunOnFailure, RunOutcome::PoweredOff) => NextStep::Done(FinalPhase::Succeeded),
+        (RunStrategy::Always, RunOutcome::PoweredOff | RunOutcome::Failed)
+        | (RunStrategy::RerunOnFailure, RunOutcome::Failed) => NextStep::Again { after: delay(failed_starts, spread) },
+        (_, RunOutcome::Failed) => NextStep::Done(FinalPhase::Failed),
+        (_, RunOutcome::PoweredOff | RunOutcome::Stopped) => NextStep::Done(FinalPhase::Stopped),
     };
     (next, failed_starts)
 }
@@ -121,15 +122,15 @@ fn delay(failed_starts: FailedStarts, spread: f32) -> Duration {
 mod tests {
     use super::*;
 
-    fn next(strategy: Strategy, outcome: Outcome) -> Next {
+    fn next(strategy: RunStrategy, outcome: RunOutcome) -> NextStep {
         decide(strategy, outcome, true, FailedStarts::default(), 0.0).0
     }
 
-    const AT_ONCE: Next = Next::Again { after: Duration::ZERO };
+    const AT_ONCE: NextStep = NextStep::Again { after: Duration::ZERO };
 
     #[test]
     fn the_table_of_strategies_and_ends_holds() {
-        use {Final as F, Next::Done, Outcome as O, Strategy as S};
+        use {FinalPhase as F, NextStep::Done, RunOutcome as O, RunStrategy as S};
         let table = [
             (S::Always, [AT_ONCE, Done(F::Stopped), AT_ONCE]),
             (S::RerunOnFailure, [Done(F::Succeeded), Done(F::Stopped), AT_ONCE]),
@@ -148,9 +149,9 @@ mod tests {
         let mut history = FailedStarts::default();
         let mut delays = Vec::new();
         for _ in 0..7 {
-            let (next, after) = decide(Strategy::Always, Outcome::Failed, false, history, 0.0);
+            let (next, after) = decide(RunStrategy::Always, RunOutcome::Failed, false, history, 0.0);
             history = after;
-            let Next::Again { after } = next else { panic!("{next:?}") };
+            let NextStep::Again { after } = next else { panic!("{next:?}") };
             delays.push(after.as_secs());
         }
         assert_eq!(delays, [10, 40, 90, 160, 250, 300, 300]);
@@ -158,23 +159,24 @@ mod tests {
 
     #[test]
     fn having_run_forgives_earlier_failures() {
-        let (next, history) = decide(Strategy::Always, Outcome::Failed, true, FailedStarts(5), 1.0);
+        let (next, history) = decide(RunStrategy::Always, RunOutcome::Failed, true, FailedStarts(5), 1.0);
         assert_eq!((next, history), (AT_ONCE, FailedStarts(0)));
     }
 
     #[test]
     fn the_spread_adds_at_most_half_and_never_passes_the_limit() {
-        let after = |spread, starts| decide(Strategy::Always, Outcome::Failed, false, FailedStarts(starts), spread).0;
-        assert_eq!(after(1.0, 0), Next::Again { after: Duration::from_secs(15) });
-        assert_eq!(after(7.0, 0), Next::Again { after: Duration::from_secs(15) });
-        assert_eq!(after(1.0, u32::MAX), Next::Again { after: LONGEST_DELAY });
+        let after =
+            |spread, starts| decide(RunStrategy::Always, RunOutcome::Failed, false, FailedStarts(starts), spread).0;
+        assert_eq!(after(1.0, 0), NextStep::Again { after: Duration::from_secs(15) });
+        assert_eq!(after(7.0, 0), NextStep::Again { after: Duration::from_secs(15) });
+        assert_eq!(after(1.0, u32::MAX), NextStep::Again { after: LONGEST_DELAY });
     }
 
     #[test]
     fn stopping_halts_what_would_come_back() {
-        assert_eq!(Strategy::Always.after_stop(), Strategy::Halted);
-        assert_eq!(Strategy::RerunOnFailure.after_stop(), Strategy::RerunOnFailure);
-        assert_eq!(Strategy::Halted.after_start(), Strategy::Always);
-        assert!(!Strategy::Manual.starts_by_itself());
+        assert_eq!(RunStrategy::Always.after_stop(), RunStrategy::Halted);
+        assert_eq!(RunStrategy::RerunOnFailure.after_stop(), RunStrategy::RerunOnFailure);
+        assert_eq!(RunStrategy::Halted.after_start(), RunStrategy::Always);
+        assert!(!RunStrategy::Manual.starts_by_itself());
     }
 }
