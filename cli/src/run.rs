@@ -257,7 +257,7 @@ impl Guest {
         };
         loop {
             match self.reports.recv() {
-                Ok(Report::Done { .. } | Report::Refused { .. }) => {}
+                Ok(Report::Alive | Report::Done { .. } | Report::Refused { .. }) => {}
                 Ok(report) => return report,
                 Err(mpsc::RecvError) => return gone(),
             }
@@ -283,7 +283,7 @@ impl Guest {
                     return Err(Failure::told(exit_code, format!("{}: {message}", self.key)));
                 }
                 Report::Ended { end, reason } => return self.ended(end, reason).map(|_| false),
-                Report::Again { .. } | Report::Done { .. } | Report::Refused { .. } => {}
+                Report::Again { .. } | Report::Alive | Report::Done { .. } | Report::Refused { .. } => {}
             }
         }
     }
@@ -383,7 +383,16 @@ impl Guest {
                 let _ = interrupts.let_go();
                 self.sender.send(Request::Keep)?;
                 // The answer says that it is written down; only then may this command go.
-                while !matches!(self.reports.recv(), Ok(Report::Done { .. }) | Err(_)) {}
+                while let Ok(report) = self.reports.recv() {
+                    match report {
+                        Report::Done { .. } => break,
+                        Report::Refused { message } => {
+                            terminal::say(&format!("tapvisor: {}: {message}", self.key));
+                            break;
+                        }
+                        _ => {}
+                    }
+                }
                 terminal::say(&format!("tapvisor: detached; `tapvisor console {}` attaches again", self.key));
                 return Ok(ExitCode::SUCCESS);
             }

@@ -29,6 +29,8 @@ pub enum Request {
     },
     /// Keep the VM known after it has ended: the command that started it goes.
     Keep,
+    /// Answered at once by [`Report::Alive`]: the supervisor can serve requests.
+    Ping,
 }
 
 /// What a supervisor says: answers, and to the command that started it also what happens.
@@ -75,6 +77,8 @@ pub enum Report {
         /// Why, in one line.
         message: String,
     },
+    /// The answer to [`Request::Ping`].
+    Alive,
     /// A request was carried out.
     Done {
         /// Where the VM is now.

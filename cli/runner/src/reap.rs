@@ -103,7 +103,7 @@ fn take_back(store: &Store, key: &ObjectKey, lock: &VmLock, status: &Status) -> 
     let forget = || {
         let host = store.lock_host()?;
         if status.kept {
-            store.put_status(key, &after_repair(status))?;
+            store.put_status(lock, &after_repair(status))?;
         } else {
             store.remove(&host, key, lock)?;
         }

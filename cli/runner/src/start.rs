@@ -102,10 +102,12 @@ pub fn write_down(
     match outcome {
         Ok(()) => Ok(written),
         Err(error) => {
+            // All of them are removed, and the first failure is the one to report.
             for vm in &written {
-                store.remove(&host, &vm.key, &vm.lock)?;
+                if let Err(error) = store.remove(&host, &vm.key, &vm.lock) {
+                    tracing::warn!("{}", super::chain(&error));
+                }
             }
-            // The first failure is the one to tell.
             if let Err(error) = super::supervisor::release_host(store, &host) {
                 tracing::warn!("{}", super::chain(&error));
             }
@@ -134,10 +136,12 @@ pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Resu
         container_id: container_id()?,
         ..before.clone()
     };
-    store.put_status(&vm.key, &status)?;
-    prepare_host(store, &host, folders).or_else(|error| {
-        store.put_status(&vm.key, &before)?;
-        Err(error)
+    store.put_status(&vm.lock, &status)?;
+    prepare_host(store, &host, folders).inspect_err(|_| {
+        // The first failure is the one to report.
+        if let Err(error) = store.put_status(&vm.lock, &before) {
+            tracing::warn!("{}", super::chain(&error));
+        }
     })
 }
 

@@ -52,17 +52,20 @@ pub struct HostLock(#[expect(dead_code, reason = "the lock lasts as long as the 
 
 /// Exclusive right to one VM, until this and every descriptor inherited from it are closed.
 #[derive(Debug)]
-pub struct VmLock(File);
+pub struct VmLock {
+    key: ObjectKey,
+    file: File,
+}
 
 impl VmLock {
-    /// The lock that a parent process left open for us.
-    pub(crate) fn inherited(file: File) -> Self {
-        Self(file)
+    /// The lock of a VM that a parent process left open for us.
+    pub(crate) fn inherited(key: ObjectKey, file: File) -> Self {
+        Self { key, file }
     }
 
     /// The locked file, to be left open in a child.
     pub(crate) fn file(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
@@ -169,12 +172,12 @@ impl Store {
         }
     }
 
-    /// Replaces what is known of a VM. Only who holds its lock may.
+    /// Replaces the status of the VM whose lock this is.
     ///
     /// # Errors
     /// When the file cannot be written; the earlier status is then still there.
-    pub fn put_status(&self, key: &ObjectKey, status: &Status) -> Result<(), StoreError> {
-        Ok(files::replace_json(&self.layout.vm(key).status(), status)?)
+    pub fn put_status(&self, lock: &VmLock, status: &Status) -> Result<(), StoreError> {
+        Ok(files::replace_json(&self.layout.vm(&lock.key).status(), status)?)
     }
 
     /// The networks of a VM.
@@ -207,7 +210,7 @@ impl Store {
         // While we waited, the VM may have been removed, and another one of its name made.
         let same = |now: fs::Metadata| lock.metadata().is_ok_and(|ours| ours.ino() == now.ino());
         match fs::metadata(&path).is_ok_and(same) {
-            true => Ok(Some(VmLock(lock))),
+            true => Ok(Some(VmLock { key: key.clone(), file: lock })),
             false => Err(StoreError::NotFound(key.clone())),
         }
     }
@@ -299,7 +302,7 @@ fn fill(vm: &VmLayout, new: &NewVm<'_>) -> Result<VmLock, FileError> {
     let path = vm.lock();
     let lock = open_lock(&path, true).map_err(at("make", &path))?;
     lock.lock().map_err(at("lock", &path))?;
-    Ok(VmLock(lock))
+    Ok(VmLock { key: new.key.clone(), file: lock })
 }
 
 fn lock_within(file: File, path: &Path, patience: Duration) -> Result<Option<File>, FileError> {

@@ -81,7 +81,7 @@ fn report(error: &SuperviseError) -> ExitCode {
 
 fn start(key: &ObjectKey, lock: OwnedFd, starter: &UnixStream) -> Result<u8, SuperviseError> {
     let key = key.clone();
-    let lock = VmLock::inherited(plugins_inherit(lock)?);
+    let lock = VmLock::inherited(key.clone(), plugins_inherit(lock)?);
     let launcher = LauncherFile::beside_this_program()
         .map_err(|source| SuperviseError::Launcher { path: launcher_path(), source })?;
     let store = Store::new(Layout::default());

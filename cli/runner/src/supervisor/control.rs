@@ -3,7 +3,7 @@
 //! The launcher is another user's process and what it says is checked: lines are bounded, unknown events passed over.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,15 +12,15 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::guest::passed_on;
+use super::outcome::passed_on;
 use protocol::socket::Address;
 
 /// Longest line that is read.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// What the launcher says of the guest.
+/// A report of the launcher about its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum LauncherEvent {
     /// The guest's processors run.
     Running,
     /// They stand.
@@ -36,39 +36,38 @@ pub(crate) enum Said {
 /// A connection that is made as soon as the launcher listens, and tells what happens.
 #[derive(Debug)]
 pub(crate) struct Control {
-    path: PathBuf,
-    said: mpsc::Receiver<Said>,
+    events: mpsc::Receiver<LauncherEvent>,
     listening: JoinHandle<()>,
 }
 
 impl Control {
     /// Listens to the launcher whose socket is at `path`.
     pub(crate) fn of(path: &Path) -> Self {
-        let (tell, said) = mpsc::channel(64);
+        let (tell, events) = mpsc::channel(64);
         let socket = path.to_owned();
         let listening = tokio::spawn(async move {
             if let Err(error) = listen(&socket, &tell).await {
                 tracing::warn!(%error, "the launcher's control socket");
             }
         });
-        Self { path: path.to_owned(), said, listening }
+        Self { events, listening }
     }
 
-    /// The next thing the launcher says; never comes when it has nothing to say any more.
-    pub(crate) async fn next(&mut self) -> Said {
-        match self.said.recv().await {
-            Some(said) => said,
+    /// The next event; never, once the launcher has closed the connection.
+    pub(crate) async fn next(&mut self) -> LauncherEvent {
+        match self.events.recv().await {
+            Some(event) => event,
             None => std::future::pending().await,
         }
     }
+}
 
-    /// Asks the launcher to end the machine within `grace`. Returns whether it heard.
-    pub(crate) async fn stop(&self, grace: Duration) -> bool {
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let request = json!({"id": 1, "verb": "stop", "graceSeconds": grace.as_secs()});
-        let asked = tokio::time::timeout(PATIENCE, ask(&self.path, &request)).await;
-        matches!(asked, Ok(Ok(answer)) if answer.get("ok").is_some())
-    }
+/// Requests the launcher whose socket is at `path` to end the machine within `grace`. Returns whether it accepted.
+pub(crate) async fn request_stop(path: &Path, grace: Duration) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let request = json!({"id": 1, "verb": "stop", "graceSeconds": grace.as_secs()});
+    let answer = tokio::time::timeout(PATIENCE, ask(path, &request)).await;
+    matches!(answer, Ok(Ok(answer)) if answer.get("ok").is_some())
 }
 
 impl Drop for Control {
@@ -77,13 +76,13 @@ impl Drop for Control {
     }
 }
 
-async fn listen(path: &Path, tell: &mpsc::Sender<Said>) -> io::Result<()> {
+async fn listen(path: &Path, tell: &mpsc::Sender<LauncherEvent>) -> io::Result<()> {
     let mut stream = connect(path).await;
     stream.write_all(b"{\"id\":1,\"verb\":\"events\"}\n{\"id\":2,\"verb\":\"status\"}\n").await?;
     let mut reader = BufReader::new(stream);
     while let Some(line) = read_line(&mut reader).await? {
-        for said in understand(&line) {
-            if tell.send(said).await.is_err() {
+        for event in understand(&line) {
+            if tell.send(event).await.is_err() {
                 return Ok(());
             }
         }
@@ -120,28 +119,33 @@ async fn read_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<
 }
 
 /// What an event says, or the answer to `status`.
-fn understand(line: &[u8]) -> impl Iterator<Item = Said> {
+fn understand(line: &[u8]) -> impl Iterator<Item = LauncherEvent> {
     let line: Value = serde_json::from_slice(line).unwrap_or_default();
     emulated(&line).into_iter().chain(happened(&line))
 }
 
-fn emulated(line: &Value) -> Option<Said> {
+fn emulated(line: &Value) -> Option<LauncherEvent> {
     let text = |name: &str| line.pointer(name).and_then(Value::as_str);
-    (text("/ok/accelerator") == Some("tcg")).then(|| Said::Emulated(passed_on(text("/ok/kvm").unwrap_or_default())))
+    (text("/ok/accelerator") == Some("tcg"))
+        .then(|| LauncherEvent::Emulated(passed_on(text("/ok/kvm").unwrap_or_default())))
 }
 
 /// An event's type, or the state.
-fn happened(line: &Value) -> Option<Said> {
+fn happened(line: &Value) -> Option<LauncherEvent> {
     let event = line.pointer("/event/type").and_then(Value::as_str);
     let state = line.pointer("/ok/state").and_then(Value::as_str);
     match (event, state) {
-        (Some("running"), _) | (_, Some("running")) => Some(Said::Running),
-        (Some("paused"), _) | (_, Some("paused")) => Some(Said::Paused),
+        (Some("running"), _) | (_, Some("running")) => Some(LauncherEvent::Running),
+        (Some("paused"), _) | (_, Some("paused")) => Some(LauncherEvent::Paused),
         (Some("diskFailed"), _) if line.pointer("/event/paused") == Some(&Value::Bool(true)) => {
             let text = |name: &str| line.pointer(name).and_then(Value::as_str).unwrap_or_default();
-            Some(Said::DiskFailed(passed_on(&format!("disk {}: {}", text("/event/disk"), text("/event/reason")))))
+            Some(LauncherEvent::DiskFailed(passed_on(&format!(
+                "disk {}: {}",
+                text("/event/disk"),
+                text("/event/reason")
+            ))))
         }
-        (Some(_), _) => Some(Said::Other(line.get("event")?.to_string())),
+        (Some(_), _) => Some(LauncherEvent::Other(line.get("event")?.to_string())),
         _ => None,
     }
 }
@@ -150,17 +154,17 @@ fn happened(line: &Value) -> Option<Said> {
 mod tests {
     use super::*;
 
-    fn understood(line: &str) -> Vec<Said> {
+    fn understood(line: &str) -> Vec<LauncherEvent> {
         understand(line.as_bytes()).collect()
     }
 
     #[test]
     fn events_and_the_first_status_say_the_same() {
-        assert_eq!(understood(r#"{"event":{"type":"running"}}"#), [Said::Running]);
-        assert_eq!(understood(r#"{"id":2,"ok":{"state":"running"}}"#), [Said::Running]);
+        assert_eq!(understood(r#"{"event":{"type":"running"}}"#), [LauncherEvent::Running]);
+        assert_eq!(understood(r#"{"id":2,"ok":{"state":"running"}}"#), [LauncherEvent::Running]);
         assert_eq!(understood(r#"{"id":2,"ok":{"state":"starting"}}"#), []);
-        assert_eq!(understood(r#"{"event":{"type":"paused"}}"#), [Said::Paused]);
-        let reset = Said::Other(r#"{"byGuest":true,"type":"reset"}"#.to_owned());
+        assert_eq!(understood(r#"{"event":{"type":"paused"}}"#), [LauncherEvent::Paused]);
+        let reset = LauncherEvent::Other(r#"{"byGuest":true,"type":"reset"}"#.to_owned());
         assert_eq!(understood(r#"{"event":{"type":"reset","byGuest":true}}"#), [reset]);
         assert_eq!(understood("{}"), []);
         assert_eq!(understood("nonsense"), []);
@@ -172,8 +176,8 @@ mod tests {
             let event = json!({"type": "diskFailed", "disk": "root", "reason": "no\u{7} room", "paused": paused});
             understood(&json!({"event": event}).to_string())
         };
-        assert_eq!(failed(true), [Said::DiskFailed("disk root: no room".to_owned())]);
-        assert!(matches!(failed(false).as_slice(), [Said::Other(_)]));
+        assert_eq!(failed(true), [LauncherEvent::DiskFailed("disk root: no room".to_owned())]);
+        assert!(matches!(failed(false).as_slice(), [LauncherEvent::Other(_)]));
     }
 
     #[test]
@@ -181,7 +185,7 @@ mod tests {
         let status = |accelerator| {
             understood(&json!({"ok": {"state": "running", "accelerator": accelerator, "kvm": "why"}}).to_string())
         };
-        assert_eq!(status("tcg"), [Said::Emulated("why".to_owned()), Said::Running]);
-        assert_eq!(status("kvm"), [Said::Running]);
+        assert_eq!(status("tcg"), [LauncherEvent::Emulated("why".to_owned()), LauncherEvent::Running]);
+        assert_eq!(status("kvm"), [LauncherEvent::Running]);
     }
 }

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use hostnet::netns::Netns;
-use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use terms::IfName;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// What happened to a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,23 +37,57 @@ impl LinkEvent {
     }
 }
 
-/// Begins to follow `links`; events come until the receiver is dropped.
+/// Follows links until it is dropped; then its socket is closed.
+#[derive(Debug)]
+pub struct LinkWatch {
+    events: mpsc::Receiver<LinkEvent>,
+    following: JoinHandle<()>,
+}
+
+impl LinkWatch {
+    /// The next change; `None` when links cannot be followed any more. May be cancelled and called again.
+    pub(crate) async fn next(&mut self) -> Option<LinkEvent> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for LinkWatch {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+/// Begins to follow `links` in a namespace.
 ///
 /// # Errors
 /// When the namespace cannot be entered or the socket not be opened.
-pub(crate) fn follow(netns: &Netns, links: Vec<IfName>) -> io::Result<mpsc::Receiver<LinkEvent>> {
-    let (tell, told) = mpsc::channel(16);
+pub(crate) fn follow(netns: &Netns, links: Vec<IfName>) -> io::Result<LinkWatch> {
     let runtime = tokio::runtime::Handle::current();
     // A netlink socket belongs to the namespace of the thread that opens it, and to the reactor it is registered with.
     let opened = netns.run(|| {
         let _reactor = runtime.enter();
-        rtnetlink::new_multicast_connection(&[rtnetlink::MulticastGroup::Link])
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
     });
-    let (connection, handle, mut messages) = opened.map_err(io::Error::other)??;
+    let (connection, handle, messages) = opened.map_err(io::Error::other)??;
+    Ok(watch(connection, handle, messages, links))
+}
+
+/// Follows `links` in the namespace of this thread, for tests.
+#[cfg(test)]
+pub(crate) fn follow_here(links: Vec<IfName>) -> io::Result<LinkWatch> {
+    let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
+    Ok(watch(connection, handle, messages, links))
+}
+
+fn watch<A: Send + 'static>(
+    connection: impl Future<Output = ()> + Send + 'static,
+    handle: rtnetlink::Handle,
+    mut messages: impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, A)> + Unpin + Send + 'static,
+    links: Vec<IfName>,
+) -> LinkWatch {
+    let (tell, events) = mpsc::channel(16);
     let mut changes = Changes { links, not_up: BTreeSet::new() };
-    tokio::spawn(async move {
-        // The connection lives as long as its handle, though nothing is asked through it.
-        let following = tokio::spawn(connection);
+    let report = async move {
         while let Some((message, _)) = messages.next().await {
             if let NetlinkPayload::InnerMessage(message) = message.payload
                 && let Some(event) = understand(&message).and_then(|event| changes.note(event))
@@ -60,10 +96,17 @@ pub(crate) fn follow(netns: &Netns, links: Vec<IfName>) -> io::Result<mpsc::Rece
                 break;
             }
         }
-        drop(handle);
-        following.abort();
+    };
+    // One task, so that its end closes the socket: a connection of its own would outlive it until the next event.
+    let following = tokio::spawn(async move {
+        // The connection lives as long as its handle, though nothing is requested through it.
+        let _handle = handle;
+        tokio::select! {
+            () = connection => {}
+            () = report => {}
+        }
     });
-    Ok(told)
+    LinkWatch { events, following }
 }
 
 /// Tells changes from repetitions: the kernel reports a link whenever anything about it was set.

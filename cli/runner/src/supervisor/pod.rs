@@ -12,9 +12,8 @@ use hostnet::netns::Netns;
 use nix::sys::signal::Signal;
 use protocol::launch_file::LaunchFile;
 use tokio::process::Child;
-use tokio::sync::mpsc;
 
-use super::links::{self, LinkEvent};
+use super::links::{self, LinkWatch};
 use crate::files::{self, FileError, at};
 use crate::host::{HostError, HostGuard};
 use crate::launch::{self, LAUNCHER_USER, LaunchError};
@@ -54,14 +53,14 @@ pub trait Pod: Clone + Send + Sync + 'static {
     /// When it could not be started.
     fn launch(&self) -> Result<Child, StartFailure>;
 
-    /// Begins to follow the pod's links, if that is possible.
-    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>>;
+    /// Begins to follow the pod's links, if that is possible. Does not block.
+    fn follow_links(&self) -> Option<LinkWatch>;
 
-    /// Brings Services up to date with what was just written down of the VM. What fails is told to the log: a VM is not
-    /// ended because others cannot find it.
+    /// Brings Services up to date with the VM's status. Blocks. A failure is logged: a VM is not ended because others cannot
+    /// find it.
     fn serve(&self);
 
-    /// Puts the host back if no VM needs it any more.
+    /// Restores the host's settings if no VM needs them any more. Blocks.
     ///
     /// # Errors
     /// What could not be put back.
@@ -139,7 +138,7 @@ impl Pod for RealPod {
         child.map_err(|error| StartFailure::failed(not_started(launcher.path(), &error)))
     }
 
-    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
+    fn follow_links(&self) -> Option<LinkWatch> {
         let interfaces = self.network.attachments.list.iter().map(|attachment| attachment.ifname.clone());
         let netns = Netns::open(&self.network.netns).map_err(std::io::Error::other);
         let followed = netns.and_then(|netns| links::follow(&netns, interfaces.collect()));

@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 1024;
 
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Whether the guest may receive traffic.
     Readiness,
     /// Whether it must be started again.
@@ -29,7 +29,6 @@ pub(super) enum Purpose {
 /// The probes of one run of a guest.
 #[derive(Debug)]
 pub(super) struct Probes {
-    has_readiness: bool,
     verdicts: mpsc::Receiver<(Purpose, bool)>,
     runs: watch::Sender<bool>,
     /// Ends the tasks when dropped.
@@ -50,13 +49,7 @@ impl Probes {
                 tasks.spawn(asking.again_and_again(tell.clone()));
             }
         }
-        Self { has_readiness: spec.readiness_probe.is_some(), verdicts, runs, _tasks: tasks }
-    }
-
-    /// Whether the guest is ready as long as no probe says otherwise.
-    #[must_use]
-    pub(super) fn is_ready_unasked(&self) -> bool {
-        !self.has_readiness
+        Self { verdicts, runs, _tasks: tasks }
     }
 
     /// Begins to rest, or ends it.

@@ -1,4 +1,4 @@
-//! Who talks to a supervisor: the command that started it, commands that come later, and signals.
+//! The clients of a supervisor: the command that started it, commands that come later, and signals.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,70 +11,63 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::protocol::{Report, Request};
+use super::machine::SupervisorInput;
+use crate::protocol::Report;
 use protocol::socket::Address;
 
 /// Longest request.
 const MOST_BYTES: u64 = 4096;
 
-/// Something the supervisor was asked.
-#[derive(Debug)]
-pub(crate) enum Asked {
-    /// A request, and who is waiting for the answer.
-    Request(Request, Listener),
-    /// The command that started us is gone without a word.
-    StarterGone,
-    /// The host is shutting down, or somebody sent SIGTERM.
-    Terminate,
-}
-
-/// Somebody at the other end of a socket.
+/// The sending side of a client's connection.
 ///
 /// A report is written at once and from here: the few hundred bytes it has fit into a socket's buffer, and when the
-/// supervisor ends nothing is left unsaid. Who does not read is not waited for.
+/// supervisor ends nothing is left unsaid. A client that does not read is not waited for.
 #[derive(Debug, Clone)]
-pub(crate) struct Listener(Option<Arc<StdStream>>);
+pub(crate) struct Client(Option<Arc<StdStream>>);
 
-impl Listener {
-    /// Nobody.
-    pub(crate) fn nobody() -> Self {
+impl Client {
+    /// No connection: reports are dropped.
+    pub(crate) fn none() -> Self {
         Self(None)
     }
 
-    /// Says it, if there is somebody.
-    pub(crate) fn tell(&self, report: &Report) {
+    /// Sends a report, if there is a connection.
+    pub(crate) fn send(&self, report: &Report) {
         let Some(stream) = self.0.as_deref() else { return };
-        // Serialising our own derived types to memory cannot fail; an empty line would be passed over.
+        // Serialising our own derived types to memory cannot fail; an empty line would be ignored.
         let mut line = serde_json::to_vec(report).unwrap_or_default();
         line.push(b'\n');
         let mut stream = stream;
         if let Err(error) = stream.write_all(&line) {
-            tracing::debug!(%error, "nobody reads this report");
+            tracing::debug!(%error, "a report could not be sent");
         }
     }
 }
 
-/// Receives from the starter's socket, from a socket at `path`, and from signals.
+/// Receives from the starter's socket, from a socket at `path`, and from signals, into `inputs`. Returns the starter.
 ///
 /// # Errors
 /// When the socket cannot be made or signals not be caught.
-pub(crate) fn receive(path: &Path, starter: Option<StdStream>) -> io::Result<(Listener, mpsc::Receiver<Asked>)> {
-    let (ask, asked) = mpsc::channel(16);
-    tokio::spawn(accept(listen(path)?, ask.clone()));
+pub(crate) fn receive(
+    path: &Path,
+    starter: Option<StdStream>,
+    inputs: &mpsc::Sender<SupervisorInput<Client>>,
+) -> io::Result<Client> {
+    tokio::spawn(accept(listen(path)?, inputs.clone()));
     let mut terminate = signal(SignalKind::terminate())?;
-    let on_signal = ask.clone();
-    tokio::spawn(
-        async move { while terminate.recv().await.is_some() && on_signal.send(Asked::Terminate).await.is_ok() {} },
-    );
-    let Some(starter) = starter else { return Ok((Listener::nobody(), asked)) };
-    let (reader, listener) = both_ways(starter)?;
-    let told = listener.clone();
+    let on_signal = inputs.clone();
     tokio::spawn(async move {
-        read_requests(reader, listener, &ask).await;
-        // A send that fails means that the supervisor has ended: nobody is left to tell.
-        let _ = ask.send(Asked::StarterGone).await;
+        while terminate.recv().await.is_some() && on_signal.send(SupervisorInput::Terminate).await.is_ok() {}
     });
-    Ok((told, asked))
+    let Some(starter) = starter else { return Ok(Client::none()) };
+    let (reader, client) = both_ways(starter)?;
+    let (starter, inputs) = (client.clone(), inputs.clone());
+    tokio::spawn(async move {
+        read_requests(reader, client, &inputs).await;
+        // A send that fails means that the supervisor has ended.
+        let _ = inputs.send(SupervisorInput::StarterGone).await;
+    });
+    Ok(starter)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
@@ -87,12 +80,12 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: UnixListener, ask: mpsc::Sender<Asked>) {
+async fn accept(listener: UnixListener, inputs: mpsc::Sender<SupervisorInput<Client>>) {
     loop {
         match listener.accept().await.and_then(|(stream, _)| both_ways(stream.into_std()?)) {
-            Ok((reader, listener)) => {
-                let ask = ask.clone();
-                tokio::spawn(async move { read_requests(reader, listener, &ask).await });
+            Ok((reader, client)) => {
+                let inputs = inputs.clone();
+                tokio::spawn(async move { read_requests(reader, client, &inputs).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "a request could not be received");
@@ -103,13 +96,17 @@ async fn accept(listener: UnixListener, ask: mpsc::Sender<Asked>) {
     }
 }
 
-fn both_ways(stream: StdStream) -> io::Result<(BufReader<UnixStream>, Listener)> {
+fn both_ways(stream: StdStream) -> io::Result<(BufReader<UnixStream>, Client)> {
     stream.set_nonblocking(true)?;
-    let listener = Listener(Some(Arc::new(stream.try_clone()?)));
-    Ok((BufReader::new(UnixStream::from_std(stream)?), listener))
+    let client = Client(Some(Arc::new(stream.try_clone()?)));
+    Ok((BufReader::new(UnixStream::from_std(stream)?), client))
 }
 
-async fn read_requests(mut reader: BufReader<UnixStream>, listener: Listener, ask: &mpsc::Sender<Asked>) {
+async fn read_requests(
+    mut reader: BufReader<UnixStream>,
+    client: Client,
+    inputs: &mpsc::Sender<SupervisorInput<Client>>,
+) {
     loop {
         let mut line = Vec::new();
         match (&mut reader).take(MOST_BYTES).read_until(b'\n', &mut line).await {
@@ -117,8 +114,8 @@ async fn read_requests(mut reader: BufReader<UnixStream>, listener: Listener, as
             _ => return,
         }
         match serde_json::from_slice(&line) {
-            Err(error) => listener.tell(&Report::Refused { message: format!("request: {error}") }),
-            Ok(request) if ask.send(Asked::Request(request, listener.clone())).await.is_err() => return,
+            Err(error) => client.send(&Report::Refused { message: format!("request: {error}") }),
+            Ok(request) if inputs.send(SupervisorInput::Request(request, client.clone())).await.is_err() => return,
             Ok(_) => {}
         }
     }

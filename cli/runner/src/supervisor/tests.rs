@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::process::Child;
-use tokio::sync::mpsc;
+
+use api::run_strategy::{FinalPhase, RunStrategy};
 
 use super::*;
 use crate::fixtures::{key, owner, status};
 use crate::layout::Layout;
 use crate::network::Wired;
-use crate::protocol::Request;
-use crate::record::{Attachments, OnHost};
+use crate::protocol::{Report, Request};
+use crate::record::{Attachments, OnHost, Phase};
 use crate::store::{HostLock, NewVm};
-use api::run_strategy::RunStrategy;
 
 /// Counts what is asked of it; its launcher is `sh -c script` in the launcher's folder.
 #[derive(Debug, Clone)]
@@ -25,6 +25,10 @@ struct FakePod {
     script: &'static str,
     folder: PathBuf,
     attaching: Duration,
+    /// How long an update of Services takes.
+    serving: Duration,
+    /// Whether links are followed, by a netlink socket for each run.
+    follows: bool,
     launched: Arc<AtomicUsize>,
     detached: Arc<AtomicUsize>,
 }
@@ -47,11 +51,13 @@ impl Pod for FakePod {
         command.spawn().map_err(|error| StartFailure::failed(error.to_string()))
     }
 
-    fn follow_links(&self) -> Option<mpsc::Receiver<LinkEvent>> {
-        None
+    fn follow_links(&self) -> Option<LinkWatch> {
+        self.follows.then(|| links::follow_here(Vec::new()).unwrap())
     }
 
-    fn serve(&self) {}
+    fn serve(&self) {
+        std::thread::sleep(self.serving);
+    }
 
     fn release_host(&self, _: &HostLock) -> Result<(), StartFailure> {
         Ok(())
@@ -77,12 +83,12 @@ struct Bench {
 }
 
 fn bench(strategy: RunStrategy, kept: bool, script: &'static str) -> Bench {
-    bench_with(Duration::ZERO, None, strategy, kept, script)
+    bench_with(|_| {}, None, strategy, kept, script)
 }
 
-/// With what is asked before it begins.
+/// With another pod, and a request that is sent before it begins.
 fn bench_with(
-    attaching: Duration,
+    change: impl FnOnce(&mut FakePod),
     asked: Option<Request>,
     strategy: RunStrategy,
     kept: bool,
@@ -104,7 +110,16 @@ fn bench_with(
     let lock = store.create(&host, &new).unwrap();
     drop(host);
     let folder = store.layout().vm(&key).launcher_dir();
-    let pod = FakePod { script, folder, attaching, launched: Arc::default(), detached: Arc::default() };
+    let mut pod = FakePod {
+        script,
+        folder,
+        attaching: Duration::ZERO,
+        serving: Duration::ZERO,
+        follows: false,
+        launched: Arc::default(),
+        detached: Arc::default(),
+    };
+    change(&mut pod);
     let (line, starter) = UnixStream::pair().unwrap();
     line.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     asked.into_iter().for_each(|request| say(&line, request));
@@ -287,7 +302,13 @@ const ONCE_AND_NEVER_AGAIN: &str = r#"
 #[test]
 fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
     let asked = Request::Restart { grace_seconds: None };
-    let bench = bench_with(Duration::from_millis(300), Some(asked), RunStrategy::Always, true, UNTIL_STOPPED);
+    let bench = bench_with(
+        |pod| pod.attaching = Duration::from_millis(300),
+        Some(asked),
+        RunStrategy::Always,
+        true,
+        UNTIL_STOPPED,
+    );
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
     assert_eq!(bench.report(), Report::Done { phase: Phase::Running });
@@ -343,4 +364,97 @@ fn a_guest_that_stands_is_told_of_and_kept_and_so_is_the_disk_it_stands_for() {
     assert_eq!(full.report(), Report::Paused { reason: reason.clone() });
     assert_eq!(full.store.status(&key("web")).unwrap().reason, reason);
     full.end();
+}
+
+#[test]
+fn a_full_disk_ends_no_guest_and_the_status_is_written_when_there_is_room() {
+    let bench = bench(RunStrategy::Once, false, UNTIL_STOPPED);
+    let path = bench.store.layout().vm(&key("web")).status();
+    // A folder where the new status is written: as good as a full disk, also for root.
+    let in_the_way = path.with_file_name("status.json.new");
+    while bench.pod.launched.load(Ordering::SeqCst) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    while std::fs::create_dir(&in_the_way).is_err() {
+        // It was just being written.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    bench.guest_runs();
+    assert_eq!(bench.report(), Report::Running);
+    bench.ask(Request::Keep);
+    let Report::Refused { message } = bench.report() else { panic!("kept") };
+    assert!(message.contains("cannot write"), "{message}");
+    bench.ask(Request::Ping);
+    assert_eq!(bench.report(), Report::Alive);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    while bench.store.status(&key("web")).unwrap().phase != Phase::Running {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(bench.store.status(&key("web")).unwrap().kept, "what was refused is made up for");
+    assert_eq!(bench.pod.launched.load(Ordering::SeqCst), 1);
+    bench.end();
+}
+
+#[test]
+fn services_that_take_their_time_hold_up_no_request() {
+    let slow = |pod: &mut FakePod| pod.serving = Duration::from_secs(20);
+    let bench = bench_with(slow, None, RunStrategy::Always, true, UNTIL_STOPPED);
+    bench.guest_runs();
+    while bench.store.status(&key("web")).unwrap().phase != Phase::Running {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bench.line.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    bench.ask(Request::Ping);
+    assert_eq!(bench.report(), Report::Alive);
+    bench.ask(Request::Stop { grace_seconds: Some(0), remove: false });
+    assert_eq!(bench.report(), Report::Running);
+    assert!(matches!(bench.report(), Report::Ended { end: FinalPhase::Stopped, .. }));
+    assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
+}
+
+/// Runs this very test in a process that may have 64 descriptors, and returns whether this is that process.
+fn has_few_descriptors(test: &str) -> bool {
+    const INSIDE: &str = "TAPVISOR_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let own = std::env::current_exe().unwrap();
+    let module = module_path!().split_once("::").unwrap().1;
+    let run = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$@\"", "sh"])
+        .arg(own)
+        .args(["--exact", "--nocapture", &format!("{module}::{test}")])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && output.contains("1 passed"), "{output}");
+    print!("{output}");
+    false
+}
+
+#[test]
+fn sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat() {
+    if !has_few_descriptors("sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat") {
+        return;
+    }
+    let follows = |pod: &mut FakePod| pod.follows = true;
+    let bench = bench_with(follows, None, RunStrategy::Always, true, "sleep 0.1");
+    bench.guest_runs();
+    let after = |restarts| {
+        let mut runs = bench.reports().filter(|report| *report == Report::Running);
+        while bench.pod.launched.load(Ordering::SeqCst) <= restarts {
+            runs.next().expect("it runs again");
+        }
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        println!("after {restarts} restarts: {descriptors} descriptors, {} KiB resident", pages * 4);
+        (descriptors, pages * 4)
+    };
+    let (early, late) = (after(10), after(60));
+    // A run that ends while the next begins has a few of its own.
+    assert!(late.0 <= early.0 + 8, "{early:?} {late:?}");
+    assert!(late.1 <= early.1 + 2048, "{early:?} {late:?}");
+    bench.end();
 }

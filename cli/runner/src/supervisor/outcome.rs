@@ -1,55 +1,34 @@
-//! One run of the guest: its launcher from start to end.
+//! How a launcher ended, by its exit status and `outcome.json`.
 
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::machine::LauncherExit;
 use crate::files;
 use api::run_strategy::RunOutcome;
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RunEnd {
-    /// What it means for the run strategy.
-    pub(crate) outcome: RunOutcome,
-    /// Whether the guest ever ran.
-    pub(crate) ran: bool,
-    /// In a sentence.
-    pub(crate) reason: String,
-    /// The exit code a command passes on when this ends it.
-    pub(crate) exit_code: u8,
-}
-
-impl RunEnd {
-    /// The same end, of a guest that was ended because it did not answer its liveness probe.
-    pub(crate) fn unhealthy(self) -> Self {
-        let reason = "its liveness probe failed".to_owned();
-        Self { outcome: RunOutcome::Failed, reason, exit_code: 7, ..self }
-    }
-}
-
 /// `outcome.json`, as far as it is needed here. The launcher may have been taken over: it is only text and a flag.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct OutcomeFile {
     reason: String,
     #[serde(default)]
     requested: bool,
 }
 
-/// What a launcher has said, as far as it is passed on.
+/// A launcher's text as it is passed on: bounded and without control characters.
 pub(crate) fn passed_on(text: &str) -> String {
     const MOST_CHARACTERS: usize = 500;
     text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
 }
 
 /// What a launcher's exit status and what it left in `outcome.json` mean.
-pub(crate) fn run_end(status: ExitStatus, ran: bool, outcome_file: &Path) -> RunEnd {
-    let told: Option<Told> = files::read_json(outcome_file).ok();
-    let (code, requested) = (status.code(), told.as_ref().is_some_and(|told| told.requested));
-    let reason = match told {
-        Some(told) => passed_on(&told.reason),
+pub(super) fn launcher_exit(status: ExitStatus, outcome_file: &Path) -> LauncherExit {
+    let file: Option<OutcomeFile> = files::read_json(outcome_file).ok();
+    let (code, requested) = (status.code(), file.as_ref().is_some_and(|file| file.requested));
+    let reason = match file {
+        Some(file) => passed_on(&file.reason),
         None => format!("the launcher ended with {status} and left no word"),
     };
     let outcome = match code {
@@ -59,12 +38,8 @@ pub(crate) fn run_end(status: ExitStatus, ran: bool, outcome_file: &Path) -> Run
     };
     // 1 failed, 3 invalid, 6 host lacks something, 7 guest failed: the launcher's codes are ours.
     let exit_code = code.and_then(|code| u8::try_from(code).ok()).filter(|code| matches!(code, 0 | 3 | 6 | 7));
-    RunEnd { outcome, ran, reason, exit_code: exit_code.unwrap_or(1) }
+    LauncherExit { outcome, reason, exit_code: exit_code.unwrap_or(1) }
 }
-
-/// Time between the end of the grace period and the end of the launcher by a signal: what ending the machine and
-/// flushing its disks may take.
-pub(crate) const TO_UNPLUG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -73,13 +48,13 @@ mod tests {
 
     use super::*;
 
-    fn end(raw_status: i32, outcome: Option<&str>) -> RunEnd {
+    fn end(raw_status: i32, outcome: Option<&str>) -> LauncherExit {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("outcome.json");
         if let Some(outcome) = outcome {
             fs::write(&file, outcome).unwrap();
         }
-        run_end(ExitStatus::from_raw(raw_status), true, &file)
+        launcher_exit(ExitStatus::from_raw(raw_status), &file)
     }
 
     #[test]
