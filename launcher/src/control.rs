@@ -21,6 +21,8 @@ const MAX_LINE_BYTES: u64 = 64 << 10;
 const MAX_CONNECTIONS: usize = 16;
 /// Lines a connection may have unread.
 const MAX_UNREAD_LINES: usize = 256;
+/// How long a line may take to be written.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 const FLUSH_TRIES: u32 = 50;
 const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 
@@ -48,8 +50,39 @@ pub(crate) struct Call {
 /// The sending side of one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    lines: SyncSender<String>,
+    lines: SyncSender<Line>,
     unwritten: Arc<AtomicUsize>,
+}
+
+/// A line on its way to a client, counted until it is written or dropped.
+#[derive(Debug)]
+struct Line {
+    text: String,
+    _count: Counted,
+}
+
+/// One of something that is counted, until it is dropped.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn one_of(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+
+    /// One of at most `most`.
+    fn one_of_at_most(most: usize, count: &Arc<AtomicUsize>) -> Option<Self> {
+        let is_free = |count| (count < most).then_some(count + 1);
+        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_free).ok()?;
+        Some(Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The socket while it is served.
@@ -89,13 +122,8 @@ impl Client {
         self.send(json!({"event": event}).to_string())
     }
 
-    fn send(&self, line: String) -> bool {
-        self.unwritten.fetch_add(1, Ordering::AcqRel);
-        let is_sent = self.lines.try_send(line).is_ok();
-        if !is_sent {
-            self.unwritten.fetch_sub(1, Ordering::AcqRel);
-        }
-        is_sent
+    fn send(&self, text: String) -> bool {
+        self.lines.try_send(Line { text, _count: Counted::one_of(&self.unwritten) }).is_ok()
     }
 }
 
@@ -116,10 +144,9 @@ fn accept(
     on_call: &(impl Fn(Call) -> bool + Clone + Send + 'static),
     unwritten: &Arc<AtomicUsize>,
 ) {
-    let connections = Arc::new(AtomicUsize::new(0));
+    let connections = Arc::default();
     for stream in listener.incoming() {
-        match stream.and_then(|stream| admit(stream, on_call.clone(), Arc::clone(&connections), Arc::clone(unwritten)))
-        {
+        match stream.and_then(|stream| admit(stream, on_call.clone(), &connections, unwritten)) {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(%error, "a control connection could not be served");
@@ -133,30 +160,29 @@ fn accept(
 fn admit(
     mut stream: UnixStream,
     on_call: impl Fn(Call) -> bool + Send + 'static,
-    connections: Arc<AtomicUsize>,
-    unwritten: Arc<AtomicUsize>,
+    connections: &Arc<AtomicUsize>,
+    unwritten: &Arc<AtomicUsize>,
 ) -> io::Result<()> {
-    if connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-        connections.fetch_sub(1, Ordering::Relaxed);
+    // A client that does not read holds its place for so long at most.
+    stream.set_write_timeout(Some(WRITE_PATIENCE))?;
+    let Some(place) = Counted::one_of_at_most(MAX_CONNECTIONS, connections) else {
         return stream.write_all(b"{\"id\":null,\"error\":\"too many connections\"}\n");
-    }
+    };
     let (sender, lines) = sync_channel(MAX_UNREAD_LINES);
-    let client = Client { lines: sender, unwritten: Arc::clone(&unwritten) };
+    let client = Client { lines: sender, unwritten: Arc::clone(unwritten) };
     let writing = stream.try_clone()?;
-    thread::Builder::new().name("control-out".into()).spawn(move || write_lines(writing, &lines, &unwritten))?;
+    thread::Builder::new().name("control-out".into()).spawn(move || write_lines(writing, &lines))?;
     thread::Builder::new().name("control-in".into()).spawn(move || {
         read_requests(stream, client, on_call);
-        connections.fetch_sub(1, Ordering::Relaxed);
+        drop(place);
     })?;
     Ok(())
 }
 
-fn write_lines(mut stream: UnixStream, lines: &Receiver<String>, unwritten: &AtomicUsize) {
+fn write_lines(mut stream: UnixStream, lines: &Receiver<Line>) {
     for mut line in lines {
-        line.push('\n');
-        let is_written = stream.write_all(line.as_bytes()).is_ok();
-        unwritten.fetch_sub(1, Ordering::AcqRel);
-        if !is_written {
+        line.text.push('\n');
+        if stream.write_all(line.text.as_bytes()).is_err() {
             break;
         }
     }
@@ -193,6 +219,17 @@ fn id_of(line: &[u8]) -> Value {
         .ok()
         .and_then(|mut value| value.get_mut("id").map(Value::take))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+impl Call {
+    /// A call, and the lines that its client is sent.
+    pub(crate) fn to_be_answered(verb: Verb) -> (Self, impl Iterator<Item = String>) {
+        let (lines, sent) = sync_channel(MAX_UNREAD_LINES);
+        let client = Client { lines, unwritten: Arc::default() };
+        let request = Request { id: Value::Null, verb, grace_seconds: None };
+        (Self { request, client }, std::iter::from_fn(move || sent.try_recv().ok().map(|line: Line| line.text)))
+    }
 }
 
 #[cfg(test)]
@@ -276,5 +313,27 @@ mod tests {
         let mut text = String::new();
         BufReader::new(streams.last().unwrap()).read_line(&mut text).unwrap();
         assert!(text.contains("too many"), "{text}");
+    }
+
+    #[test]
+    fn a_connection_that_could_not_be_served_takes_no_place() {
+        use crate::few_descriptors::{all_descriptors, inside};
+        if !inside(module_path!(), "a_connection_that_could_not_be_served_takes_no_place") {
+            return;
+        }
+        let (connections, unwritten) = (Arc::default(), Arc::default());
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        // None is left for its clone.
+        let taken = all_descriptors();
+        admit(theirs, |_| true, &connections, &unwritten).unwrap_err();
+        assert_eq!(connections.load(Ordering::Acquire), 0);
+        drop(taken);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        admit(theirs, |_| true, &connections, &unwritten).unwrap();
+        assert_eq!(connections.load(Ordering::Acquire), 1);
+        drop(ours);
+        while connections.load(Ordering::Acquire) != 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }

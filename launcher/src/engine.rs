@@ -48,12 +48,13 @@ pub trait Engine {
 
 /// A machine that was started and has not ended yet.
 pub trait Running {
-    /// Does something to the machine; what comes of it is an event.
-    ///
-    /// # Errors
-    /// When the machine has ended or the engine does not answer.
-    fn command(&mut self, command: Command) -> Result<(), EngineError>;
+    /// Begins to execute commands in their order, up to the first that fails, and calls `done` once with the result, from
+    /// any thread. Never blocks: the caller serves signals. [`Command::Kill`] overtakes commands that are not done yet.
+    fn command(&mut self, commands: Vec<Command>, done: Done);
 }
+
+/// Takes the result of [`Running::command`]: an error when the machine has ended, or the engine refuses or does not answer.
+pub type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 
 /// What can be done to a running machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +159,9 @@ pub enum EngineError {
     /// It has ended.
     #[error("the machine has ended")]
     Ended,
+    /// Earlier commands are not done yet.
+    #[error("the engine is busy with {0} earlier requests")]
+    Busy(usize),
     /// It does not answer.
     #[error("the engine has not answered {command} for {seconds} seconds")]
     Silent {

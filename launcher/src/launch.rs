@@ -22,7 +22,7 @@ use super::console::Console;
 use super::control::{self, Control};
 use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
 use super::network::{self, AttachError, Lease, ResolvConf, Service, VerifyError, WiredNic};
-use super::run::{Input, Supervision};
+use super::run::{EventLoop, Input};
 use block::{DiskError, Given};
 use protocol::chain::chain;
 use protocol::descriptors::{DescriptorError, Inherited};
@@ -144,7 +144,7 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     // From this thread, which lives as long as the process: the engine is told to die with it.
     let running = choice.engine().start(parts, events_into(input)?)?;
     let describe = || description.json();
-    let outcome = Supervision { machine: running, grace, describe: &describe }.run(&inputs);
+    let outcome = EventLoop { machine: running, grace, describe: &describe }.run(&inputs);
     console.finish();
     control.finish();
     Ok(outcome)

@@ -11,6 +11,8 @@ mod control;
 mod emulation;
 pub mod engine;
 #[cfg(test)]
+mod few_descriptors;
+#[cfg(test)]
 mod fixtures;
 mod launch;
 mod lifecycle;

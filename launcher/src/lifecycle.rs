@@ -1,4 +1,4 @@
-//! What the launcher does when: a state machine over the engine's events and people's wishes, without clock or engine.
+//! The launcher's decisions: a state machine over engine events and user requests, without clock or engine.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use protocol::outcome::{Outcome, Verdict};
 /// How often the power button is pressed: a guest that boots does not hear the first.
 const PRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What somebody wants of the machine.
+/// A user request for the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum VmAction {
     /// One press of the power button.
     Powerdown,
     /// Power off within this time, or be ended.
@@ -72,23 +72,23 @@ impl Lifecycle {
         None
     }
 
-    /// What to do for a wish.
+    /// Commands for the engine that carry an action out.
     ///
     /// # Errors
-    /// Why it cannot be granted in this state.
-    pub(crate) fn on_wish(&mut self, now: Instant, wish: Wish) -> Result<Vec<Command>, &'static str> {
-        match (wish, self.state) {
-            (Wish::Powerdown, State::Paused) => Err("the machine is paused: resume it first"),
-            (Wish::Powerdown, _) => Ok(vec![Command::Powerdown]),
-            (Wish::Stop { grace }, _) => Ok(self.stop(now, grace)),
-            (Wish::Pause | Wish::Resume, _) if self.stop.is_some() => Err("the machine is being stopped"),
-            (Wish::Pause, State::Running) => Ok(vec![Command::Pause]),
-            (Wish::Pause, State::Paused) => Err("the machine is paused already"),
-            (Wish::Resume, State::Running) => Err("the machine is not paused"),
+    /// Why it is not possible in this state.
+    pub(crate) fn on_action(&mut self, now: Instant, action: VmAction) -> Result<Vec<Command>, &'static str> {
+        match (action, self.state) {
+            (VmAction::Powerdown, State::Paused) => Err("the machine is paused: resume it first"),
+            (VmAction::Powerdown, _) => Ok(vec![Command::Powerdown]),
+            (VmAction::Stop { grace }, _) => Ok(self.stop(now, grace)),
+            (VmAction::Pause | VmAction::Resume, _) if self.stop.is_some() => Err("the machine is being stopped"),
+            (VmAction::Pause, State::Running) => Ok(vec![Command::Pause]),
+            (VmAction::Pause, State::Paused) => Err("the machine is paused already"),
+            (VmAction::Resume, State::Running) => Err("the machine is not paused"),
             // A machine that starts paused is resumed out of `Starting`.
-            (Wish::Resume, State::Paused | State::Starting) => Ok(vec![Command::Resume]),
-            (Wish::Reset, _) => Ok(vec![Command::Reset]),
-            (Wish::Pause, State::Starting | State::Stopping) | (Wish::Resume, State::Stopping) => {
+            (VmAction::Resume, State::Paused | State::Starting) => Ok(vec![Command::Resume]),
+            (VmAction::Reset, _) => Ok(vec![Command::Reset]),
+            (VmAction::Pause, State::Starting | State::Stopping) | (VmAction::Resume, State::Stopping) => {
                 Err("the machine is not running yet")
             }
         }
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn a_stop_presses_the_button_again_and_again_and_then_kills_once() {
         let (mut lifecycle, start) = (running(), epoch());
-        let wish = Wish::Stop { grace: 12 * SECOND };
-        assert_eq!(lifecycle.on_wish(start, wish), Ok(vec![Command::Powerdown]));
+        let action = VmAction::Stop { grace: 12 * SECOND };
+        assert_eq!(lifecycle.on_action(start, action), Ok(vec![Command::Powerdown]));
         assert_eq!(lifecycle.state(), State::Stopping);
         let mut seen = Vec::new();
         while let Some(at) = lifecycle.next_deadline() {
@@ -181,10 +181,10 @@ mod tests {
     #[test]
     fn no_grace_or_a_second_request_kills_at_once() {
         let now = epoch();
-        assert_eq!(running().on_wish(now, Wish::Stop { grace: Duration::ZERO }), Ok(vec![Command::Kill]));
+        assert_eq!(running().on_action(now, VmAction::Stop { grace: Duration::ZERO }), Ok(vec![Command::Kill]));
         let mut lifecycle = running();
-        lifecycle.on_wish(now, Wish::Stop { grace: SECOND }).unwrap();
-        assert_eq!(lifecycle.on_wish(now, Wish::Stop { grace: 60 * SECOND }), Ok(vec![Command::Kill]));
+        lifecycle.on_action(now, VmAction::Stop { grace: SECOND }).unwrap();
+        assert_eq!(lifecycle.on_action(now, VmAction::Stop { grace: 60 * SECOND }), Ok(vec![Command::Kill]));
         assert_eq!(lifecycle.next_deadline(), None);
     }
 
@@ -192,20 +192,20 @@ mod tests {
     fn a_paused_machine_is_resumed_to_hear_the_button() {
         let mut lifecycle = running();
         lifecycle.on_event(&Event::Paused);
-        let wish = Wish::Stop { grace: SECOND };
-        assert_eq!(lifecycle.on_wish(epoch(), wish), Ok(vec![Command::Resume, Command::Powerdown]));
+        let action = VmAction::Stop { grace: SECOND };
+        assert_eq!(lifecycle.on_action(epoch(), action), Ok(vec![Command::Resume, Command::Powerdown]));
     }
 
     #[test]
-    fn wishes_that_make_no_sense_are_refused() {
+    fn actions_that_are_not_possible_are_refused() {
         let now = epoch();
-        assert!(running().on_wish(now, Wish::Resume).is_err());
-        assert!(Lifecycle::new().on_wish(now, Wish::Pause).is_err());
+        assert!(running().on_action(now, VmAction::Resume).is_err());
+        assert!(Lifecycle::new().on_action(now, VmAction::Pause).is_err());
         let mut lifecycle = running();
         lifecycle.on_event(&Event::Paused);
-        assert!(lifecycle.on_wish(now, Wish::Pause).is_err());
-        assert!(lifecycle.on_wish(now, Wish::Powerdown).is_err());
-        assert_eq!(lifecycle.on_wish(now, Wish::Resume), Ok(vec![Command::Resume]));
+        assert!(lifecycle.on_action(now, VmAction::Pause).is_err());
+        assert!(lifecycle.on_action(now, VmAction::Powerdown).is_err());
+        assert_eq!(lifecycle.on_action(now, VmAction::Resume), Ok(vec![Command::Resume]));
     }
 
     #[test]

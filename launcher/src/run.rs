@@ -1,4 +1,5 @@
-//! The launcher's loop: engine events, control calls and signals in, commands and news out, until the machine ends.
+//! The launcher's loop: engine events, control calls and signals in, commands and events out, until the machine ends.
+//! Nothing blocks it: the engine answers a command when it is done, from its own thread.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use protocol::control::Verb;
 use serde_json::{Value, json};
 
 use super::control::{Call, Client};
-use super::engine::{Command, Event, Running};
-use super::lifecycle::{Lifecycle, Wish};
+use super::engine::{Command, Done, EngineError, Event, Running};
+use super::lifecycle::{Lifecycle, VmAction};
 use super::network::Lease;
 use protocol::outcome::Outcome;
 
@@ -27,7 +28,7 @@ pub(crate) enum Input {
 }
 
 /// One machine while it runs.
-pub(crate) struct Supervision<'a> {
+pub(crate) struct EventLoop<'a> {
     /// The machine.
     pub(crate) machine: Box<dyn Running>,
     /// Time between the power button and the end by force.
@@ -36,7 +37,7 @@ pub(crate) struct Supervision<'a> {
     pub(crate) describe: &'a dyn Fn() -> Value,
 }
 
-impl Supervision<'_> {
+impl EventLoop<'_> {
     /// Runs until the machine has ended.
     pub(crate) fn run(mut self, inputs: &Receiver<Input>) -> Outcome {
         let mut lifecycle = Lifecycle::new();
@@ -56,15 +57,13 @@ impl Supervision<'_> {
                     tell(&mut listeners, &json!({"type": "lease", "nic": lease.nic, "address": lease.address}));
                 }
                 Next::Input(Input::Terminate) => {
-                    let grace = self.grace;
-                    if let Err(reason) = self.grant(&mut lifecycle, Wish::Stop { grace }) {
-                        tracing::warn!(reason, "asked to end");
-                    }
+                    let action = VmAction::Stop { grace: self.grace };
+                    self.carry_out(&mut lifecycle, action, Box::new(warn));
                 }
                 Next::Input(Input::Call(call)) => listeners.extend(self.answer(&mut lifecycle, call)),
                 Next::Deadline => {
                     if let Some(command) = lifecycle.on_deadline(now()) {
-                        self.order(command);
+                        self.machine.command(vec![command], Box::new(warn));
                     }
                 }
                 Next::Gone => return Outcome::failed("nobody reports any more".to_owned()),
@@ -75,31 +74,34 @@ impl Supervision<'_> {
     /// Answers a call; a client that wants events comes back.
     fn answer(&mut self, lifecycle: &mut Lifecycle, call: Call) -> Option<Client> {
         let grace = call.request.grace_seconds.map_or(self.grace, Duration::from_secs);
-        let wish = match call.request.verb {
+        let action = match call.request.verb {
             Verb::Status => {
                 call.answer(Ok(self.status(lifecycle)));
                 return None;
             }
             Verb::Events => return Some(call.answer(Ok(self.status(lifecycle)))),
-            Verb::Powerdown => Wish::Powerdown,
-            Verb::Stop => Wish::Stop { grace },
-            Verb::Pause => Wish::Pause,
-            Verb::Resume => Wish::Resume,
-            Verb::Reset => Wish::Reset,
+            Verb::Stop => {
+                // Accepted: the deadline ends a machine whose engine takes no command.
+                self.carry_out(lifecycle, VmAction::Stop { grace }, Box::new(warn));
+                call.answer(Ok(json!({})));
+                return None;
+            }
+            Verb::Powerdown => VmAction::Powerdown,
+            Verb::Pause => VmAction::Pause,
+            Verb::Resume => VmAction::Resume,
+            Verb::Reset => VmAction::Reset,
         };
-        let result = self.grant(lifecycle, wish).map(|()| json!({}));
-        call.answer(result);
+        match lifecycle.on_action(now(), action) {
+            Ok(commands) => self.machine.command(commands, Box::new(move |result| answer_with(call, result))),
+            Err(reason) => drop(call.answer(Err(reason.to_owned()))),
+        }
         None
     }
 
-    fn grant(&mut self, lifecycle: &mut Lifecycle, wish: Wish) -> Result<(), String> {
-        let commands = lifecycle.on_wish(now(), wish)?;
-        commands.into_iter().try_for_each(|command| self.machine.command(command).map_err(|error| error.to_string()))
-    }
-
-    fn order(&mut self, command: Command) {
-        if let Err(error) = self.machine.command(command) {
-            tracing::warn!(?command, %error, "the engine did not take a command");
+    fn carry_out(&mut self, lifecycle: &mut Lifecycle, action: VmAction, done: Done) {
+        match lifecycle.on_action(now(), action) {
+            Ok(commands) => self.machine.command(commands, done),
+            Err(reason) => tracing::warn!(?action, reason, "not possible"),
         }
     }
 
@@ -109,6 +111,17 @@ impl Supervision<'_> {
         status["resets"] = json!(lifecycle.resets());
         status["watchdogFired"] = json!(lifecycle.watchdog_fired());
         status
+    }
+}
+
+fn answer_with(call: Call, result: Result<(), EngineError>) {
+    // The client comes back for those who want events.
+    drop(call.answer(result.map(|()| json!({})).map_err(|error| error.to_string())));
+}
+
+fn warn(result: Result<(), EngineError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the engine did not execute a command");
     }
 }
 
@@ -155,5 +168,64 @@ fn event_line(event: &Event, outcome: Option<&Outcome>) -> Value {
             json!({"type": "diskFailed", "disk": disk, "reason": reason, "paused": paused})
         }
         Event::Ended(_) => json!({"type": "ended", "outcome": outcome}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use protocol::outcome::Verdict;
+
+    use crate::engine::Ending;
+
+    /// A machine that never says that a command is done, and ends when it is killed.
+    struct Stuck {
+        events: mpsc::Sender<Input>,
+        commands: mpsc::Sender<Command>,
+        waiting: Vec<Done>,
+    }
+
+    impl Running for Stuck {
+        fn command(&mut self, commands: Vec<Command>, done: Done) {
+            for command in commands {
+                self.commands.send(command).unwrap();
+                if command == Command::Kill {
+                    self.events.send(Input::Engine(Event::Ended(Ending::Killed))).unwrap();
+                }
+            }
+            self.waiting.push(done);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_answers_no_command_holds_up_neither_sigterm_nor_its_deadline() {
+        let (input, inputs) = mpsc::channel();
+        let (command, commands) = mpsc::channel();
+        let machine = Stuck { events: input.clone(), commands: command, waiting: Vec::new() };
+        input.send(Input::Engine(Event::Running)).unwrap();
+        let describe = || json!({});
+        let grace = Duration::from_millis(50);
+        let (call, mut answered) = Call::to_be_answered(Verb::Pause);
+        input.send(Input::Call(call)).unwrap();
+        input.send(Input::Terminate).unwrap();
+        let outcome = EventLoop { machine: Box::new(machine), grace, describe: &describe }.run(&inputs);
+        assert_eq!((outcome.outcome, outcome.requested), (Verdict::Killed, true));
+        assert_eq!(commands.try_iter().collect::<Vec<_>>(), [Command::Pause, Command::Powerdown, Command::Kill]);
+        assert!(answered.next().is_none(), "answered before it was done");
+    }
+
+    #[test]
+    fn a_stop_is_answered_when_it_is_accepted() {
+        let (input, inputs) = mpsc::channel();
+        let (command, _commands) = mpsc::channel();
+        let machine = Stuck { events: input.clone(), commands: command, waiting: Vec::new() };
+        let (call, mut answered) = Call::to_be_answered(Verb::Stop);
+        input.send(Input::Call(call)).unwrap();
+        let describe = || json!({});
+        let grace = Duration::from_millis(50);
+        EventLoop { machine: Box::new(machine), grace, describe: &describe }.run(&inputs);
+        assert!(answered.next().is_some_and(|line| line.contains("\"ok\"")));
     }
 }

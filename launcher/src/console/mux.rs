@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,6 +17,8 @@ const UNREAD_BYTES: usize = 1 << 20;
 /// What may wait for the guest before readers are not read any more.
 const TYPED_BYTES: usize = 64 << 10;
 const MAX_READERS: usize = 16;
+/// How long no reader is accepted after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last words wait for readers once the guest is gone.
 const LINGER_MS: u16 = 1000;
 
@@ -28,6 +31,8 @@ pub(super) struct Mux {
     readers: Vec<Reader>,
     replay: VecDeque<u8>,
     typed: VecDeque<u8>,
+    /// Until when no reader is accepted, after one could not be.
+    accept_after: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -42,7 +47,8 @@ impl Mux {
     pub(super) fn new(guest: UnixStream, listener: UnixListener, log: RotatingLog) -> io::Result<Self> {
         guest.set_nonblocking(true)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { guest, listener, log, readers: Vec::new(), replay: VecDeque::new(), typed: VecDeque::new() })
+        let (replay, typed) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { guest, listener, log, readers: Vec::new(), replay, typed, accept_after: None })
     }
 
     pub(super) fn add_reader(&mut self, stream: UnixStream) -> io::Result<()> {
@@ -84,19 +90,26 @@ impl Mux {
         is_open && self.give_input()
     }
 
-    fn wait(&self) -> Option<Ready> {
+    fn wait(&mut self) -> Option<Ready> {
+        let pause = self.accept_after.map(|at| at.saturating_duration_since(now())).filter(|pause| !pause.is_zero());
+        if pause.is_none() {
+            self.accept_after = None;
+        }
+        // Rounded up, so that the pause is over when the wait is.
+        let timeout = pause.and_then(|pause| u16::try_from(pause.as_millis() + 1).ok());
+        let may_accept = pause.is_none() && self.readers.len() < MAX_READERS;
         let out = |wanted: bool| if wanted { PollFlags::POLLOUT } else { PollFlags::empty() };
         let may_type = self.typed.len() < TYPED_BYTES;
         let input = |wanted: bool| if wanted { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut fds = vec![
             PollFd::new(self.guest.as_fd(), PollFlags::POLLIN | out(!self.typed.is_empty())),
-            PollFd::new(self.listener.as_fd(), input(self.readers.len() < MAX_READERS)),
+            PollFd::new(self.listener.as_fd(), input(may_accept)),
         ];
         fds.extend(self.readers.iter().map(|reader| {
             PollFd::new(reader.stream.as_fd(), input(may_type && reader.types) | out(!reader.unread.is_empty()))
         }));
         // An interrupted wait is simply repeated.
-        poll(&mut fds, PollTimeout::NONE).ok()?;
+        poll(&mut fds, timeout.map_or(PollTimeout::NONE, PollTimeout::from)).ok()?;
         let readable = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
         let mut happened = fds.iter().map(|fd| fd.revents().is_some_and(|events| events.intersects(readable)));
         let (guest, listener) = (happened.next()?, happened.next()?);
@@ -111,7 +124,11 @@ impl Mux {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => tracing::warn!(%error, "a console reader could not be accepted"),
+            Err(error) => {
+                tracing::warn!(%error, "a console reader could not be accepted");
+                // Out of descriptors, most likely: the listener stays readable, and would keep the processor busy.
+                self.accept_after = Some(now() + ACCEPT_PAUSE);
+            }
         }
     }
 
@@ -138,6 +155,11 @@ impl Mux {
     fn give_input(&mut self) -> bool {
         write_some(&mut self.guest, &mut self.typed)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: the console's clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Who has something.

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
 use super::super::{Console, RotatingLog};
 use super::{Mux, UNREAD_BYTES};
 
@@ -139,4 +142,30 @@ fn a_replay_is_bounded() {
     assert!(seen.ends_with(b"0123456789"));
     late.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     assert!(late.read(&mut [0]).is_err(), "there is more of it");
+}
+
+#[test]
+fn a_reader_that_cannot_be_accepted_keeps_no_processor_busy_and_is_accepted_later() {
+    use crate::few_descriptors::{all_descriptors, inside};
+    if !inside(module_path!(), "a_reader_that_cannot_be_accepted_keeps_no_processor_busy_and_is_accepted_later") {
+        return;
+    }
+    let mut bench = bench();
+    let mut taken = all_descriptors();
+    taken.pop();
+    // The last descriptor is this end.
+    let mut reader = bench.reader();
+    // Without a descriptor, which /proc would take.
+    let busy = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        (usage.user_time() + usage.system_time()).num_milliseconds()
+    };
+    let before = busy();
+    thread::sleep(Duration::from_secs(1));
+    let busy = busy() - before;
+    println!("busy for {busy} ms of a second");
+    assert!(busy < 300, "busy for {busy} ms of a second");
+    drop(taken);
+    bench.guest.write_all(b"login: ").unwrap();
+    expect(&mut reader, "login: ");
 }

@@ -1,8 +1,9 @@
 //! Engine `emulation`: QEMU with our taps and disks, translating instructions, or on KVM where the probe found it real.
 
 mod command_line;
-mod happenings;
+mod monitor;
 mod process;
+mod qemu_events;
 mod qmp;
 
 use std::io::Read;
@@ -17,10 +18,11 @@ use serde_json::Map;
 
 pub(crate) use command_line::Accelerator;
 use command_line::{Descriptors, DiskDescriptors, LayerDescriptor, NicDescriptors};
-use happenings::Happenings;
+use monitor::Monitor;
 use process::{Handle, Process};
+use qemu_events::QemuEvents;
 
-use crate::engine::{Command, Engine, EngineError, Event, Parts, Running};
+use crate::engine::{Command, Done, Engine, EngineError, Event, Parts, Running};
 use block::Layer;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -39,7 +41,7 @@ pub(crate) struct Emulation {
 /// A QEMU that runs.
 #[derive(Debug)]
 struct Qemu {
-    monitor: qmp::Client,
+    monitor: Monitor,
     handle: Handle,
 }
 
@@ -63,7 +65,7 @@ impl Engine for Emulation {
         let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let (exit, exited) = mpsc::channel();
         let begun = events.clone();
-        thread::spawn(move || watch(reading, process, &answer, &events, &exit, Happenings::of(names)));
+        thread::spawn(move || watch(reading, process, &answer, &events, &exit, QemuEvents::of(names)));
         let mut monitor = qmp::Client::new(ours, answers);
         let negotiated = monitor.negotiate().and_then(|version| {
             tracing::info!(version, accelerator = ?self.accelerator, "QEMU is ready");
@@ -77,6 +79,7 @@ impl Engine for Emulation {
                 if start_paused {
                     drop(begun.send(Event::Paused));
                 }
+                let monitor = Monitor::start(monitor).map_err(system("no thread for the monitor"))?;
                 Ok(Box::new(Qemu { monitor, handle }))
             }
             Err(error) => {
@@ -95,18 +98,13 @@ fn unplug(monitor: &mut qmp::Client, nic: &str) -> Result<(), EngineError> {
 }
 
 impl Running for Qemu {
-    fn command(&mut self, command: Command) -> Result<(), EngineError> {
-        let name = match command {
-            Command::Powerdown => "system_powerdown",
-            Command::Pause => "stop",
-            Command::Resume => "cont",
-            Command::Reset => "system_reset",
-            Command::Kill => {
-                self.kill();
-                return Ok(());
-            }
-        };
-        self.monitor.execute(name, Map::new()).map(drop)
+    fn command(&mut self, commands: Vec<Command>, done: Done) {
+        // By a signal, because the monitor may be stuck.
+        if commands.contains(&Command::Kill) {
+            self.kill();
+            return done(Ok(()));
+        }
+        self.monitor.execute(commands, done);
     }
 }
 
@@ -130,10 +128,10 @@ fn watch(
     answers: &SyncSender<qmp::Message>,
     events: &Sender<Event>,
     exit: &Sender<String>,
-    mut happenings: Happenings,
+    mut qemu_events: QemuEvents,
 ) {
     qmp::read_all(monitor, answers, |name, data| {
-        if let Some(event) = happenings.on(name, data) {
+        if let Some(event) = qemu_events.on(name, data) {
             // Whoever drove the machine is gone; the process ends with us.
             drop(events.send(event));
         }
@@ -147,7 +145,7 @@ fn watch(
     let end = process.wait();
     // Nobody waits for the first when the machine had started, nobody for the second when it had not.
     drop(exit.send(end.describe()));
-    drop(events.send(Event::Ended(happenings.ending(&end))));
+    drop(events.send(Event::Ended(qemu_events.ending(&end))));
 }
 
 /// What a monitor's bytes come to for a machine with these disks: the events for whoever drives it, and how many answers
@@ -155,9 +153,9 @@ fn watch(
 #[must_use]
 pub fn heard(monitor: impl Read, disks: Vec<String>) -> (Vec<Event>, usize) {
     let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
-    let mut happenings = Happenings::of(disks);
+    let mut qemu_events = QemuEvents::of(disks);
     let mut events = Vec::new();
-    qmp::read_all(monitor, &answer, |name, data| events.extend(happenings.on(name, data)));
+    qmp::read_all(monitor, &answer, |name, data| events.extend(qemu_events.on(name, data)));
     (events, answers.try_iter().count())
 }
 
@@ -194,4 +192,29 @@ fn inherit(
     let descriptors = Descriptors { monitor: give(monitor), console: give(parts.console), nics, disks };
     let arguments = command_line::arguments(&parts.machine, accelerator, &descriptors)?;
     Ok((arguments, inherited))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_monitor_that_does_not_answer_delays_no_kill() {
+        let (ours, _silent) = UnixStream::pair().unwrap();
+        let (_answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
+        let process = Process::spawn(Path::new("/bin/sleep"), &["60".into()], &[]).unwrap();
+        let monitor = Monitor::start(qmp::Client::new(ours, answers)).unwrap();
+        let mut qemu = Qemu { monitor, handle: process.handle() };
+        let (done, finished) = mpsc::channel();
+        let done = move || {
+            let done = done.clone();
+            Box::new(move |result| drop(done.send(result)))
+        };
+        qemu.command(vec![Command::Pause], done());
+        qemu.command(vec![Command::Kill], done());
+        assert!(matches!(finished.recv(), Ok(Ok(()))), "the kill waited for the pause");
+        assert_eq!(process.wait().describe(), "QEMU was killed by signal 15");
+    }
 }

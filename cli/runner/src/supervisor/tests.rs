@@ -412,18 +412,18 @@ fn services_that_take_their_time_hold_up_no_request() {
     assert_eq!(bench.report(), Report::Done { phase: Phase::Stopped });
 }
 
-/// Runs this very test in a process that may have 64 descriptors, and returns whether this is that process.
-fn has_few_descriptors(test: &str) -> bool {
+/// Runs the test `name` again in a process of its own that may have 64 descriptors, and expects it to pass. Returns whether
+/// this is that process.
+fn has_few_descriptors(name: &str) -> bool {
     const INSIDE: &str = "TAPVISOR_TEST_FEW_DESCRIPTORS";
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let own = std::env::current_exe().unwrap();
-    let module = module_path!().split_once("::").unwrap().1;
+    let (_, module) = module_path!().split_once("::").unwrap();
     let run = std::process::Command::new("sh")
         .args(["-c", "ulimit -n 64; exec \"$@\"", "sh"])
-        .arg(own)
-        .args(["--exact", "--nocapture", &format!("{module}::{test}")])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", &format!("{module}::{name}")])
         .env(INSIDE, "1")
         .output()
         .unwrap();
@@ -435,7 +435,8 @@ fn has_few_descriptors(test: &str) -> bool {
 
 #[test]
 fn sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat() {
-    if !has_few_descriptors("sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat") {
+    let name = "sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat";
+    if !has_few_descriptors(name) {
         return;
     }
     let follows = |pod: &mut FakePod| pod.follows = true;

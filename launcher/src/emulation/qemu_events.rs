@@ -1,4 +1,4 @@
-//! What QEMU's events mean: which are the machine's, and what they say together once QEMU is gone.
+//! QEMU's events: those that concern the machine, and how it ended once QEMU has exited.
 
 use machine::WatchdogAction;
 use serde_json::{Map, Value};
@@ -7,16 +7,16 @@ use super::process::Exit;
 use super::qmp::shortened;
 use crate::engine::{Ending, Event};
 
-/// The clues so far.
+/// What QEMU has reported so far.
 #[derive(Debug, Default)]
-pub(crate) struct Happenings {
+pub(crate) struct QemuEvents {
     disks: Vec<String>,
     shutdown: Option<String>,
     panic: Option<String>,
     watchdog: bool,
 }
 
-impl Happenings {
+impl QemuEvents {
     /// For a machine with disks of these names.
     pub(crate) fn of(disks: Vec<String>) -> Self {
         Self { disks, ..Self::default() }
@@ -52,7 +52,7 @@ impl Happenings {
         }
     }
 
-    /// What it comes to.
+    /// How the machine ended.
     pub(crate) fn ending(self, exit: &Exit) -> Ending {
         if let Some(reason) = self.panic {
             return Ending::Crashed { reason };
@@ -97,11 +97,11 @@ mod tests {
     }
 
     fn ending(events: &[(&str, Value)], script: &str) -> Ending {
-        let mut happenings = Happenings::of(vec!["root".into()]);
+        let mut events_so_far = QemuEvents::of(vec!["root".into()]);
         for (name, data) in events {
-            happenings.on(name, data.as_object().unwrap());
+            events_so_far.on(name, data.as_object().unwrap());
         }
-        happenings.ending(&exit(script))
+        events_so_far.ending(&exit(script))
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
     fn a_full_disk_names_the_disk() {
         let data = json!({"device": "", "node-name": "disk0", "reason": "No space left on device", "action": "stop",
             "nospace": true, "operation": "write"});
-        let event = Happenings::of(vec!["root".into()]).on("BLOCK_IO_ERROR", data.as_object().unwrap());
+        let event = QemuEvents::of(vec!["root".into()]).on("BLOCK_IO_ERROR", data.as_object().unwrap());
         let reason = "No space left on device".to_owned();
         assert_eq!(event, Some(Event::DiskFailed { disk: "root".into(), reason, paused: true }));
     }
