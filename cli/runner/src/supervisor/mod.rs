@@ -8,6 +8,7 @@
 
 mod control;
 mod event_loop;
+mod http;
 mod launcher;
 mod links;
 mod machine;
