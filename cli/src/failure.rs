@@ -60,6 +60,13 @@ impl Failure {
         Self { code, messages: vec![message] }
     }
 
+    /// This failure, and another one that followed it: the exit code stays the first one's.
+    #[must_use]
+    pub(crate) fn with(mut self, later: Self) -> Self {
+        self.messages.extend(later.messages);
+        self
+    }
+
     /// Says it and gives the exit code.
     #[must_use]
     pub(crate) fn report(&self) -> ExitCode {
@@ -75,7 +82,7 @@ impl From<StoreError> for Failure {
         let exit = match &error {
             StoreError::Exists(_) => Exit::Exists,
             StoreError::NotFound(_) => Exit::NotFound,
-            StoreError::File(_) | StoreError::Busy { .. } => Exit::Failed,
+            StoreError::File(_) | StoreError::Damaged { .. } | StoreError::Busy { .. } => Exit::Failed,
         };
         Self::new(exit, chain(&error))
     }

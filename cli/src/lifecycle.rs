@@ -12,12 +12,12 @@ use super::arguments::{Rm, Stop};
 use super::failure::{Exit, Failure};
 use super::names::Named;
 use super::run::{self, wait_until_running};
-use super::supervisor::Line;
+use super::supervisor::{AskError, Line};
 use super::{names, open_store, services, terminal};
 use protocol::control::{Verb, ask};
 use runner::network::PluginFolders;
 use runner::protocol::Request;
-use runner::reap::{Reaped, abandon, reap_one};
+use runner::reap::{Reaped, abandon, kill_supervisor, reap_one, stop_unsupervised};
 use runner::record::{Kind, OnHost, Phase};
 use runner::start::{Written, start_supervisor, write_again};
 use runner::store::{Store, StoreError};
@@ -28,21 +28,37 @@ pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
     let key = names::vm(&arguments.name)?;
     let grace_seconds = if arguments.force { Some(0) } else { arguments.grace };
     if store.status(&key)?.on_host == OnHost::Present {
-        let asked = ask_to_stop(&store, &key, grace_seconds);
-        // One that was ending while it was asked has ended: nothing more was wanted.
-        if asked.is_err() && store.status(&key)?.on_host == OnHost::Present {
-            asked?;
+        match ask_to_stop(&store, &key, grace_seconds) {
+            Err(AskError::NoAnswer(_)) if arguments.force => end_by_force(&store, &key)?,
+            // One that was ending while it was asked has ended: nothing more was wanted.
+            Err(error) if store.status(&key)?.on_host == OnHost::Present => return Err(error.into()),
+            Ok(_) | Err(_) => {}
         }
     }
     terminal::line(&format!("{key} stopped"));
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Result<Phase, Failure> {
+fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Result<Phase, AskError> {
     let mut line = expect_line(store, key)?;
-    // Who stops a VM wants to find it again: also one that a terminal started.
-    line.ask(Request::Keep)?;
+    // Who stops a VM wants to find it again: also one that a terminal started. Where that cannot be written yet, the
+    // supervisor knows it all the same.
+    match line.ask(Request::Keep) {
+        Err(AskError::Refused { message, .. }) => tracing::warn!("{key}: {message}"),
+        kept => drop(kept?),
+    }
     line.ask(Request::Stop { grace_seconds, remove: false })
+}
+
+/// Kills a supervisor that does not answer, and with it its launcher, and takes back what they had.
+fn end_by_force(store: &Store, key: &ObjectKey) -> Result<(), Failure> {
+    if kill_supervisor(store, key) {
+        terminal::say(&format!("tapvisor: {key}: its supervisor did not answer and was killed"));
+    }
+    match stop_unsupervised(store, key)? {
+        None => Ok(()),
+        Some(left) => Err(Failure::new(Exit::Failed, format!("{key}: not everything could be removed: {left}"))),
+    }
 }
 
 /// Starts a VM that is known and does not run.
@@ -114,17 +130,36 @@ fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Res
     if !existed && reaped.iter().any(|vm| vm.key == *key) {
         return Ok(());
     }
-    if let Some(mut line) = Line::to(store, key) {
-        let grace_seconds = force.then_some(0);
-        match line.ask(Request::Stop { grace_seconds, remove: true }) {
-            // Killed, or at its end, while it was being asked.
-            Err(_) if Line::to(store, key).is_none() => {}
-            outcome => return outcome.map(drop),
+    match ask_to_remove(store, key, force) {
+        Ok(()) => return Ok(()),
+        Err(AskError::Gone(_)) => {}
+        Err(AskError::NoAnswer(_)) if force => {
+            if kill_supervisor(store, key) {
+                terminal::say(&format!("tapvisor: {key}: its supervisor did not answer and was killed"));
+            }
         }
+        Err(error) => return Err(error.into()),
     }
+    remove_unsupervised(store, key, force, existed)
+}
+
+fn ask_to_remove(store: &Store, key: &ObjectKey, force: bool) -> Result<(), AskError> {
+    let mut line = expect_line(store, key)?;
+    match line.ask(Request::Stop { grace_seconds: force.then_some(0), remove: true }) {
+        Err(error @ AskError::NoAnswer(_)) => Err(error),
+        // Killed, or at its end, while it was being asked.
+        Err(_) if Line::to(store, key).is_none() => Err(AskError::Gone(key.clone())),
+        outcome => outcome.map(drop),
+    }
+}
+
+fn remove_unsupervised(store: &Store, key: &ObjectKey, force: bool, existed: bool) -> Result<(), Failure> {
     let reaped = reap_one(store, key);
+    // The record is of no use any more: what could be taken back by it is taken back, and it goes.
+    let is_damaged = reaped.as_ref().is_some_and(|vm| vm.is_damaged);
     if let Some(left) = reaped.and_then(|vm| vm.left)
         && !force
+        && !is_damaged
     {
         let message = format!("{key}: {left}; --force forgets it all the same");
         return Err(Failure::new(Exit::Failed, message));
@@ -133,7 +168,7 @@ fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Res
         return if existed { Ok(()) } else { Err(StoreError::NotFound(key.clone()).into()) };
     }
     match abandon(store, key)? {
-        Some(left) if force => terminal::say(&format!("tapvisor: {key}: left behind: {left}")),
+        Some(left) if force || is_damaged => terminal::say(&format!("tapvisor: {key}: left behind: {left}")),
         Some(left) => return Err(Failure::new(Exit::Failed, format!("{key}: {left}"))),
         None => {}
     }
@@ -166,8 +201,12 @@ pub(crate) fn plugin_folders(store: &Store) -> PluginFolders {
     PluginFolders::new(&store.layout().plugin_links(), &runner::start::own_folder(), cni_path.as_deref())
 }
 
-fn expect_line(store: &Store, key: &ObjectKey) -> Result<Line, Failure> {
-    Line::to(store, key).ok_or_else(|| Failure::new(Exit::Failed, format!("{key}: its supervisor does not answer")))
+/// A line to a VM's supervisor; one that is alive and has no socket does not answer.
+fn expect_line(store: &Store, key: &ObjectKey) -> Result<Line, AskError> {
+    Line::to(store, key).ok_or_else(|| match store.supervisor(key) {
+        Some(_) => AskError::NoAnswer(key.clone()),
+        None => AskError::Gone(key.clone()),
+    })
 }
 
 fn all_of(file: &Path) -> Result<Vec<Named>, Failure> {

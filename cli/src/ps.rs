@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use terms::ObjectKey;
 
 use super::arguments::{Output, Ps};
 use super::failure::Failure;
 use super::{open_store, terminal};
+use runner::chain;
 use runner::clock::unix_seconds;
 use runner::record::Status;
+use runner::store::StoreError;
 
 /// Lists VMs.
 pub(crate) fn ps(arguments: &Ps) -> Result<ExitCode, Failure> {
@@ -16,21 +19,53 @@ pub(crate) fn ps(arguments: &Ps) -> Result<ExitCode, Failure> {
     let mut vms = Vec::new();
     for key in store.keys()? {
         match store.status(&key) {
-            Ok(status) => vms.push(status),
+            Ok(status) => vms.push(Vm::Known(Box::new(status))),
             // Removed between the listing and the look.
-            Err(runner::store::StoreError::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
+            Err(StoreError::NotFound(_)) => {}
+            // One VM's; the others are listed.
+            Err(error) => vms.push(Vm::Damaged { key, reason: chain(&error) }),
         }
     }
     match arguments.output {
-        Output::Json => terminal::listing("VMList", &vms.iter().map(item).collect::<Vec<_>>()),
+        Output::Json => terminal::listing("VMList", &vms.iter().map(Vm::item).collect::<Vec<_>>()),
         Output::Table => {
             let now = unix_seconds();
-            let rows: Vec<_> = vms.iter().map(|status| row(status, now)).collect();
+            let rows: Vec<_> = vms.iter().map(|vm| vm.row(now)).collect();
             terminal::table(&["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ADDRESSES", "REASON"], &rows);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A VM as it is listed.
+enum Vm {
+    Known(Box<Status>),
+    /// Its record cannot be read.
+    Damaged {
+        key: ObjectKey,
+        reason: String,
+    },
+}
+
+impl Vm {
+    fn item(&self) -> Value {
+        match self {
+            Self::Known(status) => item(status),
+            Self::Damaged { key, reason } => {
+                json!({"namespace": key.namespace(), "name": key.name(), "status": "Damaged", "reason": reason})
+            }
+        }
+    }
+
+    fn row(&self, now_unix_seconds: u64) -> Vec<String> {
+        match self {
+            Self::Known(status) => row(status, now_unix_seconds),
+            Self::Damaged { key, reason } => {
+                let cells = [key.namespace(), key.name(), "Damaged", "-", "-", "-", reason];
+                cells.map(str::to_owned).to_vec()
+            }
+        }
+    }
 }
 
 fn item(status: &Status) -> Value {

@@ -54,8 +54,8 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
         Ok(guests) => guests,
         Err(failure) => {
-            take_back(&resting)?;
-            return Err(failure);
+            let left = take_back(&resting).err();
+            return Err(left.into_iter().fold(failure, Failure::with));
         }
     };
     if !arguments.detach {
@@ -63,18 +63,15 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         interrupts.all_run();
         let outcome = guests.stay(&store, &plans, &interrupts);
         return match (outcome, beside.go_with(&store, &plans)) {
-            (Err(mut failure), Err(left)) => {
-                failure.messages.extend(left.messages);
-                Err(failure)
-            }
+            (Err(failure), Err(left)) => Err(failure.with(left)),
             (outcome, gone) => outcome.and_then(|code| gone.map(|()| code)),
         };
     }
     // Without a VM that was started there is nobody who was told.
     if interrupts.let_go() && !guests.guests.is_empty() {
         guests.wait_until_all_are_gone();
-        take_back(&resting)?;
-        return Err(interrupted());
+        let left = take_back(&resting).err();
+        return Err(left.into_iter().fold(interrupted(), Failure::with));
     }
     leave(resting);
     Ok(ExitCode::SUCCESS)
@@ -194,11 +191,13 @@ fn warn_of_ignored_fields(objects: &[Object]) {
 
 /// Takes back what writing down has done; the failure that led here is the one to tell.
 fn forget(store: &Store, written: &[Written]) {
-    let forgotten = store.lock_host().map_err(Failure::from).and_then(|host| {
-        written.iter().try_for_each(|vm| store.remove(&host, &vm.key, &vm.lock))?;
-        Ok(release_host(store, &host)?)
-    });
-    if let Err(failure) = forgotten {
+    let host = match store.lock_host() {
+        Err(error) => return tracing::warn!("{}", runner::chain(&error)),
+        Ok(host) => host,
+    };
+    let removed = written.iter().map(|vm| store.remove(&host, &vm.key, &vm.lock).map_err(Failure::from));
+    let failures = removed.chain([release_host(store, &host).map_err(Failure::from)]).filter_map(Result::err);
+    for failure in failures {
         tracing::warn!("{}", failure.messages.join("; "));
     }
 }

@@ -47,9 +47,10 @@ pub(crate) fn take_out(store: &Store, keys: &[ObjectKey]) -> Result<(), Failure>
     }
     let host = store.lock_host()?;
     let catalogue = Catalogue::new(store, &host);
-    let removed: Result<(), ServedError> = keys.iter().try_for_each(|key| catalogue.remove(key));
-    catalogue.serve()?;
-    Ok(removed?)
+    // Each of them is removed, whatever becomes of the others, and all failures are reported, the first one first.
+    let removed = keys.iter().filter_map(|key| catalogue.remove(key).err()).collect::<Vec<_>>();
+    let failures = removed.into_iter().chain(catalogue.serve().err()).map(Failure::from);
+    failures.reduce(Failure::with).map_or(Ok(()), Err)
 }
 
 /// Lists Services with the VMs behind each port.

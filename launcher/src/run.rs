@@ -9,7 +9,7 @@ use protocol::control::Verb;
 use serde_json::{Value, json};
 
 use super::control::{Call, Client};
-use super::engine::{Command, Done, EngineError, Event, Running};
+use super::engine::{Done, EngineError, Event, Running};
 use super::lifecycle::{Lifecycle, VmAction};
 use super::network::Lease;
 use protocol::outcome::Outcome;
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use protocol::outcome::Verdict;
 
-    use crate::engine::Ending;
+    use crate::engine::{Command, Ending};
 
     /// A machine that never says that a command is done, and ends when it is killed.
     struct Stuck {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_answers_no_command_holds_up_neither_sigterm_nor_its_deadline() {
+    fn a_stuck_engine_holds_up_neither_sigterm_nor_its_deadline() {
         let (input, inputs) = mpsc::channel();
         let (command, commands) = mpsc::channel();
         let machine = Stuck { events: input.clone(), commands: command, waiting: Vec::new() };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::json;
 use tests::{Guest, trial, wait_for};
 
 use crate::manifest::Vm;
@@ -21,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial("a supervisor that is terminated, as when the host shuts down, has its guest power off", terminated),
         trial("rm and stop reach a VM whose supervisor is only beginning, or at its end", met),
+        trial("a supervisor that is stopped or has no socket is ended by --force", unresponsive),
+        trial("a full /run ends no guest, and a damaged record is listed and removed", full_and_damaged),
     ]
 }
 
@@ -136,6 +139,62 @@ fn met() {
         assert_eq!(host.remove(&["web"]).code(), Some(if verb == "rm" { 4 } else { 0 }));
         host.assert_as_before();
     }
+    host.assert_nothing_left();
+}
+
+/// A command that would wait for such a supervisor is ended by `timeout` with 124.
+fn unresponsive() {
+    let host = Host::new();
+    let tapvisor = tests::dist_file("tapvisor").display().to_string();
+    let dir = "/run/tapvisor/vms/default.web";
+    for spoil in [format!("kill -STOP $(cat {dir}/pid)"), format!("rm {dir}/supervisor.sock")] {
+        for (verb, phase) in [("stop", Some("Stopped")), ("rm", None)] {
+            host.run(&[Vm::new("web", "masquerade")], None).assert_ok();
+            host.world.sh(&spoil).assert_ok();
+            let run = |arguments: &str| host.world.run(&["sh", "-c", &format!("timeout 90 '{tapvisor}' {arguments}")]);
+            run(&format!("{verb} web")).assert_fails(1, &["default/web", "does not answer", "--force"]);
+            run(&format!("{verb} --force web")).assert_ok();
+            let vms = host.world.tapvisor(&["ps", "-o", "json"]).json();
+            assert_eq!(vms["items"][0]["status"].as_str(), phase, "{verb} after {spoil}: {vms}");
+            assert_ended(&host, &host.guest("web"));
+            let _ = host.remove(&["web"]);
+            host.assert_as_before();
+        }
+    }
+    host.assert_nothing_left();
+}
+
+/// What does not fit is written later; what cannot be read is one VM's.
+fn full_and_damaged() {
+    let host = Host::new();
+    host.world.sh("mkdir -p /run/tapvisor; mount -t tmpfs -o size=8m tmpfs /run/tapvisor").assert_ok();
+    host.run(&[Vm::new("web", "masquerade"), Vm::new("other", "masquerade")], None).assert_ok();
+    let (web, other) = (host.guest("web"), host.guest("other"));
+    let _ = (web.lease4("eth0"), other.lease4("eth0"));
+    let status = |index: usize| host.world.tapvisor(&["ps", "-o", "json"]).json()["items"][index]["status"].clone();
+    host.world.sh("dd if=/dev/zero of=/run/tapvisor/fill bs=4k 2>/dev/null || true").assert_ok();
+    // Each of these is a status to be written.
+    host.world.tapvisor(&["pause", "web"]).assert_ok();
+    host.world.tapvisor(&["unpause", "web"]).assert_ok();
+    host.assert_reached(&web, "-4");
+    assert_eq!(web.told("boot").len(), 1, "the guest started again");
+    host.world.tapvisor(&["pause", "web"]).assert_ok();
+    assert_eq!(status(1), "Running", "there was room after all");
+    host.world.sh("rm /run/tapvisor/fill").assert_ok();
+    wait_for("the status to be written", Duration::from_secs(20), || (status(1) == "Paused").then_some(()));
+
+    let file = "/run/tapvisor/vms/default.web/status.json";
+    host.world
+        .sh(&format!("kill -9 $(cat /run/tapvisor/vms/default.web/pid); sleep 1; echo '{{' > {file}"))
+        .assert_ok();
+    assert_eq!((status(0), status(1)), (json!("Running"), json!("Damaged")));
+    host.assert_reached(&other, "-4");
+    host.remove(&["web"]).assert_ok();
+    host.world.sh("rm /run/tapvisor/vms/default.other/lock").assert_ok();
+    host.remove(&["other"]).assert_ok();
+    host.world.tapvisor(&["ps"]).assert_ok();
+    host.assert_as_before();
+    host.world.sh("umount /run/tapvisor").assert_ok();
     host.assert_nothing_left();
 }
 

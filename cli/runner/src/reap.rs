@@ -1,8 +1,11 @@
 //! Taking back what killed supervisors left: every command does it first.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use terms::ObjectKey;
+use cni::runtime::Runtime;
+use nix::sys::signal::Signal;
+use terms::{ContainerId, ObjectKey};
 
 use super::chain;
 use super::network::PodNetwork;
@@ -17,6 +20,8 @@ pub struct Reaped {
     pub key: ObjectKey,
     /// What could not be taken back; it stays known then, and the next command tries again.
     pub left: Option<String>,
+    /// Whether that is so because its record cannot be read.
+    pub is_damaged: bool,
 }
 
 /// How long a plugin may go on after its supervisor was killed; `ptp` alone waits two seconds for IPv6 addresses.
@@ -32,7 +37,11 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
         // A dead supervisor may have left a plugin at work, which holds the lock until it is done.
         let is_dead = |status: Status| status.supervisor.is_some_and(|supervisor| !supervisor.is_alive());
         let patience = if store.status(&key).is_ok_and(is_dead) { PLUGIN_PATIENCE } else { Duration::ZERO };
-        reaped.extend(reap_within(store, &key, patience));
+        match reap_within(store, &key, patience) {
+            // Of one VM, and no other's business; `ps` shows it.
+            Some(Reaped { is_damaged: true, left: Some(left), .. }) => tracing::warn!("{left}"),
+            vm => reaped.extend(vm),
+        }
     }
     tidy(store)?;
     Ok(reaped)
@@ -64,12 +73,46 @@ pub fn reap_one(store: &Store, key: &ObjectKey) -> Option<Reaped> {
 }
 
 fn reap_within(store: &Store, key: &ObjectKey, patience: Duration) -> Option<Reaped> {
-    let left = match dead(store, key, patience) {
-        Ok(Some((lock, status))) => take_back(store, key, &lock, &status).err(),
+    let (left, is_damaged) = match dead(store, key, patience) {
+        Ok(Some((lock, status))) => {
+            let after = status.kept.then(|| after_repair(&status));
+            (take_back(store, key, &lock, &status, after).err(), false)
+        }
         Ok(None) | Err(StoreError::NotFound(_)) => return None,
-        Err(error) => Some(chain(&error)),
+        Err(error) => (Some(chain(&error)), matches!(error, StoreError::Damaged { .. })),
     };
-    Some(Reaped { key: key.clone(), left })
+    Some(Reaped { key: key.clone(), left, is_damaged })
+}
+
+/// Kills the supervisor of a VM, if it has one, and waits until it is gone. The kernel kills its launcher with it.
+/// Returns whether there was one.
+#[must_use]
+pub fn kill_supervisor(store: &Store, key: &ObjectKey) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let Some(supervisor) = store.supervisor(key) else { return false };
+    if let Err(error) = supervisor.signal(Signal::SIGKILL) {
+        tracing::warn!(pid = supervisor.pid, %error, "the supervisor cannot be killed");
+    }
+    supervisor.ends_within(PATIENCE)
+}
+
+/// Takes back what a VM has on the host whose supervisor was killed for a user's `stop`, and keeps it stopped. Returns
+/// what could not be taken back.
+///
+/// # Errors
+/// When there is no such VM, or another process works on it.
+pub fn stop_unsupervised(store: &Store, key: &ObjectKey) -> Result<Option<String>, StoreError> {
+    let busy = || StoreError::Busy { path: store.layout().vm(key).lock() };
+    let lock = store.lock_vm(key, PLUGIN_PATIENCE)?.ok_or_else(busy)?;
+    let status = store.status(key)?;
+    let stopped = Status {
+        phase: Phase::Stopped,
+        strategy: status.strategy.after_stop(),
+        kept: true,
+        reason: Some("ended by force: its supervisor did not answer".to_owned()),
+        ..after_repair(&status)
+    };
+    Ok(take_back(store, key, &lock, &status, Some(stopped)).err())
 }
 
 /// Removes a VM that nobody supervises, even if not everything of it can be taken back.
@@ -79,16 +122,41 @@ fn reap_within(store: &Store, key: &ObjectKey, patience: Duration) -> Option<Rea
 pub fn abandon(store: &Store, key: &ObjectKey) -> Result<Option<String>, StoreError> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let path = || store.layout().vm(key).lock();
-    let lock = store.lock_vm(key, PATIENCE)?.ok_or_else(|| StoreError::Busy { path: path() })?;
+    let lock = match store.lock_vm(key, PATIENCE) {
+        Err(StoreError::Damaged { .. }) => store.lock_damaged(&store.lock_host()?, key)?,
+        lock => lock?,
+    };
+    let lock = lock.ok_or_else(|| StoreError::Busy { path: path() })?;
     let left = match store.status(key) {
         Ok(status) if status.on_host == OnHost::Absent => None,
-        Ok(status) => pod_of(store, key, &status).detach().err(),
-        Err(error) => Some(chain(&error)),
+        Ok(status) => pod_of(store, key, status.container_id).detach().err(),
+        Err(error) => detach_damaged(store, key).err().map(|left| format!("{}; {left}", chain(&error))),
     };
     let host = store.lock_host()?;
     store.remove(&host, key, &lock)?;
     let released = release_host(store, &host).err().map(|error| chain(&error));
-    Ok(left.or(released))
+    let left: Vec<_> = left.into_iter().chain(released).collect();
+    Ok((!left.is_empty()).then(|| left.join("; ")))
+}
+
+/// Detaches a VM whose status cannot be read, under the ids that the runtime's cache has for it.
+fn detach_damaged(store: &Store, key: &ObjectKey) -> Result<(), String> {
+    let mut ids = cached_ids(store, key);
+    let is_known = !ids.is_empty();
+    // Without an id no plugin can be called, but processes and the namespace can be removed.
+    ids.extend((!is_known).then(|| "unknown".parse().ok()).flatten());
+    let mut left: Vec<_> = ids.into_iter().filter_map(|id| pod_of(store, key, id).detach().err()).collect();
+    if !is_known && store.attachments(key).map_or(true, |attachments| !attachments.list.is_empty()) {
+        left.push("plugins may have left something on the host: the id of its attachments is not known".to_owned());
+    }
+    if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+}
+
+/// Ids under which a VM's networks were attached and not detached.
+fn cached_ids(store: &Store, key: &ObjectKey) -> BTreeSet<ContainerId> {
+    let runtime = Runtime::new(&store.layout().cni_cache(), Vec::new());
+    let cached = runtime.cached().unwrap_or_default().into_iter().flatten().map(|cached| cached.attachment);
+    cached.filter(|attachment| PodNetwork::is_of(attachment, key)).map(|attachment| attachment.container_id).collect()
 }
 
 /// The lock and the status of a VM that has something on the host and no supervisor.
@@ -98,14 +166,20 @@ fn dead(store: &Store, key: &ObjectKey, patience: Duration) -> Result<Option<(Vm
     Ok((status.on_host == OnHost::Present).then_some((lock, status)))
 }
 
-fn take_back(store: &Store, key: &ObjectKey, lock: &VmLock, status: &Status) -> Result<(), String> {
-    pod_of(store, key, status).detach()?;
+/// Detaches a VM, then records `after` or removes the record, and restores the host if no other VM needs it.
+fn take_back(
+    store: &Store,
+    key: &ObjectKey,
+    lock: &VmLock,
+    status: &Status,
+    after: Option<Status>,
+) -> Result<(), String> {
+    pod_of(store, key, status.container_id.clone()).detach()?;
     let forget = || {
         let host = store.lock_host()?;
-        if status.kept {
-            store.put_status(lock, &after_repair(status))?;
-        } else {
-            store.remove(&host, key, lock)?;
+        match after {
+            Some(after) => store.put_status(lock, &after)?,
+            None => store.remove(&host, key, lock)?,
         }
         Ok::<_, StoreError>(release_host(store, &host).map_err(|error| chain(&error)))
     };
@@ -127,21 +201,26 @@ fn after_repair(status: &Status) -> Status {
     }
 }
 
-fn pod_of(store: &Store, key: &ObjectKey, status: &Status) -> RealPod {
+fn pod_of(store: &Store, key: &ObjectKey, container_id: ContainerId) -> RealPod {
     // Without the list, the namespace and what runs in it can still be removed.
     let attachments = store.attachments(key).unwrap_or_else(|error| {
         tracing::warn!("{}", chain(&error));
         Attachments::default()
     });
-    let network = PodNetwork::of(store.layout(), key, status.container_id.clone(), attachments);
+    let network = PodNetwork::of(store.layout(), key, container_id, attachments);
     RealPod::new(store.clone(), network, None)
 }
 
 #[cfg(test)]
 mod tests {
+    use api::run_strategy::RunStrategy;
+
     use super::*;
     use crate::files;
+    use crate::fixtures::{key, owner, status};
     use crate::layout::Layout;
+    use crate::process::Process;
+    use crate::store::NewVm;
 
     #[test]
     fn half_a_folder_is_removed_by_the_next_command_unless_somebody_is_at_it() {
@@ -155,5 +234,67 @@ mod tests {
         drop(host);
         assert_eq!(reap(&store).unwrap(), []);
         assert_eq!(files::entries(store.layout().run()).unwrap(), [store.layout().host_lock()]);
+    }
+
+    #[test]
+    fn a_damaged_record_stops_no_command_and_is_removed() {
+        for damage in ["status.json", "lock"] {
+            let root = tempfile::tempdir().unwrap();
+            let store = Store::new(Layout::below(root.path()));
+            let new = |name| {
+                let (key, status) = (key(name), Status { on_host: OnHost::Absent, ..status(name) });
+                let (object, attachments) = (serde_json::json!({}), Attachments::default());
+                let (machine, wiring) = (b"{}".as_slice(), b"{}".as_slice());
+                let owner = owner();
+                let vm = NewVm {
+                    key: &key,
+                    status: &status,
+                    object: &object,
+                    machine,
+                    wiring,
+                    attachments: &attachments,
+                    owner,
+                };
+                store.create(&store.lock_host().unwrap(), &vm).unwrap()
+            };
+            drop((new("whole"), new("damaged")));
+            let path = store.layout().vm(&key("damaged")).dir().join(damage);
+            match damage {
+                "lock" => std::fs::remove_file(&path).unwrap(),
+                _ => std::fs::write(&path, "{").unwrap(),
+            }
+            assert_eq!(reap(&store).unwrap(), []);
+            assert_eq!(abandon(&store, &key("damaged")).unwrap(), None, "{damage}");
+            assert_eq!(store.keys().unwrap(), [key("whole")]);
+        }
+    }
+
+    #[test]
+    fn a_supervisor_that_is_stopped_is_killed_and_its_vm_is_kept_stopped() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(Layout::below(root.path()));
+        let mut supervisor = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::noted(supervisor.id().cast_signed()).unwrap();
+        process.signal(Signal::SIGSTOP).unwrap();
+        let status = Status { supervisor: Some(process), kept: false, ..status("web") };
+        let (key, attachments) = (key("web"), Attachments::default());
+        let vm = NewVm {
+            key: &key,
+            status: &status,
+            object: &serde_json::json!({}),
+            machine: b"{}",
+            wiring: b"{}",
+            attachments: &attachments,
+            owner: owner(),
+        };
+        let lock = store.create(&store.lock_host().unwrap(), &vm).unwrap();
+        assert!(kill_supervisor(&store, &key));
+        supervisor.wait().unwrap();
+        assert!(!kill_supervisor(&store, &key), "it was killed already");
+        drop(lock);
+        assert_eq!(stop_unsupervised(&store, &key).unwrap(), None);
+        let status = store.status(&key).unwrap();
+        assert_eq!((status.phase, status.on_host, status.supervisor), (Phase::Stopped, OnHost::Absent, None));
+        assert_eq!(status.strategy, RunStrategy::Halted);
     }
 }

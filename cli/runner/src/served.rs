@@ -141,8 +141,11 @@ impl<'a> Catalogue<'a> {
         }
         for (count, (key, record)) in records.iter().enumerate() {
             if let Err(error) = files::replace_json(&self.path(key), record) {
+                // All of them are removed, and the first failure is the one to report.
                 for (key, _) in records.iter().take(count) {
-                    files::remove_file(&self.path(key))?;
+                    if let Err(error) = files::remove_file(&self.path(key)) {
+                        tracing::warn!("{}", super::chain(&error));
+                    }
                 }
                 return Err(error.into());
             }
@@ -179,7 +182,13 @@ impl<'a> Catalogue<'a> {
             if path == self.installed_path() {
                 continue;
             }
-            let Record { object, assigned } = files::read_json(&path)?;
+            let Record { object, assigned } = match files::read_json(&path) {
+                Err(error) => {
+                    tracing::warn!("a Service is not served: {}", super::chain(&error));
+                    continue;
+                }
+                Ok(record) => record,
+            };
             match api::manifest::from_value(&object, &path.display().to_string()).map(|object| object.body) {
                 Ok(Body::Service(service)) => known.push(Known { service, assigned }),
                 Ok(_) | Err(_) => tracing::warn!(path = %path.display(), "is not a Service"),
@@ -279,13 +288,18 @@ impl<'a> Catalogue<'a> {
         for key in self.store.keys()? {
             let status = match self.store.status(&key) {
                 Err(StoreError::NotFound(_)) => continue,
+                // No Service leads to it, and others are served.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::warn!("{}", super::chain(&error));
+                    continue;
+                }
                 status => status?,
             };
             if status.on_host == OnHost::Absent {
                 continue;
             }
-            let object: Value = files::read_json(&self.store.layout().vm(&key).object())?;
-            let Some(instance) = instance_of(&object) else {
+            let object: Result<Value, _> = files::read_json(&self.store.layout().vm(&key).object());
+            let Some(instance) = object.ok().as_ref().and_then(instance_of) else {
                 tracing::warn!(vm = %key, "its object cannot be read");
                 continue;
             };

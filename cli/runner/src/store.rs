@@ -13,8 +13,10 @@ use std::time::Duration;
 use terms::ObjectKey;
 use wiring::Owner;
 
+use super::chain;
 use super::files::{self, FileError, at};
 use super::layout::{LAUNCHER_FILES, Layout, VmLayout};
+use super::process::Process;
 use super::record::{Attachments, OnHost, Status};
 
 /// How long a command waits for another one that is at work on the host's shared state.
@@ -32,7 +34,15 @@ pub enum StoreError {
     /// There is none.
     #[error("there is no VM {0}")]
     NotFound(ObjectKey),
-    /// Somebody else works on the VM and does not stop.
+    /// What was recorded of a VM cannot be used.
+    #[error("the record of {key} is damaged: {what}; `tapvisor rm {key}` removes it")]
+    Damaged {
+        /// Which VM.
+        key: ObjectKey,
+        /// What is wrong.
+        what: String,
+    },
+    /// Another process works on the VM and does not stop.
     #[error("{path} is locked by another tapvisor process")]
     Busy {
         /// Which lock.
@@ -166,10 +176,42 @@ impl Store {
     /// # Errors
     /// When there is no such VM or its status is damaged.
     pub fn status(&self, key: &ObjectKey) -> Result<Status, StoreError> {
-        match files::read_json(&self.layout.vm(key).status()) {
-            Err(error) if error.is_absent() => Err(StoreError::NotFound(key.clone())),
-            result => Ok(result?),
+        files::read_json(&self.layout.vm(key).status()).map_err(|error| match error {
+            FileError::Content { .. } | FileError::NotAFile { .. } => {
+                StoreError::Damaged { key: key.clone(), what: chain(&error) }
+            }
+            error if error.is_absent() => self.absent(key, &self.layout.vm(key).status()),
+            error => error.into(),
+        })
+    }
+
+    /// There is no VM, or one that lacks a file that is there from its first moment on.
+    fn absent(&self, key: &ObjectKey, path: &Path) -> StoreError {
+        // Looked at last: a folder goes at once, with all that is in it.
+        match !path.exists() && self.exists(key) {
+            true => StoreError::Damaged { key: key.clone(), what: format!("{} is missing", path.display()) },
+            false => StoreError::NotFound(key.clone()),
         }
+    }
+
+    /// The supervisor of a VM as far as it can be told from its record, if it is alive.
+    #[must_use]
+    pub fn supervisor(&self, key: &ObjectKey) -> Option<Process> {
+        let recorded = match self.status(key) {
+            Ok(status) => status.supervisor,
+            Err(_) => self.supervisor_by_pid(key),
+        };
+        recorded.filter(|process| process.is_alive())
+    }
+
+    /// A damaged status names no process; its number is in a file of its own, and its arguments say whether it is still it.
+    fn supervisor_by_pid(&self, key: &ObjectKey) -> Option<Process> {
+        let pid = String::from_utf8(files::read(&self.layout.vm(key).pid()).ok()?).ok()?.trim().parse().ok()?;
+        let process = Process::noted(pid)?;
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        let is_it = arguments.nth(1) == Some(b"supervise") && arguments.next() == Some(key.to_string().as_bytes());
+        is_it.then_some(process)
     }
 
     /// Replaces the status of the VM whose lock this is.
@@ -203,7 +245,7 @@ impl Store {
     pub fn lock_vm(&self, key: &ObjectKey, patience: Duration) -> Result<Option<VmLock>, StoreError> {
         let path = self.layout.vm(key).lock();
         let file = match open_lock(&path, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NotFound(key.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.absent(key, &path)),
             file => file.map_err(at("open", &path))?,
         };
         let Some(lock) = lock_within(file, &path, patience)? else { return Ok(None) };
@@ -213,6 +255,22 @@ impl Store {
             true => Ok(Some(VmLock { key: key.clone(), file: lock })),
             false => Err(StoreError::NotFound(key.clone())),
         }
+    }
+
+    /// Takes the lock of a VM whose lock file was removed, unless its supervisor is alive and has the file still open.
+    ///
+    /// # Errors
+    /// When there is no such VM, or the file cannot be made.
+    pub fn lock_damaged(&self, _host: &HostLock, key: &ObjectKey) -> Result<Option<VmLock>, StoreError> {
+        if !self.exists(key) {
+            return Err(StoreError::NotFound(key.clone()));
+        }
+        if self.supervisor(key).is_some() {
+            return Ok(None);
+        }
+        let path = self.layout.vm(key).lock();
+        let file = open_lock(&path, true).map_err(at("make", &path))?;
+        Ok(lock_within(file, &path, Duration::ZERO)?.map(|file| VmLock { key: key.clone(), file }))
     }
 
     /// Makes a VM's folder with all in it, locked.
@@ -246,12 +304,18 @@ impl Store {
         Ok(paths)
     }
 
-    /// Removes what commands and supervisors left that were killed while making or removing a folder.
+    /// Removes what commands and supervisors left that were killed while making or removing a folder. One that cannot be
+    /// removed is a warning: it is no VM's.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the folder of VMs cannot be listed.
     pub fn remove_drafts(&self, _host: &HostLock) -> Result<(), StoreError> {
-        Ok(self.drafts()?.iter().try_for_each(|path| files::remove_dir(path))?)
+        for path in self.drafts()? {
+            if let Err(error) = files::remove_dir(&path) {
+                tracing::warn!("{}", chain(&error));
+            }
+        }
+        Ok(())
     }
 
     /// Removes a VM's folder: at once, then what was in it. Who is killed in between leaves no half of a VM.
@@ -398,5 +462,32 @@ mod tests {
         assert!(store.keys().unwrap().is_empty());
         store.remove_drafts(&host).unwrap();
         assert!(files::entries(&store.layout().vms()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn damage_to_a_record_is_named_with_the_vm_and_its_remedy() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(Layout::below(root.path()));
+        let lock = make(&store, "web").unwrap();
+        let vm = store.layout().vm(&key("web"));
+        let message = |error: StoreError| {
+            let text = error.to_string();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{text}");
+            assert!(text.contains("default/web") && text.contains("`tapvisor rm default/web`"), "{text}");
+            text
+        };
+        fs::write(vm.status(), "{").unwrap();
+        assert!(message(store.status(&key("web")).unwrap_err()).contains("status.json"));
+        fs::remove_file(vm.status()).unwrap();
+        assert!(message(store.status(&key("web")).unwrap_err()).contains("is missing"));
+        fs::remove_file(vm.lock()).unwrap();
+        drop(lock);
+        assert!(message(store.lock_vm(&key("web"), Duration::ZERO).unwrap_err()).contains("is missing"));
+        let host = store.lock_host().unwrap();
+        let lock = store.lock_damaged(&host, &key("web")).unwrap().unwrap();
+        assert!(store.lock_damaged(&host, &key("web")).unwrap().is_none(), "it is locked now");
+        store.remove(&host, &key("web"), &lock).unwrap();
+        assert!(matches!(store.status(&key("web")), Err(StoreError::NotFound(_))));
+        assert!(matches!(store.lock_damaged(&host, &key("web")), Err(StoreError::NotFound(_))));
     }
 }

@@ -47,7 +47,7 @@ fn execute_all(mut client: qmp::Client, requests: &Receiver<Request>) {
         let is_stuck = matches!(result, Err(EngineError::Silent { .. }));
         done(result);
         if is_stuck {
-            // What was requested while QEMU was stuck is not executed at a time when nobody expects it any more.
+            // What was requested while QEMU was stuck is not executed later, when it may do harm.
             for request in requests.try_iter() {
                 (request.done)(Err(EngineError::Busy(1)));
             }

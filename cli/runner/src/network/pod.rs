@@ -117,6 +117,12 @@ impl PodNetwork {
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
+    /// Whether an attachment from the runtime's cache was made for the pod of this VM.
+    pub(crate) fn is_of(attachment: &CniAttachment, key: &ObjectKey) -> bool {
+        let has = |name: &str, wanted: &str| attachment.args.iter().any(|(key, value)| key == name && value == wanted);
+        has(POD_NAMESPACE, key.namespace()) && has(POD_NAME, &pod_name(key))
+    }
+
     fn runtime(&self) -> Runtime {
         Runtime::new(&self.cache, self.attachments.folders.clone())
             .with_log(|plugin, line| tracing::warn!(plugin, "{line}"))
@@ -129,8 +135,8 @@ impl PodNetwork {
         let mut cni = CniAttachment::new(self.container_id.clone(), netns, attachment.ifname.clone());
         let pairs = [
             ("IgnoreUnknown", "1".to_owned()),
-            ("K8S_POD_NAMESPACE", self.key.namespace().to_owned()),
-            ("K8S_POD_NAME", format!("virt-launcher-{}", self.key.name())),
+            (POD_NAMESPACE, self.key.namespace().to_owned()),
+            (POD_NAME, pod_name(&self.key)),
             ("K8S_POD_INFRA_CONTAINER_ID", self.container_id.to_string()),
         ];
         cni.args = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -145,6 +151,13 @@ impl PodNetwork {
         let (network, ifname) = (attachment.network().to_owned(), attachment.ifname.clone());
         NetworkError::Plugin { network, ifname, source: Box::new(source) }
     }
+}
+
+const POD_NAMESPACE: &str = "K8S_POD_NAMESPACE";
+const POD_NAME: &str = "K8S_POD_NAME";
+
+fn pod_name(key: &ObjectKey) -> String {
+    format!("virt-launcher-{}", key.name())
 }
 
 impl Wired {

@@ -176,11 +176,17 @@ fn not_started(program: &Path, error: &io::Error) -> String {
 /// # Errors
 /// When VMs cannot be listed or something cannot be put back.
 pub fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> {
-    Catalogue::new(store, host).serve()?;
+    let served = Catalogue::new(store, host).serve();
     if store.is_any_on_host()? {
-        return Ok(());
+        return Ok(served?);
     }
-    Ok(HostGuard::new(store.layout(), host).restore()?)
+    // The host is restored all the same, and the first failure is the one to report.
+    let restored = HostGuard::new(store.layout(), host).restore();
+    if let (Err(_), Err(error)) = (&served, &restored) {
+        tracing::warn!("{}", chain(error));
+    }
+    served?;
+    Ok(restored?)
 }
 
 /// Why the host could not be released.

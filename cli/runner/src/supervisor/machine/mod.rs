@@ -145,7 +145,7 @@ impl<C: Clone> Machine<C> {
         self.take_actions()
     }
 
-    /// The actions so far. A changed status is written before anybody hears of the change.
+    /// The actions so far. A changed status is written before it is reported.
     fn take_actions(&mut self) -> Vec<SupervisorAction<C>> {
         let mut actions = Vec::new();
         if std::mem::take(&mut self.saving.is_changed) {

@@ -234,7 +234,7 @@ fn starts_that_fail_are_tried_again_after_longer_and_longer_times() {
 }
 
 #[test]
-fn a_restart_is_answered_when_the_guest_runs_or_with_the_reason_why_it_does_not() {
+fn a_restart_is_answered_when_the_guest_runs_or_with_the_reason() {
     let mut vm = running(RunStrategy::Always);
     vm.asks(RESTART, "client");
     vm.exits(RunOutcome::Stopped, "stopped");
