@@ -288,7 +288,7 @@ fn every_difference_names_device_expected_and_found() {
         let alias = f.links[1].alias.take().unwrap();
         f.links[1].alias = Some(alias.replacen("tapvisor/3", "tapvisor/9", 1));
     });
-    assert!(released.contains("another release of the plugin: generation 9, this launcher knows 2"), "{released}");
+    assert!(released.contains("another release of the plugin: generation 9, this launcher knows 3"), "{released}");
     let other = changed(&|f| f.links[1].alias = Some("tapvisor/3 00112233445566ff".into()));
     assert!(other.contains("wiring digest should be") && other.ends_with("and is 00112233445566ff"), "{other}");
 }

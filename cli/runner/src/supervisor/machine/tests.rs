@@ -281,8 +281,8 @@ fn a_ping_is_answered_at_any_time() {
 #[test]
 fn a_liveness_probe_that_fails_is_a_failure_unless_the_end_was_requested() {
     let mut vm = running(RunStrategy::Manual);
-    let stop = Action::StopGuest { grace: Duration::from_secs(30) };
-    assert_eq!(vm.on(Input::Probe(Purpose::Liveness, false)), [stop.clone()]);
+    let stop = || [Action::StopGuest { grace: Duration::from_secs(30) }];
+    assert_eq!(vm.on(Input::Probe(Purpose::Liveness, false)), stop());
     vm.exits(RunOutcome::Stopped, "stopped");
     let reason = Some("its liveness probe failed".to_owned());
     let ended = Report::Ended { end: FinalPhase::Failed, reason };
@@ -290,7 +290,7 @@ fn a_liveness_probe_that_fails_is_a_failure_unless_the_end_was_requested() {
 
     let mut vm = running(RunStrategy::Manual);
     vm.asks(STOP, "client");
-    assert_eq!(vm.on(Input::Probe(Purpose::Liveness, false)), [stop]);
+    assert_eq!(vm.on(Input::Probe(Purpose::Liveness, false)), stop());
     vm.exits(RunOutcome::Stopped, "stopped");
     let ended = Report::Ended { end: FinalPhase::Stopped, reason: Some("stopped".to_owned()) };
     assert_eq!(vm.ends().first(), Some(&told(ended)));
