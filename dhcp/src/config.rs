@@ -13,8 +13,10 @@ const ETHERNET_MTU: u16 = 1500;
 /// Everything the engine of one NIC knows. Families that are `None` are not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The only client that is answered.
+    /// The guest's Ethernet address, and the only client that is answered unless `any_client` is set.
     pub guest_mac: MacAddr,
+    /// Whether clients of every Ethernet address are answered, each at its own: for a link on which the guest is alone.
+    pub any_client: bool,
     /// Ethernet source of what the engine sends to the guest; its DHCPv6 server identifier derives from it, so it should
     /// stay the same for the life of the guest.
     pub service_mac: MacAddr,
@@ -188,12 +190,20 @@ impl Config {
         let (hostname, domain, mtu, v4, v6) = (None, None, None, None, None);
         let (search, dns, ntp) = (Vec::new(), Vec::new(), Vec::new());
         let service_link_local = frame::link_local(service_mac);
-        Self { guest_mac, service_mac, service_link_local, hostname, domain, search, dns, ntp, mtu, v4, v6 }
+        let any_client = false;
+        Self { guest_mac, any_client, service_mac, service_link_local, hostname, domain, search, dns, ntp, mtu, v4, v6 }
     }
 
     /// The domain told to the guest.
     pub(crate) fn domain(&self) -> Option<&DomainName> {
         self.domain.as_ref().or_else(|| self.search.iter().max_by_key(|name| name.as_str().len()))
+    }
+
+    /// Whether frames from this Ethernet address are answered.
+    pub(crate) fn is_client(&self, source: [u8; 6]) -> bool {
+        let [first, ..] = source;
+        let is_unicast = first & 1 == 0 && source != [0; 6] && source != self.service_mac.bytes();
+        source == self.guest_mac.bytes() || (self.any_client && is_unicast)
     }
 
     /// Bytes of IPv4 packets the link carries, as far as the engine makes use of it.

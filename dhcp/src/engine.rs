@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use terms::MacAddr;
+
 use crate::Frame;
 use crate::budget::Budget;
 use crate::config::{Config, ConfigError};
@@ -39,13 +41,14 @@ impl Engine {
             self.seen.ignored.unusable += 1;
             return Vec::new();
         };
-        let is_guest = received.source == self.config.guest_mac.bytes();
+        let source = received.source;
+        let is_guest = source == self.config.guest_mac.bytes();
         match received.content {
-            // All that is ever taken from somebody else: the gateway's answer to a question of ours.
+            // The only message of another sender that is ever used: the gateway's answer to our own question.
             Content::Icmp6(message) if !is_guest && message.kind == neighbour::ADVERTISEMENT => {
-                self.neighbour.on_advertisement(now, &self.config, received.source, &message)
+                self.neighbour.on_advertisement(now, &self.config, source, &message)
             }
-            _ if !is_guest => {
+            _ if !self.config.is_client(source) => {
                 self.seen.ignored.strangers += 1;
                 Vec::new()
             }
@@ -53,7 +56,7 @@ impl Engine {
                 self.seen.ignored.over_budget += 1;
                 Vec::new()
             }
-            content => self.on_content(now, content),
+            content => self.on_content(now, source, content),
         }
     }
 
@@ -79,19 +82,23 @@ impl Engine {
         Observations { gateway: self.neighbour.state(), ..self.seen.clone() }
     }
 
-    fn on_content(&mut self, now: Duration, content: Content<'_>) -> Vec<Frame> {
+    fn on_content(&mut self, now: Duration, source: [u8; 6], content: Content<'_>) -> Vec<Frame> {
         match content {
             Content::Udp4(datagram) if datagram.destination_port == v4::SERVER_PORT => {
-                let answer = v4::answer(now, &self.config, &datagram, &mut self.seen);
+                let received = self.seen.v4.received;
+                let answer = v4::answer(now, &self.config, source, &datagram, &mut self.seen);
                 self.seen.v4.answered += u64::from(answer.is_some());
+                self.note_client(now, source, self.seen.v4.received > received);
                 answer.into_iter().collect()
             }
             Content::Udp6(datagram) if datagram.destination_port == v6::SERVER_PORT => {
                 if let Some(v6) = &self.config.v6 {
                     self.beat.start(now, v6);
                 }
-                let answer = v6::answer(now, &self.config, &datagram, &mut self.seen);
+                let received = self.seen.v6.received;
+                let answer = v6::answer(now, &self.config, source, &datagram, &mut self.seen);
                 self.seen.v6.answered += u64::from(answer.is_some());
+                self.note_client(now, source, self.seen.v6.received > received);
                 answer.into_iter().collect()
             }
             Content::Icmp6(message) if message.kind == router::SOLICITATION => {
@@ -104,6 +111,14 @@ impl Engine {
                 self.seen.ignored.unusable += 1;
                 Vec::new()
             }
+        }
+    }
+
+    /// Remembers who sends DHCP messages; one that has just given its address back is forgotten.
+    fn note_client(&mut self, now: Duration, source: [u8; 6], is_dhcp: bool) {
+        let has_released = [self.seen.v4.released_at, self.seen.v6.released_at].contains(&Some(now));
+        if let Some(mac) = MacAddr::new(source).filter(|_| is_dhcp) {
+            self.seen.note_client(now, mac, has_released);
         }
     }
 

@@ -45,9 +45,10 @@ impl fmt::Display for DomainName {
     }
 }
 
-/// The names one after the other, each whole (RFC 8415 §10, RFC 8106 §5.2), as many as fit into `room` bytes.
-pub(crate) fn plain(names: &[DomainName], room: usize) -> Vec<u8> {
-    let mut wire = Vec::new();
+/// The names one after the other, each whole (RFC 8415 §10, RFC 8106 §5.2), as many as fit into `room` bytes, and how many
+/// do not.
+pub(crate) fn plain(names: &[DomainName], room: usize) -> (Vec<u8>, usize) {
+    let (mut wire, mut left_out) = (Vec::new(), names.len());
     // A name takes two bytes more than its text: the first label's length and the root.
     for name in names {
         if wire.len() + name.0.len() + 2 > room {
@@ -55,18 +56,28 @@ pub(crate) fn plain(names: &[DomainName], room: usize) -> Vec<u8> {
         }
         name.0.split('.').for_each(|label| push_label(&mut wire, label));
         wire.push(0);
+        left_out -= 1;
     }
-    wire
+    (wire, left_out)
 }
 
-/// The names with common endings written once (RFC 3397 §2: pointers count from the option's first byte).
-pub(crate) fn compressed(names: &[DomainName]) -> Vec<u8> {
-    let mut wire = Vec::new();
+/// Names with common endings written once. A pointer only leads backwards, so the list can end behind any name.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Compressed {
+    pub(crate) wire: Vec<u8>,
+    /// Where each name ends in `wire`.
+    pub(crate) ends: Vec<usize>,
+}
+
+/// Writes all names with common endings written once (RFC 3397 §2: pointers count from the option's first byte).
+pub(crate) fn compressed(names: &[DomainName]) -> Compressed {
+    let mut list = Compressed::default();
     let mut written: Vec<(&str, u16)> = Vec::new();
     for name in names {
-        push_compressed(&mut wire, &mut written, name);
+        push_compressed(&mut list.wire, &mut written, name);
+        list.ends.push(list.wire.len());
     }
-    wire
+    list
 }
 
 fn push_compressed<'a>(wire: &mut Vec<u8>, written: &mut Vec<(&'a str, u16)>, name: &'a DomainName) {
@@ -102,19 +113,20 @@ mod tests {
     fn common_endings_are_written_once() {
         // The example of RFC 3397 §2.1, whose second name points behind the first one's first label.
         let wire = compressed(&names(&["eng.apple.com", "marketing.apple.com"]));
-        assert_eq!(wire, b"\x03eng\x05apple\x03com\x00\x09marketing\xc0\x04");
+        assert_eq!(wire.ends, [15, 27]);
+        assert_eq!(wire.wire, b"\x03eng\x05apple\x03com\x00\x09marketing\xc0\x04");
     }
 
     #[test]
     fn a_repeated_name_is_a_pointer_alone() {
-        assert_eq!(compressed(&names(&["a.b", "a.b"])), b"\x01a\x01b\x00\xc0\x00");
+        assert_eq!(compressed(&names(&["a.b", "a.b"])).wire, b"\x01a\x01b\x00\xc0\x00");
     }
 
     #[test]
     fn plain_names_stand_whole_as_far_as_they_fit() {
         let both = names(&["a.b.", "b"]);
-        assert_eq!(plain(&both, 8), b"\x01a\x01b\x00\x01b\x00");
-        assert_eq!(plain(&both, 7), b"\x01a\x01b\x00");
+        assert_eq!(plain(&both, 8), (b"\x01a\x01b\x00\x01b\x00".to_vec(), 0));
+        assert_eq!(plain(&both, 7), (b"\x01a\x01b\x00".to_vec(), 1));
     }
 
     #[test]

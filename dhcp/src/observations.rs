@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use terms::MacAddr;
 
+/// Most clients that are remembered by their Ethernet addresses.
+const KEPT_CLIENTS: usize = 8;
 /// Most bytes kept of anything the guest calls itself.
 const KEPT_BYTES: usize = 64;
 
@@ -22,8 +24,22 @@ pub struct Observations {
     pub advertised_at: Option<Duration>,
     /// The gateway behind a virtual router.
     pub gateway: GatewayState,
+    /// Ethernet addresses that sent DHCP messages and have not released since, with the time of the last; at most 8, the
+    /// most recent.
+    pub clients: Vec<(MacAddr, Duration)>,
     /// What was not answered.
     pub ignored: Ignored,
+}
+
+impl Observations {
+    pub(crate) fn note_client(&mut self, now: Duration, mac: MacAddr, has_released: bool) {
+        self.clients.retain(|(known, _)| *known != mac);
+        if !has_released {
+            self.clients.push((mac, now));
+        }
+        let surplus = self.clients.len().saturating_sub(KEPT_CLIENTS);
+        self.clients.drain(..surplus);
+    }
 }
 
 /// DHCPv4 as seen by its server.
@@ -41,6 +57,8 @@ pub struct V4Observations {
     pub acks: u64,
     /// Refusals sent.
     pub naks: u64,
+    /// Names of the search list for which the last answer that carried the list had no room.
+    pub search_left_out: usize,
     /// When the guest last released its address.
     pub released_at: Option<Duration>,
     /// When the guest last said that somebody else uses its address.
@@ -58,8 +76,12 @@ pub struct V6Observations {
     pub solicit: Option<Client>,
     /// The lease as granted last; `None` before that and after Release or Decline.
     pub lease: Option<Lease>,
-    /// Replies that granted the address.
+    /// Replies that granted or confirmed the address.
     pub grants: u64,
+    /// Messages that named an address which is not the guest's, and were told so.
+    pub refusals: u64,
+    /// Names of the search list for which the last answer that carried the list had no room.
+    pub search_left_out: usize,
     /// When the guest last released its address.
     pub released_at: Option<Duration>,
     /// When the guest last said that somebody else uses its address.
@@ -105,7 +127,7 @@ pub enum Phase {
     Selecting,
     /// Without an offer: rapid commit (RFC 4039; RFC 8415 §21.14).
     RapidCommit,
-    /// After a reboot, for an address remembered: INIT-REBOOT.
+    /// After a reboot, for an address remembered: INIT-REBOOT; Confirm.
     Rebooting,
     /// To the server that granted it: RENEWING; Renew.
     Renewing,

@@ -8,7 +8,7 @@ use terms::Ipv6Network;
 use crate::Frame;
 use crate::bytes::Bytes;
 use crate::config::{Config, Prefix, Router, V6Config};
-use crate::frame::{Icmp6, Link};
+use crate::frame::{Icmp6, Link, multicast_mac};
 use crate::names;
 
 /// ICMPv6 types.
@@ -100,7 +100,8 @@ pub(crate) fn advertisement(config: &Config, v6: &V6Config) -> Frame {
         v6.routes.iter().for_each(|to| options.push(ROUTE, &route_information(*to, v6)));
     }
     add_names(&mut options, config, v6);
-    let link = Link { source: config.service_mac, destination: config.guest_mac.bytes() };
+    let destination = if config.any_client { multicast_mac(ALL_NODES) } else { config.guest_mac.bytes() };
+    let link = Link { source: config.service_mac, destination };
     link.icmp6(source, ALL_NODES, ADVERTISEMENT, &options.body)
 }
 
@@ -142,7 +143,7 @@ fn add_names(options: &mut Options, config: &Config, v6: &V6Config) {
     if !servers.is_empty() {
         options.push(RDNSS, &[&head[..], &servers].concat());
     }
-    let search = names::plain(&config.search, options.left().saturating_sub(head.len()));
+    let search = names::plain(&config.search, options.left().saturating_sub(head.len())).0;
     if !search.is_empty() {
         options.push(DNSSL, &[&head[..], &search].concat());
     }

@@ -186,6 +186,14 @@ fn solicitations_that_break_the_rules_or_come_from_strangers_get_nothing() {
 }
 
 #[test]
+fn where_any_client_is_answered_advertisements_go_to_all_nodes() {
+    let mut engine = Engine::new(Config { any_client: true, ..config(Router::None) }).unwrap();
+    let link = Link { source: OTHER_GATEWAY, destination: [0xff; 6] };
+    let answers = engine.on_frame(at(1), &link.icmp6(GUEST_LOCAL, ALL_ROUTERS, 133, &[0; 4]));
+    assert_eq!(hear_one(&answers).mac, multicast_mac(ALL_NODES));
+}
+
+#[test]
 fn advertisements_repeat_once_the_guest_was_heard() {
     let mut engine = engine(Router::None);
     assert_eq!(engine.next_deadline(), None);

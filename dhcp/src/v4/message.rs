@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::codes;
 use super::options::{Options, place};
 use crate::bytes::Bytes;
+use crate::names::Compressed;
 
 /// Values of `op`.
 const BOOT_REQUEST: u8 = 1;
@@ -89,16 +90,18 @@ pub(super) struct Reply {
     pub(super) file: Vec<u8>,
     /// The most important first.
     pub(super) options: Vec<(u8, Vec<u8>)>,
+    /// As many of its names as fit behind the other options.
+    pub(super) search: Compressed,
 }
 
 impl Reply {
-    /// The message in at most `room` bytes of UDP payload.
-    pub(super) fn encode(&self, room: usize) -> Vec<u8> {
+    /// The message in at most `room` bytes of UDP payload, and how many names of the search list it has no room for.
+    pub(super) fn encode(&self, room: usize) -> (Vec<u8>, usize) {
         let text = |value: &[u8], bytes: usize| if value.len() < bytes { value.to_vec() } else { Vec::new() };
         let (mut sname, mut file) = (text(&self.sname, SNAME_BYTES), text(&self.file, FILE_BYTES));
         let free = |field: &[u8], bytes: usize| if field.is_empty() { bytes } else { 0 };
-        let areas =
-            place(&self.options, room.saturating_sub(HEADER_BYTES), free(&file, FILE_BYTES), free(&sname, SNAME_BYTES));
+        let rooms = (room.saturating_sub(HEADER_BYTES), free(&file, FILE_BYTES), free(&sname, SNAME_BYTES));
+        let areas = place(&self.options, &self.search, rooms.0, rooms.1, rooms.2);
         file.extend(areas.file);
         sname.extend(areas.sname);
         file.resize(FILE_BYTES, 0);
@@ -122,6 +125,6 @@ impl Reply {
         wire.extend(MAGIC);
         wire.extend(areas.options);
         wire.resize(wire.len().max(LEAST_BYTES), 0);
-        wire
+        (wire, areas.search_left_out)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::codes::{END, OVERLOAD, PAD};
+use super::codes::{END, OVERLOAD, PAD, SEARCH};
 use crate::bytes::Bytes;
+use crate::names::Compressed;
 
 /// Bits of the overload option: which header fields hold options (RFC 2132 §9.3).
 const IN_FILE: u8 = 1;
@@ -59,18 +60,28 @@ pub(super) struct Areas {
     pub(super) options: Vec<u8>,
     pub(super) file: Vec<u8>,
     pub(super) sname: Vec<u8>,
+    /// Names of the search list that fit nowhere.
+    pub(super) search_left_out: usize,
 }
 
 /// Places options, the most important first, into `room` bytes and then into header fields of the given sizes (zero
-/// for a field that is in use). What fits nowhere is left out; one option never spreads over two areas.
-pub(super) fn place(options: &[(u8, Vec<u8>)], room: usize, file_room: usize, sname_room: usize) -> Areas {
+/// for a field that is in use). What fits nowhere is left out; one option never spreads over two areas. The search list
+/// comes last, where most of its names fit: it takes room from no other option.
+pub(super) fn place(
+    options: &[(u8, Vec<u8>)],
+    search: &Compressed,
+    room: usize,
+    file_room: usize,
+    sname_room: usize,
+) -> Areas {
     let mut areas = Areas::default();
-    let all: usize = options.iter().map(|(_, value)| encoded_bytes(value)).sum();
+    let search_bytes = if search.ends.is_empty() { 0 } else { encoded_bytes(search.wire.len()) };
+    let all: usize = options.iter().map(|(_, value)| encoded_bytes(value.len())).sum::<usize>() + search_bytes;
     // Each area closes with an end mark.
     let overloaded = all + 1 > room;
     let room = if overloaded { room.saturating_sub(OVERLOAD_BYTES) } else { room };
     for (code, value) in options {
-        let bytes = encoded_bytes(value);
+        let bytes = encoded_bytes(value.len());
         let fits = |area: &Vec<u8>, room: usize| area.len() + bytes < room;
         if fits(&areas.options, room) {
             push(&mut areas.options, *code, value);
@@ -80,6 +91,7 @@ pub(super) fn place(options: &[(u8, Vec<u8>)], room: usize, file_room: usize, sn
             push(&mut areas.sname, *code, value);
         }
     }
+    areas.push_search(search, [room, file_room, sname_room]);
     let close = |area: &mut Vec<u8>, bit: u8| {
         if area.is_empty() {
             return 0;
@@ -95,9 +107,27 @@ pub(super) fn place(options: &[(u8, Vec<u8>)], room: usize, file_room: usize, sn
     areas
 }
 
+impl Areas {
+    fn push_search(&mut self, search: &Compressed, rooms: [usize; 3]) {
+        let areas = [&mut self.options, &mut self.file, &mut self.sname];
+        let fitting = |area: &Vec<u8>, room: usize| {
+            search.ends.iter().take_while(|end| area.len() + encoded_bytes(**end) < room).count()
+        };
+        let counted = areas.into_iter().zip(rooms).map(|(area, room)| (fitting(area, room), area));
+        // Of equals the first area: not every client reads the others.
+        let best = counted.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        let (count, area) = best.map_or((0, None), |(count, area)| (count, Some(area)));
+        let last = count.checked_sub(1).and_then(|last| search.ends.get(last));
+        if let Some((area, wire)) = area.zip(last.and_then(|end| search.wire.get(..*end))) {
+            push(area, SEARCH, wire);
+        }
+        self.search_left_out = search.ends.len() - count;
+    }
+}
+
 /// Values above 255 bytes are split (RFC 3396 §7); an empty one still has a header.
-fn encoded_bytes(value: &[u8]) -> usize {
-    value.len() + 2 * value.len().div_ceil(255).max(1)
+fn encoded_bytes(value_bytes: usize) -> usize {
+    value_bytes + 2 * value_bytes.div_ceil(255).max(1)
 }
 
 fn push(area: &mut Vec<u8>, code: u8, value: &[u8]) {
@@ -135,7 +165,7 @@ mod tests {
     #[test]
     fn a_long_value_is_split_and_comes_back_whole() {
         let value: Vec<u8> = (0..600_u16).map(|n| n.to_be_bytes()[1]).collect();
-        let areas = place(&[(121, value.clone())], 1000, 0, 0);
+        let areas = place(&[(121, value.clone())], &Compressed::default(), 1000, 0, 0);
         assert_eq!(areas.options.len(), 600 + 3 * 2 + 1);
         assert_eq!(Options::parse(&areas.options, &[], &[]).bytes(121), Some(&value[..]));
     }
@@ -143,7 +173,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_moves_to_file_then_sname_then_nowhere() {
         let options: Vec<_> = (1..=5).map(|code| (code, vec![code; 50])).collect();
-        let areas = place(&options, 60, 128, 64);
+        let areas = place(&options, &Compressed::default(), 60, 128, 64);
         assert!(areas.options.len() <= 60 && areas.file.len() <= 128 && areas.sname.len() <= 64);
         let read = Options::parse(&areas.options, &areas.file, &areas.sname);
         let seen: Vec<u8> = (1..=5).filter(|code| read.bytes(*code).is_some()).collect();
@@ -153,7 +183,7 @@ mod tests {
 
     #[test]
     fn fields_in_use_are_left_alone() {
-        let areas = place(&[(1, vec![1; 50]), (2, vec![2; 50])], 60, 0, 0);
+        let areas = place(&[(1, vec![1; 50]), (2, vec![2; 50])], &Compressed::default(), 60, 0, 0);
         assert!(areas.file.is_empty() && areas.sname.is_empty());
         assert_eq!(areas.options.len(), 53);
     }

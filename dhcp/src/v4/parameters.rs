@@ -6,7 +6,7 @@ use terms::Ipv4Network;
 
 use super::codes;
 use crate::config::{Config, V4Config};
-use crate::names;
+use crate::names::{self, Compressed};
 
 /// Sent to a client that names no wishes, the most important first.
 const UNASKED: [u8; 12] = [
@@ -25,8 +25,13 @@ const UNASKED: [u8; 12] = [
 ];
 
 /// The options for a client with this parameter list, in its order (RFC 2132 §9.8), and classless routes where there are any. The mask always comes first: it must
-/// stand before the router (RFC 2132 §3.3), and nobody can do without it.
-pub(super) fn requested(config: &Config, v4: &V4Config, wishes: Option<&[u8]>) -> Vec<(u8, Vec<u8>)> {
+/// stand before the router (RFC 2132 §3.3), and nobody can do without it. The search list comes apart from the others,
+/// because it can be shortened.
+pub(super) fn requested(
+    config: &Config,
+    v4: &V4Config,
+    wishes: Option<&[u8]>,
+) -> (Vec<(u8, Vec<u8>)>, Compressed) {
     let private = v4.private_options.iter().map(|(code, _)| *code);
     let wished: Vec<u8> = match wishes {
         Some(wishes) => {
@@ -39,14 +44,16 @@ pub(super) fn requested(config: &Config, v4: &V4Config, wishes: Option<&[u8]>) -
         None => UNASKED.into_iter().chain(private).collect(),
     };
     let mut sent = [false; 256];
-    let mut options = Vec::new();
+    let (mut options, mut search) = (Vec::new(), Compressed::default());
     for code in wished {
         let seen = sent.get_mut(usize::from(code)).is_none_or(|seen| std::mem::replace(seen, true));
-        if let Some(value) = (!seen).then(|| parameter(config, v4, code)).flatten() {
+        if code == codes::SEARCH {
+            search = names::compressed(&config.search);
+        } else if let Some(value) = (!seen).then(|| parameter(config, v4, code)).flatten() {
             options.push((code, value));
         }
     }
-    options
+    (options, search)
 }
 
 fn parameter(config: &Config, v4: &V4Config, code: u8) -> Option<Vec<u8>> {
@@ -64,7 +71,6 @@ fn parameter(config: &Config, v4: &V4Config, code: u8) -> Option<Vec<u8>> {
         codes::NTP => addresses(&config.ntp),
         codes::BOOT_SERVER => text(&v4.boot_server)?,
         codes::BOOT_FILE => text(&v4.boot_file)?,
-        codes::SEARCH => names::compressed(&config.search),
         codes::ROUTES => classless_routes(v4),
         224..=254 => match private() {
             None if code == codes::MICROSOFT_ROUTES => classless_routes(v4),

@@ -11,10 +11,11 @@ use crate::config::{Config, Lifetime, V4Config};
 use crate::frame::{Datagram, Link};
 use crate::observations::{Client, Lease, Observations, Phase};
 
-/// Answers a datagram to port 67 that came from the guest's Ethernet address.
+/// Answers a datagram to port 67 that came from a client's Ethernet address, `source`.
 pub(crate) fn answer(
     now: Duration,
     config: &Config,
+    source: [u8; 6],
     datagram: &Datagram<'_, Ipv4Addr>,
     seen: &mut Observations,
 ) -> Option<Frame> {
@@ -24,17 +25,17 @@ pub(crate) fn answer(
         return None;
     };
     // A guest relays for nobody, and an answer to a relay would leave the link.
-    if message.chaddr != config.guest_mac.bytes() || !message.giaddr.is_unspecified() {
+    if message.chaddr != source || !message.giaddr.is_unspecified() {
         seen.ignored.strangers += 1;
         return None;
     }
     seen.v4.received += 1;
-    let server = Server { now, config, v4, message: &message };
+    let server = Server { now, config, v4, source, message: &message };
     let was_unicast = !datagram.destination.is_broadcast();
     match message.options.array(codes::MESSAGE_TYPE) {
         Some([codes::DISCOVER]) => Some(server.discover(seen)),
         Some([codes::REQUEST]) => server.request(was_unicast, seen),
-        Some([codes::INFORM]) => Some(server.inform()),
+        Some([codes::INFORM]) => Some(server.inform(seen)),
         Some([codes::RELEASE]) => server.give_back(false, seen),
         Some([codes::DECLINE]) => server.give_back(true, seen),
         _ => {
@@ -48,6 +49,7 @@ struct Server<'a> {
     now: Duration,
     config: &'a Config,
     v4: &'a V4Config,
+    source: [u8; 6],
     message: &'a Message,
 }
 
@@ -58,7 +60,7 @@ impl Server<'_> {
         if self.message.options.bytes(codes::RAPID_COMMIT).is_some() {
             return self.ack(Phase::RapidCommit, seen);
         }
-        self.send(self.lease(codes::OFFER))
+        self.send(self.lease(codes::OFFER), seen)
     }
 
     /// The four states of RFC 2131 §4.3.2 are told apart by server identifier, requested address and `ciaddr`.
@@ -86,7 +88,7 @@ impl Server<'_> {
         }
         // Nobody else serves this client, so silence (RFC 2131 §4.3.2, INIT-REBOOT) would only cost it time.
         seen.v4.naks += 1;
-        Some(self.nak(wish))
+        Some(self.nak(wish, seen))
     }
 
     /// RELEASE or DECLINE: noted, never answered. There is one address and one client, so it is offered again.
@@ -105,11 +107,11 @@ impl Server<'_> {
     }
 
     /// Parameters without address and lease (RFC 2131 §4.3.5).
-    fn inform(&self) -> Frame {
+    fn inform(&self, seen: &mut Observations) -> Frame {
         let mut reply = self.reply(codes::ACK);
         reply.ciaddr = Some(self.message.ciaddr);
         self.add_parameters(&mut reply);
-        self.send(reply)
+        self.send(reply, seen)
     }
 
     fn ack(&self, phase: Phase, seen: &mut Observations) -> Frame {
@@ -126,7 +128,7 @@ impl Server<'_> {
         if phase == Phase::RapidCommit {
             reply.options.push((codes::RAPID_COMMIT, Vec::new()));
         }
-        self.send(reply)
+        self.send(reply, seen)
     }
 
     /// An OFFER or ACK with everything in it.
@@ -143,11 +145,11 @@ impl Server<'_> {
         reply
     }
 
-    fn nak(&self, wish: Ipv4Addr) -> Frame {
+    fn nak(&self, wish: Ipv4Addr, seen: &mut Observations) -> Frame {
         let mut reply = self.reply(codes::NAK);
         let text = format!("{wish} is not this client's address, {} is", self.v4.address.ip());
         reply.options.push((codes::MESSAGE, text.into_bytes()));
-        self.send_to(Ipv4Addr::BROADCAST, &reply)
+        self.send_to(Ipv4Addr::BROADCAST, &reply, seen)
     }
 
     /// What every answer has: type, server, and the client's own identifier (RFC 6842).
@@ -163,7 +165,9 @@ impl Server<'_> {
 
     fn add_parameters(&self, reply: &mut Reply) {
         let wishes = self.message.options.bytes(codes::PARAMETER_LIST);
-        reply.options.extend(parameters::requested(self.config, self.v4, wishes));
+        let (options, search) = parameters::requested(self.config, self.v4, wishes);
+        reply.options.extend(options);
+        reply.search = search;
         // Firmware reads the header's fields, not the options.
         let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec()).unwrap_or_default();
         reply.file = bytes(&self.v4.boot_file);
@@ -172,16 +176,19 @@ impl Server<'_> {
     }
 
     /// To the client's address where it has one, else to where it listens (RFC 2131 §4.1).
-    fn send(&self, reply: Reply) -> Frame {
+    fn send(&self, reply: Reply, seen: &mut Observations) -> Frame {
         let client = Some(self.message.ciaddr).filter(|client| !client.is_unspecified());
         let offered = reply.yiaddr.filter(|_| self.message.flags & BROADCAST_FLAG == 0);
-        self.send_to(client.or(offered).unwrap_or(Ipv4Addr::BROADCAST), &reply)
+        self.send_to(client.or(offered).unwrap_or(Ipv4Addr::BROADCAST), &reply, seen)
     }
 
-    /// On the wire to the guest alone, whatever the IP destination is.
-    fn send_to(&self, destination: Ipv4Addr, reply: &Reply) -> Frame {
-        let payload = reply.encode(self.message.accepted_bytes(self.config.ipv4_packet_bytes()));
-        let link = Link { source: self.config.service_mac, destination: self.config.guest_mac.bytes() };
+    /// On the wire to the client alone, whatever the IP destination is.
+    fn send_to(&self, destination: Ipv4Addr, reply: &Reply, seen: &mut Observations) -> Frame {
+        let (payload, left_out) = reply.encode(self.message.accepted_bytes(self.config.ipv4_packet_bytes()));
+        if !reply.search.ends.is_empty() {
+            seen.v4.search_left_out = left_out;
+        }
+        let link = Link { source: self.config.service_mac, destination: self.source };
         link.udp4((self.v4.server_id, SERVER_PORT), (destination, CLIENT_PORT), &payload)
     }
 }

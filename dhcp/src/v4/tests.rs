@@ -360,3 +360,78 @@ fn a_full_answer_spills_into_file_and_sname() {
     let overload = options_on_the_wire(&offer.payload).contains(&52);
     assert!(overload && offer.payload[108] >= 224, "file field holds options");
 }
+
+fn with_long_search() -> Config {
+    let name = |n: u8| {
+        format!("team-{n:02}.department-of-things.region-{n:02}.corp.example-company-{n:02}.org").parse().unwrap()
+    };
+    Config { search: (0..8).map(name).collect(), ntp: vec![[10, 9, 9, 9].into()], ..config(v4()) }
+}
+
+fn search_of(heard: &Heard) -> Vec<String> {
+    let Some(DhcpOption::DomainSearch(search)) = heard.option(OptionCode::DomainSearch) else { panic!("no search") };
+    search.iter().map(|name| name.to_string().trim_end_matches('.').to_owned()).collect()
+}
+
+#[test]
+fn a_search_list_that_is_too_long_is_cut_behind_whole_names_in_order() {
+    let config = with_long_search();
+    let mut scene = Scene(Engine::new(config.clone()).unwrap());
+    // In the middle of dhclient's list; what follows it in the list is sent as well.
+    let wishes = [1, 28, 2, 3, 15, 6, 119, 12, 44, 47, 26, 121, 42];
+    let offer = scene.says(discover().option(55, &wishes)).unwrap();
+    assert!(offer.payload.len() <= 548);
+    let told = search_of(&offer);
+    assert!(told.len() >= 2, "{told:?}");
+    let wanted: Vec<_> = config.search.iter().map(ToString::to_string).collect();
+    assert_eq!(told, wanted[..told.len()]);
+    assert_eq!(scene.0.snapshot().v4.search_left_out, 8 - told.len());
+    for code in [OptionCode::Hostname, OptionCode::InterfaceMtu, OptionCode::NtpServers] {
+        assert!(offer.option(code).is_some(), "{code:?}");
+    }
+    // A client that takes more gets all of it.
+    let offer = scene.says(discover().option(55, &wishes).option(57, &1500_u16.to_be_bytes())).unwrap();
+    assert_eq!((search_of(&offer), scene.0.snapshot().v4.search_left_out), (wanted, 0));
+}
+
+#[test]
+fn where_any_client_is_answered_it_is_answered_at_its_own_ethernet_address() {
+    let other = MacAddr::local([9; 5]);
+    let mut from_other = discover();
+    from_other.header[28..34].copy_from_slice(&other.bytes());
+    let frame = from_other.frame_from(other);
+    let mut engine = Engine::new(Config { any_client: true, ..config(v4()) }).unwrap();
+    let answers = engine.on_frame(Duration::ZERO, &frame);
+    assert_eq!((answers.len(), &answers[0][..6]), (1, &other.bytes()[..]));
+    assert_eq!(engine.on_frame(Duration::ZERO, &discover().frame()).len(), 1);
+    assert_eq!(engine.snapshot().clients.len(), 2);
+    // One that relays for another, a group, and the service itself are none.
+    assert!(engine.on_frame(Duration::ZERO, &discover().frame_from(other)).is_empty());
+    let mut group = frame;
+    group[6] |= 1;
+    assert!(engine.on_frame(Duration::ZERO, &group).is_empty());
+    assert!(engine.on_frame(Duration::ZERO, &discover().frame_from(SERVICE)).is_empty());
+    assert_eq!(engine.snapshot().ignored.strangers, 3);
+}
+
+#[test]
+fn a_client_that_gives_its_address_back_is_no_client_any_more() {
+    let mut scene = scene(v4());
+    scene.says(discover()).unwrap();
+    assert_eq!(scene.0.snapshot().clients, [(GUEST, Duration::from_secs(100))]);
+    assert!(scene.says(ask(7).holding(ADDRESS).of_server(SERVER)).is_none());
+    assert_eq!(scene.0.snapshot().clients, []);
+}
+
+#[test]
+fn a_flood_of_clients_is_remembered_with_a_bound() {
+    let mut engine = Engine::new(Config { any_client: true, ..config(v4()) }).unwrap();
+    for n in 0..40 {
+        let mac = MacAddr::local([0, 0, 0, 1, n]);
+        let mut ask = discover();
+        ask.header[28..34].copy_from_slice(&mac.bytes());
+        let _ = engine.on_frame(Duration::ZERO, &ask.frame_from(mac));
+    }
+    let clients = engine.snapshot().clients;
+    assert_eq!((clients.len(), clients[7].0), (8, MacAddr::local([0, 0, 0, 1, 39])));
+}

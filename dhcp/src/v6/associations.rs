@@ -10,12 +10,14 @@ use crate::config::V6Config;
 /// Associations of one message that are answered; a client with one NIC has one of each kind.
 const MOST: usize = 8;
 /// Foreign addresses of one association that are withdrawn.
-const MOST_WITHDRAWN: usize = 4;
+const MOST_WITHDRAWN: usize = 16;
 
 /// What the client wants with its associations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Solicit, Request.
+    /// Solicit.
+    Offer,
+    /// Request.
     Assign,
     /// Renew, Rebind.
     Extend,
@@ -50,18 +52,46 @@ pub(super) fn all_addresses(options: &Options<'_>) -> Vec<Ipv6Addr> {
     inside(codes::IA_NA, 12).chain(inside(codes::IA_TA, 4)).collect()
 }
 
-/// Writes an answer to each association. `true` when the address was granted or given back.
-pub(super) fn answer(writer: &mut Writer, options: &Options<'_>, v6: &V6Config, purpose: Purpose) -> bool {
+/// What came of a message's associations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// The address was granted, or given back.
+    pub(super) is_granted: bool,
+    /// The client named an address that is not its own and was told so.
+    pub(super) names_foreign: bool,
+}
+
+/// Writes an answer to each association.
+///
+/// A foreign address is answered by what the client does with it. Request is NotOnLink (RFC 8415 §18.3.2); Renew and
+/// Rebind get it with lifetimes of zero next to the guest's own (§18.3.4, §18.3.5); Release and Decline are NoBinding
+/// (§18.3.7). A Solicit only hints at it (§18.3.9).
+pub(super) fn answer(
+    writer: &mut Writer,
+    options: &Options<'_>,
+    v6: &V6Config,
+    purpose: Purpose,
+) -> Answered {
     let permanent: Vec<_> = options.all(codes::IA_NA).filter_map(Association::parse).take(MOST).collect();
     // Nothing is remembered: the association that holds the address keeps it, else the first gets it. So a guest that
     // reboots as another system, with other identifiers, is served at once.
     let holder = permanent.iter().position(|ia| ia.addresses.contains(&v6.address));
     let holder = holder.or((purpose != Purpose::GiveBack && !permanent.is_empty()).then_some(0));
+    let is_foreign = |ia: &Association| ia.addresses.iter().any(|address| *address != v6.address);
+    let names_foreign = purpose != Purpose::Offer && permanent.iter().any(is_foreign);
+    let mut is_granted = holder.is_some();
     for (index, association) in permanent.iter().enumerate() {
         match (Some(index) == holder, purpose) {
+            (is_holder, Purpose::Assign) if is_foreign(association) => {
+                is_granted &= !is_holder;
+                writer.option(
+                    codes::IA_NA,
+                    &refused(association.id, codes::NOT_ON_LINK, "not this client's address"),
+                );
+            }
             (true, Purpose::GiveBack) => {}
             (true, _) => writer.option(codes::IA_NA, &granted(association, v6, purpose)),
-            (false, Purpose::Assign) => {
+            (false, Purpose::Offer | Purpose::Assign) => {
                 writer.option(
                     codes::IA_NA,
                     &refused(association.id, codes::NO_ADDRESSES, "one address, one association"),
@@ -73,7 +103,7 @@ pub(super) fn answer(writer: &mut Writer, options: &Options<'_>, v6: &V6Config, 
     if purpose != Purpose::GiveBack {
         refuse_other_kinds(writer, options);
     }
-    holder.is_some()
+    Answered { is_granted, names_foreign }
 }
 
 /// Temporary addresses and prefixes are not served; saying so keeps clients from waiting.

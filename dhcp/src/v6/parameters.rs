@@ -12,14 +12,20 @@ const UNASKED: [u16; 3] = [codes::DNS, codes::SEARCH, codes::NTP];
 /// How long parameters without a lease hold: a day, the default of RFC 8415 §7.6 (IRT_DEFAULT).
 const REFRESH: u32 = 86_400;
 
-/// Adds the options for these wishes. `is_stateless` is an Information-request, whose answer says when to ask again.
-pub(super) fn add(writer: &mut Writer, config: &Config, v6: &V6Config, wishes: Option<Vec<u16>>, is_stateless: bool) {
+/// Adds the options for these wishes. `is_stateless` is an Information-request, whose answer says when to ask again. The
+/// search list comes last and takes what room is left; returns how many of its names have none, if the client wants it.
+pub(super) fn add(
+    writer: &mut Writer,
+    config: &Config,
+    v6: &V6Config,
+    wishes: Option<Vec<u16>>,
+    is_stateless: bool,
+) -> Option<usize> {
     let wishes = wishes.unwrap_or_else(|| UNASKED.to_vec());
-    let known = [codes::DNS, codes::SEARCH, codes::NTP, codes::SNTP, codes::BOOT_FILE_URL, codes::REFRESH_SECONDS];
+    let known = [codes::DNS, codes::NTP, codes::SNTP, codes::BOOT_FILE_URL, codes::REFRESH_SECONDS];
     for code in known.into_iter().filter(|code| wishes.contains(code)) {
         let value = match code {
             codes::DNS => addresses(&config.dns).flatten().collect(),
-            codes::SEARCH => names::plain(&config.search, writer.left()),
             codes::NTP => ntp(config),
             codes::SNTP => addresses(&config.ntp).flatten().collect(),
             codes::BOOT_FILE_URL => v6.boot_file_url.as_ref().map(|url| url.as_bytes().to_vec()).unwrap_or_default(),
@@ -30,6 +36,14 @@ pub(super) fn add(writer: &mut Writer, config: &Config, v6: &V6Config, wishes: O
             writer.option(code, &value);
         }
     }
+    if !wishes.contains(&codes::SEARCH) || config.search.is_empty() {
+        return None;
+    }
+    let (search, left_out) = names::plain(&config.search, writer.left());
+    if !search.is_empty() {
+        writer.option(codes::SEARCH, &search);
+    }
+    Some(left_out)
 }
 
 /// The guest's name by RFC 4704 §4 and §6, for a client that asks for it or tells its own. We update no DNS server (N), and
@@ -42,7 +56,7 @@ pub(super) fn full_name(config: &Config, sent: Option<&[u8]>) -> Option<Vec<u8>>
     let full = config.domain().and_then(|domain| format!("{hostname}.{}", domain.as_str()).parse().ok());
     let is_partial = full.is_none();
     let name = full.or_else(|| hostname.parse().ok())?;
-    let mut encoded = names::plain(&[name], usize::from(u8::MAX));
+    let mut encoded = names::plain(&[name], usize::from(u8::MAX)).0;
     if is_partial {
         encoded.pop();
     }

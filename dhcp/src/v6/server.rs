@@ -16,10 +16,11 @@ const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// Longest DUID: 128 bytes after its type (RFC 8415 §11.1).
 const DUID_BYTES: std::ops::RangeInclusive<usize> = 3..=130;
 
-/// Answers a datagram to port 547 that came from the guest's Ethernet address.
+/// Answers a datagram to port 547 that came from a client's Ethernet address, `source`.
 pub(crate) fn answer(
     now: Duration,
     config: &Config,
+    source: [u8; 6],
     datagram: &Datagram<'_, Ipv6Addr>,
     seen: &mut Observations,
 ) -> Option<Frame> {
@@ -44,7 +45,7 @@ pub(crate) fn answer(
         seen.ignored.unusable += 1;
         return None;
     };
-    let link = Link { source: config.service_mac, destination: config.guest_mac.bytes() };
+    let link = Link { source: config.service_mac, destination: source };
     Some(link.udp6((config.service_link_local, SERVER_PORT), (datagram.source, CLIENT_PORT), &payload))
 }
 
@@ -101,11 +102,11 @@ impl Server<'_> {
             codes::REQUEST => Some(self.lease(Purpose::Assign, Phase::Selecting, seen)),
             codes::RENEW => Some(self.lease(Purpose::Extend, Phase::Renewing, seen)),
             codes::REBIND => Some(self.lease(Purpose::Extend, Phase::Rebinding, seen)),
-            codes::CONFIRM => self.confirm(),
+            codes::CONFIRM => self.confirm(seen),
             codes::RELEASE | codes::DECLINE => Some(self.give_back(seen)),
             codes::INFORMATION_REQUEST => {
                 let mut writer = self.start(codes::REPLY);
-                self.add_parameters(&mut writer);
+                self.add_parameters(&mut writer, seen);
                 Some(writer.finish())
             }
             _ => None,
@@ -118,13 +119,13 @@ impl Server<'_> {
         let vendor_class = options.first(codes::VENDOR_CLASS).and_then(|class| class.get(6..)).unwrap_or_default();
         seen.v6.solicit = Some(Client::new(self.now, self.client_id(), vendor_class));
         if options.first(codes::RAPID_COMMIT).is_some() {
-            return self.lease(Purpose::Assign, Phase::RapidCommit, seen);
+            return self.lease(Purpose::Offer, Phase::RapidCommit, seen);
         }
         let mut writer = self.start(codes::ADVERTISE);
         // The highest preference: the client need not wait for others (RFC 8415 §18.2.1).
         writer.option(codes::PREFERENCE, &[255]);
-        associations::answer(&mut writer, options, self.v6, Purpose::Assign);
-        self.add_parameters(&mut writer);
+        associations::answer(&mut writer, options, self.v6, Purpose::Offer);
+        self.add_parameters(&mut writer, seen);
         writer.finish()
     }
 
@@ -133,37 +134,42 @@ impl Server<'_> {
         if phase == Phase::RapidCommit {
             writer.option(codes::RAPID_COMMIT, &[]);
         }
-        if associations::answer(&mut writer, &self.message.options, self.v6, purpose) {
-            let expires_at = match self.v6.valid {
-                Lifetime::Infinite => None,
-                Lifetime::Seconds(seconds) => self.now.checked_add(Duration::from_secs(seconds.into())),
-            };
-            let client_id = Client::new(self.now, self.client_id(), &[]).id;
-            seen.v6.lease = Some(Lease { acked_at: self.now, expires_at, phase, client_id });
-            seen.v6.grants += 1;
+        let answered = associations::answer(&mut writer, &self.message.options, self.v6, purpose);
+        if answered.is_granted {
+            self.note_lease(phase, seen);
         }
-        self.add_parameters(&mut writer);
+        seen.v6.refusals += u64::from(answered.names_foreign);
+        self.add_parameters(&mut writer, seen);
         writer.finish()
     }
 
-    /// Whether the addresses a client remembers belong here (RFC 8415 §18.3.3); without any there is nothing to say.
-    fn confirm(&self) -> Option<Vec<u8>> {
-        let addresses = associations::all_addresses(&self.message.options);
-        let belongs = |address: &Ipv6Addr| {
-            let on_link = self.v6.prefixes.iter().any(|prefix| prefix.on_link && prefix.network.contains(*address));
-            *address == self.v6.address || on_link
+    fn note_lease(&self, phase: Phase, seen: &mut Observations) {
+        let expires_at = match self.v6.valid {
+            Lifetime::Infinite => None,
+            Lifetime::Seconds(seconds) => self.now.checked_add(Duration::from_secs(seconds.into())),
         };
+        let client_id = Client::new(self.now, self.client_id(), &[]).id;
+        seen.v6.lease = Some(Lease { acked_at: self.now, expires_at, phase, client_id });
+        seen.v6.grants += 1;
+    }
+
+    /// Whether the addresses a client remembers are the guest's (RFC 8415 §18.3.3); without any there is nothing to say.
+    /// Another address of the same prefix is not the guest's own: to call it on link would let the client use it.
+    fn confirm(&self, seen: &mut Observations) -> Option<Vec<u8>> {
+        let addresses = associations::all_addresses(&self.message.options);
         if addresses.is_empty() {
             return None;
         }
+        let is_own = addresses.iter().all(|address| *address == self.v6.address);
+        let answer = if is_own {
+            self.note_lease(Phase::Rebooting, seen);
+            status(codes::SUCCESS, "on link")
+        } else {
+            seen.v6.refusals += 1;
+            status(codes::NOT_ON_LINK, "not this client's address")
+        };
         let mut writer = self.start(codes::REPLY);
-        writer.option(
-            codes::STATUS,
-            &match addresses.iter().all(belongs) {
-                true => status(codes::SUCCESS, "on link"),
-                false => status(codes::NOT_ON_LINK, "not on this link"),
-            },
-        );
+        writer.option(codes::STATUS, &answer);
         Some(writer.finish())
     }
 
@@ -172,7 +178,7 @@ impl Server<'_> {
     fn give_back(&self, seen: &mut Observations) -> Vec<u8> {
         let mut writer = self.start(codes::REPLY);
         writer.option(codes::STATUS, &status(codes::SUCCESS, ""));
-        if associations::answer(&mut writer, &self.message.options, self.v6, Purpose::GiveBack) {
+        if associations::answer(&mut writer, &self.message.options, self.v6, Purpose::GiveBack).is_granted {
             seen.v6.lease = None;
             let was_declined = self.message.kind == codes::DECLINE;
             let time = if was_declined { &mut seen.v6.declined_at } else { &mut seen.v6.released_at };
@@ -191,7 +197,7 @@ impl Server<'_> {
         writer
     }
 
-    fn add_parameters(&self, writer: &mut Writer) {
+    fn add_parameters(&self, writer: &mut Writer, seen: &mut Observations) {
         let is_stateless = self.message.kind == codes::INFORMATION_REQUEST;
         let wishes = self.message.wishes();
         let (sent, name) = (self.message.options.first(codes::CLIENT_FQDN), codes::CLIENT_FQDN);
@@ -199,6 +205,7 @@ impl Server<'_> {
         if let Some(value) = parameters::full_name(self.config, sent).filter(|_| is_asked) {
             writer.option(name, &value);
         }
-        parameters::add(writer, self.config, self.v6, wishes, is_stateless);
+        let left_out = parameters::add(writer, self.config, self.v6, wishes, is_stateless);
+        seen.v6.search_left_out = left_out.unwrap_or(seen.v6.search_left_out);
     }
 }

@@ -15,6 +15,7 @@ const SERVICE: MacAddr = MacAddr::local([0, 0, 0, 0, 8]);
 const GUEST_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7);
 const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 2, 0, 0, 0, 0, 2);
+const NEIGHBOUR: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 2, 0, 0, 0, 0, 0x77);
 const FOREIGN: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 9);
 const SERVER_ID: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 8];
 const CLIENT_ID: [u8; 10] = [0, 3, 0, 1, 2, 0, 0, 0, 0, 7];
@@ -203,14 +204,84 @@ fn temporary_addresses_and_prefixes_are_refused_by_status() {
 }
 
 #[test]
-fn confirm_says_whether_the_addresses_belong_here() {
+fn confirm_of_any_address_but_the_guests_own_is_not_on_link() {
     let mut scene = scene();
-    let neighbour = "fd10:0:2::77".parse().unwrap();
-    let here = scene.says(ask(4).association(5, &[ADDRESS, neighbour])).unwrap();
-    assert_eq!(status(here.opts()), Some(Status::Success));
-    let elsewhere = scene.says(ask(4).association(5, &[ADDRESS, FOREIGN])).unwrap();
-    assert_eq!(status(elsewhere.opts()), Some(Status::NotOnLink));
+    // The second is within the prefix that is on link, where an address of an earlier start may well be.
+    for foreign in [FOREIGN, NEIGHBOUR] {
+        for named in [&[foreign][..], &[ADDRESS, foreign]] {
+            let reply = scene.says(ask(4).association(5, named)).unwrap();
+            assert_eq!(status(reply.opts()), Some(Status::NotOnLink), "{named:?}");
+        }
+    }
+    let seen = scene.0.snapshot().v6;
+    assert_eq!((seen.refusals, seen.grants, seen.lease), (4, 0, None));
     assert!(scene.says(ask(4).association(5, &[])).is_none());
+}
+
+#[test]
+fn a_confirmed_address_counts_as_leased() {
+    let mut scene = scene();
+    let reply = scene.says(ask(4).association(5, &[ADDRESS])).unwrap();
+    assert_eq!(status(reply.opts()), Some(Status::Success));
+    let seen = scene.0.snapshot().v6;
+    assert_eq!((seen.refusals, seen.grants, seen.lease.unwrap().phase), (0, 1, Phase::Rebooting));
+}
+
+#[test]
+fn a_request_for_a_foreign_address_is_not_on_link_and_grants_nothing() {
+    let mut scene = scene();
+    for named in [&[FOREIGN][..], &[ADDRESS, NEIGHBOUR]] {
+        let reply = scene.says(ask(3).of_server(&SERVER_ID).association(5, named)).unwrap();
+        let given = associations(&reply);
+        assert_eq!((addresses(given[0]), status(&given[0].opts)), (vec![], Some(Status::NotOnLink)));
+    }
+    let seen = scene.0.snapshot().v6;
+    assert_eq!((seen.refusals, seen.grants, seen.lease), (2, 0, None));
+    // Asked without an address, as RFC 8415 §18.2.10.1 lets it, the client gets its own.
+    let reply = scene.says(ask(3).of_server(&SERVER_ID).association(5, &[])).unwrap();
+    assert_eq!(addresses(associations(&reply)[0]), [(ADDRESS, 1000, 2000)]);
+}
+
+#[test]
+fn a_solicit_only_hints_at_a_foreign_address() {
+    let advertise = scene().says(ask(1).association(5, &[FOREIGN])).unwrap();
+    assert_eq!(addresses(associations(&advertise)[0]), [(ADDRESS, 1000, 2000)]);
+    let reply = scene().says(ask(1).option(14, &[]).association(5, &[FOREIGN])).unwrap();
+    assert_eq!(addresses(associations(&reply)[0]), [(ADDRESS, 1000, 2000)]);
+}
+
+#[test]
+fn a_search_list_that_is_too_long_is_cut_behind_whole_names_and_costs_no_other_option() {
+    let mut config = config();
+    config.search = (10..40).map(|n| format!("{}.{n}.example", "s".repeat(60)).parse().unwrap()).collect();
+    let mut scene = Scene(Engine::new(config.clone()).unwrap());
+    let advertise = scene.says(ask(1).association(5, &[]).option(6, &[0, 24, 0, 23, 0, 56])).unwrap();
+    assert!(advertise.opts().get(OptionCode::NtpServer).is_some());
+    let Some(DhcpOption::DomainSearchList(search)) = advertise.opts().get(OptionCode::DomainSearchList) else {
+        panic!("no search list")
+    };
+    assert!((15..30).contains(&search.len()), "{}", search.len());
+    for (told, wanted) in search.iter().zip(&config.search) {
+        assert_eq!(told.to_string(), format!("{wanted}."));
+    }
+    assert_eq!(scene.0.snapshot().v6.search_left_out, 30 - search.len());
+}
+
+#[test]
+fn where_any_client_is_answered_it_is_answered_at_its_own_ethernet_address() {
+    let other = MacAddr::local([0, 0, 0, 0, 9]);
+    let solicit = ask(1).association(5, &[]);
+    let frame = |source| {
+        let link = Link { source, destination: [0x33, 0x33, 0, 1, 0, 2] };
+        link.udp6((GUEST_LOCAL, 546), (SERVERS, 547), &solicit.wire)
+    };
+    let engine = |any_client| Engine::new(Config { any_client, ..config() }).unwrap();
+    assert!(engine(false).on_frame(Duration::ZERO, &frame(other)).is_empty());
+    let mut engine = engine(true);
+    for source in [other, GUEST] {
+        assert_eq!(engine.on_frame(Duration::ZERO, &frame(source))[0][..6], source.bytes());
+    }
+    assert_eq!(engine.snapshot().clients.iter().map(|(mac, _)| *mac).collect::<Vec<_>>(), [other, GUEST]);
 }
 
 #[test]
