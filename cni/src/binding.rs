@@ -7,6 +7,7 @@
 //! mark that lets a launcher start comes last.
 //! Assumptions: one request per namespace, and nobody else uses tables called `tapvisor` in it.
 
+mod addresses;
 mod bridge;
 mod check;
 mod conf;

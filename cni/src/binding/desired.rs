@@ -10,6 +10,7 @@ use hostnet::sysctl::Sysctl;
 use terms::{IfName, IpNetwork, MacAddr, Mtu};
 use wiring::{Binding, Digest, Family, Interface, MarkError, NicNameError, Owner, Request};
 
+use super::addresses::Choice;
 use super::{bridge, masquerade, rules};
 
 /// All that must be there, in the order of the request's interfaces.
@@ -154,9 +155,17 @@ impl Desired {
     }
 
     /// What each NIC's tap tells whoever reads its mark: earlier values of what is about to change (those of the namespace
-    /// stand on the first tap), and the MTU, because the pod interface's may be changed later.
-    pub(super) fn notes(&self, facts: &Facts) -> Vec<BTreeMap<String, String>> {
+    /// stand on the first tap), the MTU, because the pod interface's may be changed later, and the guest's address of a
+    /// family where there is a choice.
+    pub(super) fn notes(&self, choices: &[Choice], facts: &Facts) -> Vec<BTreeMap<String, String>> {
         let mut pairs: Vec<BTreeMap<_, _>> = self.nics.iter().map(|nic| nic.notes(facts)).collect();
+        for choice in choices {
+            let index = self.nics.iter().position(|nic| nic.pod_interface == choice.pod_interface);
+            if let Some(pairs) = index.and_then(|index| pairs.get_mut(index)) {
+                let key = wiring::address_key(Family::of(choice.address));
+                pairs.insert(key.to_owned(), choice.address.to_string());
+            }
+        }
         for (key, wanted) in &self.sysctls {
             // A setting of a link of our own goes with the link; so nothing of it is among the facts.
             if let (Some(old), Some(first)) = (facts.sysctl(key), pairs.first_mut())

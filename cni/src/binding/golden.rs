@@ -15,7 +15,7 @@ use wiring::{GENERATION, Request};
 
 use super::desired::{Desired, Refusal, refuse_impossible};
 use super::standing::{self, Standing};
-use super::{check, del, plan};
+use super::{addresses, check, del, plan};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +57,7 @@ fn add(request: &Request, group: u32, facts: &Facts) -> Result<Plan, Refusal> {
     }
     match standing {
         Standing::Wired => Ok(Plan::default()),
-        Standing::Fresh => plan::plan(desired, facts),
+        Standing::Fresh => plan::plan(desired, &addresses::choices(request, &[], facts), facts),
         Standing::LeftOver => Ok(del::plan(group, Some(request), facts)),
     }
 }
@@ -104,7 +104,7 @@ fn every_plan_can_be_carried_out_and_del_puts_back_what_was() {
         }
         let mut kernel = Fake::new(before.clone());
         kernel
-            .execute(&plan::plan(desired.clone(), &before).unwrap().ops)
+            .execute(&plan::plan(desired.clone(), &[], &before).unwrap().ops)
             .unwrap_or_else(|failure| panic!("{}: {}: {}", case.display(), failure.what, failure.error));
         assert_eq!(check::differences(&desired, kernel.facts()), Vec::<String>::new(), "{}", case.display());
         let undo = del::plan(conf.group, Some(&request), kernel.facts());

@@ -12,7 +12,7 @@ use wiring::Request;
 use super::conf::{Asked, asked};
 use super::standing::FIRST_GROUP;
 use super::verbs::{Outcome, Work};
-use super::{BindingError, reply};
+use super::{BindingError, addresses, reply};
 use crate::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
 use crate::spec::{CniResult, Code, Error};
 
@@ -72,12 +72,15 @@ impl Plugin for Tapvisor {
         call.attachment.args.expect_only(&KNOWN_ARGS).map_err(bad_args)?;
         tell_of_ignored(&asked);
         let group = group(call.conf.name(), &call.attachment);
-        let work = Work::Add { request: &asked.request, group, dry: self.dry_run };
-        let Outcome { plan, macs } = self.perform(&call.netns, &work)?.unwrap_or_default();
+        let sandbox = call.netns.path().to_string_lossy();
+        let given = addresses::given(call.conf.prev_result()?.as_ref(), &sandbox, &call.attachment.if_name);
+        let work = Work::Add { request: &asked.request, given: &given, group, dry: self.dry_run };
+        let Outcome { plan, macs, choices } = self.perform(&call.netns, &work)?.unwrap_or_default();
+        choices.iter().for_each(|choice| eprintln!("tapvisor: {choice}"));
         if self.dry_run {
             return Ok(Added::Previous(json!(plan)));
         }
-        Ok(reply::result(previous, &call.netns.path().to_string_lossy(), &macs))
+        Ok(reply::result(previous, &sandbox, &macs))
     }
 
     fn del(&self, call: &Del) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use hostnet::{Ask, Facts, Kernel, Op, Plan, apply, tear_down};
 use terms::{IfName, MacAddr};
 use wiring::Request;
 
+use super::addresses::{self, Choice, Given};
 use super::desired::{Desired, advertised_links, refuse_impossible};
 use super::standing::{self, Standing};
 use super::{BindingError, check, del, plan, rules};
@@ -12,7 +13,7 @@ use super::{BindingError, check, del, plan, rules};
 /// A verb and what it is about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Work<'a> {
-    Add { request: &'a Request, group: u32, dry: bool },
+    Add { request: &'a Request, given: &'a [Given], group: u32, dry: bool },
     Del { request: Option<&'a Request>, group: u32 },
     Check { request: &'a Request, group: u32 },
 }
@@ -21,7 +22,7 @@ impl Work<'_> {
     /// Does it in the namespace of `kernel`; only ADD has an outcome.
     pub(super) fn perform(self, kernel: &mut impl Kernel) -> Result<Option<Outcome>, BindingError> {
         match self {
-            Self::Add { request, group, dry } => add(kernel, request, group, dry).map(Some),
+            Self::Add { request, given, group, dry } => add(kernel, request, given, group, dry).map(Some),
             Self::Del { request, group } => del(kernel, request, group).map(|()| None),
             Self::Check { request, group } => check(kernel, request, group).map(|()| None),
         }
@@ -35,10 +36,18 @@ pub(super) struct Outcome {
     pub(super) plan: Plan,
     /// Pod interfaces whose Ethernet address is now the one that the request wishes.
     pub(super) macs: Vec<(IfName, MacAddr)>,
+    /// Which address the guest gets where there are several.
+    pub(super) choices: Vec<Choice>,
 }
 
 /// Meets a request. `dry` only plans.
-fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Result<Outcome, BindingError> {
+fn add(
+    kernel: &mut impl Kernel,
+    request: &Request,
+    given: &[Given],
+    group: u32,
+    dry: bool,
+) -> Result<Outcome, BindingError> {
     let mut facts = gather(kernel, request)?;
     let mut desired = Desired::of(request, group, &facts)?;
     let standing = standing::of(&desired, &facts)?;
@@ -53,13 +62,14 @@ fn add(kernel: &mut impl Kernel, request: &Request, group: u32, dry: bool) -> Re
     }
     let macs = desired.nics.iter().filter_map(|nic| Some((nic.pod_interface.clone(), nic.pod_mac?))).collect();
     if standing == Standing::Wired {
-        return Ok(Outcome { plan: Plan::default(), macs });
+        return Ok(Outcome { macs, ..Outcome::default() });
     }
-    let plan = plan::plan(desired, &facts)?;
+    let choices = addresses::choices(request, given, &facts);
+    let plan = plan::plan(desired, &choices, &facts)?;
     if !dry {
         apply(kernel, &facts, &plan)?;
     }
-    Ok(Outcome { plan, macs })
+    Ok(Outcome { plan, macs, choices })
 }
 
 /// Removes an attachment, whatever is left of it.

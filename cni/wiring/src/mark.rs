@@ -8,14 +8,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::Digest;
+use crate::{Digest, Family};
 
 /// The number of what plugin and launcher must agree on beyond the request: names of devices, what the rules hand to the
 /// service tap and what they take from it, which addresses lie on a tap. Whoever changes any of it raises the number; then a
 /// launcher refuses what a plugin of another release has wired, instead of waiting for frames that never come.
 pub const GENERATION: u32 = 3;
+
+/// The key of the guest's address of a family, which a mark has where the pod interface has several.
+#[must_use]
+pub const fn address_key(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "address4",
+        Family::V6 => "address6",
+    }
+}
 
 const HEAD: &str = "tapvisor/";
 
@@ -86,6 +96,13 @@ impl Mark {
         self.digest
     }
 
+    /// The guest's address of a family, where the plugin had a choice.
+    #[must_use]
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        let address: IpAddr = self.restore.get(address_key(family))?.parse().ok()?;
+        (Family::of(address) == family).then_some(address)
+    }
+
     /// Earlier values by what they belong to.
     #[must_use]
     pub fn restore(&self) -> &BTreeMap<String, String> {
@@ -131,6 +148,12 @@ mod tests {
         let mark = Mark::new(digest, restore).unwrap();
         assert_eq!(mark.to_string(), "tapvisor/3 00112233445566ff ip_forward=0");
         assert_eq!(mark.to_string().parse::<Mark>().unwrap(), mark);
+    }
+
+    #[test]
+    fn the_guests_address_is_of_the_family_that_is_asked_for() {
+        let mark: Mark = "tapvisor/2 00112233445566ff address4=fd00::1 address6=fd00::1".parse().unwrap();
+        assert_eq!((mark.address(Family::V4), mark.address(Family::V6)), (None, "fd00::1".parse().ok()));
     }
 
     #[test]

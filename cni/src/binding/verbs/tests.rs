@@ -32,7 +32,7 @@ fn request(binding: &str, more: &str) -> Request {
 
 fn wired(facts: Facts, request: &Request) -> Fake {
     let mut kernel = Fake::new(facts);
-    add(&mut kernel, request, ONE, false).unwrap();
+    add(&mut kernel, request, &[], ONE, false).unwrap();
     check(&mut kernel, request, ONE).unwrap();
     kernel
 }
@@ -51,7 +51,7 @@ fn add_after_a_del_that_was_cut_off_anywhere_refuses_or_finds_all_as_it_must_be(
             let mut cut = Killed { kernel: whole.clone(), left: step };
             let done = del(&mut cut, Some(&request), ONE).is_ok();
             let mut kernel = cut.kernel;
-            match add(&mut kernel, &request, ONE, false) {
+            match add(&mut kernel, &request, &[], ONE, false) {
                 Ok(_) => check(&mut kernel, &request, ONE).unwrap(),
                 Err(error) => {
                     assert!(is_incomplete(&error), "step {step}: {error}");
@@ -74,12 +74,12 @@ fn a_wiring_whose_tables_or_settings_are_gone_is_not_called_wired() {
     let mut kernel = wired(pod(), &request);
     let table = kernel.facts().tables.first().unwrap().id.clone();
     kernel.execute(&[Op::Nft(hostnet::nft::Transaction::delete([table]))]).unwrap();
-    let error = add(&mut kernel, &request, ONE, false).unwrap_err();
+    let error = add(&mut kernel, &request, &[], ONE, false).unwrap_err();
     assert!(error.to_string().contains("tapvisor is missing beside taps that carry this request's mark"), "{error}");
     let mut kernel = wired(pod(), &request);
     let key = Sysctl::net("ipv4/ip_forward");
     kernel.execute(&[Op::WriteSysctl { key, value: "0".to_owned() }]).unwrap();
-    let error = add(&mut kernel, &request, ONE, false).unwrap_err();
+    let error = add(&mut kernel, &request, &[], ONE, false).unwrap_err();
     assert!(error.to_string().starts_with("sysctl net/ipv4/ip_forward is 0, not 1 beside"), "{error}");
 }
 
@@ -100,10 +100,10 @@ fn check_and_a_repeated_add_put_up_with_routes_addresses_and_mtu_that_came_later
     later(&mut changed);
     let mut kernel = Fake::new(changed);
     check(&mut kernel, &request, ONE).unwrap();
-    assert_eq!(add(&mut kernel, &request, ONE, false).unwrap().plan, Plan::default());
+    assert_eq!(add(&mut kernel, &request, &[], ONE, false).unwrap().plan, Plan::default());
     // A wiring that is still to be made is refused by each of them.
     later(&mut facts);
-    let error = add(&mut Fake::new(facts), &request, ONE, false).unwrap_err();
+    let error = add(&mut Fake::new(facts), &request, &[], ONE, false).unwrap_err();
     assert!(matches!(error, BindingError::Refused(Refusal::Overlap { .. })), "{error}");
 }
 
@@ -114,7 +114,7 @@ fn the_same_request_of_another_attachment_is_met_already_and_checked_alike() {
     {
         let mut kernel = wired(facts, &request);
         let before = kernel.facts().clone();
-        assert_eq!(add(&mut kernel, &request, OTHER, false).unwrap().plan, Plan::default());
+        assert_eq!(add(&mut kernel, &request, &[], OTHER, false).unwrap().plan, Plan::default());
         check(&mut kernel, &request, OTHER).unwrap();
         // The taps belong to the one that made them.
         del(&mut kernel, Some(&request), OTHER).unwrap();
@@ -133,7 +133,7 @@ fn del_removes_what_is_there_where_the_kernel_has_no_tables_at_all() {
         let mut kernel = WithoutTables { kernel: Fake::new(pod()), errno };
         del(&mut kernel, Some(&request), ONE).unwrap();
         assert_eq!(*kernel.kernel.facts(), pod());
-        assert!(matches!(add(&mut kernel, &request, ONE, false), Err(BindingError::Read(_))));
+        assert!(matches!(add(&mut kernel, &request, &[], ONE, false), Err(BindingError::Read(_))));
     }
     let mut kernel = WithoutTables { kernel: Fake::new(pod()), errno: 1 };
     assert!(matches!(del(&mut kernel, Some(&request), ONE), Err(BindingError::Read(_))));
