@@ -21,7 +21,7 @@ use super::choice::{self, Choice};
 use super::console::Console;
 use super::control::{self, Control};
 use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
-use super::network::{self, AttachError, Lease, ResolvConf, Service, VerifyError, WiredNic};
+use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
 use super::run::{EventLoop, Input};
 use block::{DiskError, Given};
 use protocol::chain::chain;
@@ -132,8 +132,12 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     check_boot(&machine.boot)?;
     let choice = choice::choose(machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
     let facts = Linux::here().gather(&Ask::network())?;
-    let resolv = read_resolv(&args.resolv_conf);
-    let wired = network::verify(&machine, &wiring, &facts, me(), &resolv)?;
+    let of_nics = args.nic_resolv_conf.iter().map(|(nic, path)| (nic.clone(), read_resolv(path)));
+    let resolvers = Resolvers { of_pod: read_resolv(&args.resolv_conf), of_nics: of_nics.collect() };
+    let wired = network::verify(&machine, &wiring, &facts, me(), &resolvers)?;
+    for nic in &wired {
+        nic.not_told.iter().for_each(|what| tracing::warn!(nic = nic.name, "the guest is not told: {what}"));
+    }
     let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost(), &input)?;
     let scratch = args.scratch.as_deref().unwrap_or(&args.dir);
     let disks = block::open_all(&machine, scratch, handed_down.disks)?;
@@ -283,6 +287,8 @@ impl Description {
             let mut line =
                 json!({"name": nic.name, "tap": nic.tap, "mac": nic.mac, "mtuBytes": nic.mtu, "queues": nic.queues});
             line["linkDown"] = asked.link_down.into();
+            let of_service = service.as_ref().map(Service::not_told).unwrap_or_default();
+            line["notTold"] = nic.not_told.iter().cloned().chain(of_service).collect::<Vec<_>>().into();
             line["service"] = service.as_ref().map_or(Value::Null, Service::status);
             line
         });

@@ -211,6 +211,12 @@ pub enum Code {
     DhcpNeverAsked,
     /// It asked and was never given one.
     DhcpNeverAnswered,
+    /// The guest still boots: nothing can be said of it yet.
+    GuestBoots,
+    /// Several Ethernet addresses ask for the guest's one address.
+    SeveralClients,
+    /// The guest is not told of a part of its network.
+    NotTold,
     /// A port that is not declared was asked for.
     PortNotDeclared,
     /// The guest refuses connections to a port.

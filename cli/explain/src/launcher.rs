@@ -34,6 +34,9 @@ pub(crate) struct LauncherNic {
     /// `None` on a network without addresses.
     #[serde(default)]
     pub(crate) service: Option<Service>,
+    /// What of its network the guest is not told, in words.
+    #[serde(default)]
+    pub(crate) not_told: Vec<String>,
 }
 
 /// What it answers there.
@@ -45,6 +48,8 @@ pub(crate) struct Service {
     pub(crate) router_solicitations: u64,
     pub(crate) router_advertisements: u64,
     pub(crate) strangers_ignored: u64,
+    /// Who sends DHCP messages.
+    pub(crate) clients: Vec<MacAddr>,
 }
 
 /// One family's lease.

@@ -108,6 +108,7 @@ pub(crate) fn command(
     let handover = open_all(file, &netns)?;
     let mut options = LaunchOptions::new(vm.machine(), vm.launcher_dir());
     (options.scratch, options.resolv_conf) = (Some(scratch.to_owned()), vm.resolv_conf());
+    options.nic_resolv_conf = nic_resolv_confs(file, vm);
     handover.name_in(&mut options);
     let mut command = Command::new(launcher.to_execute());
     command
@@ -128,6 +129,11 @@ pub(crate) fn command(
     });
     spawn::confine(&mut command, Confinement { netns, owner, group, descriptors: handover.into_descriptors() });
     Ok(command)
+}
+
+fn nic_resolv_confs(file: &LaunchFile, vm: &VmLayout) -> Vec<(String, PathBuf)> {
+    let of_nics = file.machine.nics.iter().map(|nic| (nic.name.clone(), vm.nic_resolv_conf(&nic.pod_interface)));
+    of_nics.filter(|(_, path)| path.exists()).collect()
 }
 
 fn open_all(file: &LaunchFile, netns: &Netns) -> Result<Handover, LaunchError> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use terms::ObjectKey;
+use terms::{IfName, ObjectKey};
 
 /// The folders the runner works in.
 ///
@@ -198,6 +198,12 @@ impl VmLayout {
     #[must_use]
     pub fn resolv_conf(&self) -> PathBuf {
         self.dir.join("resolv.conf")
+    }
+
+    /// The name servers that the network of a pod interface gives, for the launcher.
+    #[must_use]
+    pub fn nic_resolv_conf(&self, pod_interface: &IfName) -> PathBuf {
+        self.dir.join(format!("resolv.conf.{pod_interface}"))
     }
 
     /// The launcher's own folder, the only one it may write to. Its sockets and logs also have a link in [`Self::dir`].

@@ -19,6 +19,8 @@ Runs one virtual machine on a network that is already wired. Started by `tapviso
   --vhost-net-fds N,…    open /dev/vhost-net descriptors, one for each queue of each virtio NIC
   --disk-fd NAME=N       an open image for the disk NAME: read-only for read-only disks and overlays, else read-write
   --resolv-conf FILE     name servers and search list for the guest; /etc/resolv.conf if absent
+  --nic-resolv-conf NAME=FILE
+                         name servers and search list that the network of the NIC NAME gives, for a NIC without default route
   --console-stdio        make standard input and output the guest's serial console, as is done on a terminal anyway
 ";
 
@@ -43,6 +45,8 @@ pub struct LaunchOptions {
     pub disk_fds: Vec<(String, RawFd)>,
     /// Name servers and search list for the guest.
     pub resolv_conf: PathBuf,
+    /// Name servers and search lists that the networks of single NICs give, by the NICs' names.
+    pub nic_resolv_conf: Vec<(String, PathBuf)>,
     /// Whether standard input and output are the guest's serial console.
     pub console_stdio: bool,
 }
@@ -66,7 +70,7 @@ pub enum OptionError {
     /// An option that must be there.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A value that is no descriptor.
+    /// A value of another shape than a descriptor or a named descriptor or file.
     #[error("{option}: {value:?} should be {shape}")]
     Descriptor {
         /// The option.
@@ -78,7 +82,7 @@ pub enum OptionError {
     },
 }
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "--machine",
     "--dir",
     "--scratch",
@@ -87,6 +91,7 @@ const OPTIONS: [&str; 9] = [
     "--vhost-net-fds",
     "--disk-fd",
     "--resolv-conf",
+    "--nic-resolv-conf",
     "--console-stdio",
 ];
 
@@ -103,6 +108,7 @@ impl LaunchOptions {
             vhost_net_fds: Vec::new(),
             disk_fds: Vec::new(),
             resolv_conf: RESOLV_CONF.into(),
+            nic_resolv_conf: Vec::new(),
             console_stdio: false,
         }
     }
@@ -117,7 +123,7 @@ impl LaunchOptions {
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let (option, joined) = split(&argument)?;
-            if option != "--disk-fd" && seen.contains(&option) {
+            if !["--disk-fd", "--nic-resolv-conf"].contains(&option) && seen.contains(&option) {
                 return Err(OptionError::Twice(option));
             }
             seen.push(option);
@@ -144,6 +150,12 @@ impl LaunchOptions {
             "--kvm-fd" => self.kvm_fd = Some(number(option, &value, value.to_str(), "a descriptor's number")?),
             "--tun-fds" => self.tun_fds = numbers(option, &value)?,
             "--vhost-net-fds" => self.vhost_net_fds = numbers(option, &value)?,
+            "--nic-resolv-conf" => {
+                let shape = "NAME=FILE";
+                let named = value.to_str().and_then(|text| text.split_once('='));
+                let (nic, file) = named.ok_or(OptionError::Descriptor { option, value: value.clone(), shape })?;
+                self.nic_resolv_conf.push((nic.to_owned(), file.into()));
+            }
             _ => {
                 const SHAPE: &str = "NAME=N";
                 let (name, digits) = value.to_str().and_then(|text| text.rsplit_once('=')).unzip();
@@ -177,6 +189,11 @@ impl LaunchOptions {
         }
         for (name, fd) in &self.disk_fds {
             say("--disk-fd", format!("{name}={fd}").as_ref());
+        }
+        for (nic, file) in &self.nic_resolv_conf {
+            let mut named = OsString::from(format!("{nic}="));
+            named.push(file);
+            say("--nic-resolv-conf", &named);
         }
         if self.console_stdio {
             arguments.push("--console-stdio".into());
@@ -229,6 +246,7 @@ mod tests {
             vhost_net_fds: vec![6],
             disk_fds: vec![("root".into(), 7), ("a=b".into(), 8)],
             resolv_conf: "/r".into(),
+            nic_resolv_conf: vec![("blue".into(), "/r=1".into())],
             console_stdio: true,
             ..LaunchOptions::new("/m".into(), "/d".into())
         }
@@ -237,7 +255,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_has_the_documented_words() {
         let line = "--machine /m --dir /d --scratch /s --resolv-conf /r --tun-fds 3,4 --kvm-fd 5 --vhost-net-fds 6 \
-                    --disk-fd root=7 --disk-fd a=b=8 --console-stdio";
+                    --disk-fd root=7 --disk-fd a=b=8 --nic-resolv-conf blue=/r=1 --console-stdio";
         let written: Vec<_> = all().to_arguments().into_iter().map(|word| word.into_string().unwrap()).collect();
         assert_eq!(written.join(" "), line);
         assert_eq!(parse(line), Ok(all()));
@@ -255,6 +273,7 @@ mod tests {
         assert_eq!(wrong("web"), "\"web\" is no option of `launch`");
         assert_eq!(wrong("--kvm-fd x"), "--kvm-fd: \"x\" should be a descriptor's number");
         assert_eq!(wrong("--tun-fds 3,"), "--tun-fds: \"3,\" should be descriptors' numbers with commas between");
+        assert_eq!(wrong("--nic-resolv-conf blue"), "--nic-resolv-conf: \"blue\" should be NAME=FILE");
         assert_eq!(wrong("--disk-fd root"), "--disk-fd: \"root\" should be NAME=N");
     }
 }

@@ -6,8 +6,9 @@ mod guest;
 mod resolv;
 mod service;
 mod verify;
+mod view;
 
 pub(crate) use attach::{AttachError, Descriptors, attach};
-pub(crate) use resolv::ResolvConf;
+pub(crate) use resolv::{ResolvConf, Resolvers};
 pub(crate) use service::{Lease, Service};
 pub(crate) use verify::{VerifyError, WiredNic, verify};

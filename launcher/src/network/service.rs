@@ -77,7 +77,13 @@ impl Service {
             "routerSolicitations": seen.router_solicitations,
             "routerAdvertisements": seen.router_advertisements,
             "strangersIgnored": seen.ignored.strangers,
+            "clients": seen.clients.iter().map(|(mac, _)| mac).collect::<Vec<_>>(),
         })
+    }
+
+    /// What an answer had no room for, in words.
+    pub(crate) fn not_told(&self) -> Vec<String> {
+        left_out(&self.lock().snapshot())
     }
 
     fn lock(&self) -> MutexGuard<'_, Engine> {
@@ -88,6 +94,15 @@ impl Service {
 #[expect(clippy::disallowed_methods, reason = "the edge: the engine's clock starts with its thread")]
 fn epoch() -> Instant {
     Instant::now()
+}
+
+fn left_out(seen: &Observations) -> Vec<String> {
+    let counts = [("DHCPv4", seen.v4.search_left_out), ("DHCPv6", seen.v6.search_left_out)];
+    let left = counts.into_iter().filter(|(_, names)| *names > 0);
+    left.map(|(protocol, names)| {
+        format!("the last {names} names of the search list by {protocol}: its answer has no more room")
+    })
+    .collect()
 }
 
 /// What a guest asked of one family, and what came of it.
@@ -124,9 +139,10 @@ impl Wire {
     fn turn(&mut self, buffer: &mut [u8], on_lease: &impl Fn(Lease)) -> io::Result<()> {
         let has_frame = self.wait()?;
         let now = self.epoch.elapsed();
-        let (frames, leases) = {
+        let (frames, leases, left_out) = {
             let mut engine = self.service.lock();
-            let before = grants(&engine.snapshot());
+            let before_all = engine.snapshot();
+            let before = grants(&before_all);
             let frames = if has_frame {
                 let read = self.tap.read(buffer)?;
                 let frame = buffer.get(usize::from(VNET_HEADER_BYTES)..read);
@@ -134,10 +150,15 @@ impl Wire {
             } else {
                 engine.on_deadline(now)
             };
-            let after = grants(&engine.snapshot());
+            let after_all = engine.snapshot();
+            let after = grants(&after_all);
+            let mut left_out = left_out(&after_all);
+            // Said once, not with every lease.
+            left_out.retain(|what| !self::left_out(&before_all).contains(what));
             let granted = [(self.service.v4, before.0 < after.0), (self.service.v6, before.1 < after.1)];
-            (frames, granted.into_iter().filter(|(_, is_new)| *is_new).filter_map(|(address, _)| address))
+            (frames, granted.into_iter().filter(|(_, is_new)| *is_new).filter_map(|(address, _)| address), left_out)
         };
+        left_out.iter().for_each(|what| tracing::warn!(nic = self.nic, "the guest is not told: {what}"));
         frames.iter().for_each(|frame| self.send(frame));
         leases.for_each(|address| on_lease(Lease { nic: self.nic.clone(), address }));
         Ok(())

@@ -4,10 +4,9 @@ use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind, Tun, TunMode};
 use machine::{Machine, Nic};
 use terms::{IfName, MacAddr, Mtu};
-use wiring::{Binding, Interface, Mark, NicKey, Owner, Request};
+use wiring::{Binding, Family, Interface, Mark, NicKey, Owner, Request};
 
-use super::ResolvConf;
-use super::guest;
+use super::{Resolvers, default_route, guest};
 
 /// A NIC whose wiring is as asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +21,10 @@ pub(crate) struct WiredNic {
     pub(crate) service: Option<WiredService>,
     /// The guest's address.
     pub(crate) mac: MacAddr,
-    /// Of tap and guest.
+    /// The guest's: at most the tap's.
     pub(crate) mtu: Mtu,
+    /// What of its network the guest is not told, in words.
+    pub(crate) not_told: Vec<String>,
 }
 
 /// A service tap and what is said on it.
@@ -56,7 +57,7 @@ pub(crate) fn verify(
     request: &Request,
     facts: &Facts,
     me: Owner,
-    resolv: &ResolvConf,
+    resolvers: &Resolvers,
 ) -> Result<Vec<WiredNic>, VerifyError> {
     let nics = machine.nics.iter().enumerate();
     let wired = |(index, nic): (usize, &Nic)| {
@@ -73,9 +74,36 @@ pub(crate) fn verify(
             Binding::Sriov => return Err(flaw("the emulation engine has no passthrough devices".to_owned())),
         };
         let at = Place { index, machine, request, interface, nic, facts, me };
-        at.verify(&tap, &key, resolv)
+        at.verify(&tap, &key)
     };
-    nics.map(wired).collect()
+    let mut wired = nics.map(wired).collect::<Result<Vec<_>, _>>()?;
+    name_servers(machine, facts, resolvers, &mut wired);
+    Ok(wired)
+}
+
+/// The pod's name servers go to the NIC with the default route, where none has one to the first with DHCP: by another NIC they
+/// may not be reachable, and a guest that asks servers of two networks mixes their answers. The other NICs have those that
+/// their own network's result names.
+fn name_servers(machine: &Machine, facts: &Facts, resolvers: &Resolvers, wired: &mut [WiredNic]) {
+    let has_default = |index: usize| {
+        [Family::V4, Family::V6].iter().any(|family| default_route::is_told(machine, index, facts, *family))
+    };
+    let served: Vec<_> = (0..wired.len()).filter(|index| wired.get(*index).is_some_and(|n| n.service.is_some())).collect();
+    let mut chosen: Vec<_> = served.iter().copied().filter(|index| has_default(*index)).collect();
+    if chosen.is_empty() {
+        chosen.extend(served.first());
+    }
+    for (index, nic) in wired.iter_mut().enumerate() {
+        let Some(service) = &mut nic.service else { continue };
+        let (resolv, subdomain) = match chosen.contains(&index) {
+            true => (Some(&resolvers.of_pod), machine.subdomain.as_deref()),
+            false => (resolvers.of_nics.get(&nic.name), None),
+        };
+        let Some(resolv) = resolv else { continue };
+        let (search, left_out) = resolv.search_with(subdomain, &machine.namespace);
+        (service.answers.search, service.answers.dns) = (search, resolv.servers.clone());
+        nic.not_told.extend(resolv.not_told.iter().cloned().chain(left_out));
+    }
 }
 
 /// One NIC and all there is to know about it.
@@ -90,7 +118,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn verify(&self, tap: &IfName, key: &NicKey, resolv: &ResolvConf) -> Result<WiredNic, VerifyError> {
+    fn verify(&self, tap: &IfName, key: &NicKey) -> Result<WiredNic, VerifyError> {
         let pod = self.link(&self.nic.pod_interface)?;
         let vm = self.link(tap)?;
         let is_multi_queue = self.interface.queues.value() > 1;
@@ -100,16 +128,18 @@ impl Place<'_> {
         self.equal(tap, "MTU", &expected_mtu, &vm.mtu_bytes)?;
         let mtu = Mtu::try_from(u64::from(vm.mtu_bytes)).map_err(|error| self.not_wired(error.to_string()))?;
         let mac = self.mac(pod)?;
-        let service = match guest::answers(self, pod, vm, mac, mtu, resolv)? {
+        let guest::Answers { config, mtu, not_told } = guest::answers(self, pod, vm, mac, mtu)?;
+        let service = match config {
             None => None,
-            Some(answers) => {
+            Some(mut answers) => {
+                answers.mtu = Some(mtu);
                 let service = self.link(&key.service_tap())?;
                 self.check_tap(service, None)?;
                 Some(WiredService { tap: service.name.clone(), answers })
             }
         };
         let queues = self.interface.queues.value();
-        Ok(WiredNic { name: self.nic.name.clone(), tap: tap.clone(), queues, service, mac, mtu })
+        Ok(WiredNic { name: self.nic.name.clone(), tap: tap.clone(), queues, service, mac, mtu, not_told })
     }
 
     fn link(&self, name: &IfName) -> Result<&Link, VerifyError> {

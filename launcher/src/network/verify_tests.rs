@@ -8,6 +8,7 @@ use hostnet::facts::{Address, Route};
 use terms::IpNetwork;
 use wiring::MASQUERADE_GATEWAY_LINK_LOCAL;
 
+use super::super::ResolvConf;
 use super::*;
 use crate::fixtures::machine_for_tests;
 
@@ -59,8 +60,11 @@ fn wired(binding: Binding) -> Facts {
 }
 
 fn verified(binding: Binding, facts: &Facts) -> Result<WiredNic, VerifyError> {
-    let resolv = ResolvConf::parse("nameserver 10.96.0.10\n");
-    verify(&machine(binding), &request(binding), facts, ME, &resolv).map(|mut nics| nics.remove(0))
+    verify(&machine(binding), &request(binding), facts, ME, &resolvers("nameserver 10.96.0.10\n")).map(|mut nics| nics.remove(0))
+}
+
+fn resolvers(of_pod: &str) -> Resolvers {
+    Resolvers { of_pod: ResolvConf::parse(of_pod), ..Resolvers::default() }
 }
 
 fn answers(binding: Binding, facts: &Facts) -> dhcp::Config {
@@ -225,7 +229,7 @@ fn of_several_nics_one_tells_of_a_default_route_and_the_others_of_what_lies_behi
     let mut machine = machine(Binding::Masquerade);
     let second = Nic { name: "second".to_owned(), pod_interface: name("net1"), ..machine.nics[0].clone() };
     machine.nics.push(second);
-    let nics = verify(&machine, &request, &facts, ME, &ResolvConf::parse("")).unwrap();
+    let nics = verify(&machine, &request, &facts, ME, &Resolvers::default()).unwrap();
     let [first, second] = [0, 1].map(|index| nics[index].service.clone().unwrap().answers);
     assert_eq!((first.v4.as_ref().unwrap().router, v4_routes(&first)), (Some(Ipv4Addr::new(10, 0, 2, 1)), Vec::new()));
     assert_eq!(
@@ -299,7 +303,7 @@ fn a_wished_mac_must_be_on_the_pod_interface() {
     machine.nics[0].mac = "02:00:00:00:00:77".parse().ok();
     let facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
     let error =
-        verify(&machine, &request(Binding::Bridge), &facts, ME, &ResolvConf::default()).unwrap_err().to_string();
+        verify(&machine, &request(Binding::Bridge), &facts, ME, &Resolvers::default()).unwrap_err().to_string();
     assert_eq!(error, "NIC \"default\": eth0: MAC address should be 02:00:00:00:00:77 and is 02:aa:00:00:00:01");
 }
 
@@ -310,10 +314,137 @@ fn a_machine_and_a_wiring_that_disagree_are_refused_by_field() {
         &request(Binding::Masquerade),
         &wired(Binding::Masquerade),
         ME,
-        &ResolvConf::default(),
+        &Resolvers::default(),
     );
     assert_eq!(
         error.unwrap_err().to_string(),
         "nics[0] \"default\": machine and wiring disagree on its binding or pod interface"
     );
+}
+
+/// A second NIC of the machine on its own network, bridge-bound, with these addresses and routes.
+fn two_nics(addresses: &[&str], routes: &[(&str, &str)], resolvers: &Resolvers) -> [WiredNic; 2] {
+    let mut facts = wired(Binding::Masquerade);
+    let (mut net1, mut tap1) = (facts.links[0].clone(), facts.links[1].clone());
+    (net1.index, net1.name) = (12, name("net1"));
+    (tap1.index, tap1.name) = (13, NicKey::of(&name("net1")).unwrap().bridge_tap());
+    facts.links.extend([net1, tap1, tap(14, "svc-net1")]);
+    facts.addresses.extend(addresses.iter().map(|text| address("net1", text)));
+    let route = |link: &str, (to, via): (&str, &str)| Route {
+        gateway: via.parse().ok(),
+        ..Route::by(name(link), to.parse().unwrap())
+    };
+    facts.routes = vec![route("eth0", ("0.0.0.0/0", "10.1.0.1")), route("eth0", ("::/0", "fe80::1"))];
+    facts.routes.extend(routes.iter().map(|it| route("net1", *it)));
+    let first = Interface::new("default", name("eth0"), Binding::Masquerade);
+    let second = Interface::new("blue", name("net1"), Binding::Bridge);
+    let request = Request::new(ME, vec![first, second]).unwrap();
+    let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
+    facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
+    let mut machine = machine(Binding::Masquerade);
+    let like = machine.nics[0].clone();
+    let second =
+        Nic { name: "blue".into(), pod_interface: name("net1"), binding: Binding::Bridge, mac: None, ..like };
+    machine.nics.push(second);
+    verify(&machine, &request, &facts, ME, resolvers).unwrap().try_into().unwrap()
+}
+
+#[test]
+fn ipv6_routes_of_a_secondary_network_are_announced_with_their_gateway() {
+    let addresses = ["192.168.1.23/24", "fd20::23/64"];
+    let routes = [
+        ("192.168.1.0/24", ""),
+        ("10.99.0.0/16", "192.168.1.254"),
+        ("fd20::/64", ""),
+        ("fd99::/48", "fd20::fe"),
+        ("fd9a::/48", "fd20::fe"),
+        ("fd9b::/48", "fd20::fd"),
+    ];
+    let [_, blue] = two_nics(&addresses, &routes, &Resolvers::default());
+    let v6 = blue.service.as_ref().unwrap().answers.v6.as_ref().unwrap();
+    let gateway = "fd20::fe".parse().unwrap();
+    assert_eq!(v6.router, Router::Virtual { link_local: "fe80::7476:1".parse().unwrap(), gateway });
+    assert_eq!((v6.router_lifetime_seconds, v6.routes.len()), (0, 2));
+    assert_eq!(v6.routes[0], "fd99::/48".parse().unwrap());
+    assert_eq!(v6.prefixes, [Prefix { network: "fd20::/64".parse().unwrap(), on_link: true }]);
+    assert_eq!(
+        blue.not_told,
+        ["the route to fd9b::/48 by fd20::fd: advertisements speak for one router, fd20::fe"]
+    );
+}
+
+#[test]
+fn the_pods_name_servers_go_to_the_nic_with_the_default_route() {
+    let of_nics = [("default", "nameserver 192.0.2.1\n"), ("blue", "nameserver 192.0.2.2\nsearch blue.example\n")];
+    let of_nics = of_nics.map(|(nic, text)| (nic.to_owned(), ResolvConf::parse(text)));
+    let all = Resolvers { of_nics: of_nics.into(), ..resolvers("nameserver 192.0.2.53\nsearch lan\n") };
+    let told = |nic: &WiredNic| {
+        let answers = &nic.service.as_ref().unwrap().answers;
+        let servers: Vec<_> = answers.dns.iter().map(ToString::to_string).collect();
+        (servers.join(" "), answers.search.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    };
+    let words = |servers: &str, search: &str| (servers.to_owned(), search.to_owned());
+    let lan = (&["10.81.0.5/24"][..], &[("10.81.0.0/24", "")][..]);
+    let [default, blue] = two_nics(lan.0, lan.1, &all);
+    assert_eq!((told(&default), told(&blue)), (words("192.0.2.53", "lan"), words("192.0.2.2", "blue.example")));
+    let only_pods = Resolvers { of_nics: BTreeMap::new(), ..all };
+    assert_eq!(told(&two_nics(lan.0, lan.1, &only_pods)[1]), words("", ""), "the host's are not blue's");
+    // A network without a way out: its one NIC is the first with DHCP.
+    let alone = verified(Binding::Bridge, &pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")])).unwrap();
+    assert_eq!(told(&alone), words("10.96.0.10", ""));
+}
+
+#[test]
+fn of_several_addresses_the_guest_gets_the_one_in_the_mark() {
+    let mut facts = pod(&["10.77.0.2/24", "10.78.0.2/24", "fd78:1::2/64", "fd77:1::2/64"], &[]);
+    let noted = |facts: &mut Facts, notes: &str| {
+        let alias = facts.links[1].alias.as_mut().unwrap();
+        *alias = format!("{alias}{notes}");
+    };
+    noted(&mut facts, " address4=10.78.0.2 address6=fd77:1::2");
+    let nic = verified(Binding::Bridge, &facts).unwrap();
+    let answers = nic.service.unwrap().answers;
+    assert_eq!(answers.v4.unwrap().address.ip(), Ipv4Addr::new(10, 78, 0, 2));
+    assert_eq!(answers.v6.unwrap().address, "fd77:1::2".parse::<Ipv6Addr>().unwrap());
+    let said = "eth0 has several addresses and the guest gets 10.78.0.2; nothing answers at 10.77.0.2";
+    assert_eq!((nic.not_told.len(), nic.not_told[0].as_str()), (2, said));
+}
+
+#[test]
+fn a_guest_has_the_mtu_of_its_pods_default_route() {
+    let with = |binding: Binding, routes: &[(&str, u32)]| {
+        let mut facts = wired(binding);
+        facts.addresses.extend(["10.9.0.5/24", "fd09::5/64"].map(|text| address("eth0", text)));
+        let route = |(to, mtu): &(&str, u32)| Route {
+            mtu_bytes: Some(*mtu).filter(|mtu| *mtu > 0),
+            ..Route::by(name("eth0"), to.parse().unwrap())
+        };
+        facts.routes = routes.iter().map(route).collect();
+        let nic = verified(binding, &facts).unwrap();
+        assert_eq!(nic.service.unwrap().answers.mtu, Some(nic.mtu));
+        (nic.mtu.value(), nic.not_told.len())
+    };
+    for binding in [Binding::Masquerade, Binding::Bridge] {
+        assert_eq!(with(binding, &[("10.9.0.0/24", 1300), ("0.0.0.0/0", 1400)]), (1400, 0));
+        assert_eq!(with(binding, &[("10.9.0.0/24", 1300)]), (1300, 0), "there is no default route");
+        assert_eq!(with(binding, &[("0.0.0.0/0", 9000)]), (1450, 0), "the tap carries no more");
+        assert_eq!(with(binding, &[("0.0.0.0/0", 600)]), (1280, 1), "IPv6 needs that");
+    }
+}
+
+#[test]
+fn clients_of_any_ethernet_address_are_answered_behind_a_masquerade_alone() {
+    assert!(answers(Binding::Masquerade, &wired(Binding::Masquerade)).any_client);
+    assert!(!answers(Binding::Bridge, &pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")])).any_client);
+}
+
+#[test]
+fn more_networks_than_can_be_announced_are_left_out_and_said() {
+    let networks: Vec<_> = (0..20).map(|n| format!("fd{n:02}::/64")).collect();
+    let routes: Vec<_> = networks.iter().map(|to| (to.as_str(), "")).collect();
+    let nic = verified(Binding::Bridge, &pod(&["fd00::5/64"], &routes)).unwrap();
+    let answers = nic.service.unwrap().answers;
+    assert_eq!(answers.v6.as_ref().unwrap().prefixes.len(), 16);
+    dhcp::Engine::new(answers).unwrap();
+    assert_eq!(nic.not_told, ["the network fd16::/64 and 3 more: at most 16 can be announced"]);
 }

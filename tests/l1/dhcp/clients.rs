@@ -1,13 +1,14 @@
 //! First contact: each client gets what it can use.
 
 use libtest_mimic::Trial;
-use tests::{Skip, World, needs, trial};
+use tests::{DhcpService, FakeGuest, Skip, World, needs, trial};
 
 use super::{Scene, run_dhclient6, start_networkd};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("dhclient gets a dual-stack default route", dhclient),
+        trial("dhclient is told as many names of a long search list as fit, in order", long_search_list),
         trial("dhcpcd gets a dual-stack default route", dhcpcd),
         trial("udhcpc gets an IPv4 default route", udhcpc),
         trial("systemd-networkd gets a dual-stack default route", networkd),
@@ -28,6 +29,25 @@ fn dhclient() {
     // Debian's configuration asks for its name; over IPv6 alone there is no other way to have one.
     let leases = std::fs::read_to_string(world.path("/var/lib/dhcp/dhclient6.leases")).unwrap();
     assert!(leases.contains("vm.default.svc.cluster.local"), "{leases}");
+}
+
+fn long_search_list() {
+    let world = World::bare();
+    let pod = world.ns("pod");
+    pod.sh(super::POD).assert_ok();
+    let mut config = super::masquerade(3600);
+    let name = |n: u8| format!("team-{n:02}.department-of-things.region-{n:02}.corp.example-company-{n:02}.org");
+    config.search = (0..8).map(|n| name(n).parse().unwrap()).collect();
+    let service = DhcpService::start("long-search-list", &pod, "svc-eth0", config);
+    let guest = FakeGuest::plug(&world, "guest", &pod, "k6t-eth0", super::GUEST_MAC);
+    let scene = Scene { guest, service, pod };
+    scene.ns().run(&["dhclient", "-4", "-1", "-pf", "/run/dhclient4.pid", "eth0"]).assert_ok();
+    let left_out = scene.service.snapshot().v4.search_left_out;
+    assert!((1..=6).contains(&left_out), "{left_out} names left out");
+    let leases = std::fs::read_to_string(world.path("/var/lib/dhcp/dhclient.leases")).unwrap();
+    let told: Vec<_> = leases.lines().filter(|line| line.contains("domain-search")).collect();
+    let names: Vec<_> = (0..8).filter(|n| told.iter().any(|line| line.contains(&name(*n)))).collect();
+    assert_eq!(names, (0..8 - u8::try_from(left_out).unwrap()).collect::<Vec<_>>(), "{leases}");
 }
 
 fn dhcpcd() {

@@ -10,6 +10,9 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("a guest that reboots as another system is served, and a released lease is gone", another_client),
         trial("a guest that remembers a foreign address is refused it and gets its own", foreign_lease),
+        trial("dhclient -6 that remembers another pod's address is told so and gets its own", foreign_lease6),
+        trial("dhclient -6 that remembers its own address has it confirmed", confirmed_lease6),
+        trial("a guest behind a masquerade is served at another Ethernet address", another_ethernet_address),
         trial("two NICs of one guest have a service each", two_nics),
     ]
 }
@@ -47,6 +50,62 @@ fn foreign_lease() {
     scene.ns().run(&["dhclient", "-4", "-1", "-lf", "/run/old.leases", "-pf", "/run/dh.pid", "eth0"]).assert_ok();
     scene.assert_ipv4();
     assert_eq!(scene.service.snapshot().v4.naks, 1);
+}
+
+/// A lease of an earlier start, when the pod had `address`, and what dhclient makes of it.
+fn remembered6(address: &str) -> (World, String) {
+    let world = World::bare();
+    let lease = format!(
+        "default-duid \"\\000\\003\\000\\001\\002\\000\\000\\000\\000\\007\";
+lease6 {{ interface \"eth0\"; ia-na 00:00:00:07 {{ starts 2000000000; renew 3600; rebind 7200;
+        iaaddr {address} {{ starts 2000000000; preferred-life 4294967295; max-life 4294967295; }} }}
+        option dhcp6.client-id 0:3:0:1:2:0:0:0:0:7; option dhcp6.server-id 0:3:0:1:2:74:61:70:0:1; }}\n"
+    );
+    (world, lease)
+}
+
+fn ask_again6(scene: &Scene<'_>) {
+    let files = ["-lf", "/run/old6.leases", "-pf", "/run/dh6.pid"];
+    super::wait_link_local(scene.ns());
+    scene.ns().run(&[&["dhclient", "-6", "-1", "-v"], &files[..], &["eth0"]].concat()).assert_ok();
+    scene.assert_ipv6();
+}
+
+fn foreign_lease6() {
+    // Within the prefix of the link, as the address of the pod's last start is.
+    let (world, lease) = remembered6("fd10:0:2::77");
+    let scene = Scene::of("foreign-lease6", &world, 3600);
+    world.write("/run/old6.leases", lease);
+    ask_again6(&scene);
+    let seen = scene.service.snapshot().v6;
+    assert!(seen.refusals >= 1 && seen.lease.is_some(), "{seen:?}");
+    let held = scene.ns().run(&["ip", "-6", "addr", "show", "dev", "eth0"]).text();
+    assert!(!held.contains("fd10:0:2::77"), "{held}");
+}
+
+fn confirmed_lease6() {
+    let (world, lease) = remembered6("fd10:0:2::2");
+    let scene = Scene::of("confirmed-lease6", &world, 3600);
+    world.write("/run/old6.leases", lease);
+    ask_again6(&scene);
+    let seen = scene.service.snapshot().v6;
+    assert_eq!((seen.refusals, seen.lease.map(|lease| lease.phase)), (0, Some(dhcp::Phase::Rebooting)));
+}
+
+fn another_ethernet_address() {
+    let world = World::bare();
+    let pod = world.ns("pod");
+    pod.sh(POD).assert_ok();
+    let config = dhcp::Config { any_client: true, ..masquerade(3600) };
+    let service = DhcpService::start("another-ethernet-address", &pod, "svc-eth0", config);
+    let guest = FakeGuest::plug(&world, "guest", &pod, "k6t-eth0", "02:00:00:00:00:99");
+    let scene = Scene { guest, service, pod };
+    scene.ns().run(&["dhclient", "-4", "-1", "-pf", "/run/dh.pid", "eth0"]).assert_ok();
+    scene.assert_ipv4();
+    super::run_dhclient6(scene.ns());
+    scene.assert_ipv6();
+    let clients = scene.service.snapshot().clients;
+    assert_eq!(clients.iter().map(|(mac, _)| mac.to_string()).collect::<Vec<_>>(), ["02:00:00:00:00:99"]);
 }
 
 fn two_nics() {

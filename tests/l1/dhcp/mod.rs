@@ -142,11 +142,15 @@ fn has_default(guest: &Ns<'_>, family: &str, gateway: &str) -> Option<()> {
 }
 
 /// dhclient gives up at once when the link-local address is still being checked for duplicates.
-fn run_dhclient6(guest: &Ns<'_>) {
+fn wait_link_local(guest: &Ns<'_>) {
     wait_for("a link-local address", PATIENCE, || {
         let links = guest.run(&["ip", "-j", "-6", "addr", "show", "dev", "eth0", "scope", "link"]).json();
         links[0]["addr_info"].as_array()?.iter().any(|info| info["tentative"] != true).then_some(())
     });
+}
+
+fn run_dhclient6(guest: &Ns<'_>) {
+    wait_link_local(guest);
     guest.run(&["dhclient", "-6", "-1", "-v", "-pf", "/run/dhclient6.pid", "eth0"]).assert_ok();
 }
 

@@ -6,7 +6,7 @@ use hostnet::Facts;
 use hostnet::facts::{AddressScope, Link, LinkKind};
 use hostnet::nft::{Family as TableFamily, RuleFacts, TableId};
 use terms::IfName;
-use wiring::{Binding, Family, GuestSubnet, Interface, NicKey};
+use wiring::{Binding, Family, GuestSubnet, Interface, Mark, NicKey};
 
 use crate::evidence::Evidence;
 use crate::launcher::{LauncherNic, Lease};
@@ -119,14 +119,22 @@ impl<'a> NicView<'a> {
         let host_end = pod_link.and_then(|link| host_end(link, &seen.host));
         let bridge = host_end.and_then(|link| seen.host.link(link.master.as_ref()?));
         let held = pod.into_iter().flat_map(|pod| pod.addresses_of(&interface.pod_interface));
-        let usable = held.filter(|held| held.scope == AddressScope::Global && !held.flags.secondary);
+        let held = held.filter(|held| held.scope == AddressScope::Global);
+        let tap = match interface.binding {
+            Binding::Masquerade => key.masquerade_tap(),
+            Binding::Bridge | Binding::Sriov => key.bridge_tap(),
+        };
+        let mark = pod.and_then(|pod| pod.link(&tap)?.alias.as_deref()?.parse::<Mark>().ok());
+        // Where the plugin had a choice, the guest has that address alone.
+        let chosen = |address: IpAddr| mark.as_ref().and_then(|mark| mark.address(Family::of(address)));
+        let usable = held.filter(|held| match chosen(held.address.ip()) {
+            Some(chosen) => held.address.ip() == chosen,
+            None => !held.flags.secondary,
+        });
         let nics = seen.launcher.as_ref().map(|launcher| launcher.nics.as_slice()).unwrap_or_default();
         Some(Self {
             interface,
-            tap: match interface.binding {
-                Binding::Masquerade => key.masquerade_tap(),
-                Binding::Bridge | Binding::Sriov => key.bridge_tap(),
-            },
+            tap,
             service_tap: key.service_tap(),
             pod_link,
             host_end,
@@ -135,6 +143,12 @@ impl<'a> NicView<'a> {
             addresses: usable.map(|held| held.address.ip()).collect(),
             launcher: nics.iter().find(|nic| nic.name == interface.name),
         })
+    }
+
+    /// Packets that came from the guest.
+    pub(super) fn sent_packets(&self, case: &Case<'_>) -> u64 {
+        let tap = case.pod.and_then(|pod| pod.link(&self.tap));
+        tap.and_then(|tap| tap.statistics.as_ref()).map_or(0, |statistics| statistics.rx_packets)
     }
 
     /// Whether the manifest says `state: down`.

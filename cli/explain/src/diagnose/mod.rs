@@ -1,5 +1,6 @@
 //! What is wrong, told from evidence alone: one file for each part of the way.
 
+mod boot;
 mod case;
 pub(super) mod fib;
 mod guest;
@@ -10,6 +11,7 @@ mod links;
 mod routes;
 mod rules;
 mod source;
+mod told;
 mod ways;
 
 #[cfg(test)]
@@ -66,9 +68,13 @@ pub fn diagnose(seen: &Evidence) -> Explanation {
             // Of a guest without a cable neither questions nor answers are to be expected.
             let (unplugged, plugged): (Vec<_>, Vec<_>) = case.nics.iter().partition(|nic| nic.is_unplugged());
             unplugged.into_iter().for_each(|nic| guest::unplugged(nic, &mut findings));
-            plugged.iter().for_each(|nic| leases::judge(&case, nic, &mut findings));
-            plugged.iter().for_each(|nic| guest::judge(&case, nic, &mut findings));
+            // All else that is to be seen of a guest that boots follows from that.
+            if boot::judge(&case, &plugged, &mut findings) {
+                plugged.iter().for_each(|nic| leases::judge(&case, nic, &mut findings));
+                plugged.iter().for_each(|nic| guest::judge(&case, nic, &mut findings));
+            }
         }
+        case.nics.iter().for_each(|nic| told::judge(nic, &mut findings));
     }
     let mut findings = findings.0;
     findings.sort_by_key(|finding| finding.severity);

@@ -43,6 +43,15 @@ fn link<'a>(facts: &'a mut Facts, text: &str) -> &'a mut Link {
     facts.links.iter_mut().find(|link| link.name == name(text)).unwrap()
 }
 
+/// What the guest has sent.
+fn sent(vm: &mut Evidence, packets: u64) {
+    for tap in ["k6t-eth0", "tap0"] {
+        for link in pod(vm).links.iter_mut().filter(|link| link.name == name(tap)) {
+            link.statistics.as_mut().unwrap().rx_packets = packets;
+        }
+    }
+}
+
 fn remove_link(facts: &mut Facts, text: &str) {
     facts.links.retain(|link| link.name != name(text));
 }
@@ -431,6 +440,7 @@ fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
 #[test]
 fn a_guest_that_never_asked_is_told_from_one_that_was_never_answered() {
     let leases = |vm: &mut Evidence, asked: u64, answered: u64| {
+        sent(vm, 1);
         let service = vm.launcher.as_mut().unwrap().nics[0].service.as_mut().unwrap();
         for lease in [&mut service.ipv4, &mut service.ipv6].into_iter().flatten() {
             (lease.asked, lease.answered, lease.leased, lease.grants) = (asked, answered, false, 0);
@@ -537,4 +547,53 @@ fn a_nic_that_the_manifest_keeps_unplugged_is_no_fault_of_the_guests() {
         (lease.asked, lease.grants, lease.leased) = (0, 0, false);
     });
     assert_eq!((errors(&unplugged), found(&unplugged, Severity::Warning)), (vec![], one(Code::Unplugged, "guest")));
+}
+
+#[test]
+fn a_guest_that_still_boots_is_one_line() {
+    let silent = |seconds: u64, packets: u64, asked: u64| {
+        broken(declared_ports, |vm| {
+            let lease = vm.launcher.as_mut().unwrap().nics[0].service.as_mut().unwrap().ipv4.as_mut().unwrap();
+            (lease.asked, lease.answered, lease.leased, lease.grants) = (asked, asked, false, 0);
+            vm.probes.iter_mut().for_each(|probe| probe.outcome = Outcome::Silent);
+            let guest = "10.0.2.2".parse().unwrap();
+            let state = NeighbourState::Failed;
+            let neighbour = Neighbour { link: name("k6t-eth0"), address: guest, mac: None, state, router: false };
+            pod(vm).neighbours.push(neighbour);
+            sent(vm, packets);
+            vm.now_unix_seconds = vm.status.running_since_unix_seconds.unwrap() + seconds;
+        })
+    };
+    for boots in [silent(3, 0, 0), silent(299, 0, 0), silent(14, 5, 0)] {
+        assert_eq!((errors(&boots), found(&boots, Severity::Warning)), (vec![], one(Code::GuestBoots, "guest")));
+    }
+    for hangs in [silent(300, 0, 0), silent(15, 5, 0)] {
+        assert!(errors(&hangs).contains(&(Code::DhcpNeverAsked, "guest".to_owned())));
+    }
+    assert!(errors(&silent(3, 5, 2)).contains(&(Code::GuestSilent, "guest".to_owned())), "it has asked");
+}
+
+#[test]
+fn what_a_guest_is_not_told_and_a_second_client_are_warnings() {
+    let vm = broken(masquerade, |vm| {
+        let nic = &mut vm.launcher.as_mut().unwrap().nics[0];
+        nic.not_told = vec!["the route to fd99::/48".to_owned()];
+        nic.service.as_mut().unwrap().clients = ["02:00:00:00:00:01", "02:00:00:00:00:02"].map(|mac| mac.parse().unwrap()).into();
+    });
+    let svc = "svc-eth0".to_owned();
+    let expected = vec![(Code::NotTold, svc.clone()), (Code::SeveralClients, svc)];
+    assert_eq!((errors(&vm), found(&vm, Severity::Warning)), (vec![], expected));
+}
+
+#[test]
+fn of_several_addresses_the_guest_is_expected_at_the_one_in_the_mark() {
+    let vm = broken(bridge, |vm| {
+        let other = hostnet::facts::Address::permanent(name("eth0"), "10.78.0.2/24".parse().unwrap());
+        pod(vm).addresses.insert(0, other);
+        let alias = &mut link(pod(vm), "tap0").alias;
+        *alias = Some(format!("{} address4=10.244.1.5", alias.as_deref().unwrap()));
+    });
+    let case = super::Case::of(&vm);
+    let addresses: Vec<_> = case.nics[0].guest_addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.244.1.5", "fd00:10:244:1::5"]);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cni::runtime::{Attachment as CniAttachment, ConfigError, ConfigList, Runtime, RuntimeError};
 use cni::spec::CniResult;
@@ -67,12 +68,16 @@ pub struct PodNetwork {
 /// What came of attaching.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wired {
-    /// Addresses on the primary network.
+    /// Addresses on the primary network: of each family the first, which is the guest's behind a bridge binding.
     pub addresses: Vec<IpAddr>,
     /// Links that the plugins made on the host's side.
     pub host_links: Vec<IfName>,
     /// Name servers and search domains that the networks give.
     pub resolv: Resolv,
+    /// The same of each network alone, by its pod interface.
+    pub of_networks: Vec<(IfName, Resolv)>,
+    /// What the binding plugin warns of.
+    pub warnings: Vec<String>,
 }
 
 impl PodNetwork {
@@ -89,14 +94,16 @@ impl PodNetwork {
     pub fn attach(&self) -> Result<Wired, NetworkError> {
         let netns = Netns::create(&self.netns)?;
         raise_loopback(&netns)?;
-        let (runtime, mut wired) = (self.runtime(), Wired::default());
+        let (warnings, mut wired) = (Arc::new(Mutex::new(Vec::new())), Wired::default());
+        let runtime = self.runtime(&warnings);
         for (index, attachment) in self.attachments.list.iter().enumerate() {
             let list = list_of(attachment)?;
             tracing::info!(network = %list.name(), interface = %attachment.ifname, "ADD");
             let result =
                 runtime.add(&list, &self.cni(attachment)).map_err(|source| self.plugin_error(attachment, source))?;
-            wired.note(&result, index == 0);
+            wired.note(&result, &attachment.ifname, index == 0);
         }
+        wired.warnings = std::mem::take(&mut warnings.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(wired)
     }
 
@@ -105,7 +112,7 @@ impl PodNetwork {
     /// # Errors
     /// All failures.
     pub fn detach(&self) -> Result<(), Vec<NetworkError>> {
-        let (runtime, mut failures) = (self.runtime(), Vec::new());
+        let (runtime, mut failures) = (self.runtime(&Arc::default()), Vec::new());
         for attachment in self.attachments.list.iter().rev() {
             let detached = list_of(attachment).and_then(|list| {
                 tracing::info!(network = %list.name(), interface = %attachment.ifname, "DEL");
@@ -123,9 +130,14 @@ impl PodNetwork {
         has(POD_NAMESPACE, key.namespace()) && has(POD_NAME, &pod_name(key))
     }
 
-    fn runtime(&self) -> Runtime {
-        Runtime::new(&self.cache, self.attachments.folders.clone())
-            .with_log(|plugin, line| tracing::warn!(plugin, "{line}"))
+    fn runtime(&self, warnings: &Arc<Mutex<Vec<String>>>) -> Runtime {
+        let warnings = Arc::clone(warnings);
+        Runtime::new(&self.cache, self.attachments.folders.clone()).with_log(move |plugin, line| {
+            tracing::warn!(plugin, "{line}");
+            if let Some(warning) = line.strip_prefix("tapvisor: ").filter(|_| plugin == "tapvisor") {
+                warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning.to_owned());
+            }
+        })
     }
 
     /// As a container runtime of Kubernetes would put it.
@@ -161,20 +173,41 @@ fn pod_name(key: &ObjectKey) -> String {
 }
 
 impl Wired {
-    fn note(&mut self, result: &CniResult, is_primary: bool) {
+    fn note(&mut self, result: &CniResult, ifname: &IfName, is_primary: bool) {
         if is_primary {
-            self.addresses = result.ips.iter().map(|held| held.address.ip()).collect();
+            self.addresses = first_addresses(result, ifname);
         }
         let mut links: BTreeSet<_> = self.host_links.drain(..).collect();
         links.extend(
             result.interfaces.iter().filter(|link| link.sandbox.is_empty()).filter_map(|l| l.name.parse().ok()),
         );
         self.host_links = links.into_iter().collect();
-        self.resolv.servers.extend(result.dns.nameservers.iter().filter_map(|server| server.parse::<IpAddr>().ok()));
         let domain = Some(result.dns.domain.clone()).filter(|domain| !domain.is_empty());
-        self.resolv.search.extend(domain.into_iter().chain(result.dns.search.iter().cloned()));
-        self.resolv.options.extend(result.dns.options.iter().cloned());
+        let own = Resolv {
+            servers: result.dns.nameservers.iter().filter_map(|server| server.parse().ok()).collect(),
+            search: domain.into_iter().chain(result.dns.search.iter().cloned()).collect(),
+            options: result.dns.options.clone(),
+        };
+        self.resolv.servers.extend_from_slice(&own.servers);
+        self.resolv.search.extend_from_slice(&own.search);
+        self.resolv.options.extend_from_slice(&own.options);
+        self.of_networks.push((ifname.clone(), own));
     }
+}
+
+/// Of each family the first address that a result has for the interface, in the result's order.
+fn first_addresses(result: &CniResult, ifname: &IfName) -> Vec<IpAddr> {
+    let is_own = |index: Option<usize>| {
+        let interface = index.and_then(|index| result.interfaces.get(index));
+        interface.is_none_or(|interface| !interface.sandbox.is_empty() && interface.name == ifname.as_str())
+    };
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in result.ips.iter().filter(|held| is_own(held.interface)).map(|held| held.address.ip()) {
+        if addresses.iter().all(|known| known.is_ipv4() != address.is_ipv4()) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 fn list_of(attachment: &Attachment) -> Result<ConfigList, NetworkError> {
@@ -188,4 +221,34 @@ fn raise_loopback(netns: &Netns) -> Result<(), NetworkError> {
     let link = "lo".parse().expect("lo is an interface name");
     let up = [Op::SetLink { link, set: LinkChange::up() }];
     netns.run(|| Linux::here().execute(&up))?.map_err(NetworkError::Loopback)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_vm_has_the_first_address_of_each_family_and_each_network_its_own_servers() {
+        let result = |servers: &[&str]| -> CniResult {
+            serde_json::from_value(json!({
+                "interfaces": [{"name": "veth7"}, {"name": "eth0", "sandbox": "/run/netns/a"}],
+                "ips": [{"address": "192.0.2.9/24", "interface": 0}, {"address": "10.77.0.2/24", "interface": 1},
+                    {"address": "fd77::2/64", "interface": 1}, {"address": "10.78.0.2/24", "interface": 1},
+                    {"address": "fd78::2/64"}],
+                "dns": {"nameservers": servers},
+            }))
+            .unwrap()
+        };
+        let (eth0, net1): (IfName, IfName) = ("eth0".parse().unwrap(), "net1".parse().unwrap());
+        let mut wired = Wired::default();
+        wired.note(&result(&["192.0.2.53"]), &eth0, true);
+        wired.note(&result(&["192.0.2.54"]), &net1, false);
+        assert_eq!(wired.addresses, ["10.77.0.2", "fd77::2"].map(|text| text.parse::<IpAddr>().unwrap()));
+        let servers: Vec<_> = wired.of_networks.iter().map(|(link, own)| (link.as_str(), own.to_text())).collect();
+        let expected = [("eth0", "nameserver 192.0.2.53\n"), ("net1", "nameserver 192.0.2.54\n")];
+        assert_eq!(servers, expected.map(|(link, text)| (link, text.to_owned())));
+        assert_eq!(wired.resolv.servers.len(), 2);
+    }
 }

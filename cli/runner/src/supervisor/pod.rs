@@ -98,8 +98,11 @@ impl RealPod {
         // What failed first is what is told.
         let wired = attached?;
         noted?;
-        let resolv = self.name_servers(&wired)?;
-        files::replace(&layout.vm(&self.network.key).resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
+        let (resolv, vm) = (self.name_servers(&wired)?, layout.vm(&self.network.key));
+        files::replace(&vm.resolv_conf(), resolv.to_text().as_bytes(), 0o644)?;
+        for (pod_interface, resolv) in &wired.of_networks {
+            files::replace(&vm.nic_resolv_conf(pod_interface), resolv.to_text().as_bytes(), 0o644)?;
+        }
         Ok(Wired { resolv, ..wired })
     }
 

@@ -112,6 +112,8 @@ pub(crate) struct Attached {
     pub(crate) host_links: Vec<IfName>,
     /// Whether the guest is given a name server.
     pub(crate) has_name_server: bool,
+    /// What the binding plugin warns of.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How a launcher ended.
@@ -128,7 +130,7 @@ pub(crate) struct LauncherExit {
 impl From<Wired> for Attached {
     fn from(wired: Wired) -> Self {
         let has_name_server = !wired.resolv.servers.is_empty();
-        Self { addresses: wired.addresses, host_links: wired.host_links, has_name_server }
+        Self { addresses: wired.addresses, host_links: wired.host_links, has_name_server, warnings: wired.warnings }
     }
 }
 

@@ -167,6 +167,7 @@ impl<C: Clone> Machine<C> {
         });
         (self.status.addresses, self.status.host_links) = (attached.addresses, attached.host_links);
         self.saving.is_changed = true;
+        attached.warnings.into_iter().for_each(|text| self.tell(Report::Note { text }));
         if !attached.has_name_server {
             let text = "no name server: neither manifest, network nor host names one that the VM could reach";
             self.tell(Report::Note { text: text.to_owned() });
