@@ -11,13 +11,17 @@ target := $(or $(CARGO_TARGET_DIR),target)
 musl := x86_64-unknown-linux-musl
 export TAPVISOR_DIST ?= $(abspath $(target))/dist
 
+# On a terminal cargo shows how far it is.
+quiet := $(shell [ -t 2 ] || echo --quiet)
+
 .PHONY: help
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 .PHONY: demo
 demo: setup-demo build ## two virtual machines on a dual-stack network, every promise checked before your eyes
-	@cargo run --quiet --package tests --bin demo
+	@echo "demo: building what checks it"
+	@cargo run $(quiet) --package tests --bin demo
 
 .PHONY: test
 test: setup-test build ## all rungs of the test ladder; the last line counts them

@@ -56,9 +56,43 @@ pub(crate) fn read(object: &Fields<'_>) -> Option<Metadata> {
     })?
 }
 
+/// Annotations by which KubeVirt or a mesh changes the VM or its pod, and what is missing here. Others are notes of other
+/// programs. Where a value is given, only that value does.
+const CHANGING: &[(&str, Option<&str>, &str)] = &[
+    (
+        "hooks.kubevirt.io/hookSidecars",
+        None,
+        "no side-car changes the VM's definition; write the change into the manifest",
+    ),
+    ("sidecar.istio.io/inject", Some("true"), "no side-car is injected, and the VM is reached directly"),
+    ("kubevirt.io/ignitiondata", None, "no Ignition configuration is handed to the guest; use cloudInitNoCloud"),
+    ("kubevirt.io/placePCIDevicesOnRootComplex", Some("true"), "devices are where the engine puts them"),
+    ("kubevirt.io/memfd", None, "the engine chooses the guest's memory"),
+    ("kubernetes.io/ingress-bandwidth", None, "use the CNI plugin `bandwidth` in the network's list"),
+    ("kubernetes.io/egress-bandwidth", None, "use the CNI plugin `bandwidth` in the network's list"),
+    ("k8s.v1.cni.cncf.io/networks", None, "networks come from `networks` of the specification"),
+    ("v1.multus-cni.io/default-network", None, "`tapvisor run --network` chooses the primary network"),
+];
+
+/// Warns of annotations of a VM that would change it elsewhere and do not here.
+pub(crate) fn warn_of_changing(metadata: &Node<'_>) {
+    let is_object = |node: &Node<'_>| node.value().is_object();
+    let members = if is_object(metadata) { metadata.entries() } else { Vec::new() };
+    let annotations = members.into_iter().filter(|(name, node)| *name == "annotations" && is_object(node));
+    for (key, node) in annotations.flat_map(|(_, node)| node.entries()) {
+        let changing = CHANGING
+            .iter()
+            .find(|(known, value, _)| *known == key && value.is_none_or(|value| node.value().as_str() == Some(value)));
+        if let Some((_, _, why)) = changing {
+            node.warn(Scope::Local, why);
+        }
+    }
+}
+
 /// Reads `metadata` of a template, which has no name of its own.
 pub(crate) fn read_template(template: &Fields<'_>) -> (Labels, Labels) {
     let read = |node: Node<'_>| {
+        warn_of_changing(&node);
         node.fields(|fields| {
             let why = "the object made from the template has its owner's name";
             fields.ignored(Scope::Everywhere, why, &["name", "generateName", "namespace"]);

@@ -53,6 +53,9 @@ pub(crate) enum Command {
         /// Wait for more
         #[arg(short, long)]
         follow: bool,
+        /// With the guest's control sequences, which may change the terminal
+        #[arg(long)]
+        raw: bool,
     },
     /// Stop a VM: its power button, and after the grace period its plug
     Stop(Stop),
@@ -124,8 +127,11 @@ pub(crate) enum Command {
 #[command(after_help = RUN_HELP)]
 pub(crate) struct Run {
     /// The manifest, YAML or JSON; - reads standard input
-    #[arg(short, long)]
-    pub(crate) file: PathBuf,
+    #[arg(short, long, required_unless_present = "operand")]
+    pub(crate) file: Option<PathBuf>,
+    /// A manifest without the word that it comes by
+    #[arg(hide = true)]
+    pub(crate) operand: Option<PathBuf>,
     /// Return once the VMs run
     #[arg(short, long)]
     pub(crate) detach: bool,

@@ -1,6 +1,6 @@
 //! `tapvisor console`: this terminal is the guest's serial console until Ctrl-], a signal, or the guest's end.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -10,8 +10,9 @@ use terms::ObjectKey;
 
 use super::failure::{Exit, Failure};
 use super::interrupt::end_on_signal;
-use super::{names, open_store, terminal};
+use super::{names, open_store, screen, terminal};
 use protocol::socket;
+use runner::record::{Kind, OnHost};
 use runner::store::Store;
 
 /// Ctrl-] as a terminal sends it, the key that telnet and virsh detach with.
@@ -30,9 +31,20 @@ pub(crate) enum Left {
 pub(crate) fn console(name: &str) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
-    store.status(&key)?;
+    let status = store.status(&key)?;
+    if status.on_host == OnHost::Absent {
+        return Err(Failure::new(Exit::Failed, not_running(&key, status.kind)));
+    }
     end_on_signal()?;
     attach(&store, &key).map(|_| ExitCode::SUCCESS)
+}
+
+fn not_running(key: &ObjectKey, kind: Kind) -> String {
+    let remedy = match kind {
+        Kind::VirtualMachine => format!("`tapvisor start {key}` starts it"),
+        Kind::VirtualMachineInstance => "an instance runs once; `tapvisor run` it again".to_owned(),
+    };
+    format!("{key} does not run and has no console: {remedy}; `tapvisor logs {key}` shows what it wrote")
 }
 
 /// Connects this terminal, or whatever stands in its place, to a VM's console.
@@ -42,10 +54,14 @@ pub(crate) fn attach(store: &Store, key: &ObjectKey) -> Result<Left, Failure> {
     })?;
     let is_interactive = terminal::is_interactive();
     if is_interactive {
-        terminal::say(&format!("tapvisor: console of {key}; Ctrl-] detaches"));
+        terminal::say(&format!(
+            "tapvisor: console of {key}; Ctrl-] detaches and the VM stays, every other key is the guest's"
+        ));
     }
     let raw = if is_interactive { Some(terminal::Raw::enter()?) } else { None };
-    let left = relay(stream, is_interactive)?;
+    // Into a file or a pipe goes all that the guest writes.
+    let screen = io::stdout().is_terminal().then(screen::Console::default);
+    let left = relay(stream, is_interactive, screen)?;
     drop(raw);
     if is_interactive {
         terminal::say("");
@@ -53,8 +69,8 @@ pub(crate) fn attach(store: &Store, key: &ObjectKey) -> Result<Left, Failure> {
     Ok(left)
 }
 
-fn relay(mut stream: UnixStream, detachable: bool) -> io::Result<Left> {
-    let (stdin, mut stdout) = (io::stdin(), io::stdout());
+fn relay(mut stream: UnixStream, detachable: bool, mut screen: Option<screen::Console>) -> io::Result<Left> {
+    let stdin = io::stdin();
     let (mut buffer, mut stdin_open) = ([0; 4096], true);
     loop {
         let watch = |wanted: bool| if wanted { PollFlags::POLLIN } else { PollFlags::empty() };
@@ -68,9 +84,18 @@ fn relay(mut stream: UnixStream, detachable: bool) -> io::Result<Left> {
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(Left::Closed),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(Left::Closed),
-                read => stdout.write_all(buffer.get(..read?).unwrap_or_default())?,
+                read => {
+                    let bytes = buffer.get(..read?).unwrap_or_default();
+                    match &mut screen {
+                        Some(screen) => terminal::write_out(&screen.pass(bytes)),
+                        None => terminal::write_out(bytes),
+                    }
+                }
             }
-            stdout.flush()?;
+            // Nobody is left to show it to; why is said when the command ends.
+            if terminal::is_lost() {
+                return Ok(Left::Detached);
+            }
         }
         if from_user && stdin_open {
             let typed = nix::unistd::read(&stdin, &mut buffer)?;
@@ -111,6 +136,6 @@ mod tests {
     fn a_console_that_closes_ends_the_session() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert_eq!(relay(ours, false).unwrap(), Left::Closed);
+        assert_eq!(relay(ours, false, None).unwrap(), Left::Closed);
     }
 }

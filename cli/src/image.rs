@@ -7,6 +7,7 @@ use serde_json::json;
 use super::arguments::{Image, Output};
 use super::failure::{Exit, Failure};
 use super::{expect_root, terminal};
+use explain::size;
 use images::{Image as Stored, ImageError, Store};
 use protocol::chain::chain;
 use runner::layout::Layout;
@@ -33,10 +34,17 @@ fn list(images: &[Stored], output: Output) {
             terminal::listing("ImageList", &images.iter().map(item).collect::<Vec<_>>());
         }
         Output::Table => {
-            let row = |image: &Stored| vec![names_of(image), image.digest.clone(), image.bytes.to_string()];
-            terminal::table(&["NAME", "DIGEST", "BYTES"], &images.iter().map(row).collect::<Vec<_>>());
+            terminal::table(&["DIGEST", "SIZE", "NAME"], &images.iter().map(row).collect::<Vec<_>>());
         }
     }
+}
+
+/// The names last, one below the other: they may be long. Of the digest as much as people compare; JSON has all of it.
+fn row(image: &Stored) -> Vec<String> {
+    const SHOWN: usize = 12;
+    let digest = image.digest.strip_prefix("sha256:").unwrap_or(&image.digest);
+    let names: Vec<_> = image.names.iter().map(String::as_str).collect();
+    vec![digest.chars().take(SHOWN).collect(), size(image.bytes), names.join("\n")]
 }
 
 fn names_of(image: &Stored) -> String {

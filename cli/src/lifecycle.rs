@@ -11,6 +11,7 @@ use terms::ObjectKey;
 use super::arguments::{Rm, Stop};
 use super::failure::{Exit, Failure};
 use super::names::Named;
+use super::progress::Progress;
 use super::run::{self, wait_until_running};
 use super::supervisor::{AskError, Line};
 use super::{names, open_store, services, terminal};
@@ -28,7 +29,10 @@ pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
     let key = names::vm(&arguments.name)?;
     let grace_seconds = if arguments.force { Some(0) } else { arguments.grace };
     if store.status(&key)?.on_host == OnHost::Present {
-        match ask_to_stop(&store, &key, grace_seconds) {
+        let progress = waiting(&store, std::slice::from_ref(&key), grace_seconds, "");
+        let asked = ask_to_stop(&store, &key, grace_seconds);
+        progress.clear(&key);
+        match asked {
             Err(AskError::NoAnswer(_)) if arguments.force => end_by_force(&store, &key)?,
             // One that was ending while it was asked has ended: nothing more was wanted.
             Err(error) if store.status(&key)?.on_host == OnHost::Present => return Err(error.into()),
@@ -37,6 +41,22 @@ pub(crate) fn stop(arguments: &Stop) -> Result<ExitCode, Failure> {
     }
     terminal::line(&format!("{key} stopped"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a command waits for: the guests that have time to power off. `then` is what comes after it.
+fn waiting(store: &Store, keys: &[ObjectKey], grace_seconds: Option<u64>, then: &str) -> Progress {
+    let progress = Progress::of(keys.iter().cloned(), "stopping");
+    for key in keys {
+        let of_manifest = || store.status(key).ok().map(|status| status.grace_period_seconds);
+        let grace = grace_seconds.or_else(of_manifest);
+        let text = match grace {
+            Some(0) => format!("the guest is powered off{then}"),
+            Some(seconds) => format!("waiting up to {seconds} s for the guest to power off{then}"),
+            None => format!("waiting for the guest to power off{then}"),
+        };
+        progress.step(key, &text);
+    }
+    progress
 }
 
 fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Result<Phase, AskError> {
@@ -75,7 +95,12 @@ pub(crate) fn restart(name: &str, grace_seconds: Option<u64>) -> Result<ExitCode
     let (store, _) = open_store()?;
     let key = names::vm(name)?;
     let phase = match store.status(&key)?.on_host {
-        OnHost::Present => expect_line(&store, &key)?.ask(Request::Restart { grace_seconds })?,
+        OnHost::Present => {
+            let progress = waiting(&store, std::slice::from_ref(&key), grace_seconds, ", then for it to start");
+            let phase = expect_line(&store, &key)?.ask(Request::Restart { grace_seconds });
+            progress.clear(&key);
+            phase?
+        }
         OnHost::Absent => start_stopped(&store, &key)?,
     };
     say_phase(&key, phase);
@@ -107,13 +132,9 @@ pub(crate) fn rm(arguments: &Rm) -> Result<ExitCode, Failure> {
     };
     let is_manifest = arguments.file.is_some();
     let mut first_failure: Option<Failure> = None;
-    for named in named {
-        let removed = match &named {
-            Named::Vm(key) => remove(&store, key, arguments.force, &reaped),
-            Named::Service(key) => services::take_out(&store, std::slice::from_ref(key)),
-        };
+    for removed in remove_all(&store, &named, arguments.force, &reaped) {
         match removed {
-            Ok(()) => terminal::line(&format!("{named} removed")),
+            Ok(()) => {}
             // What a manifest names and is not there is as it should be.
             Err(failure) if is_manifest && failure.code == Exit::NotFound as u8 => {}
             Err(failure) => match &mut first_failure {
@@ -123,6 +144,59 @@ pub(crate) fn rm(arguments: &Rm) -> Result<ExitCode, Failure> {
         }
     }
     first_failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// Removes everything named: VMs at once, for each is waited for, and Services one by one before them.
+fn remove_all(store: &Store, named: &[Named], force: bool, reaped: &[Reaped]) -> Vec<Result<(), Failure>> {
+    let mut results = Vec::new();
+    let mut vms: Vec<&ObjectKey> = Vec::new();
+    for one in named {
+        match one {
+            Named::Vm(key) if vms.contains(&key) => {}
+            Named::Vm(key) => vms.push(key),
+            Named::Service(key) => {
+                let taken_out = services::take_out(store, std::slice::from_ref(key));
+                results.push(taken_out.inspect(|()| terminal::line(&format!("{one} removed"))));
+            }
+        }
+    }
+    let running: Vec<_> = vms.iter().copied().filter(|key| is_on_host(store, key)).cloned().collect();
+    let progress = waiting(store, &running, force.then_some(0), "");
+    let remove_one = |key: &ObjectKey| {
+        let removed = remove(store, key, force, reaped);
+        match &removed {
+            Ok(()) => progress.line(key, &format!("{key} removed")),
+            Err(_) => progress.clear(key),
+        }
+        removed
+    };
+    for some in vms.chunks(AT_ONCE) {
+        results.extend(at_once(some, remove_one));
+    }
+    results
+}
+
+/// Most VMs that are removed at the same time.
+const AT_ONCE: usize = 64;
+
+/// Does the same for each key in a thread of its own; here where there are no threads to be had.
+fn at_once<T: Send>(keys: &[&ObjectKey], work: impl Fn(&ObjectKey) -> T + Sync) -> Vec<T> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = keys
+            .iter()
+            .map(|key| std::thread::Builder::new().spawn_scoped(scope, move || work(key)).map_err(|_| *key))
+            .collect();
+        let done = threads.into_iter().map(|thread| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(key) => work(key),
+        });
+        done.collect()
+    })
+}
+
+fn is_on_host(store: &Store, key: &ObjectKey) -> bool {
+    store.status(key).is_ok_and(|status| status.on_host == OnHost::Present)
 }
 
 fn remove(store: &Store, key: &ObjectKey, force: bool, reaped: &[Reaped]) -> Result<(), Failure> {
@@ -191,7 +265,7 @@ fn start_stopped(store: &Store, key: &ObjectKey) -> Result<Phase, Failure> {
     let vm = Written { key: key.clone(), lock };
     write_again(store, &vm, &plugin_folders(store))?;
     let stream = start_supervisor(store, vm)?;
-    wait_until_running(Line::with(key.clone(), stream))?;
+    wait_until_running(store, Line::with(key.clone(), stream))?;
     Ok(store.status(key)?.phase)
 }
 
@@ -246,4 +320,24 @@ fn wait_until_told(store: &Store, key: &ObjectKey, phase: Phase) -> Result<(), F
         std::thread::sleep(STEP);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn several_vms_are_removed_at_the_same_time_and_reported_in_order() {
+        let keys: Vec<_> = (0..20).map(|n| ObjectKey::new("default", &format!("vm{n}")).unwrap()).collect();
+        let all: Vec<_> = keys.iter().collect();
+        // Nobody passes before all are here: one after the other they would wait for ever.
+        let barrier = Barrier::new(all.len());
+        let names = at_once(&all, |key| {
+            barrier.wait();
+            key.name().to_owned()
+        });
+        assert_eq!(names, all.iter().map(|key| key.name().to_owned()).collect::<Vec<_>>());
+    }
 }

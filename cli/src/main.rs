@@ -14,12 +14,12 @@ mod names;
 mod progress;
 mod ps;
 mod run;
+mod screen;
 mod services;
 mod supervisor;
 mod terminal;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -39,9 +39,13 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8);
-            // Help and version go to stdout and are no failure; a closed pipe is not ours to report.
-            drop(error.print());
-            return ExitCode::from(code);
+            // Help and version go to stdout and are no failure; nor is a closed pipe.
+            return match error.print() {
+                Err(error) if code == 0 && error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    Failure::new(Exit::Failed, format!("cannot write to standard output: {error}")).report()
+                }
+                _ => ExitCode::from(code),
+            };
         }
     };
     if !matches!(arguments.command, Command::Launch { .. }) {
@@ -58,7 +62,10 @@ fn main() -> ExitCode {
                 Err(failure) => failure.report(),
             }
         }
-        command => dispatch(command).unwrap_or_else(|failure| failure.report()),
+        command => {
+            let done = dispatch(command).and_then(|code| terminal::finish().map(|()| code));
+            done.unwrap_or_else(|failure| failure.report())
+        }
     }
 }
 
@@ -82,7 +89,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(run) => run::run(&run),
         Command::Ps(ps) => ps::ps(&ps),
         Command::Console { name } => console::console(&name),
-        Command::Logs { name, follow } => logs::logs(&name, follow),
+        Command::Logs { name, follow, raw } => logs::logs(&name, follow, raw),
         Command::Stop(stop) => lifecycle::stop(&stop),
         Command::Start { name } => lifecycle::start(&name),
         Command::Restart { name, grace } => lifecycle::restart(&name, grace),
@@ -136,7 +143,22 @@ fn go_by_name() {
 fn expect_root() -> Result<(), Failure> {
     match nix::unistd::geteuid().is_root() {
         true => Ok(()),
-        false => Err(Failure::new(Exit::HostLacks, "this command needs root")),
+        false => Err(Failure::new(Exit::HostLacks, "this command needs root: begin it with `sudo`")),
+    }
+}
+
+/// Log lines hold words of plugins, engines and guests; the log may be a terminal, or be shown on one later.
+struct VisibleStderr;
+
+impl std::io::Write for VisibleStderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        std::io::stderr().write_all(terms::visible(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 
@@ -144,8 +166,8 @@ fn log_to_stderr(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     let set = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| VisibleStderr)
+        .with_ansi(false)
         // It would tell of a log on a full disk by a macro that panics there.
         .log_internal_errors(false)
         .try_init();

@@ -1,5 +1,6 @@
 //! `tapvisor ps`.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -30,8 +31,7 @@ pub(crate) fn ps(arguments: &Ps) -> Result<ExitCode, Failure> {
         Output::Json => terminal::listing("VMList", &vms.iter().map(Vm::item).collect::<Vec<_>>()),
         Output::Table => {
             let now = unix_seconds();
-            let rows: Vec<_> = vms.iter().map(|vm| vm.row(now)).collect();
-            terminal::table(&["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ADDRESSES", "REASON"], &rows);
+            lines(&vms, now, terminal::columns()).iter().for_each(|line| terminal::line(line));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -60,10 +60,23 @@ impl Vm {
     fn row(&self, now_unix_seconds: u64) -> Vec<String> {
         match self {
             Self::Known(status) => row(status, now_unix_seconds),
-            Self::Damaged { key, reason } => {
-                let cells = [key.namespace(), key.name(), "Damaged", "-", "-", "-", reason];
-                cells.map(str::to_owned).to_vec()
+            Self::Damaged { key, .. } => {
+                [key.namespace(), key.name(), "Damaged", "-", "-", "-"].map(str::to_owned).to_vec()
             }
+        }
+    }
+
+    fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::Known(status) => &status.addresses,
+            Self::Damaged { .. } => &[],
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Known(status) => status.reason.as_deref().unwrap_or_default(),
+            Self::Damaged { reason, .. } => reason,
         }
     }
 }
@@ -88,6 +101,48 @@ fn item(status: &Status) -> Value {
     })
 }
 
+const HEAD: [&str; 6] = ["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ADDRESSES"];
+
+/// A table of at most `columns`: the addresses of a VM one below the other, beneath its row where they do not fit in it, and
+/// the reason for its state beneath that.
+fn lines(vms: &[Vm], now_unix_seconds: u64, columns: usize) -> Vec<String> {
+    let mut rows: Vec<_> = vms.iter().map(|vm| vm.row(now_unix_seconds)).collect();
+    let mut head = &HEAD[..];
+    let is_wide = |line: &String| line.chars().count() > columns;
+    let are_beneath = terminal::table_lines(head, &rows).iter().any(is_wide);
+    if are_beneath {
+        head = &HEAD[..HEAD.len() - 1];
+        rows.iter_mut().for_each(|row| row.truncate(head.len()));
+    }
+    // Rows are made together, so that their columns agree, and taken one by one by their heights.
+    let mut made = terminal::table_lines(head, &rows).into_iter();
+    let mut lines: Vec<_> = made.next().into_iter().collect();
+    for (vm, row) in vms.iter().zip(&rows) {
+        let height = row.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
+        lines.extend(made.by_ref().take(height));
+        let addresses = vm.addresses().iter().map(ToString::to_string).filter(|_| are_beneath);
+        let reason = terms::visible(vm.reason()).replace('\n', " ");
+        let reason = wrapped(&reason, columns.saturating_sub(4));
+        lines.extend(addresses.chain(reason).map(|text| format!("    {text}")));
+    }
+    lines
+}
+
+/// Text in lines of at most `width` characters, broken at spaces where there are some.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn row(status: &Status, now_unix_seconds: u64) -> Vec<String> {
     let addresses: Vec<_> = status.addresses.iter().map(ToString::to_string).collect();
     vec![
@@ -96,8 +151,7 @@ fn row(status: &Status, now_unix_seconds: u64) -> Vec<String> {
         format!("{:?}", status.phase),
         status.restarts.to_string(),
         age(now_unix_seconds.saturating_sub(status.created_unix_seconds)),
-        if addresses.is_empty() { "-".to_owned() } else { addresses.join(",") },
-        status.reason.clone().unwrap_or_default(),
+        if addresses.is_empty() { "-".to_owned() } else { addresses.join("\n") },
     ]
 }
 
@@ -114,6 +168,34 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_fits_eighty_columns_with_every_address_and_reason() {
+        let status = |name: &str| -> Status {
+            serde_json::from_value(
+                json!({"namespace": "default", "name": name, "kind": "VirtualMachine", "strategy": "Always",
+                "phase": "CrashLoopBackOff", "onHost": "present", "kept": true, "containerId": "ab".repeat(32),
+                "netns": "/run/netns/tv-000000000000", "gracePeriodSeconds": 30, "createdUnixSeconds": 0, "restarts": 0,
+                "ready": false}),
+            )
+            .unwrap()
+        };
+        let mut web = status("web");
+        web.addresses =
+            ["10.244.107.103", "fd00:1111:2222:3333:4444:5555:6666:7777"].map(|a| a.parse().unwrap()).into();
+        let mut db = status("a-virtual-machine-with-a-long-name");
+        db.addresses = web.addresses.clone();
+        db.reason = Some("the guest's watchdog fired ".repeat(6));
+        let known = |status: &Status| Vm::Known(Box::new(status.clone()));
+        for vms in [vec![known(&web)], vec![known(&web), known(&db)]] {
+            let lines = lines(&vms, 0, 80);
+            assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+            let text = lines.join("\n");
+            assert_eq!(text.matches("10.244.107.103").count(), vms.len(), "{text}");
+            assert_eq!(text.matches("fd00:1111:2222:3333:4444:5555:6666:7777").count(), vms.len(), "{text}");
+            assert!(vms.len() == 1 || text.matches("watchdog").count() == 6, "{text}");
+        }
+    }
 
     #[test]
     fn ages_have_at_most_two_units() {

@@ -1,7 +1,7 @@
 //! `tapvisor run`: everything checked, then everything written down, then everything started, or nothing.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
@@ -30,7 +30,7 @@ use runner::supervisor::release_host;
 
 /// Starts the VMs of a manifest and stays with them, or returns once they run.
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
-    let objects = objects_of(&arguments.file)?;
+    let objects = objects_of(manifest(arguments)?)?;
     let interrupts = Interrupts::catch(What::New)?;
     let (store, _) = open_store()?;
     let plans = plan_all(&store, &objects, &arguments.network)?;
@@ -75,6 +75,21 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     }
     leave(resting);
     Ok(ExitCode::SUCCESS)
+}
+
+fn manifest(arguments: &Run) -> Result<&Path, Failure> {
+    match (&arguments.operand, &arguments.file) {
+        (None, Some(file)) => Ok(file),
+        (Some(operand), None) => {
+            let operand = operand.display();
+            Err(Failure::new(Exit::Usage, format!("the manifest comes by -f: `tapvisor run -f {operand}`")))
+        }
+        (Some(operand), Some(_)) => {
+            let message = format!("{}: one manifest is run, that of -f", operand.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
+        (None, None) => Err(Failure::new(Exit::Usage, "no manifest is given: -f FILE")),
+    }
 }
 
 /// VMs that wait for somebody to start them.
@@ -159,10 +174,10 @@ pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
 }
 
 /// Waits until a single VM runs that no terminal follows.
-pub(crate) fn wait_until_running(line: Line) -> Result<(), Failure> {
+pub(crate) fn wait_until_running(store: &Store, line: Line) -> Result<(), Failure> {
     let interrupts = Interrupts::catch(What::Known)?;
-    let progress = Progress::of(std::iter::once(line.key().clone()));
-    let started = Started { guests: vec![Guest::follow(line, &interrupts)?], progress };
+    let progress = Progress::of(std::iter::once(line.key().clone()), "starting");
+    let started = Started { guests: vec![Guest::follow(line, &interrupts)?], progress, store: store.clone() };
     let started = started.wait_until_all_run(&interrupts)?;
     if interrupts.let_go() {
         started.wait_until_all_are_gone();
@@ -205,20 +220,41 @@ fn forget(store: &Store, written: &[Written]) {
 /// Starts the supervisors. VMs whose lock is dropped here are taken back by the reaper of the next command, so a failure
 /// in the middle leaves nothing for long.
 fn start_all(store: &Store, starting: Vec<Written>, interrupts: &Interrupts) -> Result<Started, Failure> {
-    let progress = Progress::of(starting.iter().map(|vm| vm.key.clone()));
+    let progress = Progress::of(starting.iter().map(|vm| vm.key.clone()), "starting");
     let mut guests = Vec::new();
     for vm in starting {
         let key = vm.key.clone();
         let stream = start_supervisor(store, vm).inspect_err(|_| interrupts.take_back())?;
         guests.push(Guest::follow(Line::with(key, stream), interrupts)?);
     }
-    Ok(Started { guests, progress })
+    Ok(Started { guests, progress, store: store.clone() })
+}
+
+/// What is said of a VM that has come to run: where others reach it.
+fn running_at(store: &Store, key: &ObjectKey) -> String {
+    let addresses = store.status(key).map(|status| status.addresses).unwrap_or_default();
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    if addresses.is_empty() { "running".to_owned() } else { format!("running at {}", addresses.join(", ")) }
+}
+
+/// What the keys of a terminal do that has no console.
+fn hint(guests: &[Guest]) -> Option<String> {
+    let what = match guests {
+        [] => return None,
+        [only] => format!("stops {}", only.key),
+        _ => "stops all of them".to_owned(),
+    };
+    io::stderr().is_terminal().then(|| {
+        format!("tapvisor: Ctrl-C {what}, a second one without waiting for the guest; `tapvisor console NAME` in another terminal")
+    })
 }
 
 /// VMs on their way up.
 struct Started {
     guests: Vec<Guest>,
     progress: Progress,
+    /// Where the addresses are.
+    store: Store,
 }
 
 /// One VM in this command's hands.
@@ -264,13 +300,13 @@ impl Guest {
     }
 
     /// Whether it came to run; one that somebody stopped in between has ended before.
-    fn wait_until_runs(&self, progress: &Progress) -> Result<bool, Failure> {
+    fn wait_until_runs(&self, progress: &Progress, store: &Store) -> Result<bool, Failure> {
         loop {
             match self.next() {
                 Report::Progress { text } => progress.step(&self.key, &text),
                 Report::Note { text } => progress.note(&self.key, &text),
                 Report::Running => {
-                    progress.finish(&self.key, "running");
+                    progress.finish(&self.key, &running_at(store, &self.key));
                     return Ok(true);
                 }
                 Report::Paused { .. } => {
@@ -304,7 +340,7 @@ impl Started {
     fn wait_until_all_run(mut self, interrupts: &Interrupts) -> Result<Self, Failure> {
         let (mut run, mut failure) = (Vec::new(), None::<Failure>);
         for guest in &self.guests {
-            let found = guest.wait_until_runs(&self.progress);
+            let found = guest.wait_until_runs(&self.progress, &self.store);
             run.push(matches!(found, Ok(true)));
             match (found, &mut failure) {
                 (Ok(_), _) => {}
@@ -348,6 +384,9 @@ impl Started {
         let outcome = match self.guests.as_mut_slice() {
             [only] if has_console(&only.key) => only.stay_at_console(store, interrupts),
             guests => {
+                if let Some(hint) = hint(guests) {
+                    terminal::say(&hint);
+                }
                 // Every one is waited for, whatever became of those before it.
                 let ends: Vec<_> = guests.iter().map(Guest::stay).collect();
                 ends.into_iter().find(Result::is_err).unwrap_or(Ok(ExitCode::SUCCESS))
@@ -448,8 +487,9 @@ mod tests {
             guest("stopped", &[ended]),
             guest("paused", &[Report::Paused { reason: None }]),
         ];
-        let progress = Progress::of(std::iter::empty());
-        let started = Started { guests, progress }.wait_until_all_run(&Interrupts::default()).unwrap();
+        let progress = Progress::of(std::iter::empty(), "starting");
+        let store = Store::new(runner::layout::Layout::default());
+        let started = Started { guests, progress, store }.wait_until_all_run(&Interrupts::default()).unwrap();
         let followed: Vec<_> = started.guests.iter().map(|guest| guest.key.name()).collect();
         assert_eq!(followed, ["up", "paused"]);
     }

@@ -151,9 +151,11 @@ fn verbs() {
         (&json!("Stopped"), &json!([]), &json!(false))
     );
     assert!(!web.told("power").is_empty(), "not by its power button");
-    for verb in ["pause", "unpause", "console"] {
+    for verb in ["pause", "unpause"] {
         host.world.tapvisor(&[verb, "web"]).assert_fails(1, &["default/web", "is it running?"]);
     }
+    let hints = ["default/web does not run and has no console", "`tapvisor start default/web`"];
+    host.world.tapvisor(&["console", "web"]).assert_fails(1, &hints);
     assert_eq!(say("stop", "stopped")["status"], "Stopped", "twice is as good as once");
     assert_eq!(say("start", "running")["status"], "Running");
     host.world.tapvisor(&["start", "web"]).assert_fails(5, &["default/web runs already"]);
@@ -192,6 +194,10 @@ fn listings(host: &Host, vm: &Value) {
     }
     let table = host.world.tapvisor(&["ps"]).text();
     assert!(table.starts_with("NAMESPACE") && table.contains("default") && table.contains("Running"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    for address in vm["addresses"].as_array().expect("a list") {
+        assert!(table.contains(address.as_str().expect("text")), "{table}");
+    }
 }
 
 fn completion() {

@@ -69,6 +69,7 @@ fn inputs() {
     }
     host.world.tapvisor(&["rm", "svc/nobody"]).assert_fails(4, &["there is no Service default/nobody"]);
     host.world.tapvisor(&["run"]).assert_fails(2, &["--file"]);
+    host.world.tapvisor(&["run", "/run/none.yaml"]).assert_fails(2, &["`tapvisor run -f /run/none.yaml`"]);
     host.assert_nothing_left();
 }
 

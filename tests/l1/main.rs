@@ -1,6 +1,7 @@
 //! Rung L1: real kernels' namespaces as root, everything inside worlds that the tests make.
 
 mod binding;
+mod commands;
 mod dhcp;
 mod doctor;
 mod fixtures;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(binding::trials());
+    trials.extend(commands::trials());
     trials.extend(dhcp::trials());
     trials.extend(doctor::trials());
     trials.extend(fixtures::trials());

@@ -119,6 +119,7 @@ fn read_template(spec: &Fields<'_>) -> Option<(Labels, Labels, Spec)> {
 impl VirtualMachineInstance {
     pub(crate) fn read(object: &Fields<'_>) -> Option<Self> {
         let metadata = metadata::read(object);
+        object.field("metadata").iter().for_each(metadata::warn_of_changing);
         object.ignored(Scope::Everywhere, "the controller writes it", &["status"]);
         let spec = object.required("spec")?.fields(spec::read)??;
         Some(Self { metadata: metadata?, spec })

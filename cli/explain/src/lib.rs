@@ -24,4 +24,4 @@ pub use diagnose::diagnose;
 pub use evidence::{Evidence, Probe};
 pub use explanation::Explanation;
 pub use gather::{Asking, GatherError, gather};
-pub use picture::{Style, picture};
+pub use picture::{Style, picture, size};

@@ -101,7 +101,7 @@ fn draw(canvas: &mut Canvas, pen: &Pen, explanation: &Explanation, nic: &NicPath
             is_inside = true;
             let label = format!("{} {} ", pen.border.repeat(2), explanation.netns);
             let rest = canvas.style.width.min(64).saturating_sub(label.chars().count() + 4);
-            canvas.lines.push(format!("  {} {label}{}", pen.side, pen.border.repeat(rest)));
+            canvas.push(&format!("  {} {label}{}", pen.side, pen.border.repeat(rest)), None);
         }
         let worst = worst(explanation, nic, hop);
         let joint = match (index, hop.kind) {
@@ -184,7 +184,7 @@ fn tell(canvas: &mut Canvas, pen: &Pen, finding: &Finding) {
 }
 
 /// Bytes as people read them, in steps of 1000.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -231,7 +231,7 @@ impl Canvas {
     }
 
     fn push(&mut self, line: &str, worst: Option<Severity>) {
-        let line = line.trim_end().replace(GLUE, " ");
+        let line = terms::visible(line.trim_end()).replace(GLUE, " ").replace('\t', " ");
         // SGR of ECMA-48: red, yellow.
         let colour = match worst.filter(|_| self.style.has_colour) {
             Some(Severity::Error) => "31",

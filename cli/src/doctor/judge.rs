@@ -10,6 +10,8 @@ use crate::failure::Exit;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) is_root: bool,
+    /// Checks that only root could have made.
+    pub(super) refused_to_user: Vec<&'static str>,
     pub(super) has_tun: bool,
     pub(super) kvm: Kvm,
     pub(super) has_vhost_net: bool,
@@ -91,7 +93,7 @@ pub(super) struct Finding {
 
 /// Findings in the order in which a user would mend them.
 pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
-    vec![
+    let findings = [
         root(seen),
         tun(seen),
         engine(seen),
@@ -108,7 +110,23 @@ pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
         overlap(seen),
         services_overlap(seen),
         name_servers(seen),
-    ]
+    ];
+    let told = findings.into_iter().map(|finding| match seen.refused_to_user.contains(&finding.check) {
+        true => untold(finding.check),
+        false => finding,
+    });
+    told.collect()
+}
+
+/// What a user without rights is not shown: neither good nor bad, and nothing to mend by what would mend the host.
+fn untold(check: &'static str) -> Finding {
+    bad(
+        check,
+        Severity::Warning,
+        "cannot be looked at without root",
+        "Whether VMs can run is not known.",
+        "`sudo tapvisor doctor` looks at it.",
+    )
 }
 
 /// The exit code: 6 when VMs cannot run, 1 when there are warnings and they are to count, else 0.
@@ -137,7 +155,7 @@ fn root(seen: &Seen) -> Finding {
             Severity::Error,
             "not root",
             "Network namespaces, CNI plugins and descriptors for the VM process need root; the VM process itself does not.",
-            "Run it with sudo. What follows was looked at without root and may be incomplete.",
+            "`sudo tapvisor doctor` looks at everything, and VMs are run with sudo too.",
         ),
     }
 }

@@ -5,6 +5,7 @@ use super::*;
 fn healthy() -> Seen {
     Seen {
         is_root: true,
+        refused_to_user: Vec::new(),
         has_tun: true,
         kvm: Kvm::Present("works".to_owned()),
         has_vhost_net: true,
@@ -54,6 +55,7 @@ fn a_kvm_that_vm_processes_may_not_open_is_a_warning_with_its_own_remedy() {
 fn what_is_wrong_comes_with_consequence_and_remedy() {
     let ill = Seen {
         is_root: false,
+        refused_to_user: Vec::new(),
         has_tun: false,
         kvm: Kvm::Refused("permission denied".to_owned()),
         has_vhost_net: false,
@@ -123,4 +125,25 @@ fn the_exit_code_is_that_of_the_gravest_finding() {
     assert_eq!(code(&[Severity::Ok, Severity::Ok], true), 0);
     assert_eq!((code(&[Severity::Ok, Severity::Warning], false), code(&[Severity::Warning], true)), (0, 1));
     assert_eq!((code(&[Severity::Error, Severity::Warning], false), code(&[Severity::Error], true)), (6, 6));
+}
+
+#[test]
+fn what_a_user_may_not_open_is_a_hint_at_sudo_and_not_at_the_host() {
+    let user = Seen {
+        is_root: false,
+        refused_to_user: vec!["engine", "vhost-net", "IPv4 forwarding", "firewall"],
+        kvm: Kvm::Refused("permission denied".to_owned()),
+        has_vhost_net: false,
+        ipv4_forwarding: Forwarding::Fixed,
+        drops_forwarded: Err("operation not permitted".to_owned()),
+        ..healthy()
+    };
+    let wrong: Vec<_> = judge(&user).into_iter().filter(|finding| finding.severity != Severity::Ok).collect();
+    assert_eq!(
+        wrong.iter().map(|it| it.check).collect::<Vec<_>>(),
+        ["user", "engine", "vhost-net", "IPv4 forwarding", "firewall"]
+    );
+    for finding in wrong {
+        assert!(finding.remedy.as_ref().unwrap().contains("sudo tapvisor doctor"), "{finding:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Looking at a host.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +42,7 @@ pub(super) fn look() -> Seen {
     }
     Seen {
         is_root,
+        refused_to_user: if is_root { Vec::new() } else { refused() },
         has_tun: can_open("/dev/net/tun").is_ok(),
         kvm: kvm(),
         has_vhost_net: can_open("/dev/vhost-net").is_ok(),
@@ -61,6 +63,21 @@ pub(super) fn look() -> Seen {
     }
 }
 
+/// The checks whose files this user may not open, though they are there.
+fn refused() -> Vec<&'static str> {
+    let files = [
+        ("/dev/net/tun", "/dev/net/tun"),
+        ("engine", "/dev/kvm"),
+        ("vhost-net", "/dev/vhost-net"),
+        ("IPv4 forwarding", "/proc/sys/net/ipv4/ip_forward"),
+        ("IPv6 forwarding", "/proc/sys/net/ipv6/conf/all/forwarding"),
+    ];
+    let is_refused = |path: &str| can_open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    let refused = files.into_iter().filter(|(_, path)| is_refused(path)).map(|(check, _)| check);
+    // nf_tables answers only who has CAP_NET_ADMIN.
+    refused.chain(["firewall"]).collect()
+}
+
 fn can_open(path: &str) -> std::io::Result<()> {
     OpenOptions::new().read(true).write(true).open(path).map(drop)
 }
@@ -77,7 +94,7 @@ fn launcher() -> Result<(), String> {
 
 fn kvm() -> Kvm {
     match can_open("/dev/kvm") {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kvm::Absent,
+        Err(error) if error.kind() == ErrorKind::NotFound => Kvm::Absent,
         Err(error) => Kvm::Refused(error.to_string()),
         Ok(()) => match probe() {
             Ok(Verdict::Usable) => match Node::kvm() {

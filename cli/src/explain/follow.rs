@@ -39,6 +39,9 @@ pub(super) fn watch(store: &Store, key: &ObjectKey, arguments: &Explain) -> Resu
     let mut before = looks.look()?;
     tell(&before, arguments.output, None);
     loop {
+        if terminal::is_lost() {
+            return Ok(ExitCode::SUCCESS);
+        }
         ears.wait()?;
         let mut events = ears.take(&before)?;
         ears.listen(store, key)?;
@@ -88,7 +91,7 @@ fn tell(explanation: &Explanation, output: Output, lines: Option<&[String]>) {
     match (output, lines) {
         (Output::Json, _) => {
             let document = json!({"apiVersion": "tapvisor.io/v1", "kind": "Explanation", "items": [explanation]});
-            terminal::line(&document.to_string());
+            terminal::json_line(&document.to_string());
         }
         (Output::Table, None) => show(explanation, output),
         (Output::Table, Some(lines)) => lines.iter().for_each(|line| say(output, line)),

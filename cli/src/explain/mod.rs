@@ -39,7 +39,7 @@ fn asking(arguments: &Explain, is_passive: bool) -> Asking<'_> {
 fn show(explanation: &Explanation, output: Output) {
     match output {
         Output::Json => terminal::listing("Explanation", &[json!(explanation)]),
-        Output::Table => terminal::line(picture(explanation, style()).trim_end()),
+        Output::Table => terminal::coloured(picture(explanation, style()).trim_end()),
     }
 }
 
@@ -50,7 +50,7 @@ fn style() -> Style {
     let named = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     let locale = named("LC_ALL").or_else(|| named("LC_CTYPE")).or_else(|| named("LANG")).unwrap_or_default();
     let is_dumb = named("TERM").is_none_or(|term| term == "dumb");
-    let width = console::Term::stdout().size_checked().map_or(80, |(_, columns)| usize::from(columns));
+    let width = terminal::columns();
     // https://no-color.org
     let has_colour = !is_dumb && named("NO_COLOR").is_none();
     let locale = locale.to_lowercase();

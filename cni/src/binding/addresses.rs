@@ -49,7 +49,10 @@ impl fmt::Display for Choice {
         let others: Vec<_> = self.others.iter().map(ToString::to_string).collect();
         let Self { pod_interface, address, .. } = self;
         let (is_are, others) = (if others.len() == 1 { "is" } else { "are" }, others.join(", "));
-        write!(f, "{pod_interface}: the guest gets the address {address}; {others} {is_are} not used: a guest gets one address of each family")
+        write!(
+            f,
+            "{pod_interface}: the guest gets the address {address}; {others} {is_are} not used: a guest gets one address of each family"
+        )
     }
 }
 
@@ -96,7 +99,8 @@ mod tests {
     }
 
     fn request(binding: &str) -> Request {
-        let text = r#"{"version":1,"owner":{"uid":107,"gid":107},"interfaces":[{"name":"default","podInterface":"eth0""#;
+        let text =
+            r#"{"version":1,"owner":{"uid":107,"gid":107},"interfaces":[{"name":"default","podInterface":"eth0""#;
         Request::parse(&format!(r#"{text},"binding":"{binding}"}}]}}"#)).unwrap()
     }
 

@@ -18,7 +18,8 @@ pub(super) const IPV6_OFF_BY_DEFAULT: &str = "ipv6/conf/default/disable_ipv6";
 /// The order: taps first, each telling what is to be restored; then what they tell of is changed; the tables when every device
 /// they name is there; the marks that let a launcher start at the very end.
 pub(super) fn plan(desired: Desired, choices: &[Choice], facts: &Facts) -> Result<Plan, Refusal> {
-    let marks: Vec<Mark> = desired.notes(choices, facts).into_iter().map(Mark::provisional).collect::<Result<_, _>>()?;
+    let marks: Vec<Mark> =
+        desired.notes(choices, facts).into_iter().map(Mark::provisional).collect::<Result<_, _>>()?;
     let mut ops = Vec::new();
     for (nic, mark) in desired.nics.iter().zip(&marks) {
         ops.push(create(&nic.tap, &desired, Some(mark)));

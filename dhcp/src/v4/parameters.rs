@@ -27,11 +27,7 @@ const UNASKED: [u8; 12] = [
 /// The options for a client with this parameter list, in its order (RFC 2132 §9.8), and classless routes where there are any. The mask always comes first: it must
 /// stand before the router (RFC 2132 §3.3), and nobody can do without it. The search list comes apart from the others,
 /// because it can be shortened.
-pub(super) fn requested(
-    config: &Config,
-    v4: &V4Config,
-    wishes: Option<&[u8]>,
-) -> (Vec<(u8, Vec<u8>)>, Compressed) {
+pub(super) fn requested(config: &Config, v4: &V4Config, wishes: Option<&[u8]>) -> (Vec<(u8, Vec<u8>)>, Compressed) {
     let private = v4.private_options.iter().map(|(code, _)| *code);
     let wished: Vec<u8> = match wishes {
         Some(wishes) => {

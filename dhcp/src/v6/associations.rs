@@ -66,12 +66,7 @@ pub(super) struct Answered {
 /// A foreign address is answered by what the client does with it. Request is NotOnLink (RFC 8415 §18.3.2); Renew and
 /// Rebind get it with lifetimes of zero next to the guest's own (§18.3.4, §18.3.5); Release and Decline are NoBinding
 /// (§18.3.7). A Solicit only hints at it (§18.3.9).
-pub(super) fn answer(
-    writer: &mut Writer,
-    options: &Options<'_>,
-    v6: &V6Config,
-    purpose: Purpose,
-) -> Answered {
+pub(super) fn answer(writer: &mut Writer, options: &Options<'_>, v6: &V6Config, purpose: Purpose) -> Answered {
     let permanent: Vec<_> = options.all(codes::IA_NA).filter_map(Association::parse).take(MOST).collect();
     // Nothing is remembered: the association that holds the address keeps it, else the first gets it. So a guest that
     // reboots as another system, with other identifiers, is served at once.
@@ -84,10 +79,7 @@ pub(super) fn answer(
         match (Some(index) == holder, purpose) {
             (is_holder, Purpose::Assign) if is_foreign(association) => {
                 is_granted &= !is_holder;
-                writer.option(
-                    codes::IA_NA,
-                    &refused(association.id, codes::NOT_ON_LINK, "not this client's address"),
-                );
+                writer.option(codes::IA_NA, &refused(association.id, codes::NOT_ON_LINK, "not this client's address"));
             }
             (true, Purpose::GiveBack) => {}
             (true, _) => writer.option(codes::IA_NA, &granted(association, v6, purpose)),

@@ -4,12 +4,14 @@ mod ifname;
 mod mac;
 mod name;
 mod number;
+mod visible;
 
 pub use ifname::IfName;
 pub use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 pub use mac::MacAddr;
 pub use name::{ContainerId, NetworkName, ObjectKey};
 pub use number::{Mtu, Protocol, Queues, VlanId};
+pub use visible::visible;
 
 /// A value that is not what its type demands.
 ///

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use terms::{IpNetwork, Ipv6Network, MacAddr, Mtu};
 use wiring::{Binding, Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL};
 
-use super::verify::{Place, VerifyError};
 use super::default_route;
+use super::verify::{Place, VerifyError};
 use super::view::View;
 
 /// Leases end with the launcher, which ends with the guest; a day keeps renewals in use.
@@ -32,13 +32,7 @@ pub(super) struct Answers {
 }
 
 /// Reads what a NIC's guest gets off its pod's links, addresses and routes.
-pub(super) fn answers(
-    at: &Place<'_>,
-    pod: &Link,
-    vm: &Link,
-    mac: MacAddr,
-    mtu: Mtu,
-) -> Result<Answers, VerifyError> {
+pub(super) fn answers(at: &Place<'_>, pod: &Link, vm: &Link, mac: MacAddr, mtu: Mtu) -> Result<Answers, VerifyError> {
     let tells_default = |family| default_route::is_told(at.machine, at.index, at.facts, family);
     let (default_v4, default_v6) = (tells_default(Family::V4), tells_default(Family::V6));
     let view = View {

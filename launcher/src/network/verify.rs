@@ -88,7 +88,8 @@ fn name_servers(machine: &Machine, facts: &Facts, resolvers: &Resolvers, wired: 
     let has_default = |index: usize| {
         [Family::V4, Family::V6].iter().any(|family| default_route::is_told(machine, index, facts, *family))
     };
-    let served: Vec<_> = (0..wired.len()).filter(|index| wired.get(*index).is_some_and(|n| n.service.is_some())).collect();
+    let served: Vec<_> =
+        (0..wired.len()).filter(|index| wired.get(*index).is_some_and(|n| n.service.is_some())).collect();
     let mut chosen: Vec<_> = served.iter().copied().filter(|index| has_default(*index)).collect();
     if chosen.is_empty() {
         chosen.extend(served.first());

@@ -60,7 +60,8 @@ fn wired(binding: Binding) -> Facts {
 }
 
 fn verified(binding: Binding, facts: &Facts) -> Result<WiredNic, VerifyError> {
-    verify(&machine(binding), &request(binding), facts, ME, &resolvers("nameserver 10.96.0.10\n")).map(|mut nics| nics.remove(0))
+    verify(&machine(binding), &request(binding), facts, ME, &resolvers("nameserver 10.96.0.10\n"))
+        .map(|mut nics| nics.remove(0))
 }
 
 fn resolvers(of_pod: &str) -> Resolvers {
@@ -302,8 +303,7 @@ fn a_wished_mac_must_be_on_the_pod_interface() {
     let mut machine = machine(Binding::Bridge);
     machine.nics[0].mac = "02:00:00:00:00:77".parse().ok();
     let facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
-    let error =
-        verify(&machine, &request(Binding::Bridge), &facts, ME, &Resolvers::default()).unwrap_err().to_string();
+    let error = verify(&machine, &request(Binding::Bridge), &facts, ME, &Resolvers::default()).unwrap_err().to_string();
     assert_eq!(error, "NIC \"default\": eth0: MAC address should be 02:00:00:00:00:77 and is 02:aa:00:00:00:01");
 }
 
@@ -343,8 +343,7 @@ fn two_nics(addresses: &[&str], routes: &[(&str, &str)], resolvers: &Resolvers) 
     facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
     let mut machine = machine(Binding::Masquerade);
     let like = machine.nics[0].clone();
-    let second =
-        Nic { name: "blue".into(), pod_interface: name("net1"), binding: Binding::Bridge, mac: None, ..like };
+    let second = Nic { name: "blue".into(), pod_interface: name("net1"), binding: Binding::Bridge, mac: None, ..like };
     machine.nics.push(second);
     verify(&machine, &request, &facts, ME, resolvers).unwrap().try_into().unwrap()
 }
@@ -367,10 +366,7 @@ fn ipv6_routes_of_a_secondary_network_are_announced_with_their_gateway() {
     assert_eq!((v6.router_lifetime_seconds, v6.routes.len()), (0, 2));
     assert_eq!(v6.routes[0], "fd99::/48".parse().unwrap());
     assert_eq!(v6.prefixes, [Prefix { network: "fd20::/64".parse().unwrap(), on_link: true }]);
-    assert_eq!(
-        blue.not_told,
-        ["the route to fd9b::/48 by fd20::fd: advertisements speak for one router, fd20::fe"]
-    );
+    assert_eq!(blue.not_told, ["the route to fd9b::/48 by fd20::fd: advertisements speak for one router, fd20::fe"]);
 }
 
 #[test]

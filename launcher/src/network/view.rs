@@ -177,7 +177,9 @@ impl View<'_> {
             match next {
                 Some(next) if next == *gateway && default.is_none() => routes.push(*to),
                 Some(next) if next != *gateway => {
-                    self.leave_out(format!("the route to {to} by {gateway}: advertisements speak for one router, {next}"));
+                    self.leave_out(format!(
+                        "the route to {to} by {gateway}: advertisements speak for one router, {next}"
+                    ));
                 }
                 _ => {}
             }
@@ -216,11 +218,7 @@ impl View<'_> {
 }
 
 /// A gateway that no on-link route covers is one by `onlink` in the pod's table: the guest needs the route.
-fn make_gateways_neighbours(
-    routes: &mut Vec<(Ipv4Network, Ipv4Addr)>,
-    router: Option<Ipv4Addr>,
-    address: Ipv4Network,
-) {
+fn make_gateways_neighbours(routes: &mut Vec<(Ipv4Network, Ipv4Addr)>, router: Option<Ipv4Addr>, address: Ipv4Network) {
     let gateways: Vec<_> = routes.iter().map(|(_, gateway)| *gateway).chain(router).collect();
     for gateway in gateways.into_iter().filter(|gateway| !gateway.is_unspecified()) {
         let on_link = |(to, by): &(Ipv4Network, Ipv4Addr)| by.is_unspecified() && to.contains(gateway);

@@ -578,7 +578,8 @@ fn what_a_guest_is_not_told_and_a_second_client_are_warnings() {
     let vm = broken(masquerade, |vm| {
         let nic = &mut vm.launcher.as_mut().unwrap().nics[0];
         nic.not_told = vec!["the route to fd99::/48".to_owned()];
-        nic.service.as_mut().unwrap().clients = ["02:00:00:00:00:01", "02:00:00:00:00:02"].map(|mac| mac.parse().unwrap()).into();
+        nic.service.as_mut().unwrap().clients =
+            ["02:00:00:00:00:01", "02:00:00:00:00:02"].map(|mac| mac.parse().unwrap()).into();
     });
     let svc = "svc-eth0".to_owned();
     let expected = vec![(Code::NotTold, svc.clone()), (Code::SeveralClients, svc)];
