@@ -85,8 +85,11 @@ fn behind_tap(number: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0200 + u32::from(number % 256))
 }
 
+/// Makes the frame of one invented sender.
+type Forge = Box<dyn Fn(u16) -> Vec<u8>>;
+
 /// Every way in which a guest's frames can have the kernel look for a neighbour or note one.
-fn floods() -> Vec<(&'static str, Box<dyn Fn(u16) -> Vec<u8>>)> {
+fn floods() -> Vec<(&'static str, Forge)> {
     let own: Ipv6Addr = "fd10:0:2::2".parse().unwrap();
     let v4 = |number: u16| Ipv4Addr::from_bits(0xac10_0000 + u32::from(number));
     // Tags of VLAN 0 twice: the kernel takes off both, the second only after the hooks of the device.
