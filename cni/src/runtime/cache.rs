@@ -29,6 +29,8 @@ pub struct Cached {
     pub attachment: Attachment,
     /// The result document of ADD; `None` when ADD never finished.
     pub result: Option<Value>,
+    /// How many plugins answered ADD with a result, where ADD failed and undoing it failed too. Without the number, all may have.
+    pub added: Option<usize>,
 }
 
 /// Why a cache file could not be used.
@@ -72,7 +74,7 @@ impl Cached {
     }
 }
 
-/// libcni's `cachedInfo`, and one key of our own for what libcni has no field for.
+/// libcni's `cachedInfo`, and keys of our own for what libcni has no field for.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -92,6 +94,8 @@ struct Entry {
     result: Option<Value>,
     #[serde(default, rename = "tapvisor.io/cni-args", skip_serializing_if = "Map::is_empty")]
     args_cni: Map<String, Value>,
+    #[serde(default, rename = "tapvisor.io/added", skip_serializing_if = "Option::is_none")]
+    added: Option<usize>,
 }
 
 /// The folder of the files.
@@ -194,7 +198,7 @@ fn beside(path: &Path, writer: &str) -> PathBuf {
 
 impl Entry {
     fn of(cached: &Cached) -> Self {
-        let Cached { list, attachment, result } = cached;
+        let Cached { list, attachment, result, added } = cached;
         Self {
             kind: KIND.to_owned(),
             container_id: attachment.container_id.clone(),
@@ -206,6 +210,7 @@ impl Entry {
             capability_args: attachment.capability_args.clone(),
             result: result.clone(),
             args_cni: attachment.cni_args.clone(),
+            added: *added,
         }
     }
 }
@@ -226,7 +231,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Cached, CacheError> {
         capability_args: entry.capability_args,
         cni_args: entry.args_cni,
     };
-    Ok(Cached { list, attachment, result: entry.result.filter(|result| !result.is_null()) })
+    Ok(Cached { list, attachment, result: entry.result.filter(|result| !result.is_null()), added: entry.added })
 }
 
 fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
@@ -298,7 +303,12 @@ mod tests {
         attachment.args = vec![("A".to_owned(), "1".to_owned())];
         attachment.capability_args = serde_json::from_str(r#"{"mac":"m"}"#).unwrap();
         attachment.cni_args = serde_json::from_str(r#"{"wiring":{}}"#).unwrap();
-        Cached { list: ConfigList::from_value(list).unwrap(), attachment, result: Some(json!({"ips": []})) }
+        Cached {
+            list: ConfigList::from_value(list).unwrap(),
+            attachment,
+            result: Some(json!({"ips": []})),
+            added: None,
+        }
     }
 
     #[test]

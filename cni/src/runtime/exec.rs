@@ -93,7 +93,7 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// Runs a plugin to its end. ADD's answer is the document; the other verbs have none.
+    /// Runs a plugin to its end. The answer of ADD and VERSION is a document; the other verbs have none.
     pub(super) fn run(
         &self,
         plugin: &str,
@@ -116,11 +116,9 @@ impl Executor {
             return Err(failure(plugin, verb, &output));
         }
         match verb {
-            Verb::Add => serde_json::from_slice(&output.stdout).map(Some).map_err(|source| ExecError::Answer {
-                plugin: plugin.to_owned(),
-                verb,
-                source,
-            }),
+            Verb::Add | Verb::Version => serde_json::from_slice(&output.stdout)
+                .map(Some)
+                .map_err(|source| ExecError::Answer { plugin: plugin.to_owned(), verb, source }),
             _ => Ok(None),
         }
     }

@@ -87,6 +87,8 @@ struct Call<'a> {
 struct Progress {
     /// Plugins that were asked, the one that failed included.
     asked: usize,
+    /// Plugins that answered with a result.
+    added: usize,
     /// The answer of the last one that did not fail.
     result: Option<Value>,
 }
@@ -122,7 +124,7 @@ impl Runtime {
         let call = Call::new(list, attachment)?;
         call.expect_netns()?;
         list.types().try_for_each(|plugin| self.executor.find(plugin).map(drop))?;
-        self.cache.write(&Cached { list: list.clone(), attachment: attachment.clone(), result: None })?;
+        self.cache.write(&Cached { list: list.clone(), attachment: attachment.clone(), result: None, added: None })?;
         let mut progress = Progress::default();
         self.add_all(&call, &mut progress).map_err(|error| self.undo(&call, &progress, error))
     }
@@ -161,7 +163,8 @@ impl Runtime {
             }
             // A file that cannot be read must not keep an attachment alive.
             Ok(None) | Err(_) => {
-                self.del_cached(&Cached { list: list.clone(), attachment: attachment.clone(), result: None })
+                let (list, attachment) = (list.clone(), attachment.clone());
+                self.del_cached(&Cached { list, attachment, result: None, added: None })
             }
         }
     }
@@ -171,9 +174,9 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::del`].
     pub fn del_cached(&self, cached: &Cached) -> Result<(), RuntimeError> {
-        let Cached { list, attachment, result } = cached;
+        let Cached { list, attachment, result, added } = cached;
         let call = Call::new(list, attachment)?;
-        self.del_plugins(&call, &list.plugins, result.as_ref())?;
+        self.del_plugins(&call, &list.plugins, result.as_ref(), added.unwrap_or(list.plugins.len()))?;
         Ok(self.cache.remove(list.name(), attachment)?)
     }
 
@@ -214,6 +217,25 @@ impl Runtime {
             self.executor.run(&plugin.kind, Verb::Status, None, &document::for_status(list, plugin))?;
         }
         Ok(())
+    }
+
+    /// VERSION of one plugin: the versions it speaks, as it writes them.
+    ///
+    /// # Errors
+    /// When the plugin is missing or does not answer as the specification says.
+    pub fn versions(&self, plugin: &str) -> Result<Vec<String>, RuntimeError> {
+        let asked = serde_json::json!({"cniVersion": Version::NEWEST.as_str()});
+        let answer = self.executor.run(plugin, Verb::Version, None, &asked)?.unwrap_or_default();
+        let spoken = answer.get("supportedVersions").and_then(Value::as_array).into_iter().flatten();
+        Ok(spoken.filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    /// Forgets an attachment without a DEL, for a namespace that is removed whatever is left of it elsewhere.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn forget(&self, list: &ConfigList, attachment: &Attachment) -> Result<(), RuntimeError> {
+        Ok(self.cache.remove(list.name(), attachment)?)
     }
 
     /// Every attachment that was made or begun and not detached; a file that cannot be read is an error in its place.
@@ -264,9 +286,10 @@ impl Runtime {
         for plugin in &call.list.plugins {
             progress.asked += 1;
             progress.result = Some(self.add_one(call, plugin, progress.result.as_ref())?);
+            progress.added += 1;
         }
         let (list, attachment) = (call.list.clone(), call.attachment.clone());
-        let cached = Cached { list, attachment, result: progress.result.clone() };
+        let cached = Cached { list, attachment, result: progress.result.clone(), added: None };
         self.cache.write(&cached)?;
         let bad = |source| RuntimeError::Result { plugin: call.list.name.to_string(), source };
         Ok(cached.result().map_err(bad)?.unwrap_or_default())
@@ -276,18 +299,36 @@ impl Runtime {
     fn undo(&self, call: &Call<'_>, progress: &Progress, add: RuntimeError) -> RuntimeError {
         let asked = call.list.plugins.get(..progress.asked).unwrap_or_default();
         let undone = self
-            .del_plugins(call, asked, progress.result.as_ref())
+            .del_plugins(call, asked, progress.result.as_ref(), progress.added)
             .and_then(|()| Ok(self.cache.remove(call.list.name(), call.attachment)?));
-        match undone {
-            Ok(()) => add,
-            Err(undo) => RuntimeError::Undo { add: Box::new(add), undo: Box::new(undo) },
+        let Err(undo) = undone else { return add };
+        let (list, attachment) = (call.list.clone(), call.attachment.clone());
+        let known = Cached { list, attachment, result: None, added: Some(progress.added) };
+        if let Err(error) = self.cache.write(&known) {
+            (self.executor.log)(call.list.name().as_str(), &chain(&error));
         }
+        RuntimeError::Undo { add: Box::new(add), undo: Box::new(undo) }
     }
 
-    fn del_plugins(&self, call: &Call<'_>, plugins: &[PluginConf], result: Option<&Value>) -> Result<(), RuntimeError> {
+    /// DEL in reverse. What a plugin cannot remove that never answered ADD with a result is a line in the log: it refuses DEL for
+    /// the reason for which it refused ADD, and a retry would fail for ever.
+    fn del_plugins(
+        &self,
+        call: &Call<'_>,
+        plugins: &[PluginConf],
+        result: Option<&Value>,
+        added: usize,
+    ) -> Result<(), RuntimeError> {
         let result = result.filter(|_| call.list.version.has_check());
-        let failures = plugins.iter().rev().filter_map(|plugin| self.run(call, plugin, Verb::Del, result).err());
-        all(failures.map(RuntimeError::from).collect())
+        let mut failures = Vec::new();
+        for (index, plugin) in plugins.iter().enumerate().rev() {
+            match self.run(call, plugin, Verb::Del, result) {
+                Ok(_) => {}
+                Err(error) if index < added => failures.push(error.into()),
+                Err(error) => (self.executor.log)(&plugin.kind, &format!("after its failed ADD: {}", chain(&error))),
+            }
+        }
+        all(failures)
     }
 }
 

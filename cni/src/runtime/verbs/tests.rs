@@ -259,3 +259,37 @@ fn an_answer_without_end_is_cut_and_refused() {
     assert!(error.starts_with("plugin one: ADD "), "{error}");
     assert_eq!(bench.known(), 0);
 }
+
+#[test]
+fn del_of_a_plugin_whose_own_add_failed_may_fail_and_that_of_an_earlier_one_may_not() {
+    let bench = Bench::new();
+    bench.fail("two.ADD", r#"{"cniVersion":"1.1.0","code":7,"msg":"no master"}"#);
+    bench.fail("two.DEL", r#"{"cniVersion":"1.1.0","code":7,"msg":"no master"}"#);
+    let error = bench.runtime.add(&bench.list, &attachment()).unwrap_err();
+    assert_eq!(chain(&error), "plugin two: ADD failed: no master (code 7)");
+    assert_eq!((bench.calls().len(), bench.known()), (4, 0));
+
+    bench.fail("one.DEL", r#"{"cniVersion":"1.1.0","code":11,"msg":"busy"}"#);
+    let error = bench.runtime.add(&bench.list, &attachment()).unwrap_err();
+    assert!(chain(&error).ends_with("and undoing it: plugin one: DEL failed: busy (code 11)"), "{error}");
+    assert_eq!(bench.known(), 1);
+    let error = bench.runtime.del(&bench.list, &attachment()).unwrap_err();
+    assert_eq!(chain(&error), "plugin one: DEL failed: busy (code 11)", "which of them came to ADD is on file");
+    std::fs::remove_file(bench.dir.path().join("one.DEL")).unwrap();
+    bench.runtime.del(&bench.list, &attachment()).unwrap();
+    assert_eq!(bench.known(), 0);
+}
+
+#[test]
+fn a_plugin_says_which_versions_it_speaks() {
+    let bench = Bench::new();
+    assert_eq!(
+        bench.runtime.versions("one").unwrap_err().to_string(),
+        "plugin one: VERSION answered with something else than JSON"
+    );
+    let path = bench.dir.path().join("three");
+    let script = r#"echo '{"cniVersion":"1.1.0","supportedVersions":["0.4.0","1.0.0"]}'"#;
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(bench.runtime.versions("three").unwrap(), ["0.4.0", "1.0.0"]);
+}
