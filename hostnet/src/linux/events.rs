@@ -53,6 +53,8 @@ pub enum Event {
 /// A listener to the links, addresses, routes and neighbours of one namespace.
 pub struct Events {
     socket: Socket,
+    /// Reads the links again; its socket was opened in the same namespace.
+    kernel: Linux,
     /// Announcements name links by index.
     links: Vec<Link>,
     buffer: Vec<u8>,
@@ -69,31 +71,50 @@ impl Events {
         socket.bind(&SocketAddr::new(0, 0)).map_err(failed)?;
         GROUPS.iter().try_for_each(|group| socket.add_membership(*group)).map_err(failed)?;
         // Read when listening has begun: whatever is made later is announced.
-        let links = Linux::here().gather(&Ask { links: true, ..Ask::default() })?.links;
-        Ok(Self { socket, links, buffer: Vec::with_capacity(BUFFER_BYTES) })
+        let mut kernel = Linux::here();
+        let links = links(&mut kernel)?;
+        Ok(Self { socket, kernel, links, buffer: Vec::with_capacity(BUFFER_BYTES) })
     }
 
     /// All that was announced and not taken yet; does not wait. [`AsFd`] is for waiting.
     ///
     /// # Errors
-    /// When the socket fails.
+    /// When a socket fails.
     pub fn take(&mut self) -> Result<Vec<Event>, KernelError> {
-        let mut events = Vec::new();
+        let (mut events, mut has_missed) = (Vec::new(), false);
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => self.understand(&mut events),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
+                // Announcements that follow a gap may be about links by names that were missed.
+                Ok(_) if has_missed => {}
+                Ok(_) => {
+                    self.understand(&mut events);
+                    has_missed = events.last() == Some(&Event::Missed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => events.push(Event::Missed),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => has_missed = true,
                 Err(source) => return Err(KernelError::Socket { action: "announcement", source }),
             }
         }
+        if has_missed {
+            // What was announced since the queue was empty is older than this, or comes again to the same end.
+            self.links = links(&mut self.kernel)?;
+            events.retain(|event| *event != Event::Missed);
+            events.push(Event::Missed);
+        }
+        Ok(events)
     }
 
+    /// The announcements of one message, up to the first that is not understood.
     fn understand(&mut self, events: &mut Vec<Event>) {
         let buffer = std::mem::take(&mut self.buffer);
-        frames(&buffer).for_each(|frame| events.extend(self.event(&frame)));
+        for frame in frames(&buffer) {
+            events.extend(self.event(&frame));
+            if events.last() == Some(&Event::Missed) {
+                break;
+            }
+        }
         self.buffer = buffer;
     }
 
@@ -124,6 +145,10 @@ impl Events {
             _ => None,
         }
     }
+}
+
+fn links(kernel: &mut Linux) -> Result<Vec<Link>, KernelError> {
+    Ok(kernel.gather(&Ask { links: true, ..Ask::default() })?.links)
 }
 
 impl AsFd for Events {

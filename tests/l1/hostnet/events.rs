@@ -70,8 +70,17 @@ fn missed() {
     let world = World::bare();
     let ns = world.ns("pod");
     let mut events = ns.enter(|| Events::here().unwrap());
-    ns.sh("for i in {1..2000}; do echo link set lo mtu $((1500 + i)); done | ip -batch -").assert_ok();
+    ns.sh("ip link add old type dummy; for i in {1..2000}; do echo link set lo mtu $((1500 + i)); done | ip -batch -
+        ip link set old name new; ip link add later type dummy")
+        .assert_ok();
     assert!(events.take().unwrap().contains(&Event::Missed));
+    // Links that were renamed or made in the gap are known by the names they have.
+    ns.run(&["ip", "addr", "add", "192.0.2.1/24", "dev", "new"]).assert_ok();
+    let named = |event: &Event| matches!(event, Event::Address(held) if held.link == name("new"));
+    let _ = wait_event(&mut events, "an address on a link renamed in the gap", named);
+    ns.run(&["ip", "addr", "add", "192.0.2.2/24", "dev", "later"]).assert_ok();
+    let named = |event: &Event| matches!(event, Event::Address(held) if held.link == name("later"));
+    let _ = wait_event(&mut events, "an address on a link made in the gap", named);
     ns.run(&["ip", "link", "set", "lo", "mtu", "9000"]).assert_ok();
     let _ = wait_event(
         &mut events,
