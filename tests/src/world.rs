@@ -18,6 +18,9 @@ const COMMAND_LIMIT: &str = "180";
 /// What the world's first process does before it waits for its end.
 const INIT: &str = include_str!("world_init.sh");
 
+/// The settings that tests depend on, whatever the machine has, and the loopback up.
+const PLAIN_SETTINGS: &str = include_str!("plain_settings.sh");
+
 /// A host for one test.
 #[derive(Debug)]
 pub struct World {
@@ -49,6 +52,7 @@ impl World {
         umask(Mode::S_IWGRP | Mode::S_IWOTH);
         let mut first = Command::new("unshare")
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--", "bash", "-euc", INIT])
+            .env("PLAIN_SETTINGS", PLAIN_SETTINGS)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -125,7 +129,7 @@ impl World {
         self.tapvisor(&["image", "import", &images]).assert_ok();
     }
 
-    /// Makes a network namespace, as `ip netns add` does, with its loopback up.
+    /// Makes a network namespace, as `ip netns add` does, with a new machine's settings and its loopback up.
     ///
     /// # Panics
     /// When it cannot be made.
@@ -133,7 +137,7 @@ impl World {
     pub fn ns(&self, name: &str) -> Ns<'_> {
         self.run(&["ip", "netns", "add", name]).assert_ok();
         let ns = self.named(name);
-        ns.run(&["ip", "link", "set", "lo", "up"]).assert_ok();
+        ns.sh(PLAIN_SETTINGS).assert_ok();
         ns
     }
 

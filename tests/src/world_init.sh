@@ -18,7 +18,8 @@ rm -rf /var/lib/cni /var/cache/tapvisor /etc/tapvisor /etc/cni /opt/cni
 rm -f /etc/resolv.conf
 echo 'nameserver 192.0.2.53' >/etc/resolv.conf
 hostname host
-ip link set lo up
+eval "$PLAIN_SETTINGS"
+unset PLAIN_SETTINGS
 
 echo "$outer_pid"
 # Nobody here waits for orphans: with SIGCHLD ignored the kernel buries them.
