@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use terms::{Ipv4Network, Ipv6Network, ObjectKey};
+use terms::{IpNetwork, Ipv4Network, Ipv6Network, ObjectKey};
 
 use super::interface;
 use crate::metadata::DEFAULT_NAMESPACE;
@@ -67,13 +67,26 @@ pub(super) fn read<'a>(position: usize, node: &Node<'a>) -> Option<NamedNetwork<
 fn read_pod(pod: &Fields<'_>) -> Network {
     let v4 = |node: Node<'_>| {
         let (address, prefix) = parse_cidr(&node, 8..=30, "IPv4", |text| plain_ipv4(text)?.parse::<Ipv4Addr>().ok())?;
-        Ipv4Network::new(address, prefix).and_then(|given| Ipv4Network::new(given.network(), prefix)).ok()
+        let network =
+            Ipv4Network::new(address, prefix).and_then(|given| Ipv4Network::new(given.network(), prefix)).ok();
+        network.filter(|network| is_usable(&node, (*network).into()))
     };
     let v6 = |node: Node<'_>| {
         let (address, prefix) = parse_cidr(&node, 16..=126, "IPv6", |text| text.parse::<Ipv6Addr>().ok())?;
-        Ipv6Network::new(address, prefix).and_then(|given| Ipv6Network::new(given.network(), prefix)).ok()
+        let network =
+            Ipv6Network::new(address, prefix).and_then(|given| Ipv6Network::new(given.network(), prefix)).ok();
+        network.filter(|network| is_usable(&node, (*network).into()))
     };
     Network::Pod { cidr: pod.set("vmNetworkCIDR").and_then(v4), cidr6: pod.set("vmIPv6NetworkCIDR").and_then(v6) }
+}
+
+/// Whether a guest can have addresses of a range.
+fn is_usable(node: &Node<'_>, range: IpNetwork) -> bool {
+    let reserved = wiring::reserved(range);
+    if let Some(what) = reserved {
+        node.refuse(format!("{range} contains {what}"));
+    }
+    reserved.is_none()
 }
 
 /// Reads an address and a prefix length: long enough to leave room for other subnets, short enough for two hosts.

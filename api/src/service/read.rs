@@ -53,6 +53,12 @@ fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
     let load_balancer_ip = spec.set("loadBalancerIP").and_then(|node| read_external_ip(&node));
     let (external_traffic_is_local, internal_traffic_is_local) =
         (local("externalTrafficPolicy"), local("internalTrafficPolicy"));
+    let is_reached_from_outside = kind != ServiceKind::ClusterIp || !spec.items("externalIPs").is_empty();
+    if let Some(node) = spec.set("externalTrafficPolicy").filter(|_| !is_reached_from_outside) {
+        node.refuse(
+            "may only be set for externally-accessible services: type NodePort or LoadBalancer, or externalIPs",
+        );
+    }
     let allocates_node_ports = read_allocates_node_ports(spec, kind);
     let publish_not_ready = spec.boolean("publishNotReadyAddresses").unwrap_or(false);
     // Only now: complaints about the rest are worth reading even if the object has no name.

@@ -59,6 +59,46 @@ impl GuestSubnet {
     }
 }
 
+/// What a range meets that no host can have for itself, in the words of the registries (RFC 6890, RFC 4291 §2.4).
+#[must_use]
+pub fn reserved(range: IpNetwork) -> Option<&'static str> {
+    const fn v4(address: [u8; 4], prefix: u8) -> IpNetwork {
+        let [a, b, c, d] = address;
+        match Ipv4Network::new_checked(Ipv4Addr::new(a, b, c, d), prefix) {
+            Some(network) => IpNetwork::V4(network),
+            None => unreachable!(),
+        }
+    }
+    const fn v6(first: u16, last: u16, prefix: u8) -> IpNetwork {
+        match Ipv6Network::new_checked(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last), prefix) {
+            Some(network) => IpNetwork::V6(network),
+            None => unreachable!(),
+        }
+    }
+    const RESERVED: [(IpNetwork, &str); 9] = [
+        (v4([0, 0, 0, 0], 8), "addresses of this host on this network"),
+        (v4([127, 0, 0, 0], 8), "loopback addresses"),
+        (v4([169, 254, 0, 0], 16), "link-local addresses"),
+        (v4([224, 0, 0, 0], 4), "multicast addresses"),
+        (v4([240, 0, 0, 0], 4), "reserved addresses and broadcast"),
+        (v6(0, 0, 128), "the unspecified address"),
+        (v6(0, 1, 128), "the loopback address"),
+        (v6(0xfe80, 0, 10), "link-local addresses"),
+        (v6(0xff00, 0, 8), "multicast addresses"),
+    ];
+    RESERVED.iter().find(|(reserved, _)| overlap(*reserved, range)).map(|(_, what)| *what)
+}
+
+/// Whether two ranges have an address in common.
+#[must_use]
+pub fn overlap(one: IpNetwork, other: IpNetwork) -> bool {
+    match (one, other) {
+        (IpNetwork::V4(one), IpNetwork::V4(other)) => one.overlaps(other),
+        (IpNetwork::V6(one), IpNetwork::V6(other)) => one.overlaps(other),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +113,25 @@ mod tests {
             (subnet.gateway.to_string(), subnet.guest.to_string()),
             ("fd10:0:2::1/120".into(), "fd10:0:2::2/120".into())
         );
+    }
+
+    #[test]
+    fn ranges_that_no_host_can_have_are_told_from_others() {
+        let of = |range: &str| reserved(range.parse().unwrap());
+        for (range, word) in [
+            ("127.4.0.0/16", "loopback"),
+            ("224.0.0.0/24", "multicast"),
+            ("192.0.0.0/2", "multicast"),
+            ("255.255.255.0/24", "broadcast"),
+            ("::/64", "unspecified"),
+            ("ff02::/16", "multicast"),
+            ("fe80::/64", "link-local"),
+        ] {
+            assert!(of(range).is_some_and(|what| what.contains(word)), "{range}: {:?}", of(range));
+        }
+        for range in ["10.0.0.0/8", "192.168.0.0/16", "fd10:0:2::/120", "2001:db8::/32"] {
+            assert_eq!(of(range), None, "{range}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use terms::{IfName, Invalid, Ipv4Network, Ipv6Network, MacAddr, Mtu, Protocol, Queues};
 
-use crate::{GuestSubnet, NicKey};
+use crate::{GuestSubnet, NicKey, reserved};
 
 /// What every VM NIC of one pod wants, version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,6 +319,11 @@ impl Interface {
         }
         GuestSubnet::v4(self.subnet()).ok_or_else(|| too_small(index, "cidr", &self.subnet().to_string(), 30))?;
         GuestSubnet::v6(self.subnet6()).ok_or_else(|| too_small(index, "cidr6", &self.subnet6().to_string(), 126))?;
+        for (field, subnet) in [("cidr", self.subnet().into()), ("cidr6", self.subnet6().into())] {
+            if let Some(what) = reserved(subnet) {
+                return Err(at(index, field, format!("{subnet} contains {what}")));
+            }
+        }
         Ok(())
     }
 
@@ -465,6 +470,10 @@ mod tests {
             (
                 r#"{"name":"a","podInterface":"eth0","binding":"masquerade","cidr":"10.0.0.0/31"}"#,
                 "interfaces[0].cidr: 10.0.0.0/31 leaves",
+            ),
+            (
+                r#"{"name":"a","podInterface":"eth0","binding":"masquerade","cidr":"224.0.2.0/24"}"#,
+                "interfaces[0].cidr: 224.0.2.0/24 contains multicast addresses",
             ),
             (
                 r#"{"name":"a","podInterface":"a-long-pod-name","binding":"bridge"}"#,
