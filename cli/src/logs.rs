@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::failure::{Exit, Failure};
 use super::screen::Plain;
-use super::{names, open_store, terminal};
+use super::{names, open_store_to_read, terminal};
 use explain::size;
 use runner::files;
 use runner::record::OnHost;
@@ -18,7 +18,7 @@ use runner::store::StoreError;
 /// Prints the log, and with `follow` what is added to it until the VM has ended; `raw` with the guest's control sequences.
 pub(crate) fn logs(name: &str, follow: bool, raw: bool) -> Result<ExitCode, Failure> {
     const PAUSE: Duration = Duration::from_millis(100);
-    let (store, _) = open_store()?;
+    let store = open_store_to_read()?;
     let key = names::vm(name)?;
     store.status(&key)?;
     let path = store.layout().vm(&key).console_log();

@@ -30,7 +30,7 @@ use self::failure::{Exit, Failure};
 use protocol::chain::chain;
 use runner::launcher::launcher_path;
 use runner::layout::Layout;
-use runner::reap::{Reaped, reap};
+use runner::reap::{Reaped, in_need_of_repair, reap};
 use runner::store::Store;
 
 /// Reads the command line and does what it says.
@@ -119,18 +119,34 @@ fn open_store() -> Result<(Store, Vec<Reaped>), Failure> {
     let store = Store::new(Layout::default());
     let reaped = reap(&store)?;
     for vm in &reaped {
+        let why = if vm.was_killed { "its supervisor was killed" } else { "it has ended" };
         match &vm.left {
-            None => {
-                terminal::say(&format!("tapvisor: {}: its supervisor was killed; what it left was taken back", vm.key))
-            }
+            None => terminal::say(&format!("tapvisor: {}: {why}; what was left was removed", vm.key)),
             Some(left) => terminal::say(&format!(
-                "tapvisor: {}: its supervisor was killed, and not everything it left could be taken back: {left}; \
-                 `tapvisor rm --force {}` forgets it",
+                "tapvisor: {}: {why}, and not everything could be removed: {left}; `tapvisor rm --force {}` forgets it",
                 vm.key, vm.key
             )),
         }
     }
     Ok((store, reaped))
+}
+
+/// The store of this host for commands that change nothing: what needs repair is reported.
+fn open_store_to_read() -> Result<Store, Failure> {
+    expect_root()?;
+    let store = Store::new(Layout::default());
+    for status in in_need_of_repair(&store)? {
+        let (namespace, name) = (&status.namespace, &status.name);
+        let why = match &status.left {
+            Some(left) => format!("not everything could be removed when it ended: {left}"),
+            None if status.is_final() => "not everything was removed when it ended".to_owned(),
+            None => "its supervisor was killed".to_owned(),
+        };
+        terminal::say(&format!(
+            "tapvisor: {namespace}/{name}: {why}; the next command that changes something repairs it, as `tapvisor stop` or `rm`"
+        ));
+    }
+    Ok(store)
 }
 
 /// Executed by a link, a process goes by the link's name; `top` and `ps` should say what it is.

@@ -8,7 +8,7 @@ use terms::ObjectKey;
 
 use super::arguments::{Output, Ps};
 use super::failure::Failure;
-use super::{open_store, terminal};
+use super::{open_store_to_read, terminal};
 use runner::chain;
 use runner::clock::unix_seconds;
 use runner::record::Status;
@@ -16,7 +16,7 @@ use runner::store::StoreError;
 
 /// Lists VMs.
 pub(crate) fn ps(arguments: &Ps) -> Result<ExitCode, Failure> {
-    let (store, _) = open_store()?;
+    let store = open_store_to_read()?;
     let mut vms = Vec::new();
     for key in store.keys()? {
         match store.status(&key) {
@@ -73,10 +73,12 @@ impl Vm {
         }
     }
 
-    fn reason(&self) -> &str {
+    fn reason(&self) -> String {
         match self {
-            Self::Known(status) => status.reason.as_deref().unwrap_or_default(),
-            Self::Damaged { reason, .. } => reason,
+            Self::Known(status) => {
+                [&status.reason, &status.left].into_iter().flatten().cloned().collect::<Vec<_>>().join("; ")
+            }
+            Self::Damaged { reason, .. } => reason.clone(),
         }
     }
 }
@@ -89,6 +91,7 @@ fn item(status: &Status) -> Value {
         "runStrategy": status.strategy,
         "status": status.phase,
         "reason": status.reason,
+        "left": status.left,
         "ready": status.ready,
         "restarts": status.restarts,
         "addresses": status.addresses,
@@ -121,7 +124,7 @@ fn lines(vms: &[Vm], now_unix_seconds: u64, columns: usize) -> Vec<String> {
         let height = row.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
         lines.extend(made.by_ref().take(height));
         let addresses = vm.addresses().iter().map(ToString::to_string).filter(|_| are_beneath);
-        let reason = terms::visible(vm.reason()).replace('\n', " ");
+        let reason = terms::visible(&vm.reason()).replace('\n', " ");
         let reason = wrapped(&reason, columns.saturating_sub(4));
         lines.extend(addresses.chain(reason).map(|text| format!("    {text}")));
     }

@@ -21,8 +21,9 @@ use api::run_strategy::FinalPhase;
 use runner::clock::unix_seconds;
 use runner::host_files::{make_host_files, remove_host_files};
 use runner::launch;
-use runner::network::Choices;
-use runner::plan::{self, Planner, VmPlan};
+use runner::layout::Layout;
+use runner::network::{Choices, Preflight, has_link};
+use runner::plan::{self, PlanError, Planner, VmPlan};
 use runner::protocol::{Report, Request};
 use runner::start::{Written, start_supervisor, write_down};
 use runner::store::Store;
@@ -30,10 +31,13 @@ use runner::supervisor::release_host;
 
 /// Starts the VMs of a manifest and stays with them, or returns once they run.
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
-    let objects = objects_of(manifest(arguments)?)?;
+    let (objects, complaints) = manifest_of(manifest(arguments)?)?;
+    if !complaints.is_empty() {
+        return Err(with_look_ups(complaints, &objects, &arguments.network));
+    }
     let interrupts = Interrupts::catch(What::New)?;
     let (store, _) = open_store()?;
-    let plans = plan_all(&store, &objects, &arguments.network)?;
+    let plans = plan_with(&store, &objects, &arguments.network, |planner| planner.plan(&objects))?;
     warn_of_ignored_fields(&objects);
     expect_devices(&plans)?;
     let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
@@ -157,6 +161,22 @@ fn expect_devices(plans: &[VmPlan]) -> Result<(), Failure> {
 
 /// Reads and checks a manifest.
 pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
+    let (objects, complaints) = manifest_of(file)?;
+    if complaints.is_empty() { Ok(objects) } else { Err(Failure::lines(Exit::Invalid, complaints)) }
+}
+
+/// What is wrong in a manifest, and what it refers to that is not there: one round for the user.
+fn with_look_ups(complaints: Vec<String>, objects: &[Object], given: &[String]) -> Failure {
+    let found = plan_with(&Store::new(Layout::default()), objects, given, |planner| match planner.look_up(objects) {
+        found if found.is_empty() => Ok(()),
+        found => Err(found),
+    });
+    let found = found.err().into_iter().flat_map(|failure| failure.messages);
+    Failure::lines(Exit::Invalid, complaints.into_iter().chain(found).collect())
+}
+
+/// The objects of a manifest as far as they can be read, and all that is wrong in it.
+fn manifest_of(file: &Path) -> Result<(Vec<Object>, Vec<String>), Failure> {
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let unreadable = |error: std::io::Error| Failure::new(Exit::Invalid, format!("cannot read {name}: {error}"));
     let mut bytes = Vec::new();
@@ -169,8 +189,8 @@ pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
         return Err(Failure::new(Exit::Invalid, format!("{name}: more than {MAX_BYTES} bytes")));
     }
     let text = String::from_utf8(bytes).map_err(|error| unreadable(std::io::Error::other(error)))?;
-    let complaints = |errors: Vec<api::manifest::ManifestError>| errors.iter().map(ToString::to_string).collect();
-    api::manifest::parse(&text, &name).map_err(|errors| Failure::lines(Exit::Invalid, complaints(errors)))
+    let (objects, errors) = api::manifest::parse_as_far_as_possible(&text, &name);
+    Ok((objects, errors.iter().map(ToString::to_string).collect()))
 }
 
 /// Waits until a single VM runs that no terminal follows.
@@ -186,13 +206,24 @@ pub(crate) fn wait_until_running(store: &Store, line: Line) -> Result<(), Failur
     Ok(())
 }
 
-fn plan_all(store: &Store, objects: &[Object], given: &[String]) -> Result<Vec<VmPlan>, Failure> {
+/// Plans with the networks given and those of the host; what is wrong with either comes in one failure.
+fn plan_with<T>(
+    store: &Store,
+    objects: &[Object],
+    given: &[String],
+    plan: impl FnOnce(&Planner<'_>) -> Result<T, Vec<PlanError>>,
+) -> Result<T, Failure> {
     let layout = store.layout();
-    let choices = Choices::load(given, plan::definitions(objects), layout.networks(), &layout.ipam());
-    let choices = choices.map_err(|error| Failure::new(Exit::Invalid, protocol::chain::chain(&error)))?;
+    let (choices, unusable) = Choices::load(given, plan::definitions(objects), layout.networks(), &layout.ipam());
     let (folders, images) = (plugin_folders(store), layout.images());
-    let planner = Planner { choices: &choices, folders: &folders, image_folder: &images };
-    Ok(planner.plan(objects)?)
+    let preflight = Preflight::new(&folders, has_link);
+    let planned = plan(&Planner { choices: &choices, preflight: &preflight, image_folder: &images });
+    if unusable.is_empty() {
+        return Ok(planned?);
+    }
+    let found = planned.err().map(Failure::from).into_iter().flat_map(|failure| failure.messages);
+    let unusable = unusable.iter().map(|error| protocol::chain::chain(error));
+    Err(Failure::lines(Exit::Invalid, unusable.chain(found).collect()))
 }
 
 fn warn_of_ignored_fields(objects: &[Object]) {

@@ -8,7 +8,7 @@ use terms::ObjectKey;
 
 use super::arguments::Output;
 use super::failure::{Exit, Failure};
-use super::{open_store, terminal};
+use super::{open_store_to_read, terminal};
 use protocol::chain::chain;
 use runner::served::{Catalogue, Known, ServedError};
 use runner::store::Store;
@@ -55,7 +55,7 @@ pub(crate) fn take_out(store: &Store, keys: &[ObjectKey]) -> Result<(), Failure>
 
 /// Lists Services with the VMs behind each port.
 pub(crate) fn list(output: Output) -> Result<ExitCode, Failure> {
-    let (store, _) = open_store()?;
+    let store = open_store_to_read()?;
     let host = store.lock_host()?;
     let frontends = Catalogue::new(&store, &host).frontends()?;
     match output {

@@ -35,7 +35,9 @@ fn killed(process: &str) {
     kill(&host, &web, process);
     if process == "supervise" {
         // Nobody is left to apply the strategy: the record says so and goes with `rm`.
-        host.world.tapvisor(&["ps"]).assert_ok();
+        let looked = host.world.tapvisor(&["ps"]);
+        assert!(looked.stderr().contains("default/web: its supervisor was killed"), "{}", looked.account());
+        host.world.tapvisor(&["stop", "web"]).assert_ok();
         assert_ended(&host, &web);
     } else {
         let _ = web.wait_told("lease4 eth0", 2);
@@ -97,7 +99,7 @@ fn killed_while_ending() {
     host.remove(&["--force", "web"]).assert_ok();
     let half = "mkdir -p /run/tapvisor/vms/.new-default.web/launcher; cp /run/host.json /run/tapvisor; sysctl -qw net.ipv4.ip_forward=1";
     host.world.sh(half).assert_ok();
-    host.world.tapvisor(&["ps"]).assert_ok();
+    assert_eq!(host.remove(&["nobody"]).code(), Some(4));
     host.assert_nothing_left();
 }
 

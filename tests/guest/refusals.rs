@@ -10,6 +10,15 @@ use crate::vm::Host;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("what is wrong in a command, a manifest or a network is refused by name", inputs),
+        trial(
+            "a network that this host cannot attach is refused with all else that is wrong, and nothing is left",
+            unattachable,
+        ),
+        trial("a network whose plugin fails at ADD and at DEL leaves nothing", stubborn),
+        trial(
+            "a network that cannot be detached keeps its namespace until a retry succeeds or rm --force",
+            undetachable,
+        ),
         trial("an annotation that the plugin refuses is named, and the network is taken back", annotation),
         trial("what the host lacks is named with its remedy", host_lacks),
         trial("a disk that is absent, cut short or none is refused by name", disks),
@@ -77,6 +86,126 @@ fn pods(ipam: &Value) -> Value {
     json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipMasq": true, "ipam": ipam}]})
 }
 
+/// Plugins of the test beside the distribution's.
+const PLUGINS: &str = "CNI_PATH=/run/plugins:/usr/lib/cni";
+
+/// A plugin that speaks these versions, passes on what it is given, and fails a verb while the file of that name is there.
+fn install_plugin(host: &Host, name: &str, versions: &str) {
+    let script = format!(
+        r#"#!/bin/bash
+in=$(cat)
+case $CNI_COMMAND in
+VERSION) echo '{{"cniVersion":"1.0.0","supportedVersions":[{versions}]}}'; exit;;
+esac
+if [ -e /run/plugins/$CNI_COMMAND ]; then
+    echo '{{"cniVersion":"1.0.0","code":999,"msg":"{name} refuses '$CNI_COMMAND'"}}'
+    exit 1
+fi
+[ $CNI_COMMAND != ADD ] || echo "$in" | jq -c .prevResult
+"#
+    );
+    host.world.write(&format!("/run/plugins/{name}"), script);
+    host.world.sh(&format!("chmod 0755 /run/plugins/{name}")).assert_ok();
+}
+
+fn with_plugins(host: &Host, arguments: &[&str]) -> Ran {
+    let tapvisor = tests::dist_file("tapvisor").display().to_string();
+    host.world.run(&[&["env", PLUGINS, tapvisor.as_str()], arguments].concat())
+}
+
+fn unattachable() {
+    let host = Host::new();
+    install_plugin(&host, "dated", r#""0.3.1","0.4.0""#);
+    let ipam = json!({"type": "static", "addresses": [{"address": "192.0.2.9/24"}]});
+    let lan = json!({"cniVersion": "1.0.0", "type": "macvlan", "master": "nosuch0", "ipam": ipam});
+    let old = json!({"cniVersion": "1.0.0", "plugins": [{"type": "dated"}]});
+    let vm = Vm::new("web", "masquerade");
+    let vm = vm.on("lan", json!({"bridge": {}})).on("old", json!({"bridge": {}})).on("gone", json!({"bridge": {}}));
+    let all =
+        definition("lan", &lan) + &definition("old", &old) + &vm.yaml().replace("guest-kernel:1", "guest-kernel:2");
+    let outside = [
+        "default/web: image \"tapvisor/guest-kernel:2\" is not in",
+        "network lan: plugins[0].master: this host has no link \"nosuch0\"",
+        "network old: cniVersion: 1.0.0: the plugin \"dated\" speaks 0.3.1, 0.4.0",
+        "network gone: /etc/tapvisor/net.d: no configuration of network \"gone\"",
+        "network /run/none.conflist",
+    ];
+    let arguments = ["run", "--detach", "-f", "/run/bad.yaml", "--network", "/run/none.conflist"];
+    host.world.write("/run/bad.yaml", &all);
+    with_plugins(&host, &arguments).assert_fails(3, &outside);
+    host.assert_as_before();
+    host.world.write("/run/bad.yaml", all.replace("\"rng\"", "\"rang\""));
+    let both = [&["spec.template.spec.domain.devices.rang: unknown field"], &outside[..]].concat();
+    with_plugins(&host, &arguments).assert_fails(3, &both);
+    host.assert_as_before();
+    let listed = host.world.tapvisor(&["ps", "-o", "json"]).json();
+    assert_eq!(listed["items"], json!([]));
+    host.assert_nothing_left();
+}
+
+/// A network of the distribution's plugin and one of the test's behind it.
+fn chained(host: &Host, name: &str) {
+    let ipam = json!({"type": "host-local", "dataDir": "/run/tapvisor/ipam", "subnet": "10.244.7.0/24"});
+    let mut network = pods(&ipam);
+    network["plugins"].as_array_mut().unwrap().push(json!({"type": name}));
+    host.world.write("/run/pods.conflist", network.to_string());
+    host.world.write("/run/bad.yaml", Vm::new("web", "masquerade").yaml());
+}
+
+fn stubborn() {
+    let host = Host::new();
+    install_plugin(&host, "stubborn", r#""0.4.0","1.0.0""#);
+    chained(&host, "stubborn");
+    host.world.sh("touch /run/plugins/ADD /run/plugins/DEL").assert_ok();
+    let run = ["run", "--detach", "-f", "/run/bad.yaml", "--network", "/run/pods.conflist"];
+    let words = ["default/web", "network pods for interface default", "stubborn refuses ADD"];
+    let ran = with_plugins(&host, &run);
+    ran.assert_fails(1, &words);
+    assert!(!ran.stderr().contains("refuses DEL"), "{}", ran.account());
+    host.assert_as_before();
+    host.world.tapvisor(&["rm", "web"]).assert_fails(4, &["there is no VM default/web"]);
+    host.assert_nothing_left();
+}
+
+fn undetachable() {
+    let host = Host::new();
+    install_plugin(&host, "stubborn", r#""0.4.0","1.0.0""#);
+    chained(&host, "stubborn");
+    let run = ["run", "--detach", "-f", "/run/bad.yaml", "--network", "/run/pods.conflist"];
+    let left = "network pods for interface default: plugin stubborn: DEL failed: stubborn refuses DEL";
+    for force in [false, true] {
+        with_plugins(&host, &run).assert_ok();
+        host.world.sh("touch /run/plugins/DEL").assert_ok();
+        host.remove(&["web"]).assert_fails(1, &[left]);
+        // Commands that look report it and change nothing.
+        let state = || {
+            (host.world.snapshot(), host.world.ns_names(), host.world.sh("cat /run/tapvisor/vms/*/status.json").text())
+        };
+        let before = state();
+        assert!(before.1.iter().any(|name| name.starts_with("tv-")), "the namespace is gone: {:?}", before.1);
+        for look in [&["ps"][..], &["explain", "web"], &["logs", "web"]] {
+            let said = host.world.tapvisor(look).stderr();
+            assert!(
+                said.contains(left) && said.contains("the next command that changes something repairs it"),
+                "{look:?}: {said}"
+            );
+        }
+        assert!(state() == before, "a command that looks has changed something");
+        if force {
+            let removed = host.remove(&["--force", "web"]);
+            removed.assert_ok();
+            assert!(removed.stderr().contains(&format!("left behind: {left}")), "{}", removed.account());
+        } else {
+            host.remove(&["web"]).assert_fails(1, &[left]);
+            host.world.sh("rm /run/plugins/DEL").assert_ok();
+            host.remove(&["web"]).assert_ok();
+        }
+        host.assert_as_before();
+        host.world.sh("rm -f /run/plugins/DEL").assert_ok();
+    }
+    host.assert_nothing_left();
+}
+
 fn annotation() {
     let host = Host::new();
     let mut network = pods(&json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": "10.244.7.0/24"}));
@@ -90,7 +219,7 @@ fn annotation() {
         let mut object: Value = serde_json::from_str(manifest.split("---").next().unwrap()).unwrap();
         object["spec"]["template"]["metadata"]["annotations"] = json!({"tapvisor.io/wiring": wiring});
         let ran = run(&host, &document(&object), &["--network", "/run/pods.conflist"]);
-        ran.assert_fails(3, &["default/web", "network pods for eth0", "tapvisor.io/wiring", word]);
+        ran.assert_fails(3, &["default/web", "network pods for interface default", "tapvisor.io/wiring", word]);
         host.assert_as_before();
     }
     host.assert_nothing_left();
@@ -173,7 +302,7 @@ fn exhausted() {
     let ran = run(&host, &all, &["--network", "/run/pods.conflist"]);
     ran.assert_fails(
         1,
-        &["default/two", "network pods for eth0", "no IP addresses available", "10.244.9.1-10.244.9.2"],
+        &["default/two", "network pods for interface default", "no IP addresses available", "10.244.9.1-10.244.9.2"],
     );
     let held = host.world.sh("ls /run/test-ipam/pods | grep '^10' || true").text();
     assert!(held.is_empty(), "addresses are still held: {held}");

@@ -101,21 +101,30 @@ const MOST_COMPLAINTS: usize = 100;
 /// # Errors
 /// All complaints about all documents: syntax, kinds, fields and values, an object given twice, or no object at all.
 pub fn parse(text: &str, source_name: &str) -> Result<Vec<Object>, Vec<ManifestError>> {
+    let (objects, errors) = parse_as_far_as_possible(text, source_name);
+    if errors.is_empty() { Ok(objects) } else { Err(errors) }
+}
+
+/// The same for who looks up what even a wrong manifest refers to: all complaints, and the objects as far as they can be read.
+/// A wrong value reads as an absent one, so nothing may be made of these objects while there is a complaint.
+#[must_use]
+pub fn parse_as_far_as_possible(text: &str, source_name: &str) -> (Vec<Object>, Vec<ManifestError>) {
     let (mut objects, mut errors) = (Vec::new(), Vec::new());
     for (document, value) in text::documents(text) {
-        let read = value
-            .map_err(|reason| vec![ManifestError::at(source_name, document, Problem::Syntax(reason))])
-            .and_then(|value| read_document(&value, source_name, document));
-        match read {
-            Ok(read) => objects.extend(read),
-            Err(found) => errors.extend(found),
+        match value {
+            Ok(value) => {
+                let (read, found) = read_document(&value, source_name, document);
+                objects.extend(read);
+                errors.extend(found);
+            }
+            Err(reason) => errors.push(ManifestError::at(source_name, document, Problem::Syntax(reason))),
         }
     }
     if objects.is_empty() && errors.is_empty() {
         errors.push(ManifestError::at(source_name, 1, Problem::Syntax("there is no object in it".to_owned())));
     }
     errors.extend(repeated(&objects, source_name));
-    if errors.is_empty() { Ok(objects) } else { Err(errors) }
+    (objects, errors)
 }
 
 /// Reads an object that is already a JSON value.
@@ -123,14 +132,17 @@ pub fn parse(text: &str, source_name: &str) -> Result<Vec<Object>, Vec<ManifestE
 /// # Errors
 /// All complaints about it.
 pub fn from_value(value: &Value, source_name: &str) -> Result<Object, Vec<ManifestError>> {
-    let mut objects = read_document(value, source_name, 1)?;
+    let (mut objects, errors) = read_document(value, source_name, 1);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
     match objects.pop() {
         Some(object) if objects.is_empty() => Ok(object),
         _ => Err(vec![ManifestError::at(source_name, 1, Problem::Syntax("must be one object".to_owned()))]),
     }
 }
 
-fn read_document(value: &Value, source_name: &str, document: usize) -> Result<Vec<Object>, Vec<ManifestError>> {
+fn read_document(value: &Value, source_name: &str, document: usize) -> (Vec<Object>, Vec<ManifestError>) {
     let findings = Findings::default();
     let root = Node::root(value, &findings);
     let mut objects = Vec::new();
@@ -143,15 +155,12 @@ fn read_document(value: &Value, source_name: &str, document: usize) -> Result<Ve
         None => objects.extend(read_object(&root, None, document)),
     }
     let (complaints, warnings) = findings.into_parts();
-    if !complaints.is_empty() {
-        let describe = |finding: Finding| ManifestError::of(source_name, document, value, finding);
-        let unshown = complaints.len().saturating_sub(MOST_COMPLAINTS);
-        let mut errors: Vec<_> = complaints.into_iter().take(MOST_COMPLAINTS).map(describe).collect();
-        if unshown > 0 {
-            let problem = Problem::Syntax(format!("{unshown} more complaints"));
-            errors.push(ManifestError::at(source_name, document, problem));
-        }
-        return Err(errors);
+    let describe = |finding: Finding| ManifestError::of(source_name, document, value, finding);
+    let unshown = complaints.len().saturating_sub(MOST_COMPLAINTS);
+    let mut errors: Vec<_> = complaints.into_iter().take(MOST_COMPLAINTS).map(describe).collect();
+    if unshown > 0 {
+        let problem = Problem::Syntax(format!("{unshown} more complaints"));
+        errors.push(ManifestError::at(source_name, document, problem));
     }
     // One set of findings serves the whole list, so that paths tell the items apart.
     for warning in warnings {
@@ -160,7 +169,7 @@ fn read_document(value: &Value, source_name: &str, document: usize) -> Result<Ve
             object.warnings.push(warning);
         }
     }
-    Ok(objects.into_iter().map(|(_, object)| object).collect())
+    (objects.into_iter().map(|(_, object)| object).collect(), errors)
 }
 
 fn read_object(node: &Node<'_>, item_kind: Option<Kind>, document: usize) -> Option<(String, Object)> {

@@ -80,6 +80,12 @@ pub enum TranslateError {
     Wiring(#[source] wiring::RequestError),
 }
 
+/// The networks of an instance alone, in the order of [`Translation::networks`].
+#[must_use]
+pub fn networks(instance: &VirtualMachineInstance, surroundings: &Surroundings<'_>) -> Vec<NetworkUse> {
+    nics::plan(instance, surroundings).networks
+}
+
 /// Makes machine, wiring request and networks of an instance.
 ///
 /// # Errors

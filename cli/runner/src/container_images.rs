@@ -7,10 +7,17 @@ use images::{ImageError, Store};
 
 use super::chain;
 
-/// The files that a VM's container images are needed for; the error names the image.
-pub(crate) fn files_of(folder: &Path, images: &[ContainerImage]) -> Result<ImageFiles, String> {
-    let mut files = ImageFiles::default();
+/// The files that a VM's container images are needed for; the errors name the images.
+pub(crate) fn files_of(folder: &Path, images: &[ContainerImage]) -> Result<ImageFiles, Vec<String>> {
+    let (mut files, mut errors) = (ImageFiles::default(), Vec::new());
     for image in images {
+        errors.extend(take(folder, image, &mut files).err());
+    }
+    if errors.is_empty() { Ok(files) } else { Err(errors) }
+}
+
+fn take(folder: &Path, image: &ContainerImage, files: &mut ImageFiles) -> Result<(), String> {
+    {
         let wrong = |error: ImageError| match error {
             ImageError::Unknown { .. } | ImageError::Ambiguous { .. } | ImageError::NoFile { .. } => chain(&error),
             error => format!("image {:?}: {}", image.image, chain(&error)),
@@ -27,5 +34,5 @@ pub(crate) fn files_of(folder: &Path, images: &[ContainerImage]) -> Result<Image
             }
         }
     }
-    Ok(files)
+    Ok(())
 }

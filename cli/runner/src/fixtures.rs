@@ -23,6 +23,7 @@ pub(crate) fn status(name: &str) -> Status {
         strategy: RunStrategy::Always,
         phase: Phase::Starting,
         reason: None,
+        left: None,
         on_host: OnHost::Present,
         kept: true,
         kept_once_running: false,

@@ -7,18 +7,19 @@ use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance};
 use api::manifest::{Body, Object};
 use api::run_strategy::RunStrategy;
 use api::translate::{
-    HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError, Translation, translate,
+    HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError, Translation, networks,
+    translate,
 };
 use cni::runtime::ConfigList;
 use machine::{Disk, DiskSource, Emulation};
 use protocol::launch_file::LaunchFile;
 use serde_json::Value;
-use terms::{IfName, NetworkName, ObjectKey};
-use wiring::Owner;
+use terms::{IfName, IpNetwork, NetworkName, ObjectKey};
+use wiring::{Binding, Owner};
 
 use super::container_images::files_of;
 use super::launch::LAUNCHER_USER;
-use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, MissingPlugin, PluginFolders, binding};
+use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, NetworkFault, Preflight, binding, unusable};
 use super::record::{Attachment, Attachments, Kind};
 use super::store::MOST_KEY_BYTES;
 use block::DiskError;
@@ -99,19 +100,33 @@ pub enum PlanError {
         #[source]
         source: Box<DiskError>,
     },
+    /// A guest's subnet that hides addresses it is to reach.
+    #[error(
+        "{key}: interface {interface}: the guest's subnet {subnet} contains {what}: choose another by vmNetworkCIDR"
+    )]
+    Subnet {
+        /// Whose.
+        key: ObjectKey,
+        /// Which interface.
+        interface: String,
+        /// The subnet.
+        subnet: IpNetwork,
+        /// What it contains.
+        what: String,
+    },
     /// A network's configuration.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
-    /// A plugin the host lacks.
+    /// A network's configuration cannot work on this host.
     #[error(transparent)]
-    Plugin(#[from] MissingPlugin),
+    Network(#[from] NetworkFault),
 }
 
 impl PlanError {
     /// Whether the host lacks something, rather than the manifest being wrong.
     #[must_use]
     pub fn is_hosts(&self) -> bool {
-        matches!(self, Self::Plugin(_))
+        matches!(self, Self::Network(fault) if fault.is_hosts())
     }
 }
 
@@ -120,8 +135,8 @@ impl PlanError {
 pub struct Planner<'a> {
     /// Networks to choose from.
     pub choices: &'a Choices,
-    /// Plugins.
-    pub folders: &'a PluginFolders,
+    /// What networks are checked against.
+    pub preflight: &'a Preflight<'a>,
     /// Where images are.
     pub image_folder: &'a Path,
 }
@@ -149,6 +164,19 @@ fn expect_disks(key: &ObjectKey, launch: &LaunchFile, host_files: &[HostFile]) -
     let errors = disks.filter_map(|disk| block::examine(disk).err());
     let errors: Vec<_> = errors.map(|source| PlanError::Disk { key: key.clone(), source: Box::new(source) }).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Subnets behind masquerade that meet Services' addresses: the guest would look for those on its own link.
+fn unusable_subnets(key: &ObjectKey, launch: &LaunchFile) -> Vec<PlanError> {
+    let masqueraded = launch.wiring.interfaces().iter().filter(|interface| interface.binding == Binding::Masquerade);
+    let subnets = masqueraded.flat_map(|interface| {
+        [interface.subnet().into(), interface.subnet6().into()]
+            .map(|subnet: IpNetwork| (interface.name.clone(), subnet))
+    });
+    let error = |(interface, subnet): (String, IpNetwork)| {
+        unusable(subnet).map(|what| PlanError::Subnet { key: key.clone(), interface, subnet, what })
+    };
+    subnets.filter_map(error).collect()
 }
 
 /// NetworkAttachmentDefinitions of a manifest.
@@ -198,16 +226,26 @@ impl Planner<'_> {
         if key.namespace().len() + key.name().len() > MOST_KEY_BYTES {
             return Err(vec![PlanError::LongName { key }]);
         }
-        expect_plain_probes(kind, &instance)?;
-        let images = files_of(self.image_folder, &api::translate::container_images(&instance))
-            .map_err(|reason| vec![PlanError::Image { key: key.clone(), reason }])?;
-        let Translation { machine, wiring, networks, host_files } =
-            translate(&instance, &surroundings(secrets, &images)).map_err(|errors| {
-                errors.into_iter().map(|source| PlanError::Translate { key: key.clone(), source }).collect::<Vec<_>>()
-            })?;
+        let mut errors = expect_plain_probes(kind, &instance).err().unwrap_or_default();
+        let images = self.images(&instance).map_err(|found| errors.extend(found)).ok();
+        let (lacks_images, images) = (images.is_none(), images.unwrap_or_default());
+        let surroundings = surroundings(secrets, &images);
+        let list = self.networks(&networks(&instance, &surroundings)).map_err(|found| errors.extend(found)).ok();
+        let translated = translate(&instance, &surroundings).map_err(|found| {
+            // Of an image that is not there, that was said.
+            let found = found.into_iter().filter(|one| !lacks_images || !matches!(one, TranslateError::NoImageFile(_)));
+            errors.extend(found.map(|source| PlanError::Translate { key: key.clone(), source }));
+        });
+        let (Ok(Translation { machine, wiring, networks, host_files }), Some(list)) = (translated, list) else {
+            return Err(errors);
+        };
         let launch = LaunchFile::new(machine, wiring);
-        expect_disks(&key, &launch, &host_files)?;
-        let mut attachments = self.attachments(&networks, &launch)?;
+        errors.extend(unusable_subnets(&key, &launch));
+        errors.extend(expect_disks(&key, &launch, &host_files).err().into_iter().flatten());
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let mut attachments = self.attachments(list, &launch)?;
         attachments.annotations = instance
             .metadata
             .annotations
@@ -219,45 +257,75 @@ impl Planner<'_> {
         Ok(VmPlan { key, kind, strategy, object: object.clone(), launch, attachments, network, host_files })
     }
 
-    /// The networks in the order of ADD, our binding last. A VM without a NIC has neither.
-    fn attachments(&self, networks: &[NetworkUse], launch: &LaunchFile) -> Result<Attachments, Vec<PlanError>> {
-        let asked_for: Vec<_> = networks.iter().filter_map(|network| multus_name(&network.source)).collect();
-        let (mut list, mut errors) = (Vec::new(), Vec::new());
-        for network in networks {
-            match self.network(&network.source, &asked_for) {
-                Ok(config) => list.push(attachment(network.pod_interface.clone(), &config)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !list.is_empty() {
-            match self.binding(launch) {
-                Ok(binding) => list.push(binding),
-                Err(error) => errors.push(error),
-            }
-        }
-        let folders = self.folders.list();
-        if errors.is_empty() { Ok(Attachments { list, folders, ..Attachments::default() }) } else { Err(errors) }
+    /// What a manifest with wrong fields refers to outside itself, to be named with those fields.
+    #[must_use]
+    pub fn look_up(&self, objects: &[Object]) -> Vec<PlanError> {
+        let nothing = Secrets::default();
+        let of_vm = |instance: &VirtualMachineInstance| {
+            let images = self.images(instance).err().unwrap_or_default();
+            let uses = networks(instance, &surroundings(&nothing, &ImageFiles::default()));
+            images.into_iter().chain(self.networks(&uses).err().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let of_object = |object: &Object| match &object.body {
+            Body::VirtualMachine(vm) => of_vm(&vm.instance()),
+            Body::VirtualMachineInstance(vmi) => of_vm(vmi),
+            _ => Vec::new(),
+        };
+        objects.iter().flat_map(of_object).collect()
     }
 
-    fn network(&self, source: &NetworkSource, asked_for: &[String]) -> Result<ConfigList, PlanError> {
+    fn images(&self, instance: &VirtualMachineInstance) -> Result<ImageFiles, Vec<PlanError>> {
+        let found = files_of(self.image_folder, &api::translate::container_images(instance));
+        let named = |reason| PlanError::Image { key: instance.metadata.key.clone(), reason };
+        found.map_err(|reasons| reasons.into_iter().map(named).collect())
+    }
+
+    /// The networks in the order of ADD.
+    fn networks(&self, uses: &[NetworkUse]) -> Result<Vec<Attachment>, Vec<PlanError>> {
+        let asked_for: Vec<_> = uses.iter().filter_map(|network| multus_name(&network.source)).collect();
+        let (mut list, mut errors) = (Vec::new(), Vec::new());
+        for network in uses {
+            match self.network(&network.source, &asked_for) {
+                Ok(config) => list.push(Attachment {
+                    ifname: network.pod_interface.clone(),
+                    interface: Some(network.name.clone()),
+                    config: config.to_document(),
+                }),
+                Err(found) => errors.extend(found),
+            }
+        }
+        if errors.is_empty() { Ok(list) } else { Err(errors) }
+    }
+
+    /// The same with our binding last. A VM without a NIC has neither.
+    fn attachments(&self, mut list: Vec<Attachment>, launch: &LaunchFile) -> Result<Attachments, Vec<PlanError>> {
+        if !list.is_empty() {
+            list.push(self.binding(launch)?);
+        }
+        Ok(Attachments { list, folders: self.preflight.folders(), ..Attachments::default() })
+    }
+
+    fn network(&self, source: &NetworkSource, asked_for: &[String]) -> Result<ConfigList, Vec<PlanError>> {
         let list = match source {
-            NetworkSource::Pod => self.choices.primary(asked_for)?,
-            NetworkSource::Multus { namespace, name, .. } => self.choices.named(namespace, name)?,
+            NetworkSource::Pod => self.choices.primary(asked_for),
+            NetworkSource::Multus { namespace, name, .. } => self.choices.named(namespace, name),
         };
-        self.folders.expect(&list)?;
+        let list = list.map_err(|error| vec![error.into()])?;
+        self.expect(&list)?;
         Ok(list)
     }
 
-    fn binding(&self, launch: &LaunchFile) -> Result<Attachment, PlanError> {
-        let list = ConfigList::from_value(binding(&launch.wiring))
-            .map_err(|source| ChoiceError::Config { name: "tapvisor-binding".to_owned(), source })?;
-        self.folders.expect(&list)?;
-        Ok(attachment(constant(BINDING_KEY), &list))
+    fn expect(&self, list: &ConfigList) -> Result<(), Vec<PlanError>> {
+        self.preflight.expect(list).map_err(|faults| faults.into_iter().map(PlanError::from).collect())
     }
-}
 
-fn attachment(ifname: IfName, list: &ConfigList) -> Attachment {
-    Attachment { ifname, config: list.to_document() }
+    fn binding(&self, launch: &LaunchFile) -> Result<Attachment, Vec<PlanError>> {
+        let list = ConfigList::from_value(binding(&launch.wiring))
+            .map_err(|source| ChoiceError::Config { name: "tapvisor-binding".to_owned(), source })
+            .map_err(|error| vec![error.into()])?;
+        self.expect(&list)?;
+        Ok(Attachment { ifname: constant(BINDING_KEY), interface: None, config: list.to_document() })
+    }
 }
 
 fn multus_name(source: &NetworkSource) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Taking back what killed supervisors left: every command does it first.
+//! Taking back what killed supervisors left: every command that acts does it first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use super::record::{Attachments, OnHost, Phase, Status};
 use super::store::{Store, StoreError, VmLock};
 use super::supervisor::{Pod as _, RealPod, release_host};
 
-/// A VM whose supervisor was found dead.
+/// A VM that had something on the host and no supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaped {
     /// Which VM.
     pub key: ObjectKey,
+    /// Whether its supervisor was killed; else it ended and could not remove everything.
+    pub was_killed: bool,
     /// What could not be taken back; it stays known then, and the next command tries again.
     pub left: Option<String>,
     /// Whether that is so because its record cannot be read.
@@ -73,15 +75,36 @@ pub fn reap_one(store: &Store, key: &ObjectKey) -> Option<Reaped> {
 }
 
 fn reap_within(store: &Store, key: &ObjectKey, patience: Duration) -> Option<Reaped> {
-    let (left, is_damaged) = match dead(store, key, patience) {
+    let (was_killed, left, is_damaged) = match dead(store, key, patience) {
         Ok(Some((lock, status))) => {
             let after = status.kept.then(|| after_repair(&status));
-            (take_back(store, key, &lock, &status, after).err(), false)
+            (!status.is_final(), take_back(store, key, &lock, &status, after).err(), false)
         }
         Ok(None) | Err(StoreError::NotFound(_)) => return None,
-        Err(error) => (Some(chain(&error)), matches!(error, StoreError::Damaged { .. })),
+        Err(error) => (true, Some(chain(&error)), matches!(error, StoreError::Damaged { .. })),
     };
-    Some(Reaped { key: key.clone(), left, is_damaged })
+    Some(Reaped { key: key.clone(), was_killed, left, is_damaged })
+}
+
+/// VMs that have something on the host and no supervisor, for commands that only look: nothing is changed.
+///
+/// # Errors
+/// When the VMs cannot be listed.
+pub fn in_need_of_repair(store: &Store) -> Result<Vec<Status>, StoreError> {
+    let is_dead = |key: &ObjectKey, status: &Status| match status.supervisor {
+        Some(supervisor) => !supervisor.is_alive(),
+        // Not begun: who holds the lock is about to start it.
+        None => matches!(store.lock_vm(key, Duration::ZERO), Ok(Some(_))),
+    };
+    let mut found = Vec::new();
+    for key in store.keys()? {
+        // One that cannot be read is told by who lists it; one that was removed meanwhile is gone.
+        let Ok(status) = store.status(&key) else { continue };
+        if status.on_host == OnHost::Present && is_dead(&key, &status) {
+            found.push(status);
+        }
+    }
+    Ok(found)
 }
 
 /// Kills the supervisor of a VM, if it has one, and waits until it is gone. The kernel kills its launcher with it.
@@ -129,7 +152,7 @@ pub fn abandon(store: &Store, key: &ObjectKey) -> Result<Option<String>, StoreEr
     let lock = lock.ok_or_else(|| StoreError::Busy { path: path() })?;
     let left = match store.status(key) {
         Ok(status) if status.on_host == OnHost::Absent => None,
-        Ok(status) => pod_of(store, key, status.container_id).detach().err(),
+        Ok(status) => pod_of(store, key, status.container_id).abandon().err(),
         Err(error) => detach_damaged(store, key).err().map(|left| format!("{}; {left}", chain(&error))),
     };
     let host = store.lock_host()?;
@@ -145,7 +168,7 @@ fn detach_damaged(store: &Store, key: &ObjectKey) -> Result<(), String> {
     let is_known = !ids.is_empty();
     // Without an id no plugin can be called, but processes and the namespace can be removed.
     ids.extend((!is_known).then(|| "unknown".parse().ok()).flatten());
-    let mut left: Vec<_> = ids.into_iter().filter_map(|id| pod_of(store, key, id).detach().err()).collect();
+    let mut left: Vec<_> = ids.into_iter().filter_map(|id| pod_of(store, key, id).abandon().err()).collect();
     if !is_known && store.attachments(key).map_or(true, |attachments| !attachments.list.is_empty()) {
         left.push("plugins may have left something on the host: the id of its attachments is not known".to_owned());
     }
@@ -186,11 +209,14 @@ fn take_back(
     forget().map_err(|error| chain(&error))?
 }
 
-/// A VM that somebody wants to keep is not forgotten because its supervisor was killed.
+/// A VM that somebody wants to keep is not forgotten because its supervisor was killed. One that had ended before keeps its
+/// end and the reason for it.
 fn after_repair(status: &Status) -> Status {
+    let killed = "its supervisor was killed; what it left was taken back";
     Status {
-        phase: Phase::Failed,
-        reason: Some("its supervisor was killed; what it left was taken back".to_owned()),
+        phase: if status.is_final() { status.phase } else { Phase::Failed },
+        reason: if status.is_final() { status.reason.clone() } else { Some(killed.to_owned()) },
+        left: None,
         on_host: OnHost::Absent,
         addresses: Vec::new(),
         host_links: Vec::new(),
@@ -296,5 +322,20 @@ mod tests {
         let status = store.status(&key).unwrap();
         assert_eq!((status.phase, status.on_host, status.supervisor), (Phase::Stopped, OnHost::Absent, None));
         assert_eq!(status.strategy, RunStrategy::Halted);
+    }
+
+    #[test]
+    fn what_had_ended_keeps_its_end_and_only_what_was_killed_is_said_to_be() {
+        let reason = Some("network pods: ADD failed".to_owned());
+        let ended =
+            Status { phase: Phase::Stopped, reason: reason.clone(), left: Some("a".to_owned()), ..status("web") };
+        let ended = after_repair(&ended);
+        assert_eq!(
+            (ended.phase, ended.reason, ended.left, ended.on_host),
+            (Phase::Stopped, reason, None, OnHost::Absent)
+        );
+        let killed = after_repair(&Status { phase: Phase::Running, ..status("web") });
+        assert_eq!(killed.phase, Phase::Failed);
+        assert!(killed.reason.is_some_and(|reason| reason.starts_with("its supervisor was killed")));
     }
 }

@@ -76,6 +76,9 @@ pub struct Status {
     /// Why it is there, when that needs saying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What could not be removed when it ended; the next command that acts tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
     /// Whether anything of it is outside its folder.
     pub on_host: OnHost,
     /// Whether it stays known after it has ended.
@@ -152,11 +155,20 @@ pub struct Attachments {
 pub struct Attachment {
     /// The interface the plugins make, or, for the binding, the key under which it is known.
     pub ifname: IfName,
+    /// The interface in the manifest that it serves; the binding serves all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// The complete configuration list, so that DEL does not depend on files that may have changed since.
     pub config: serde_json::Value,
 }
 
 impl Attachment {
+    /// What messages call its interface: the name in the manifest, where there is one.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        self.interface.as_deref().unwrap_or(self.ifname.as_str())
+    }
+
     /// The name in its configuration, empty if it has none.
     #[must_use]
     pub fn network(&self) -> &str {

@@ -1,5 +1,6 @@
 //! Writing VMs down and starting their supervisors.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -37,6 +38,16 @@ pub enum StartError {
     /// The built-in network's range is taken.
     #[error("the default network {0}: choose another network with --network, or remove what is in the way")]
     Overlap(Overlap),
+    /// Names of namespaces are shortened: another VM, or another program, has this one.
+    #[error("{key}: its network namespace would be {}, which is {owner}: choose another name for the VM", netns.display())]
+    NetnsTaken {
+        /// Whose start is refused.
+        key: ObjectKey,
+        /// The namespace.
+        netns: PathBuf,
+        /// Whose it is.
+        owner: String,
+    },
     /// No random number.
     #[error("cannot make an id")]
     Random(#[source] io::Error),
@@ -86,6 +97,7 @@ pub fn write_down(
     for plan in plans.iter().filter(|plan| store.exists(&plan.key)) {
         remove_finished(store, &host, plan)?;
     }
+    expect_own_netns(store, plans.iter().map(|plan| &plan.key))?;
     let starting: Vec<_> = plans.iter().filter(|plan| plan.strategy.starts_by_itself()).collect();
     if starting.iter().any(|plan| plan.is_on_built_in_network()) {
         expect_free_ranges(store, &host)?;
@@ -123,6 +135,7 @@ pub fn write_down(
 pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Result<(), StartError> {
     let host = store.lock_host()?;
     let before = store.status(&vm.key)?;
+    expect_no_netns(store, &vm.key)?;
     if before.network.as_ref().is_some_and(|network| network.as_str() == DEFAULT_NETWORK) {
         expect_free_ranges(store, &host)?;
     }
@@ -130,6 +143,7 @@ pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Resu
         strategy: before.strategy.after_start(),
         phase: Phase::Starting,
         reason: None,
+        left: None,
         on_host: OnHost::Present,
         supervisor: None,
         restarts: 0,
@@ -213,6 +227,7 @@ fn write_one(
         strategy: plan.strategy,
         phase: if starts { Phase::Starting } else { Phase::Stopped },
         reason: None,
+        left: None,
         on_host: if starts { OnHost::Present } else { OnHost::Absent },
         kept: !starts,
         kept_once_running: kept,
@@ -240,6 +255,32 @@ fn write_one(
         owner: plan.launch.wiring.owner(),
     };
     Ok(store.create(host, &new)?)
+}
+
+/// A namespace's name is 48 bits of a hash, which people can make collide: names are compared in full before anything is made.
+fn expect_own_netns<'a>(store: &Store, keys: impl Iterator<Item = &'a ObjectKey>) -> Result<(), StartError> {
+    let layout = store.layout();
+    let mut taken: BTreeMap<PathBuf, ObjectKey> =
+        store.keys()?.into_iter().map(|key| (layout.netns(&key), key)).collect();
+    for key in keys {
+        expect_no_netns(store, key)?;
+        if let Some(other) = taken.insert(layout.netns(key), key.clone()).filter(|other| other != key) {
+            let owner = format!("that of {other}");
+            return Err(StartError::NetnsTaken { key: key.clone(), netns: layout.netns(key), owner });
+        }
+    }
+    Ok(())
+}
+
+fn expect_no_netns(store: &Store, key: &ObjectKey) -> Result<(), StartError> {
+    let netns = store.layout().netns(key);
+    if !netns.exists() {
+        return Ok(());
+    }
+    let is_others = |other: &ObjectKey| other != key && store.layout().netns(other) == netns;
+    let other = store.keys()?.into_iter().find(is_others);
+    let owner = other.map_or_else(|| "there already and no VM's".to_owned(), |other| format!("that of {other}"));
+    Err(StartError::NetnsTaken { key: key.clone(), netns, owner })
 }
 
 fn prepare_host(store: &Store, host: &HostLock, folders: &PluginFolders) -> Result<(), StartError> {
@@ -277,4 +318,31 @@ fn container_id() -> Result<ContainerId, StartError> {
 pub fn own_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program.parent().map(std::path::Path::to_path_buf).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files;
+    use crate::fixtures::key;
+    use crate::layout::Layout;
+
+    #[test]
+    fn a_namespace_that_is_anothers_is_refused_by_the_full_names() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(Layout::below(root.path()));
+        // The SHA-256 of both, with their namespace, begins with 066ab0d1b891.
+        let (one, other) = (key("vm84e6fd"), key("vmf9df79"));
+        let netns = store.layout().netns(&one);
+        assert_eq!(netns, store.layout().netns(&other));
+        let refusal = |keys: &[&ObjectKey]| expect_own_netns(&store, keys.iter().copied()).unwrap_err().to_string();
+        expect_own_netns(&store, [&one].into_iter()).unwrap();
+        let refused = refusal(&[&one, &other]);
+        assert!(refused.starts_with("default/vmf9df79: ") && refused.contains("that of default/vm84e6fd"), "{refused}");
+        files::make_dir(netns.parent().unwrap(), 0o755).unwrap();
+        std::fs::write(&netns, "").unwrap();
+        assert!(refusal(&[&other]).contains("there already and no VM's"), "{}", refusal(&[&other]));
+        files::make_dir(store.layout().vm(&one).dir(), 0o755).unwrap();
+        assert!(refusal(&[&other]).contains("that of default/vm84e6fd"), "{}", refusal(&[&other]));
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::arguments::{Explain, Output};
 use super::failure::{Exit, Failure};
-use super::{names, open_store, terminal};
+use super::{names, open_store_to_read, terminal};
 use explain::{Asking, Explanation, GatherError, Style, diagnose, gather, picture};
 use protocol::chain::chain;
 use runner::clock::unix_seconds;
@@ -23,7 +23,7 @@ const PLAIN_WIDTH: usize = 120;
 /// Looks, diagnoses, draws; and with `--watch` tells what changes until it is interrupted.
 pub(crate) fn explain(arguments: &Explain) -> Result<ExitCode, Failure> {
     let key = names::vm(&arguments.name)?;
-    let (store, _) = open_store()?;
+    let store = open_store_to_read()?;
     if arguments.watch {
         return follow::watch(&store, &key, arguments);
     }

@@ -45,18 +45,23 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Loads what `--network` names: a file, if it has a slash or ends like one, else a network in the host's folder.
-    ///
-    /// # Errors
-    /// When one of them is not there or refused.
+    /// Loads what `--network` names: a file, if it has a slash or ends like one, else a network in the host's folder. Beside the
+    /// choices come the errors of those that are not there or refused; nothing may be started with one.
+    #[must_use]
     pub fn load(
         given: &[String],
         definitions: Vec<NetworkAttachmentDefinition>,
         dir: &Path,
         ipam: &Path,
-    ) -> Result<Self, ChoiceError> {
-        let given = given.iter().map(|text| load(text, dir)).collect::<Result<_, _>>()?;
-        Ok(Self { given, definitions, dir: dir.to_owned(), built_in: conf::built_in(ipam) })
+    ) -> (Self, Vec<ChoiceError>) {
+        let (mut loaded, mut errors) = (Vec::new(), Vec::new());
+        for text in given {
+            match load(text, dir) {
+                Ok(list) => loaded.push(list),
+                Err(error) => errors.push(error),
+            }
+        }
+        (Self { given: loaded, definitions, dir: dir.to_owned(), built_in: conf::built_in(ipam) }, errors)
     }
 
     /// The primary network: the one given that no VM asks for by name (`asked_for`), else the built-in one.
@@ -141,7 +146,9 @@ mod tests {
 
     fn choices(given: &[&str], dir: &Path, definitions: Vec<NetworkAttachmentDefinition>) -> Choices {
         let given: Vec<_> = given.iter().map(|text| (*text).to_owned()).collect();
-        Choices::load(&given, definitions, dir, Path::new("/run/tapvisor/ipam")).unwrap()
+        let (choices, errors) = Choices::load(&given, definitions, dir, Path::new("/run/tapvisor/ipam"));
+        assert!(errors.is_empty(), "{errors:?}");
+        choices
     }
 
     #[test]
@@ -187,9 +194,8 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let dir = folder(&[]);
-        let error = |text: &str| {
-            Choices::load(&[text.to_owned()], Vec::new(), dir.path(), Path::new("/i")).unwrap_err().to_string()
-        };
+        let error =
+            |text: &str| Choices::load(&[text.to_owned()], Vec::new(), dir.path(), Path::new("/i")).1[0].to_string();
         assert_eq!(error("nowhere"), "network nowhere");
         assert_eq!(error("./nowhere.conflist"), "network ./nowhere.conflist");
         assert!(error("a b").contains("\"a b\""));

@@ -8,8 +8,11 @@ mod choice;
 mod conf;
 mod plugins;
 mod pod;
+mod preflight;
 
 pub use choice::{ChoiceError, Choices};
 pub use conf::{BINDING_KEY, DEFAULT_NETWORK, binding, built_in, ranges};
 pub use plugins::{MissingPlugin, PluginFolders};
 pub use pod::{NetworkError, PodNetwork, Wired};
+pub(crate) use preflight::unusable;
+pub use preflight::{NetworkFault, Preflight, has_link};

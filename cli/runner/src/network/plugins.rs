@@ -98,9 +98,13 @@ impl PluginFolders {
         })
     }
 
+    /// Whether a plugin is our own, beside this program.
+    pub(super) fn is_own(&self, plugin: &str) -> bool {
+        OWN_TYPES.contains(&plugin) && is_executable(&self.beside.join(OWN_PLUGINS))
+    }
+
     fn has(&self, plugin: &str) -> bool {
-        let is_beside = OWN_TYPES.contains(&plugin) && is_executable(&self.beside.join(OWN_PLUGINS));
-        is_beside || self.given.iter().any(|dir| is_executable(&dir.join(plugin)))
+        self.is_own(plugin) || self.given.iter().any(|dir| is_executable(&dir.join(plugin)))
     }
 }
 

@@ -38,12 +38,12 @@ pub enum NetworkError {
         source: Box<ConfigError>,
     },
     /// A plugin.
-    #[error("network {network} for {ifname}")]
+    #[error("network {network} for interface {interface}")]
     Plugin {
         /// Which network.
         network: String,
-        /// Which interface.
-        ifname: IfName,
+        /// Which interface, by its name in the manifest.
+        interface: String,
         /// What it said.
         #[source]
         source: Box<RuntimeError>,
@@ -98,7 +98,7 @@ impl PodNetwork {
         let runtime = self.runtime(&warnings);
         for (index, attachment) in self.attachments.list.iter().enumerate() {
             let list = list_of(attachment)?;
-            tracing::info!(network = %list.name(), interface = %attachment.ifname, "ADD");
+            tracing::info!(network = %list.name(), interface = attachment.called(), "ADD");
             let result =
                 runtime.add(&list, &self.cni(attachment)).map_err(|source| self.plugin_error(attachment, source))?;
             wired.note(&result, &attachment.ifname, index == 0);
@@ -109,19 +109,56 @@ impl PodNetwork {
 
     /// Detaches from every network in reverse and removes the namespace. Goes on past failures, and is repeatable.
     ///
+    /// The namespace stays as long as a network that was attached is not detached: plugins need it, or the addresses in it, to
+    /// find what they made on the host.
+    ///
     /// # Errors
     /// All failures.
     pub fn detach(&self) -> Result<(), Vec<NetworkError>> {
-        let (runtime, mut failures) = (self.runtime(&Arc::default()), Vec::new());
-        for attachment in self.attachments.list.iter().rev() {
-            let detached = list_of(attachment).and_then(|list| {
-                tracing::info!(network = %list.name(), interface = %attachment.ifname, "DEL");
-                runtime.del(&list, &self.cni(attachment)).map_err(|source| self.plugin_error(attachment, source))
+        let runtime = self.runtime(&Arc::default());
+        let failures: Vec<_> = self
+            .attachments
+            .list
+            .iter()
+            .rev()
+            .filter_map(|attachment| self.detach_one(&runtime, attachment).err())
+            .collect();
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        Netns::remove(&self.netns).map_err(|error| vec![error.into()])
+    }
+
+    /// The same, but the namespace goes and the networks are forgotten whatever could not be detached.
+    ///
+    /// # Errors
+    /// All failures: what may remain on the host.
+    pub fn abandon(&self) -> Result<(), Vec<NetworkError>> {
+        let Err(mut failures) = self.detach() else { return Ok(()) };
+        let runtime = self.runtime(&Arc::default());
+        for attachment in &self.attachments.list {
+            let forgotten = list_of(attachment).and_then(|list| {
+                runtime.forget(&list, &self.cni(attachment)).map_err(|source| self.plugin_error(attachment, source))
             });
-            failures.extend(detached.err());
+            failures.extend(forgotten.err());
         }
         failures.extend(Netns::remove(&self.netns).err().map(NetworkError::from));
-        if failures.is_empty() { Ok(()) } else { Err(failures) }
+        Err(failures)
+    }
+
+    /// DEL. What fails of a network that was never attached, or is detached already, is a line in the log.
+    fn detach_one(&self, runtime: &Runtime, attachment: &Attachment) -> Result<(), NetworkError> {
+        let list = list_of(attachment)?;
+        let cni = self.cni(attachment);
+        tracing::info!(network = %list.name(), interface = attachment.called(), "DEL");
+        let is_attached = !matches!(runtime.cached_one(list.name(), &cni.container_id, &cni.if_name), Ok(None));
+        match runtime.del(&list, &cni).map_err(|source| self.plugin_error(attachment, source)) {
+            Err(error) if !is_attached => {
+                tracing::warn!("{}", crate::chain(&error));
+                Ok(())
+            }
+            detached => detached,
+        }
     }
 
     /// Whether an attachment from the runtime's cache was made for the pod of this VM.
@@ -160,8 +197,8 @@ impl PodNetwork {
     }
 
     fn plugin_error(&self, attachment: &Attachment, source: RuntimeError) -> NetworkError {
-        let (network, ifname) = (attachment.network().to_owned(), attachment.ifname.clone());
-        NetworkError::Plugin { network, ifname, source: Box::new(source) }
+        let (network, interface) = (attachment.network().to_owned(), attachment.called().to_owned());
+        NetworkError::Plugin { network, interface, source: Box::new(source) }
     }
 }
 

@@ -74,17 +74,46 @@ pub struct RealPod {
     network: PodNetwork,
     machine: Option<(LaunchFile, LauncherFile)>,
     scratch: Arc<OnceLock<File>>,
+    /// Set when there was a namespace of this name before ours was made: it is not ours to take down.
+    is_others: Arc<OnceLock<()>>,
 }
 
 impl RealPod {
     /// A pod that was written down, with the machine that is to run in it and the program that runs it; without them it can only be taken down.
     #[must_use]
     pub fn new(store: Store, network: PodNetwork, machine: Option<(LaunchFile, LauncherFile)>) -> Self {
-        Self { store, network, machine, scratch: Arc::default() }
+        Self { store, network, machine, scratch: Arc::default(), is_others: Arc::default() }
+    }
+
+    /// Takes back what can be, and forgets the rest.
+    ///
+    /// # Errors
+    /// What may remain on the host, in words.
+    pub fn abandon(&self) -> Result<(), String> {
+        self.take_back(PodNetwork::abandon)
+    }
+
+    fn take_back(&self, detach: impl FnOnce(&PodNetwork) -> Result<(), Vec<NetworkError>>) -> Result<(), String> {
+        let mut left: Vec<String> = Vec::new();
+        if self.is_others.get().is_none() {
+            left.extend(end_all(&self.network));
+            let failures = detach(&self.network).err().into_iter().flatten();
+            left.extend(failures.map(|failure| chain(&failure)));
+        }
+        let removed = scratch::remove(&self.store.layout().scratch(), &self.network.container_id);
+        left.extend(removed.err().map(|error| chain(&error)));
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
     }
 
     fn attach_all(&self) -> Result<Wired, StartFailure> {
         let layout = self.store.layout();
+        if self.network.netns.exists() {
+            let _ = self.is_others.set(());
+            let netns = self.network.netns.display();
+            return Err(StartFailure::failed(format!(
+                "the network namespace {netns} is there already and not this VM's"
+            )));
+        }
         if let Some((machine, _)) = &self.machine {
             let folder = scratch::claim(&layout.scratch(), &self.network.container_id, machine.wiring.owner())?;
             // A second attach in one process would find the folder of the first still held.
@@ -119,13 +148,7 @@ impl Pod for RealPod {
     }
 
     fn detach(&self) -> Result<(), String> {
-        let mut left: Vec<_> = end_all(&self.network).into_iter().collect();
-        if let Err(failures) = self.network.detach() {
-            left.extend(failures.iter().map(|failure| chain(failure)));
-        }
-        let removed = scratch::remove(&self.store.layout().scratch(), &self.network.container_id);
-        left.extend(removed.err().map(|error| chain(&error)));
-        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+        self.take_back(PodNetwork::detach)
     }
 
     fn launch(&self) -> Result<Child, StartFailure> {

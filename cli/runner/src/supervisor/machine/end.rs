@@ -73,7 +73,8 @@ impl<C: Clone> Machine<C> {
         let State::Detaching(end) = &self.state else { return };
         let (end, left) = (end.clone(), result.err());
         let (phase, reason) = end.record();
-        (self.status.phase, self.status.reason) = (phase, left.clone().or(reason));
+        (self.status.phase, self.status.reason) = (phase, reason);
+        self.status.left.clone_from(&left);
         let is_clean = left.is_none();
         if is_clean {
             self.status.on_host = OnHost::Absent;

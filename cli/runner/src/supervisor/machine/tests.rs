@@ -212,7 +212,8 @@ fn a_start_that_fails_leaves_its_first_reason_and_what_could_not_be_removed() {
     let forget = vm.on(Input::Detached(Err("eth0 stays".to_owned())));
     // The record stays, and says that something is on the host.
     let [Action::Forget { status, remove: false }] = forget.as_slice() else { panic!("{forget:?}") };
-    assert_eq!((status.on_host, status.reason.as_deref()), (OnHost::Present, Some("eth0 stays")));
+    assert_eq!((status.reason.as_deref(), status.left.as_deref()), (Some("no disk"), Some("eth0 stays")));
+    assert_eq!(status.on_host, OnHost::Present);
     let message = "no disk; and not everything could be removed: eth0 stays; disk full".to_owned();
     let failed = Report::Failed { exit_code: 3, message };
     assert_eq!(vm.on(Input::Forgotten(Err("disk full".to_owned()))), [told(failed), Action::Exit(3)]);
