@@ -149,6 +149,7 @@ fn ours(count: usize, second_backend: bool) -> Services {
         frontends: (0..count).map(frontend).collect(),
         vms: BTreeSet::from([BACKEND.into()]),
         ranges: vec![range],
+        refuses_loopback_v6: false,
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("VMs on one bridge reach each other and themselves by a Service, br_netfilter on", || bridged("1")),
         trial("VMs on one bridge reach each other and themselves by a Service, br_netfilter off", || bridged("0")),
+        trial("a node port on ::1 of a VM on a bridge is served, and refused at once under br_netfilter", bridged_v6),
         trial("routed VMs, the host, its loopback and strangers reach a Service in both families", routed),
         trial("a port without ready VMs or without Service is refused at once", refused),
         trial("a client stays with its VM, also when another VM joins", sticky),
@@ -90,6 +91,7 @@ fn services(frontends: Vec<Frontend>) -> Services {
         frontends,
         vms: vms.iter().map(|vm| vm.parse().unwrap()).collect(),
         ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+        refuses_loopback_v6: false,
     }
 }
 
@@ -97,10 +99,14 @@ fn services(frontends: Vec<Frontend>) -> Services {
 fn install(world: &World, next: &Services, installed: Option<&Services>) -> Facts {
     world.enter(|| {
         let mut kernel = Linux::here();
-        let facts = kernel.gather(&Ask::network()).unwrap();
-        let is_vms = |link: &&IfName| ["veth2", "veth3"].contains(&link.as_str());
+        let facts = kernel.gather(&Ask::network().with_sysctls(loopback::settings())).unwrap();
+        let is_vms = |link: &&IfName| ["veth2", "veth3", "cni0"].contains(&link.as_str());
         let links = facts.links.iter().map(|link| &link.name).filter(is_vms).collect();
         let (settings, ways_back) = loopback::opened(&links, &facts);
+        let refuses_loopback_v6 = loopback::is_unanswered(&links, &facts);
+        let next = &Services { refuses_loopback_v6, ..next.clone() };
+        let installed = installed.map(|before| Services { refuses_loopback_v6, ..before.clone() });
+        let installed = installed.as_ref();
         kernel.execute(&[settings, ways_back].concat()).unwrap();
         kernel.execute(&[Op::Nft(next.update(installed))]).unwrap();
         assert!(hostnet::tear_down(&mut kernel, &next.stale_flows(installed)).is_empty());
@@ -146,6 +152,30 @@ fn bridged(br_netfilter: &str) {
     assert_eq!(three.enter(|| ask(VIP, 80)).unwrap(), "vm3 sees 172.30.77.1", "itself");
     assert!(world.enter(|| ask(VIP, 80)).unwrap().starts_with("vm3 sees "), "the host");
     assert_eq!(two.enter(|| ask("172.30.77.3", 8080)).unwrap(), "vm3 sees 172.30.77.2", "without the Service");
+}
+
+fn bridged_v6() {
+    let world = World::new();
+    let (_two, three) = (world.ns("vm2"), world.ns("vm3"));
+    shape(&world, BRIDGED);
+    world
+        .sh("ip addr add fd77::1/64 dev cni0 nodad; for n in 2 3; do ip -n vm$n addr add fd77::$n/64 dev eth0 nodad
+        ip -n vm$n -6 route add default via fd77::1; done")
+        .assert_ok();
+    serve(&three, 8080);
+    let node = Frontend { node_port: Some(NODE_PORT), ..web(80, &["[fd77::3]:8080"]) };
+    let switch = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+    for on in ["0", "1", "0"] {
+        world.sh(&format!("[ ! -e {switch} ] || echo {on} > {switch}")).assert_ok();
+        let is_on = world.sh(&format!("cat {switch} || true")).text().trim() == "1";
+        install(&world, &services(vec![node.clone()]), None);
+        let own = world.enter(|| ask_within(Duration::from_secs(10), "::1", NODE_PORT));
+        match is_on {
+            true => assert_eq!(own.unwrap_err(), std::io::ErrorKind::ConnectionRefused),
+            false => assert!(own.unwrap().starts_with("vm3 sees fd77::1")),
+        }
+        assert!(world.enter(|| ask("2001:db8:1::2", NODE_PORT)).unwrap().starts_with("vm3 sees "), "another address");
+    }
 }
 
 fn routed() {

@@ -219,11 +219,11 @@ impl<'a> Catalogue<'a> {
         match (vms.is_empty(), installed) {
             (true, None) => Ok(()),
             (true, Some(installed)) => self.withdraw(&installed),
-            (false, installed) => self.install(&self.resolve(&known, &vms), installed, &vms),
+            (false, installed) => self.install(self.resolve(&known, &vms), installed, &vms),
         }
     }
 
-    fn install(&self, wanted: &Services, installed: Option<Installed>, vms: &[Vm]) -> Result<(), ServedError> {
+    fn install(&self, mut wanted: Services, installed: Option<Installed>, vms: &[Vm]) -> Result<(), ServedError> {
         if installed.is_none()
             && let Some(overlap) = HostGuard::new(self.store.layout(), self.host).overlap(&ranges())?
         {
@@ -234,10 +234,12 @@ impl<'a> Catalogue<'a> {
         let mut kernel = Linux::here();
         // NodePorts on the loopback leave by the VM's link with a loopback source, until they are translated.
         let links = vms.iter().flat_map(|vm| &vm.host_links).collect::<BTreeSet<_>>();
-        let (settings, ways_back) = loopback::opened(&links, &kernel.gather(&Ask::network())?);
+        let facts = kernel.gather(&Ask::network().with_sysctls(loopback::settings()))?;
+        wanted.refuses_loopback_v6 = loopback::is_unanswered(&links, &facts);
+        let (settings, ways_back) = loopback::opened(&links, &facts);
         HostGuard::new(self.store.layout(), self.host).write(&settings)?;
         kernel.execute(&ways_back)?;
-        if served.as_ref() == Some(wanted) {
+        if served.as_ref() == Some(&wanted) {
             return Ok(());
         }
         files::replace_json(&path, &Installed::default())?;
@@ -250,7 +252,7 @@ impl<'a> Catalogue<'a> {
         for failure in hostnet::tear_down(&mut kernel, &wanted.stale_flows(served.as_ref())) {
             tracing::warn!("{}", super::chain(&failure));
         }
-        Ok(files::replace_json(&path, &Installed { services: Some(wanted.clone()) })?)
+        Ok(files::replace_json(&path, &Installed { services: Some(wanted) })?)
     }
 
     fn withdraw(&self, installed: &Installed) -> Result<(), ServedError> {

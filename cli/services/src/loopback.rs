@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use hostnet::facts::{AddressScope, Facts, Link, Route, RouteKind, TABLE_LOCAL};
+use hostnet::facts::{AddressScope, Facts, Link, LinkKind, Route, RouteKind, TABLE_LOCAL};
 use hostnet::op::Op;
 use hostnet::sysctl::Sysctl;
 use terms::{IfName, IpNetwork};
@@ -32,6 +32,23 @@ pub fn opened(links: &BTreeSet<&IfName>, facts: &Facts) -> (Vec<Op>, Vec<Op>) {
     (settings, facts.links.iter().filter(is_routed).filter_map(route).collect())
 }
 
+/// Whether bridged IPv6 frames go through the host's rules (br_netfilter).
+const BRIDGED_V6: &str = "bridge/bridge-nf-call-ip6tables";
+
+/// The setting that [`is_unanswered`] looks at.
+#[must_use]
+pub fn settings() -> [Sysctl; 1] {
+    [Sysctl::net(BRIDGED_V6)]
+}
+
+/// Whether answers to connections from ::1 are lost: br_netfilter translates them back while they cross the bridge of their VM,
+/// and the kernel drops what then comes in for ::1 by a link (RFC 4291 §2.5.3). Elsewhere that check comes before translation.
+#[must_use]
+pub fn is_unanswered(links: &BTreeSet<&IfName>, facts: &Facts) -> bool {
+    let is_bridge = |link: &Link| links.contains(&link.name) && link.kind == LinkKind::Bridge;
+    facts.sysctl(&Sysctl::net(BRIDGED_V6)) == Some("1") && facts.links.iter().any(is_bridge)
+}
+
 /// What takes the routes away again; the settings are the host guard's.
 #[must_use]
 pub fn closed(facts: &Facts) -> Vec<Op> {
@@ -49,7 +66,7 @@ fn loopback_v6() -> Option<IpNetwork> {
 
 #[cfg(test)]
 mod tests {
-    use hostnet::facts::{Address, LinkKind};
+    use hostnet::facts::Address;
 
     use super::*;
 

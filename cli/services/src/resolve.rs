@@ -40,7 +40,8 @@ impl Services {
     #[must_use]
     pub fn resolve(served: &[Served<'_>], endpoints: &[Endpoint<'_>], ranges: Vec<IpNetwork>) -> Self {
         let frontends = served.iter().flat_map(|served| served.frontends(endpoints)).collect();
-        Self { frontends, vms: endpoints.iter().flat_map(|endpoint| endpoint.addresses).copied().collect(), ranges }
+        let vms = endpoints.iter().flat_map(|endpoint| endpoint.addresses).copied().collect();
+        Self { frontends, vms, ranges, refuses_loopback_v6: false }
     }
 }
 

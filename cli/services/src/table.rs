@@ -40,6 +40,9 @@ pub struct Services {
     pub vms: BTreeSet<IpAddr>,
     /// Ranges of cluster addresses.
     pub ranges: Vec<IpNetwork>,
+    /// Whether node ports on ::1 are refused, because answers would not arrive: [`super::loopback::is_unanswered`].
+    #[serde(default)]
+    pub refuses_loopback_v6: bool,
 }
 
 impl Services {
@@ -74,6 +77,9 @@ impl Services {
             let digit = digit(frontend.family);
             let (at_address, at_node) = if refused { ("refused", "refused-ports") } else { ("services", "node-ports") };
             addresses.into_iter().for_each(|element| add(format!("{at_address}{digit}"), element));
+            if self.refuses_loopback_v6 && frontend.family == Family::V6 {
+                node_port.iter().for_each(|port| add(UNANSWERED.to_owned(), Element { data: None, ..port.clone() }));
+            }
             node_port.into_iter().for_each(|element| add(format!("{at_node}{digit}"), element));
         }
         for vm in &self.vms {
@@ -100,7 +106,7 @@ impl Services {
         [
             Chain::filter("guard", Hook::Prerouting, priority::RAW).rules(keep_loopback()),
             Chain::filter("refuse-arriving", Hook::Prerouting, before_nat).rules(refusals()),
-            Chain::filter("refuse-own", Hook::Output, before_nat).rules(refusals()),
+            Chain::filter("refuse-own", Hook::Output, before_nat).rules(unanswered()).rules(refusals()),
             Chain::nat("arriving", Hook::Prerouting, priority::DSTNAT).rule(to_service()),
             Chain::nat("own", Hook::Output, priority::DSTNAT).rule(to_service()),
             Chain::nat("leaving", Hook::Postrouting, priority::SRCNAT).rules(answers_through_us()),
@@ -119,13 +125,22 @@ fn digit(family: Family) -> char {
     }
 }
 
+/// The node ports that are refused on ::1.
+const UNANSWERED: &str = "unanswered6";
+
+fn unanswered() -> [Rule; 2] {
+    let to_loopback = Rule::named("no answer arrives at ::1 through br_netfilter").daddr(Ipv6Addr::LOCALHOST.into());
+    refusing(to_loopback.in_set([Field::L4proto, Field::ThDport], UNANSWERED))
+}
+
 const FAMILIES: [(Family, Field, Field, ValueKind); 2] = [
     (Family::V4, Field::IpSaddr, Field::IpDaddr, ValueKind::Ipv4),
     (Family::V6, Field::Ip6Saddr, Field::Ip6Daddr, ValueKind::Ipv6),
 ];
 
 fn empty_lookups() -> impl Iterator<Item = Set> {
-    FAMILIES.into_iter().flat_map(|(family, _, _, address)| {
+    let unanswered = Set::new(UNANSWERED, [ValueKind::L4proto, ValueKind::Port]);
+    let of_families = FAMILIES.into_iter().flat_map(|(family, _, _, address)| {
         let (at_address, at_node) =
             ([address, ValueKind::L4proto, ValueKind::Port], [ValueKind::L4proto, ValueKind::Port]);
         let name = |what: &str| format!("{what}{}", digit(family));
@@ -136,7 +151,8 @@ fn empty_lookups() -> impl Iterator<Item = Set> {
             Set::new(&name("refused-ports"), at_node),
             Set::new(&name("vms"), [address]),
         ]
-    })
+    });
+    of_families.chain([unanswered])
 }
 
 /// The one chain where the way to a Service is looked up.

@@ -15,7 +15,11 @@ impl Services {
     #[must_use]
     pub fn update(&self, installed: Option<&Self>) -> Transaction {
         match installed {
-            Some(installed) if installed.ranges == self.ranges => Transaction { commands: self.changes(installed) },
+            Some(installed)
+                if installed.ranges == self.ranges && installed.refuses_loopback_v6 == self.refuses_loopback_v6 =>
+            {
+                Transaction { commands: self.changes(installed) }
+            }
             _ => Transaction::replace([self.table()]),
         }
     }
@@ -43,6 +47,7 @@ impl Services {
             frontends: self.frontends.iter().filter(differs).cloned().collect(),
             vms: self.vms.difference(&other.vms).copied().collect(),
             ranges: Vec::new(),
+            refuses_loopback_v6: self.refuses_loopback_v6,
         }
     }
 }
@@ -104,7 +109,12 @@ mod tests {
 
     fn services(frontends: impl IntoIterator<Item = Frontend>) -> Services {
         let ranges = vec!["172.30.78.0/24".parse().unwrap()];
-        Services { frontends: frontends.into_iter().collect(), vms: BTreeSet::new(), ranges }
+        Services {
+            frontends: frontends.into_iter().collect(),
+            vms: BTreeSet::new(),
+            ranges,
+            refuses_loopback_v6: false,
+        }
     }
 
     fn words(transaction: &Transaction) -> Vec<String> {

@@ -70,8 +70,8 @@ fn missed() {
     let world = World::bare();
     let ns = world.ns("pod");
     let mut events = ns.enter(|| Events::here().unwrap());
-    ns.sh("ip link add old type dummy; for i in {1..2000}; do echo link set lo mtu $((1500 + i)); done | ip -batch -
-        ip link set old name new; ip link add later type dummy")
+    ns.sh("ip link add old type bridge; for i in {1..2000}; do echo link set lo mtu $((1500 + i)); done | ip -batch -
+        ip link set old name new; ip link add later type bridge")
         .assert_ok();
     assert!(events.take().unwrap().contains(&Event::Missed));
     // Links that were renamed or made in the gap are known by the names they have.
