@@ -57,9 +57,9 @@ fn leftovers() {
     let script = format!(
         r#"mkdir {name}-node1; truncate -s 1M {name}-node1/block1
         losetup --find "$(losetup --find --show {name}-node1/block1)"
-        for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
-            [ ! -e $hierarchy/cgroup.procs ] || mkdir -p $hierarchy/{name}-node1/kubepods/pod1
-        done"#
+        # Of version 2, or one hierarchy of version 1.
+        root=/sys/fs/cgroup; [ -e $root/cgroup.procs ] || root=$root/pids
+        mkdir -p $root/{name}-node1/kubepods/pod1"#
     );
     bash(&script, folder.path()).assert_ok();
     let is_ours = |line: &&String| line.contains(&name);
