@@ -54,6 +54,14 @@ pub(crate) fn tun_set_header_size(tun: BorrowedFd<'_>, bytes: libc::c_int) -> io
     checked(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const bytes) }).map(drop)
 }
 
+/// TUNGETVNETHDRSZ: what the kernel has of it.
+pub(crate) fn tun_header_size(tun: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TUNGETVNETHDRSZ writes one int; `bytes` is one and lives across the call. The borrow keeps the descriptor open.
+    checked(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNGETVNETHDRSZ, &raw mut bytes) })?;
+    Ok(bytes)
+}
+
 /// NS_GET_NSTYPE: the CLONE_NEW* flag of a namespace descriptor.
 pub(crate) fn namespace_type(namespace: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     // SAFETY: NS_GET_NSTYPE takes no argument. The borrow keeps the descriptor open.

@@ -108,6 +108,16 @@ pub enum TapError {
         #[source]
         source: io::Error,
     },
+    /// The kernel has another header than it was told.
+    #[error(
+        "tap {name}: the virtio-net header has {found} bytes, expected {VNET_HEADER_BYTES}: another process has set it"
+    )]
+    HeaderSize {
+        /// The tap.
+        name: IfName,
+        /// What the kernel says.
+        found: i32,
+    },
     /// The kernel refused a setting.
     #[error("cannot set {what} of a tap")]
     Set {
@@ -163,7 +173,15 @@ pub fn attach(tun: &impl AsFd, name: &IfName, multi_queue: bool) -> Result<(), T
         .map_err(|source| TapError::Attach { name: name.clone(), source })?;
     TunCall::HeaderSize(VNET_HEADER_BYTES)
         .perform(tun.as_fd())
-        .map_err(|source| TapError::Set { what: "the virtio-net header's size", source })
+        .map_err(|source| TapError::Set { what: "the virtio-net header's size", source })?;
+    // It is the device's, not the descriptor's: with another size every frame would be cut at the wrong place.
+    let found = sys::tun_header_size(tun.as_fd())
+        .map_err(|source| TapError::Set { what: "the virtio-net header's size", source })?;
+    expect_header(name, found)
+}
+
+fn expect_header(name: &IfName, found: i32) -> Result<(), TapError> {
+    if found == i32::from(VNET_HEADER_BYTES) { Ok(()) } else { Err(TapError::HeaderSize { name: name.clone(), found }) }
 }
 
 /// Says what the descriptor's reader takes unsegmented and unsummed.
@@ -183,6 +201,14 @@ mod tests {
         assert_eq!(Offload::default().bits(), 0);
         let all = Offload { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso: true };
         assert_eq!(all.bits(), 0x6f);
+    }
+
+    #[test]
+    fn a_header_of_another_size_is_refused_by_the_taps_name() {
+        let name = "tap0".parse().unwrap();
+        assert!(expect_header(&name, 12).is_ok());
+        let error = expect_header(&name, 10).unwrap_err().to_string();
+        assert!(error.starts_with("tap tap0: the virtio-net header has 10 bytes, expected 12"), "{error}");
     }
 
     #[test]
