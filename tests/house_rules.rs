@@ -31,7 +31,7 @@ const EDGES: [(&str, &[&str]); 18] = [
     ),
     ("replay", &[]),
     ("fuzz-targets", &["api", "cni", "dhcp", "images", "launcher", "machine", "protocol", "terms", "wiring"]),
-    ("tests", &["api", "cni", "dhcp", "hostnet", "services", "terms", "wiring"]),
+    ("tests", &["api", "cni", "dhcp", "hostnet", "launcher", "services", "terms", "wiring"]),
 ];
 
 /// Crates that a package must never link, however far down its tree they are.

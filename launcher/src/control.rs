@@ -6,7 +6,6 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -127,12 +126,14 @@ impl Client {
     }
 }
 
-/// Listens at `path` and hands every request to `on_call` until the process ends.
+/// Hands every request of whoever connects to `on_call` until the process ends.
 ///
 /// # Errors
-/// When the socket cannot be made.
-pub(crate) fn serve(path: &Path, on_call: impl Fn(Call) -> bool + Clone + Send + 'static) -> io::Result<Control> {
-    let listener = protocol::socket::listen(path)?;
+/// When there is no thread to be had.
+pub(crate) fn serve(
+    listener: UnixListener,
+    on_call: impl Fn(Call) -> bool + Clone + Send + 'static,
+) -> io::Result<Control> {
     let control = Control { unwritten: Arc::default() };
     let unwritten = Arc::clone(&control.unwritten);
     thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &on_call, &unwritten))?;
@@ -248,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         let (call, calls) = mpsc::channel();
-        serve(&path, move |received| call.send(received).is_ok()).unwrap();
+        serve(protocol::socket::listen(&path).unwrap(), move |received| call.send(received).is_ok()).unwrap();
         let stream = UnixStream::connect(&path).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Bench { _folder: folder, stream, calls }
@@ -308,7 +309,7 @@ mod tests {
     fn the_seventeenth_connection_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        serve(&path, |_| true).unwrap();
+        serve(protocol::socket::listen(&path).unwrap(), |_| true).unwrap();
         let streams: Vec<_> = (0..17).map(|_| UnixStream::connect(&path).unwrap()).collect();
         let mut text = String::new();
         BufReader::new(streams.last().unwrap()).read_line(&mut text).unwrap();

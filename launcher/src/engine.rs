@@ -39,11 +39,17 @@ pub struct OpenNic {
 
 /// Something that can execute machines.
 pub trait Engine {
-    /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last.
+    /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last. `begun` is
+    /// called once, when all programs of the engine are started and before it makes a thread: this process confines itself.
     ///
     /// # Errors
     /// When the machine could not be put together; nothing of it is left then.
-    fn start(&self, parts: Parts, events: Sender<Event>) -> Result<Box<dyn Running>, EngineError>;
+    fn start(
+        &self,
+        parts: Parts,
+        events: Sender<Event>,
+        begun: &mut dyn FnMut(),
+    ) -> Result<Box<dyn Running>, EngineError>;
 }
 
 /// A machine that was started and has not ended yet.

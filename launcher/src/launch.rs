@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -18,10 +18,12 @@ use serde_json::{Value, json};
 use wiring::Owner;
 
 use super::choice::{self, Choice};
-use super::console::Console;
+use super::confine::{self, Confinement};
+use super::console::{Console, Door};
 use super::control::{self, Control};
 use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
 use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
+use super::orphans;
 use super::run::{EventLoop, Input};
 use block::{DiskError, Given};
 use protocol::chain::chain;
@@ -127,7 +129,7 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let mut handed_down = take_over(args)?;
     Outcome::clear(&args.dir).map_err(system("use --dir"))?;
     let (input, inputs) = mpsc::channel();
-    forward_signals(input.clone()).map_err(system("start a thread for signals"))?;
+    let signals = hold_signals().map_err(system("hold signals"))?;
     let LaunchFile { machine, wiring, .. } = read_file(&args.machine)?;
     check_boot(&machine.boot)?;
     let choice = choice::choose(machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
@@ -138,15 +140,23 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     for nic in &wired {
         nic.not_told.iter().for_each(|what| tracing::warn!(nic = nic.name, "the guest is not told: {what}"));
     }
-    let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost(), &input)?;
+    let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost())?;
     let scratch = args.scratch.as_deref().unwrap_or(&args.dir);
     let disks = block::open_all(&machine, scratch, handed_down.disks)?;
-    let (console, control, far_end) = open_doors(args, &input)?;
-    let description = Description { machine: machine.clone(), choice: choice.clone(), wired, services };
+    let (doors, far_end) = Doors::open(args)?;
     let grace = Duration::from_secs(machine.grace_period_seconds);
-    let parts = Parts { machine, nics, disks, console: far_end };
-    // From this thread, which lives as long as the process: the engine is told to die with it.
-    let running = choice.engine().start(parts, events_into(input)?)?;
+    let parts = Parts { machine: machine.clone(), nics, disks, console: far_end };
+    // From this thread, which lives as long as the process: the engine is told to die with it. Until it runs there is no
+    // other thread, and each that is made afterwards is confined as this one is.
+    let (event, events) = mpsc::channel();
+    let mut confinement = Confinement::default();
+    let running = choice.engine().start(parts, event, &mut || confinement = confine::confine(&args.dir))?;
+    forward_signals(signals, input.clone()).map_err(system("start a thread for signals"))?;
+    forward_events(events, input.clone()).map_err(system("start a thread for events"))?;
+    let services = services.into_iter().map(|service| service.map(|service| service.start(&input)).transpose());
+    let services = services.collect::<Result<_, _>>()?;
+    let (console, control) = doors.serve(args, input)?;
+    let description = Description { machine, choice, wired, services, confinement };
     let describe = || description.json();
     let outcome = EventLoop { machine: running, grace, describe: &describe }.run(&inputs);
     console.finish();
@@ -166,26 +176,35 @@ fn take_over(args: &LaunchOptions) -> Result<HandedDown, DescriptorError> {
     Ok(HandedDown { taps, kvm, vhost, disks: disks.collect::<Result<_, _>>()? })
 }
 
-/// SIGTERM and SIGINT become inputs. Blocked in every thread made from here on, waited for in one.
-fn forward_signals(input: Sender<Input>) -> std::io::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
+/// SIGTERM, SIGINT and SIGCHLD wait from here on, in every thread.
+fn hold_signals() -> std::io::Result<SigSet> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD].into_iter().collect();
     signals.thread_block()?;
-    let wait = move || while signals.wait().is_ok_and(|_| input.send(Input::Terminate).is_ok()) {};
+    Ok(signals)
+}
+
+/// SIGTERM and SIGINT become inputs. SIGCHLD may be an orphan's, which the first process of a namespace has to reap.
+fn forward_signals(signals: SigSet, input: Sender<Input>) -> std::io::Result<()> {
+    let wait = move || {
+        while let Ok(signal) = signals.wait() {
+            if signal == Signal::SIGCHLD {
+                orphans::reap();
+            } else if input.send(Input::Terminate).is_err() {
+                return;
+            }
+        }
+    };
     thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
 
-/// The engine's end of a channel of its own, whose events go on as inputs.
-fn events_into(input: Sender<Input>) -> Result<Sender<Event>, LaunchError> {
-    let (event, events): (_, Receiver<Event>) = mpsc::channel();
+/// What the engine reports becomes inputs.
+fn forward_events(events: Receiver<Event>, input: Sender<Input>) -> std::io::Result<()> {
     let forward = move || {
         // An engine that falls silent without an ending has panicked; nobody listens any more after a regular one.
         let silence = Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() });
         events.into_iter().chain([silence]).all(|event| input.send(Input::Engine(event)).is_ok())
     };
-    thread::Builder::new().name("events".into()).spawn(forward).map_err(system("start a thread for events"))?;
-    Ok(event)
+    thread::Builder::new().name("events".into()).spawn(forward).map(drop)
 }
 
 fn read_file(path: &Path) -> Result<LaunchFile, LaunchError> {
@@ -229,14 +248,30 @@ fn read_resolv(path: &Path) -> ResolvConf {
     }
 }
 
-/// Attaches every tap and starts answering on the service taps.
+/// A service tap, before anything is answered on it.
+struct Prepared {
+    nic: String,
+    service: Service,
+    tap: OwnedFd,
+}
+
+impl Prepared {
+    fn start(self, input: &Sender<Input>) -> Result<Service, LaunchError> {
+        let input = input.clone();
+        // A loop that has ended asks for no leases.
+        let on_lease = move |lease: Lease| drop(input.send(Input::Lease(lease)));
+        self.service.start(self.nic, self.tap, on_lease).map_err(system("start a thread for DHCP"))?;
+        Ok(self.service)
+    }
+}
+
+/// Attaches every tap.
 fn connect(
     wired: &[WiredNic],
     mut taps: network::Descriptors,
     vhost: Vec<OwnedFd>,
     wants_vhost: bool,
-    input: &Sender<Input>,
-) -> Result<(Vec<OpenNic>, Vec<Option<Service>>), LaunchError> {
+) -> Result<(Vec<OpenNic>, Vec<Option<Prepared>>), LaunchError> {
     let mut vhost = vhost.into_iter();
     let mut nics = Vec::new();
     let mut services = Vec::new();
@@ -251,26 +286,37 @@ fn connect(
         };
         let service = Service::new(wired_service.answers.clone())
             .map_err(|source| LaunchError::Answers { nic: nic.name.clone(), source })?;
-        let input = input.clone();
-        // A loop that has ended asks for no leases.
-        let on_lease = move |lease: Lease| drop(input.send(Input::Lease(lease)));
-        service.start(nic.name.clone(), tap, on_lease).map_err(system("start a thread for DHCP"))?;
-        services.push(Some(service));
+        services.push(Some(Prepared { nic: nic.name.clone(), service, tap }));
     }
     Ok((nics, services))
 }
 
-/// The console and control sockets, and the console's far end for the engine.
-fn open_doors(args: &LaunchOptions, input: &Sender<Input>) -> Result<(Console, Control, OwnedFd), LaunchError> {
-    use std::io::IsTerminal;
-    let (ours, theirs) = UnixStream::pair().map_err(system("make a socket pair for the console"))?;
-    let with_stdio = args.console_stdio || std::io::stdout().is_terminal();
-    let (socket, log) = (args.dir.join("console.sock"), args.dir.join("console.log"));
-    let console = Console::serve(ours, &socket, &log, with_stdio).map_err(system("serve the console in --dir"))?;
-    let input = input.clone();
-    let on_call = move |call| input.send(Input::Call(call)).is_ok();
-    let control = control::serve(&args.dir.join("control.sock"), on_call);
-    Ok((console, control.map_err(system("serve control.sock in --dir"))?, theirs.into()))
+/// The console and control sockets, listened at and not served yet.
+struct Doors {
+    console: Door,
+    control: UnixListener,
+    guest: UnixStream,
+}
+
+impl Doors {
+    /// Opens them; the console's far end is for the engine.
+    fn open(args: &LaunchOptions) -> Result<(Self, OwnedFd), LaunchError> {
+        let (guest, far_end) = UnixStream::pair().map_err(system("make a socket pair for the console"))?;
+        let (socket, log) = (args.dir.join("console.sock"), args.dir.join("console.log"));
+        let console = Door::open(&socket, &log).map_err(system("serve the console in --dir"))?;
+        let control = protocol::socket::listen(&args.dir.join("control.sock"));
+        let control = control.map_err(system("serve control.sock in --dir"))?;
+        Ok((Self { console, control, guest }, far_end.into()))
+    }
+
+    fn serve(self, args: &LaunchOptions, input: Sender<Input>) -> Result<(Console, Control), LaunchError> {
+        use std::io::IsTerminal;
+        let with_stdio = args.console_stdio || std::io::stdout().is_terminal();
+        let console = Console::serve(self.guest, self.console, with_stdio).map_err(system("serve the console"))?;
+        let on_call = move |call| input.send(Input::Call(call)).is_ok();
+        let control = control::serve(self.control, on_call).map_err(system("serve control.sock"))?;
+        Ok((console, control))
+    }
 }
 
 /// What `status` tells that does not change, and the leases.
@@ -279,6 +325,7 @@ struct Description {
     choice: Choice,
     wired: Vec<WiredNic>,
     services: Vec<Option<Service>>,
+    confinement: Confinement,
 }
 
 impl Description {
@@ -300,6 +347,7 @@ impl Description {
             "accelerator": self.choice.accelerator_name(),
             "kvm": self.choice.kvm(),
             "nics": nics.collect::<Vec<_>>(),
+            "confinement": {"landlock": self.confinement.landlock, "seccomp": self.confinement.seccomp},
         })
     }
 }

@@ -6,6 +6,7 @@
 //! its network. Assumptions: the process is the taps' owner, in the VM's network namespace, without capabilities.
 
 mod choice;
+pub mod confine;
 mod console;
 mod control;
 mod emulation;
@@ -17,6 +18,7 @@ mod fixtures;
 mod launch;
 mod lifecycle;
 mod network;
+mod orphans;
 mod run;
 mod sys;
 

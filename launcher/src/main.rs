@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use protocol::options::{LaunchOptions, USAGE};
+use protocol::probe::Probe;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -38,16 +39,19 @@ fn launch(arguments: Vec<OsString>) -> ExitCode {
     launcher::launch(&options)
 }
 
-/// One JSON object, whatever /dev/kvm is worth: a node that cannot be used is an answer, too.
+/// One JSON object, whatever /dev/kvm and the kernel are worth: a node that cannot be used is an answer, too.
 fn probe() -> ExitCode {
-    match serde_json::to_string(&launcher::probe(None)) {
+    let probe = Probe { kvm: launcher::probe(None), lacks: launcher::confine::lacks() };
+    match serde_json::to_string(&probe) {
         Ok(line) => print(&format!("{line}\n")),
         Err(error) => refuse(&format!("tapvisor-launcher: {error}\n")),
     }
 }
 
 fn usage() -> String {
-    format!("{USAGE}\nUsage: tapvisor-launcher probe\n\nRuns code in /dev/kvm and says in JSON whether it is usable.\n")
+    format!(
+        "{USAGE}\nUsage: tapvisor-launcher probe\n\nRuns code in /dev/kvm and says in JSON whether it is usable,\nand what the launcher cannot confine itself with.\n"
+    )
 }
 
 fn print(text: &str) -> ExitCode {

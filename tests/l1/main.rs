@@ -2,6 +2,7 @@
 
 mod binding;
 mod commands;
+mod confinement;
 mod dhcp;
 mod doctor;
 mod fixtures;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(binding::trials());
     trials.extend(commands::trials());
+    trials.extend(confinement::trials());
     trials.extend(dhcp::trials());
     trials.extend(doctor::trials());
     trials.extend(fixtures::trials());

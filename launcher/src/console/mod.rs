@@ -23,17 +23,29 @@ pub(crate) struct Console {
     stdio: Option<stdio::Stdio>,
 }
 
-impl Console {
-    /// Serves the guest's end `guest` at the unix socket `socket`, and on standard input and output if asked for.
+/// Where readers come, and where what the guest says is kept, before anything is served there.
+#[derive(Debug)]
+pub(crate) struct Door {
+    listener: UnixListener,
+    log: RotatingLog,
+}
+
+impl Door {
+    /// Listens at the unix socket `socket`, with the log at `log`.
     ///
     /// # Errors
     /// When the socket or the log cannot be made.
-    pub(crate) fn serve(guest: UnixStream, socket: &Path, log: &Path, with_stdio: bool) -> io::Result<Self> {
-        let listener = protocol::socket::listen(socket)?;
-        Self::start(guest, listener, RotatingLog::open(log)?, with_stdio)
+    pub(crate) fn open(socket: &Path, log: &Path) -> io::Result<Self> {
+        Ok(Self { listener: protocol::socket::listen(socket)?, log: RotatingLog::open(log)? })
     }
+}
 
-    fn start(guest: UnixStream, listener: UnixListener, log: RotatingLog, with_stdio: bool) -> io::Result<Self> {
+impl Console {
+    /// Serves the guest's end `guest` at an open door, and on standard input and output if asked for.
+    ///
+    /// # Errors
+    /// When there is no thread or no descriptor left.
+    pub(crate) fn serve(guest: UnixStream, Door { listener, log }: Door, with_stdio: bool) -> io::Result<Self> {
         let mut mux = Mux::new(guest, listener, log)?;
         let mut stdio = None;
         if with_stdio {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use super::super::{Console, RotatingLog};
+use super::super::{Console, Door, RotatingLog};
 use super::{Mux, UNREAD_BYTES};
 
 struct Bench {
@@ -22,8 +22,8 @@ struct Bench {
 fn bench() -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let (guest, ours) = UnixStream::pair().unwrap();
-    let console =
-        Console::serve(ours, &folder.path().join("console.sock"), &folder.path().join("console.log"), false).unwrap();
+    let door = Door::open(&folder.path().join("console.sock"), &folder.path().join("console.log")).unwrap();
+    let console = Console::serve(ours, door, false).unwrap();
     Bench { folder, guest, console }
 }
 

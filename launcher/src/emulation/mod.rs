@@ -9,10 +9,12 @@ mod qmp;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread;
 use std::time::Duration;
 
+use machine::Boot;
 use nix::sys::signal::Signal;
 use serde_json::Map;
 
@@ -22,7 +24,9 @@ use monitor::Monitor;
 use process::{Handle, Process};
 use qemu_events::QemuEvents;
 
+use crate::confine::landlock::{self, Access};
 use crate::engine::{Command, Done, Engine, EngineError, Event, Parts, Running};
+use crate::sys::kvm_probe::NODE;
 use block::Layer;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -46,7 +50,12 @@ struct Qemu {
 }
 
 impl Engine for Emulation {
-    fn start(&self, parts: Parts, events: Sender<Event>) -> Result<Box<dyn Running>, EngineError> {
+    fn start(
+        &self,
+        parts: Parts,
+        events: Sender<Event>,
+        begun: &mut dyn FnMut(),
+    ) -> Result<Box<dyn Running>, EngineError> {
         let program = process::find(PROGRAM, PACKAGE)?;
         let system = |what| move |source| EngineError::System { what, source };
         let (ours, theirs) = UnixStream::pair().map_err(system("no socket pair for the monitor"))?;
@@ -56,15 +65,18 @@ impl Engine for Emulation {
         let nics = parts.machine.nics.iter().enumerate();
         let unplugged: Vec<_> =
             nics.filter(|(_, nic)| nic.link_down).map(|(index, _)| command_line::nic_id(index)).collect();
+        let rules = rules(&program, self.accelerator, &parts.machine.boot);
         let (arguments, inherited) = inherit(self.accelerator, parts, theirs.into())?;
         tracing::debug!(?program, ?arguments, "starting QEMU");
-        let process = Process::spawn(&program, &arguments, &inherited)?;
+        let process = Process::spawn(&program, &arguments, &inherited, rules)?;
+        begun();
+        let process = Process::follow(process);
         // Only QEMU holds them from here on, so that its end is the end of each of them.
         drop(inherited);
         let handle = process.handle();
         let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let (exit, exited) = mpsc::channel();
-        let begun = events.clone();
+        let first = events.clone();
         thread::spawn(move || watch(reading, process, &answer, &events, &exit, QemuEvents::of(names)));
         let mut monitor = qmp::Client::new(ours, answers);
         let negotiated = monitor.negotiate().and_then(|version| {
@@ -77,7 +89,7 @@ impl Engine for Emulation {
             Ok(()) => {
                 // QEMU tells of processors that come to stand, not of those that never ran.
                 if start_paused {
-                    drop(begun.send(Event::Paused));
+                    drop(first.send(Event::Paused));
                 }
                 let monitor = Monitor::start(monitor).map_err(system("no thread for the monitor"))?;
                 Ok(Box::new(Qemu { monitor, handle }))
@@ -89,6 +101,30 @@ impl Engine for Emulation {
             }
         }
     }
+}
+
+/// What QEMU may open: its own files, and what the guest boots from. Everything else it was handed open.
+fn rules(program: &Path, accelerator: Accelerator, boot: &Boot) -> Option<OwnedFd> {
+    let booted: Vec<&Path> = match boot {
+        Boot::Kernel { kernel, initrd, .. } => {
+            [Some(kernel), initrd.as_ref()].into_iter().flatten().map(|path| path.as_path()).collect()
+        }
+        Boot::Bios => Vec::new(),
+    };
+    let kvm = (accelerator == Accelerator::Kvm).then_some(Path::new(NODE));
+    let access = Access {
+        execute: landlock::programs(program),
+        read: booted,
+        devices: ["/dev/null", "/dev/urandom"].into_iter().map(Path::new).chain(kvm).collect(),
+        may_signal: false,
+        ..Access::default()
+    };
+    match landlock::ruleset(&access) {
+        Ok(Some(ruleset)) => return Some(ruleset),
+        Ok(None) => tracing::warn!("QEMU runs without Landlock: this kernel does not have it"),
+        Err(why) => tracing::warn!("QEMU runs without Landlock: {why}"),
+    }
+    None
 }
 
 /// Takes the cable out of a NIC; no option of the command line does.
@@ -204,7 +240,7 @@ mod tests {
     fn a_monitor_that_does_not_answer_delays_no_kill() {
         let (ours, _silent) = UnixStream::pair().unwrap();
         let (_answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
-        let process = Process::spawn(Path::new("/bin/sleep"), &["60".into()], &[]).unwrap();
+        let process = Process::follow(Process::spawn(Path::new("/bin/sleep"), &["60".into()], &[], None).unwrap());
         let monitor = Monitor::start(qmp::Client::new(ours, answers)).unwrap();
         let mut qemu = Qemu { monitor, handle: process.handle() };
         let (done, finished) = mpsc::channel();

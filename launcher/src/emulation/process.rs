@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::engine::EngineError;
+use crate::orphans;
 use crate::sys::child;
 
 /// How much of what QEMU said last is kept.
 const KEPT_STDERR_BYTES: usize = 8 << 10;
+/// How much of it is logged in a minute: a guest's driver can make QEMU complain as often as it likes.
+const LOGGED_STDERR_BYTES: usize = 32 << 10;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Finds a program as a shell would.
 pub(crate) fn find(program: &'static str, package: &'static str) -> Result<PathBuf, EngineError> {
@@ -43,6 +48,10 @@ impl Handle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(Pid::as_raw)
     }
 }
+
+/// A process that was just started, and of which nobody takes note yet.
+#[derive(Debug)]
+pub(crate) struct Started(Child);
 
 /// A started process.
 #[derive(Debug)]
@@ -82,20 +91,31 @@ impl Exit {
 }
 
 impl Process {
-    /// Executes `program` so that it inherits `descriptors`, dies with the calling *thread*, and cannot gain privileges.
-    pub(crate) fn spawn(program: &Path, arguments: &[String], descriptors: &[OwnedFd]) -> Result<Self, EngineError> {
+    /// Executes `program` so that it inherits `descriptors`, dies with the calling *thread*, cannot gain privileges, and opens
+    /// only what a Landlock ruleset lets it. Makes no thread.
+    pub(crate) fn spawn(
+        program: &Path,
+        arguments: &[String],
+        descriptors: &[OwnedFd],
+        ruleset: Option<OwnedFd>,
+    ) -> Result<Started, EngineError> {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A terminal's Ctrl-C is for the launcher, which asks the guest first.
         command.process_group(0);
         let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-        child::prepare(&mut command, numbers);
-        let mut child = command.spawn().map_err(|source| EngineError::Spawn { program: program.to_owned(), source })?;
+        child::prepare(&mut command, numbers, ruleset);
+        let child = orphans::spawn(&mut command);
+        child.map(Started).map_err(|source| EngineError::Spawn { program: program.to_owned(), source })
+    }
+
+    /// Takes note of what it says, in a thread.
+    pub(crate) fn follow(Started(mut child): Started) -> Self {
         let pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
         let pipe = child.stderr.take();
         let stderr = thread::spawn(move || pipe.map(keep_tail).unwrap_or_default());
-        Ok(Self { child, handle: Handle(Arc::new(Mutex::new(pid))), stderr })
+        Self { child, handle: Handle(Arc::new(Mutex::new(pid))), stderr }
     }
 
     /// For signals.
@@ -111,7 +131,9 @@ impl Process {
             while waitid(Id::Pid(Pid::from_raw(pid)), flags) == Err(nix::errno::Errno::EINTR) {}
         }
         *self.handle.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let number = self.child.id();
         let status = self.child.wait();
+        orphans::forget(number);
         let stderr = self.stderr.join().unwrap_or_default();
         Exit { status, stderr }
     }
@@ -120,9 +142,19 @@ impl Process {
 fn keep_tail(mut pipe: impl Read) -> String {
     let mut kept = Vec::new();
     let mut chunk = [0; 1024];
+    let (mut minute, mut logged) = (now(), 0);
     while let Ok(read @ 1..) = pipe.read(&mut chunk) {
         let fresh = chunk.get(..read).unwrap_or_default();
-        tracing::warn!("qemu: {}", String::from_utf8_lossy(fresh).trim_end());
+        if minute.elapsed() >= MINUTE {
+            if logged > LOGGED_STDERR_BYTES {
+                tracing::warn!("qemu: {} bytes more in a minute are not logged", logged - LOGGED_STDERR_BYTES);
+            }
+            (minute, logged) = (now(), 0);
+        }
+        logged += read;
+        if logged <= LOGGED_STDERR_BYTES {
+            tracing::warn!("qemu: {}", String::from_utf8_lossy(fresh).trim_end());
+        }
         kept.extend_from_slice(fresh);
         let excess = kept.len().saturating_sub(KEPT_STDERR_BYTES);
         kept.drain(..excess);
@@ -130,12 +162,19 @@ fn keep_tail(mut pipe: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the edge: real processes take real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::confine::landlock::{self, Access};
 
     fn shell(script: &str, descriptors: &[OwnedFd]) -> Process {
-        Process::spawn(Path::new("/bin/sh"), &["-c".into(), script.into()], descriptors).unwrap()
+        let arguments = ["-c".into(), script.into()];
+        Process::follow(Process::spawn(Path::new("/bin/sh"), &arguments, descriptors, None).unwrap())
     }
 
     #[test]
@@ -164,6 +203,21 @@ mod tests {
         let number = named.as_raw_fd();
         let script = format!("test -e /proc/self/fd/{number} && ! test -e /proc/self/fd/{}", other.as_raw_fd());
         assert!(shell(&script, &[named]).wait().is_success());
+    }
+
+    #[test]
+    fn what_the_rules_do_not_name_cannot_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        let access = Access { execute: landlock::programs(Path::new("/bin/sh")), ..Access::default() };
+        // A kernel without Landlock has no rules: that it has them is asked of it by a trial that says so.
+        let Some(ruleset) = landlock::ruleset(&access).unwrap() else { return };
+        let script = format!("cat /usr/bin/env >/dev/null; cat {} || echo refused", secret.display());
+        let arguments = ["-c".to_owned(), format!("({script}) >&2")];
+        let process = Process::spawn(Path::new("/bin/sh"), &arguments, &[], Some(ruleset)).unwrap();
+        let exit = Process::follow(process).wait();
+        assert!(exit.stderr.ends_with("Permission denied\nrefused\n"), "{}", exit.describe());
     }
 
     #[test]

@@ -93,7 +93,8 @@ mod tests {
     use super::*;
 
     fn exit(script: &str) -> Exit {
-        Process::spawn(Path::new("/bin/sh"), &["-c".into(), script.into()], &[]).unwrap().wait()
+        let arguments = ["-c".into(), script.into()];
+        Process::follow(Process::spawn(Path::new("/bin/sh"), &arguments, &[], None).unwrap()).wait()
     }
 
     fn ending(events: &[(&str, Value)], script: &str) -> Ending {

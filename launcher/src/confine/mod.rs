@@ -1,0 +1,50 @@
+//! The launcher confines itself: Landlock and seccomp, once its engine runs and before it makes a thread.
+//!
+//! *Guarantees.* From then on no thread of this process opens a file outside its folder, executes a program, makes a
+//! namespace, traces a process, or makes a socket other than a local one. *Assumptions.* Everything it needs is open.
+//! A kernel that lacks a part gives a warning in the log, and `status` says what is in force.
+
+pub mod landlock;
+pub mod seccomp;
+
+use std::path::Path;
+
+use self::landlock::Access;
+
+/// What is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Confinement {
+    /// Landlock's rules.
+    pub(crate) landlock: bool,
+    /// The filter of system calls.
+    pub(crate) seccomp: bool,
+}
+
+/// What of it this kernel does not have, each with its reason: tried in a thread that ends with it.
+#[must_use]
+pub fn lacks() -> Vec<String> {
+    let try_all = || {
+        let landlock = landlock::restrict_thread(&Access::default()).err().map(|why| format!("Landlock: {why}"));
+        let seccomp = seccomp::restrict_thread().err().map(|why| format!("seccomp: {why}"));
+        landlock.into_iter().chain(seccomp).collect()
+    };
+    let tried = std::thread::Builder::new().name("confine".into()).spawn(try_all).map(std::thread::JoinHandle::join);
+    match tried {
+        Ok(Ok(lacks)) => lacks,
+        Ok(Err(_)) | Err(_) => vec!["Landlock and seccomp: could not be tried".to_owned()],
+    }
+}
+
+/// Confines this thread and all that it makes from now on; what the kernel lacks is told to the log.
+pub(crate) fn confine(folder: &Path) -> Confinement {
+    let access = Access { write: vec![folder], may_signal: true, ..Access::default() };
+    let landlock = landlock::restrict_thread(&access);
+    if let Err(why) = &landlock {
+        tracing::warn!("the VM process runs without Landlock: {why}");
+    }
+    let seccomp = seccomp::restrict_all_threads();
+    if let Err(why) = &seccomp {
+        tracing::warn!("the VM process runs without seccomp: {why}");
+    }
+    Confinement { landlock: landlock.is_ok(), seccomp: seccomp.is_ok() }
+}
