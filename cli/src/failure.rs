@@ -92,7 +92,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Store(error) => error.into(),
-            error @ StartError::Overlap(_) => Self::new(Exit::HostLacks, chain(&error)),
+            error @ (StartError::Overlap(_) | StartError::Owner(_)) => Self::new(Exit::HostLacks, chain(&error)),
             error => Self::new(Exit::Failed, chain(&error)),
         }
     }

@@ -25,13 +25,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use nix::sys::stat::{Mode, umask};
 
-use self::arguments::{Arguments, Command};
+use self::arguments::{Arguments, Command, Supervise};
 use self::failure::{Exit, Failure};
 use protocol::chain::chain;
 use runner::launcher::launcher_path;
 use runner::layout::Layout;
 use runner::reap::{Reaped, in_need_of_repair, reap};
 use runner::store::Store;
+use runner::supervisor_log::SupervisorLog;
 
 /// Reads the command line and does what it says.
 fn main() -> ExitCode {
@@ -55,12 +56,8 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Launch { arguments } => launch(&arguments).report(),
         Command::Supervise(supervise) => {
-            log_to_stderr("info");
             go_by_name();
-            match names::vm(&supervise.name) {
-                Ok(key) => runner::supervise::supervise(&key, supervise.lock_fd, supervise.starter_fd),
-                Err(failure) => failure.report(),
-            }
+            self::supervise(&supervise)
         }
         command => {
             let done = dispatch(command).and_then(|code| terminal::finish().map(|()| code));
@@ -81,6 +78,20 @@ fn launch(arguments: &[OsString]) -> Failure {
 /// else's business is made with a mode that says so.
 fn let_the_launcher_read() {
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
+}
+
+/// What a supervisor says goes into its VM's log; without one, to where its starter let it go.
+fn supervise(arguments: &Supervise) -> ExitCode {
+    let key = match names::vm(&arguments.name) {
+        Ok(key) => key,
+        Err(failure) => return failure.report(),
+    };
+    let log = SupervisorLog::open(&Layout::default().vm(&key).supervisor_log()).ok();
+    match log.clone() {
+        Some(log) => log_to("info", log),
+        None => log_to_stderr("info"),
+    }
+    runner::supervise::supervise(&key, log, arguments.lock_fd, arguments.starter_fd)
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
@@ -179,10 +190,22 @@ impl std::io::Write for VisibleStderr {
 }
 
 fn log_to_stderr(level: &str) {
+    log_with(level, || VisibleStderr);
+}
+
+/// What a supervisor says, into its log.
+fn log_to(level: &str, log: SupervisorLog) {
+    log_with(level, move || log.clone());
+}
+
+fn log_with<W>(level: &str, writer: W)
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     let set = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| VisibleStderr)
+        .with_writer(writer)
         .with_ansi(false)
         // It would tell of a log on a full disk by a macro that panics there.
         .log_internal_errors(false)

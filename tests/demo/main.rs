@@ -82,15 +82,17 @@ fn boot(checks: &mut Checks, world: &World, guests: [&Guest<'_>; 2]) {
         "the guest's addresses are those the network gave the pod".to_owned()
     });
     checks.check("VM processes", || {
-        let script = "for pid in $(pgrep -u 107); do grep -E '^(Uid|CapEff|NoNewPrivs):' /proc/$pid/status | tr -s '\\t\\n' ' '; echo; done";
+        let script = "for pid in $(pgrep -u 1900000000,1900000001); do grep -E '^(Uid|CapEff|NoNewPrivs):' /proc/$pid/status | tr -s '\\t\\n' ' '; echo; done";
         let processes = world.sh(script).text();
         for line in processes.lines() {
-            assert!(line.contains("Uid: 107 107 107 107"), "{line}");
             assert!(line.contains("CapEff: 0000000000000000"), "{line}");
             assert!(line.contains("NoNewPrivs: 1"), "{line}");
         }
         assert!(processes.lines().count() >= 4, "{processes}");
-        format!("{} processes: uid 107, no capability, no_new_privs", processes.lines().count())
+        for user in ["1900000000", "1900000001"] {
+            assert!(processes.contains(&format!("Uid: {user} {user} {user} {user} ")), "{processes}");
+        }
+        format!("{} processes: each VM as its own user, no capability, no_new_privs", processes.lines().count())
     });
 }
 

@@ -6,6 +6,7 @@ mod examples;
 mod explain;
 mod host_routes;
 mod interrupts;
+mod isolation;
 mod killed;
 mod launch;
 mod manifest;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     trials.extend(killed::trials());
     trials.extend(refusals::trials());
     trials.extend(interrupts::trials());
+    trials.extend(isolation::trials());
     trials.extend(launch::trials());
     trials.extend(strangers::trials());
     tests::main(trials)

@@ -10,6 +10,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("doctor names each thing that is made missing, with consequence, remedy and exit code", missing),
         trial("doctor names the firewall that drops what is forwarded, unless it lets VMs through", firewalls),
         trial("doctor is not taken in by what ufw accepts on other ways, and sees the routes it allows", ufw),
+        trial("doctor names what this kernel refuses of the walls around VMs", walls),
         trial("doctor says of VLANs what ip finds", vlans),
     ]
 }
@@ -39,11 +40,14 @@ fn fit() {
         "user",
         "/dev/net/tun",
         "engine",
+        "launcher",
         "vhost-net",
         "CNI plugins",
         "nft fwd in netdev",
         "VLAN",
-        "user 107",
+        "VM users",
+        "VM isolation",
+        "VM confinement",
         "IPv6",
         "IPv4 forwarding",
         "IPv6 forwarding",
@@ -74,7 +78,12 @@ fn missing() {
         (FORWARDING, "IPv6 forwarding", "error", "cannot be written"),
         ("setpriv --reuid 65534 --clear-groups", "user", "error", "not root"),
         ("sysctl -qw net.ipv6.conf.all.disable_ipv6=1;", "IPv6", "warning", "switched off"),
-        ("echo somebody:x:107:107::/:/bin/sh >>/etc/passwd;", "user 107", "warning", "is somebody"),
+        ("echo alice:x:1900000005:100::/:/bin/sh >>/etc/passwd;", "VM users", "warning", "alice in /etc/passwd"),
+        ("echo staff:x:1900000005: >>/etc/group;", "VM users", "warning", "staff in /etc/group"),
+        ("echo alice:1899934465:65536 >>/etc/subuid;", "VM users", "warning", "alice in /etc/subuid"),
+        ("echo alice:1900000000:1 >>/etc/subgid;", "VM users", "warning", "alice in /etc/subgid"),
+        ("mkdir -p /etc/tapvisor; echo 1-9 >/etc/tapvisor/uids;", "VM users", "error", "\"1-9\" should be"),
+        ("unshare --user --map-root-user", "VM users", "error", "is not in this user namespace"),
         ("ip route add 172.16.0.0/12 via 192.0.2.1;", "default network", "warning", "172.16.0.0/12"),
         ("ip route add 172.30.78.0/25 via 192.0.2.1;", "Services", "warning", "172.30.78.0/25"),
         ("echo nameserver 127.0.0.53 >/etc/resolv.conf;", "name servers", "warning", "neither /etc/resolv.conf"),
@@ -88,7 +97,7 @@ fn missing() {
         assert_eq!(ran.code(), Some(if severity == "error" { 6 } else { 0 }), "{script}: {}", ran.account());
     }
     let (_, found) = doctor(&World::new(), "setpriv --reuid 65534 --clear-groups", "firewall");
-    assert!(found["severity"] == "warning" && found["found"].as_str().unwrap().contains("cannot be read"), "{found}");
+    assert!(found["severity"] == "warning" && found["found"].as_str().unwrap().contains("without root"), "{found}");
     if std::path::Path::new("/dev/kvm").exists() {
         let (_, found) = doctor(&World::new(), "mount --bind /dev/null /dev/kvm;", "engine");
         assert!(found["found"].as_str().unwrap().contains("cannot run Linux"), "{found}");
@@ -162,6 +171,22 @@ fn firewalls() {
     assert_eq!(by_rule["severity"], "ok", "the rules before let VMs through: {by_rule}");
     let by_rule = found("iptables -F FORWARD; iptables -A FORWARD -j REJECT;");
     assert!(by_rule["found"].as_str().unwrap().contains("of ip filter FORWARD"), "{by_rule}");
+}
+
+/// Below a folder that is no mount point, as in a chroot, no process is given another root.
+fn walls() {
+    const CHROOT: &str = "root=/run/c/root; mkdir -p $root; for path in /*; do
+        if [ -L $path ]; then cp -a $path $root/; elif [ -d $path ]; then mkdir $root$path; mount --rbind $path $root$path; fi
+        done; chroot $root";
+    let world = World::new();
+    let (_, whole) = doctor(&world, "", "VM isolation");
+    assert_eq!(whole["severity"], "ok", "{whole}");
+    let (ran, found) = doctor(&world, CHROOT, "VM isolation");
+    assert_eq!((ran.code(), &found["severity"]), (Some(0), &"warning".into()), "{found}");
+    let words = found["found"].as_str().unwrap();
+    assert!(words.contains("no mount namespace") && words.contains(": EINVAL"), "{found}");
+    assert!(!words.contains("PID namespace"), "{found}");
+    assert_eq!(world.sh("ls /run | grep doctor || true").text(), "");
 }
 
 fn vlans() {

@@ -27,6 +27,7 @@ pub(crate) fn status(name: &str) -> Status {
         on_host: OnHost::Present,
         kept: true,
         kept_once_running: false,
+        owner: owner(),
         container_id: "ab".repeat(32).parse().unwrap(),
         netns: "/run/netns/tv-000000000000".into(),
         network: None,

@@ -1,29 +1,30 @@
-//! The launcher's command: which descriptors it is handed, and with which words it is told of them.
+//! The launcher's start: which descriptors it is handed, with which options it is told of them, and what it sees.
 //!
 //! Everything that needs root is opened here: the launcher's user could open neither `/dev/net/tun` nor, in general, a
 //! disk of the user's, and the modes of the host's files are never changed.
 
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use hostnet::netns::{Netns, NetnsError};
-use machine::DiskSource;
+use machine::{Boot, DiskSource};
+use nix::errno::Errno;
 use protocol::launch_file::LaunchFile;
 use protocol::options::LaunchOptions;
 use wiring::Binding;
 
+use super::child::Child;
+use super::files::{self, FileError};
+use super::isolation::{self, View};
 use super::kvm_node::{KVM, Node, Way};
 use super::launcher::{LAUNCHER, LauncherFile};
 use super::layout::VmLayout;
-use crate::sys::spawn::{self, Confinement};
-
-/// The launcher's user and group.
-pub const LAUNCHER_USER: u32 = 107;
+use crate::sys::confined::{Refused, Start};
 
 const TUN: &str = "/dev/net/tun";
 const VHOST_NET: &str = "/dev/vhost-net";
@@ -57,9 +58,29 @@ pub enum LaunchError {
     /// The namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    /// The console's log.
+    /// Its output, or another descriptor.
     #[error("cannot prepare the launcher's output")]
     Output(#[source] io::Error),
+    /// A folder.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The launcher's file.
+    #[error("cannot open the launcher's program")]
+    Program(#[source] io::Error),
+    /// It cannot be followed.
+    #[error("the launcher cannot be followed")]
+    Follow(#[source] io::Error),
+    /// The kernel refused.
+    #[error("the launcher {program} as user {user}{}", hint(source))]
+    Refused {
+        /// Which file.
+        program: PathBuf,
+        /// The VM's user.
+        user: u32,
+        /// What, and why.
+        #[source]
+        source: Refused,
+    },
 }
 
 impl LaunchError {
@@ -72,6 +93,15 @@ impl LaunchError {
             Self::NotADisk { .. } => 3,
             _ => 1,
         }
+    }
+}
+
+/// What to do about it, where that is known.
+fn hint(refused: &Refused) -> &'static str {
+    match refused.errno() {
+        Errno::EACCES => " (the file and its libraries must be executable for all: mode 0755)",
+        Errno::EINVAL => " (in a user namespace, /etc/tapvisor/uids must name numbers of /proc/self/uid_map)",
+        _ => "",
     }
 }
 
@@ -92,43 +122,76 @@ struct Handover {
     disks: Vec<(String, OwnedFd)>,
 }
 
-/// The command that runs a machine in its namespace, as its user, with everything it needs already open.
+/// Starts the launcher of a machine in its network namespace, as its user, with everything it needs already open.
 ///
 /// # Errors
-/// When something cannot be opened; nothing was changed then.
-pub(crate) fn command(
+/// When something cannot be opened, or the kernel refuses the process; nothing was changed then.
+pub(crate) fn start(
     launcher: &LauncherFile,
     file: &LaunchFile,
     vm: &VmLayout,
     netns: &Path,
     scratch: &Path,
-    log: File,
-) -> Result<Command, LaunchError> {
+    output: OwnedFd,
+) -> Result<Child, LaunchError> {
     let netns = Netns::open(netns)?;
     let handover = open_all(file, &netns)?;
     let mut options = LaunchOptions::new(vm.machine(), vm.launcher_dir());
     (options.scratch, options.resolv_conf) = (Some(scratch.to_owned()), vm.resolv_conf());
     options.nic_resolv_conf = nic_resolv_confs(file, vm);
     handover.name_in(&mut options);
-    let mut command = Command::new(launcher.to_execute());
-    command
-        .arg0(LAUNCHER)
-        .arg("launch")
-        .args(options.to_arguments())
-        .current_dir("/")
-        .env_clear()
-        .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(LaunchError::Output)?)
-        .stderr(log);
-    let netns = File::open(netns.path()).map_err(LaunchError::Output)?.into();
     let owner = file.wiring.owner();
+    let (machine, folder, resolv) = (vm.machine(), vm.launcher_dir(), vm.resolv_conf());
+    let own = [LAUNCHER, "launch"].map(OsString::from);
+    let arguments = own.into_iter().chain(options.to_arguments());
+    let arguments = arguments.map(|argument| text(&argument)).collect();
     let group = handover.kvm.as_ref().and_then(|_| match Node::kvm().ok()?.way(owner) {
         Way::Group(group) => Some(group),
         Way::Open | Way::Closed => None,
     });
-    spawn::confine(&mut command, Confinement { netns, owner, group, descriptors: handover.into_descriptors() });
-    Ok(command)
+    let with_kvm = handover.kvm.is_some();
+    let start = Start {
+        program: launcher.to_execute().map_err(LaunchError::Program)?,
+        arguments,
+        environment: environment(),
+        input: File::open("/dev/null").map_err(LaunchError::Output)?.into(),
+        output,
+        netns: File::open(netns.path()).map_err(LaunchError::Output)?.into(),
+        owner,
+        group,
+        descriptors: handover.into_descriptors(),
+    };
+    let (stage, boot) = (vm.stage(), boot_files(&file.machine.boot));
+    files::make_dir(&stage, 0o700)?;
+    let of_nics = options.nic_resolv_conf.iter().map(|(_, file)| file.as_path());
+    let read = [machine.as_path(), &resolv].into_iter().chain(of_nics).chain(boot).collect();
+    let path = std::env::var_os("PATH");
+    let view = View { stage: &stage, owner, with_kvm, read, write: vec![&folder, scratch], path };
+    let started = isolation::start(&start, &view, |missing| tracing::warn!("{missing}"));
+    let refused = |source| LaunchError::Refused { program: launcher.path().to_owned(), user: owner.uid, source };
+    Child::of(started.map_err(refused)?).map_err(LaunchError::Follow)
+}
+
+/// What QEMU opens by its path.
+fn boot_files(boot: &Boot) -> Vec<&Path> {
+    match boot {
+        Boot::Kernel { kernel, initrd, .. } => {
+            [Some(kernel), initrd.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect()
+        }
+        Boot::Bios => Vec::new(),
+    }
+}
+
+/// The environment that a launcher has of ours.
+fn environment() -> Vec<CString> {
+    let wanted = std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "RUST_LOG");
+    let pair = |(name, value): (OsString, OsString)| text(&[name, value].join(OsStr::new("=")));
+    wanted.map(pair).collect()
+}
+
+/// Nothing of ours holds a zero byte: it came as an argument, a variable or a path.
+fn text(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).unwrap_or_default()
 }
 
 fn nic_resolv_confs(file: &LaunchFile, vm: &VmLayout) -> Vec<(String, PathBuf)> {

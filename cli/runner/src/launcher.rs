@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,10 +34,13 @@ impl LauncherFile {
         &self.path
     }
 
-    /// A path by which a child executes this very file, also when another one lies in its place by then, or when the
-    /// child's user may not enter the folders above it.
-    pub(crate) fn to_execute(&self) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.file.as_raw_fd().to_string())
+    /// The file for execution by descriptor: this very one, also when another lies in its place by then, or when the child
+    /// does not see the folders above it.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn to_execute(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
     }
 }
 

@@ -11,10 +11,12 @@ use terms::{IfName, ObjectKey};
 /// kills the devices it describes. Only what a guest writes to throw-away disks lies in `/var/cache`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
+    root: PathBuf,
     run: PathBuf,
     netns: PathBuf,
     cache: PathBuf,
     config: PathBuf,
+    owners: PathBuf,
 }
 
 impl Default for Layout {
@@ -28,11 +30,25 @@ impl Layout {
     #[must_use]
     pub fn below(root: &Path) -> Self {
         Self {
+            root: root.to_owned(),
             run: root.join("run/tapvisor"),
             netns: root.join("run/netns"),
             cache: root.join("var/cache/tapvisor"),
             config: root.join("etc/tapvisor/net.d"),
+            owners: root.join("etc/tapvisor/uids"),
         }
+    }
+
+    /// Where all of it lies.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The range of numbers that VMs run as, one line `FIRST-LAST`; there need not be one.
+    #[must_use]
+    pub fn owners(&self) -> &Path {
+        &self.owners
     }
 
     /// Everything that lives as long as the host runs.
@@ -210,6 +226,12 @@ impl VmLayout {
     #[must_use]
     pub fn launcher_dir(&self) -> PathBuf {
         self.dir.join("launcher")
+    }
+
+    /// An empty folder on which the launcher's root is put together, in a mount namespace of the launcher's own.
+    #[must_use]
+    pub fn stage(&self) -> PathBuf {
+        self.dir.join("root")
     }
 
     /// The launcher's control socket.

@@ -7,19 +7,24 @@
 //! *Guarantees.* Whatever lies outside a VM's folder is written down there before it is made, so that a later command can
 //! take it back when the supervisor was killed.
 
+pub mod child;
 pub mod clock;
 mod container_images;
 pub mod files;
 pub mod host;
 pub mod host_files;
+pub mod isolation;
 pub mod kvm_node;
 pub mod launch;
 pub mod launcher;
 pub mod layout;
 pub mod network;
+pub mod owner;
 pub mod plan;
 pub mod process;
 pub mod protocol;
+pub(crate) mod quota;
+pub(crate) mod rate;
 pub mod reap;
 pub mod record;
 pub mod resolv;
@@ -29,6 +34,7 @@ pub mod start;
 pub mod store;
 pub mod supervise;
 pub mod supervisor;
+pub mod supervisor_log;
 mod sys;
 
 #[cfg(test)]

@@ -10,16 +10,16 @@ use api::translate::{
     HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError, Translation, networks,
     translate,
 };
-use cni::runtime::ConfigList;
+use cni::runtime::{ConfigError, ConfigList};
 use machine::{Disk, DiskSource, Emulation};
 use protocol::launch_file::LaunchFile;
 use serde_json::Value;
 use terms::{IfName, IpNetwork, NetworkName, ObjectKey};
-use wiring::{Binding, Owner};
+use wiring::{Binding, Owner, Request, RequestError};
 
 use super::container_images::files_of;
-use super::launch::LAUNCHER_USER;
 use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, NetworkFault, Preflight, binding, unusable};
+use super::owner::POD_OWNER;
 use super::record::{Attachment, Attachments, Kind};
 use super::store::MOST_KEY_BYTES;
 use block::DiskError;
@@ -51,6 +51,33 @@ impl VmPlan {
     pub fn is_on_built_in_network(&self) -> bool {
         self.network.as_ref().is_some_and(|network| network.as_str() == DEFAULT_NETWORK)
     }
+
+    /// The same VM as another user: in what the launcher reads, and in the configuration that our plugin is called with.
+    ///
+    /// # Errors
+    /// When the request or the configuration cannot be put together with this user.
+    pub(crate) fn owned_by(&self, owner: Owner) -> Result<Self, OwnedError> {
+        let mut plan = self.clone();
+        plan.launch.wiring = Request::new(owner, self.launch.wiring.interfaces().to_vec())?;
+        let list = ConfigList::from_value(binding(&plan.launch.wiring)).map_err(Box::new)?;
+        let is_ours = |attachment: &&mut Attachment| attachment.ifname.as_str() == BINDING_KEY;
+        for ours in plan.attachments.list.iter_mut().filter(is_ours) {
+            ours.config = list.to_document();
+        }
+        Ok(plan)
+    }
+}
+
+/// Why a plan cannot be given another user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OwnedError {
+    /// The wiring request.
+    #[error("wiring.{0}")]
+    Request(#[from] RequestError),
+    /// The configuration of our plugin.
+    #[error(transparent)]
+    Config(#[from] Box<ConfigError>),
 }
 
 /// Why an object cannot be run here.
@@ -339,7 +366,8 @@ fn surroundings<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> Surrounding
     Surroundings {
         secrets,
         images,
-        owner: Owner { uid: LAUNCHER_USER, gid: LAUNCHER_USER },
+        // Each VM's own is known once it is written down: see `VmPlan::owned_by`.
+        owner: POD_OWNER,
         emulation: Emulation::Allowed,
         primary_interface: constant("eth0"),
         has_mesh_sidecar: false,

@@ -1,5 +1,6 @@
 //! A process by its number *and* its start time, so that a number used again is never mistaken for it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +9,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use wiring::Owner;
+
+use super::owner::POD_OWNER;
 
 /// A process that was alive when it was noted down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,31 +69,48 @@ impl Process {
     }
 }
 
-/// Processes of a user whose network namespace is the one at `netns`.
-///
-/// The namespace is a VM's own, so a process of the launcher's user inside it is that VM's launcher or a child of it.
+/// Processes of a VM: those of its user. A user that VMs share is told apart by the network namespace at `netns`, which is
+/// the VM's own.
 #[must_use]
-pub(crate) fn of_user_in_netns(uid: u32, netns: &Path) -> Vec<Process> {
-    use std::os::unix::fs::MetadataExt as _;
-    let Ok(wanted) = fs::metadata(netns).map(|namespace| (namespace.dev(), namespace.ino())) else {
-        return Vec::new();
+pub(crate) fn of_vm(owner: Owner, netns: &Path) -> Vec<Process> {
+    let wanted = namespace(netns);
+    let is_in_it = |pid: i32| wanted.is_some() && namespace(Path::new(&format!("/proc/{pid}/ns/net"))) == wanted;
+    let is_its = |pid: &i32| match users_of(*pid) {
+        Some(users) if owner == POD_OWNER => users.contains(&owner.uid) && is_in_it(*pid),
+        Some(users) => users.contains(&owner.uid),
+        None => false,
     };
-    let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
-    listing
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == uid))
-        .filter(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|ns| (ns.dev(), ns.ino()) == wanted))
-        .filter_map(Process::noted)
-        .collect()
+    pids().filter(is_its).filter_map(Process::noted).collect()
+}
+
+fn namespace(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(path).ok().map(|namespace| (namespace.dev(), namespace.ino()))
+}
+
+/// All users that processes run as now.
+pub(crate) fn users() -> BTreeSet<u32> {
+    pids().filter_map(users_of).flatten().collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let listing = fs::read_dir("/proc").into_iter().flatten().flatten();
+    listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Real, effective, saved and file system user of a process. Not the owner of `/proc/PID`: that is root for a process that
+/// has made itself undumpable.
+fn users_of(pid: i32) -> Option<[u32; 4]> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let numbers: Vec<_> = numbers.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+    numbers.try_into().ok()
 }
 
 /// Whether anybody of the session that a process began still has files open: a process whose first thread has ended may
 /// have others, and one that is killed closes its files in its own time.
 pub(crate) fn is_session_left(first: i32) -> bool {
-    let Ok(listing) = fs::read_dir("/proc") else { return false };
-    let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(stat).any(|stat| stat.session == first && !stat.is_over())
+    pids().filter_map(stat).any(|stat| stat.session == first && !stat.is_over())
 }
 
 /// What `/proc/PID/stat` says (proc(5), fields 3, 6, 20 and 22).
@@ -153,6 +174,26 @@ mod tests {
         assert!(own.is_alive() && !other.is_alive());
         // Were it taken for us, the test would end here.
         other.signal(Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn a_vms_processes_are_found_by_their_user_also_when_they_hide_from_it() {
+        let me = nix::unistd::geteuid().as_raw();
+        let owner = Owner { uid: me, gid: me };
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let is_found = |owner| of_vm(owner, Path::new("/nowhere")).iter().any(|process| process.pid == pid);
+        assert!(is_found(owner) && users().contains(&me));
+        assert!(!is_found(Owner { uid: me + 1, gid: me }));
+        assert!(!is_found(POD_OWNER), "a user that VMs share is told apart by namespace");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_found(owner));
+        // One that is undumpable has its folder in /proc taken from it, and is what it was.
+        nix::sys::prctl::set_dumpable(false).unwrap();
+        let found = users_of(std::process::id().cast_signed());
+        nix::sys::prctl::set_dumpable(true).unwrap();
+        assert_eq!(found, Some([me; 4]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use terms::{ContainerId, ObjectKey};
 
 use super::chain;
 use super::network::PodNetwork;
+use super::owner;
 use super::record::{Attachments, OnHost, Phase, Status};
 use super::store::{Store, StoreError, VmLock};
 use super::supervisor::{Pod as _, RealPod, release_host};
@@ -234,7 +235,7 @@ fn pod_of(store: &Store, key: &ObjectKey, container_id: ContainerId) -> RealPod 
         Attachments::default()
     });
     let network = PodNetwork::of(store.layout(), key, container_id, attachments);
-    RealPod::new(store.clone(), network, None)
+    RealPod::new(store.clone(), network, owner::recorded(store, key), None)
 }
 
 #[cfg(test)]

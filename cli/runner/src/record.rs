@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use terms::{ContainerId, IfName, Invalid, NetworkName, ObjectKey};
+use wiring::Owner;
 
+use super::owner::POD_OWNER;
 use super::process::Process;
 use api::run_strategy::{FinalPhase, RunStrategy};
 
@@ -86,6 +88,10 @@ pub struct Status {
     /// Whether it is kept from the moment its guest first runs: a start that fails is to leave nothing.
     #[serde(default)]
     pub kept_once_running: bool,
+    /// User and group of its processes and of the files that they may write. No other VM has them while this record
+    /// lasts. Earlier releases did not write it and ran all VMs as one user.
+    #[serde(default = "earlier_owner")]
+    pub owner: Owner,
     /// The CNI container id of this VM's networks.
     pub container_id: ContainerId,
     /// Its network namespace while it has one.
@@ -118,6 +124,10 @@ pub struct Status {
     /// Whether Services lead to it: its guest runs and, if it has a readiness probe, answers that.
     #[serde(default)]
     pub ready: bool,
+}
+
+fn earlier_owner() -> Owner {
+    POD_OWNER
 }
 
 impl Status {

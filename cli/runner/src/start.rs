@@ -16,7 +16,8 @@ use super::files::{FileError, at};
 use super::host::{HostError, HostGuard, Overlap};
 use super::layout::hex;
 use super::network::{DEFAULT_NETWORK, PluginFolders, ranges};
-use super::plan::VmPlan;
+use super::owner::{OwnerError, Owners};
+use super::plan::{OwnedError, VmPlan};
 use super::record::{Kind, OnHost, Phase, Status};
 use super::scratch;
 use super::store::{HostLock, NewVm, Store, StoreError, VmLock};
@@ -47,6 +48,18 @@ pub enum StartError {
         netns: PathBuf,
         /// Whose it is.
         owner: String,
+    },
+    /// No user for its processes.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// The user does not go with the machine.
+    #[error("{key}")]
+    Owned {
+        /// Whose.
+        key: ObjectKey,
+        /// Why not.
+        #[source]
+        source: OwnedError,
     },
     /// No random number.
     #[error("cannot make an id")]
@@ -102,12 +115,15 @@ pub fn write_down(
     if starting.iter().any(|plan| plan.is_on_built_in_network()) {
         expect_free_ranges(store, &host)?;
     }
-    let mut written = Vec::new();
+    let (mut written, mut owners) = (Vec::new(), Owners::of(store)?);
     let outcome = plans
         .iter()
         .try_for_each(|plan| {
-            let lock = write_one(store, &host, plan, kept, now_unix_seconds)?;
-            written.push(Written { key: plan.key.clone(), lock });
+            let owner = owners.next(&plan.key.to_string())?;
+            let failed = |source| StartError::Owned { key: plan.key.clone(), source };
+            let plan = plan.owned_by(owner).map_err(failed)?;
+            let lock = write_one(store, &host, &plan, kept, now_unix_seconds)?;
+            written.push(Written { key: plan.key, lock });
             Ok(())
         })
         .and_then(|()| if starting.is_empty() { Ok(()) } else { prepare_host(store, &host, folders) });
@@ -231,6 +247,7 @@ fn write_one(
         on_host: if starts { OnHost::Present } else { OnHost::Absent },
         kept: !starts,
         kept_once_running: kept,
+        owner: plan.launch.wiring.owner(),
         container_id: container_id()?,
         netns: store.layout().netns(&plan.key),
         network: plan.network.clone(),

@@ -17,6 +17,7 @@ use super::chain;
 use super::files::{self, FileError, at};
 use super::layout::{LAUNCHER_FILES, Layout, VmLayout};
 use super::process::Process;
+use super::quota;
 use super::record::{Attachments, OnHost, Status};
 
 /// How long a command waits for another one that is at work on the host's shared state.
@@ -289,7 +290,7 @@ impl Store {
             Ok(lock)
         });
         made.map_err(|error| {
-            let _ = files::remove_dir(draft.dir());
+            let _ = remove_folder(&draft);
             StoreError::from(error)
         })
     }
@@ -311,7 +312,7 @@ impl Store {
     /// When the folder of VMs cannot be listed.
     pub fn remove_drafts(&self, _host: &HostLock) -> Result<(), StoreError> {
         for path in self.drafts()? {
-            if let Err(error) = files::remove_dir(&path) {
+            if let Err(error) = remove_folder(&VmLayout::at(path)) {
                 tracing::warn!("{}", chain(&error));
             }
         }
@@ -324,12 +325,12 @@ impl Store {
     /// When the system refuses.
     pub fn remove(&self, _host: &HostLock, key: &ObjectKey, _lock: &VmLock) -> Result<(), StoreError> {
         let (vm, draft) = (self.layout.vm(key), self.draft(key));
-        files::remove_dir(draft.dir())?;
+        remove_folder(&draft)?;
         match fs::rename(vm.dir(), draft.dir()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             moved => {
                 moved.map_err(at("remove", vm.dir()))?;
-                Ok(files::remove_dir(draft.dir())?)
+                Ok(remove_folder(&draft)?)
             }
         }
     }
@@ -346,8 +347,15 @@ const DRAFT: &str = ".new-";
 /// bytes.
 pub(crate) const MOST_KEY_BYTES: usize = 255 - DRAFT.len() - 1;
 
+/// With the launcher's own file system, if that is mounted there.
+fn remove_folder(vm: &VmLayout) -> Result<(), FileError> {
+    let own = vm.launcher_dir();
+    quota::unmount(&own).map_err(at("unmount", &own))?;
+    files::remove_dir(vm.dir())
+}
+
 fn fill(vm: &VmLayout, new: &NewVm<'_>) -> Result<VmLock, FileError> {
-    files::remove_dir(vm.dir())?;
+    remove_folder(vm)?;
     files::make_dir(vm.dir(), 0o755)?;
     files::replace_json(&vm.status(), new.status)?;
     files::replace_json(&vm.object(), new.object)?;

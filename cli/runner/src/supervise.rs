@@ -18,8 +18,10 @@ use super::layout::Layout;
 use super::network::PodNetwork;
 use super::protocol::Report;
 use super::reap::reap_one;
+use super::record::Status;
 use super::store::{Store, StoreError, VmLock};
 use super::supervisor::{Parts, RealPod, Supervisor};
+use super::supervisor_log::SupervisorLog;
 
 /// Why there is no supervisor.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +56,9 @@ impl SuperviseError {
 
 /// Supervises a VM until it has ended; what it has to say goes to its log and to its starter.
 ///
-/// `lock_fd` is the VM's lock, `starter_fd` the socket to whoever started it; both are inherited.
+/// `log` takes what its launcher says; `lock_fd` is the VM's lock, `starter_fd` the socket to whoever started it; both are inherited.
 #[must_use]
-pub fn supervise(key: &ObjectKey, lock_fd: RawFd, starter_fd: RawFd) -> ExitCode {
+pub fn supervise(key: &ObjectKey, log: Option<SupervisorLog>, lock_fd: RawFd, starter_fd: RawFd) -> ExitCode {
     let mut inherited = Inherited::default();
     let lock = inherited.take("--lock-fd", lock_fd);
     let starter = inherited.take("--starter-fd", starter_fd);
@@ -64,7 +66,7 @@ pub fn supervise(key: &ObjectKey, lock_fd: RawFd, starter_fd: RawFd) -> ExitCode
         Ok(both) => both,
         Err(error) => return report(&error.into()),
     };
-    match start(key, lock, &starter) {
+    match start(key, lock, &starter, log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             take_back(key);
@@ -79,16 +81,25 @@ fn report(error: &SuperviseError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-fn start(key: &ObjectKey, lock: OwnedFd, starter: &UnixStream) -> Result<u8, SuperviseError> {
+fn start(
+    key: &ObjectKey,
+    lock: OwnedFd,
+    starter: &UnixStream,
+    log: Option<SupervisorLog>,
+) -> Result<u8, SuperviseError> {
     let key = key.clone();
     let lock = VmLock::inherited(key.clone(), plugins_inherit(lock)?);
     let launcher = LauncherFile::beside_this_program()
         .map_err(|source| SuperviseError::Launcher { path: launcher_path(), source })?;
     let store = Store::new(Layout::default());
     let machine = files::read_json(&store.layout().vm(&key).machine())?;
-    let container_id = store.status(&key)?.container_id;
+    let Status { container_id, owner, .. } = store.status(&key)?;
     let network = PodNetwork::of(store.layout(), &key, container_id, store.attachments(&key)?);
-    let pod = RealPod::new(store.clone(), network, Some((machine, launcher)));
+    let pod = RealPod::new(store.clone(), network, owner, Some((machine, launcher)));
+    let pod = match log {
+        Some(log) => pod.with_log(log),
+        None => pod,
+    };
     let spread = f32::from(random_byte()?) / f32::from(u8::MAX);
     let supervisor = Supervisor::new(Parts { store, key, lock, pod, clock: unix_seconds, spread })?;
     // One thread decides and starts the launcher: the kernel ends a launcher with the *thread* that started it.

@@ -20,7 +20,11 @@ pub(super) struct Seen {
     pub(super) launcher: Result<(), String>,
     pub(super) missing_plugins: Vec<String>,
     pub(super) fwd: Option<Result<(), String>>,
-    pub(super) owner_of_107: Option<String>,
+    pub(super) vm_users: VmUsers,
+    /// What VM processes share with the host that they should not, or why that is not known; `None` without root.
+    pub(super) isolation: Option<Result<Vec<String>, String>>,
+    /// What VM processes cannot confine themselves with, or why that is not known.
+    pub(super) confinement: Result<Vec<String>, String>,
     /// Whether it is on, and whether it can be switched on.
     pub(super) ipv4_forwarding: Forwarding,
     pub(super) ipv6_forwarding: Forwarding,
@@ -34,6 +38,17 @@ pub(super) struct Seen {
     pub(super) services_overlap: Option<String>,
     /// The host's name servers that a VM could reach.
     pub(super) name_servers: Vec<IpAddr>,
+}
+
+/// The numbers that VMs run as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VmUsers {
+    /// From which to which, or why that is not known.
+    pub(super) range: Result<String, String>,
+    /// Accounts, groups and subordinate ranges that have some of them.
+    pub(super) others: Vec<String>,
+    /// Whether processes here can run as them.
+    pub(super) are_mapped: bool,
 }
 
 /// A forwarding setting.
@@ -102,7 +117,9 @@ pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
         plugins(seen),
         forwarding_of_frames(seen),
         vlan(seen),
-        user(seen),
+        vm_users(seen),
+        isolation(seen),
+        confinement(seen),
         ipv6(seen),
         forwarding("IPv4 forwarding", seen.ipv4_forwarding),
         forwarding("IPv6 forwarding", if seen.has_ipv6 { seen.ipv6_forwarding } else { Forwarding::Off }),
@@ -261,15 +278,61 @@ fn forwarding_of_frames(seen: &Seen) -> Finding {
     }
 }
 
-fn user(seen: &Seen) -> Finding {
-    match &seen.owner_of_107 {
-        None => ok("user 107", "free"),
-        Some(name) => bad(
-            "user 107",
+fn vm_users(seen: &Seen) -> Finding {
+    const CHECK: &str = "VM users";
+    const REMEDY: &str = "Write a range of unused numbers into /etc/tapvisor/uids: one line, FIRST-LAST.";
+    let VmUsers { range, others, are_mapped } = &seen.vm_users;
+    match (range, others.as_slice()) {
+        (Err(why), _) => bad(CHECK, Severity::Error, why.clone(), "No VM can be started.", REMEDY),
+        (Ok(range), _) if !are_mapped => bad(
+            CHECK,
+            Severity::Error,
+            format!("{range} is not in this user namespace"),
+            "No VM can be started: no process can run as these users.",
+            "Write a range of /proc/self/uid_map and gid_map into /etc/tapvisor/uids: one line, FIRST-LAST.",
+        ),
+        (Ok(range), []) => ok(CHECK, format!("{range} are unused")),
+        (Ok(range), others) => bad(
+            CHECK,
             Severity::Warning,
-            format!("is {name}"),
-            "VM processes run as user 107, as in a cluster: that account could open a VM's taps and disks.",
-            "Harmless where the account runs nothing; else give it another number.",
+            format!("{range} are in use by {}", others.join(", ")),
+            "VMs do not get these numbers, but an account that is made later could open a VM's taps and disks.",
+            REMEDY,
+        ),
+    }
+}
+
+fn isolation(seen: &Seen) -> Finding {
+    const CHECK: &str = "VM isolation";
+    const REMEDY: &str = "In a container, allow clone3, mount and pivot_root (CAP_SYS_ADMIN and no AppArmor profile that denies mounts).";
+    match &seen.isolation {
+        None => ok(CHECK, "not tried without root"),
+        Some(Ok(refused)) if refused.is_empty() => ok(CHECK, "PID and mount namespaces of their own"),
+        Some(Ok(refused)) => bad(
+            CHECK,
+            Severity::Warning,
+            refused.join("; "),
+            "VMs run. A guest that takes its VM process over sees more of this host than it must; each VM is still a user of its own.",
+            REMEDY,
+        ),
+        Some(Err(why)) => bad(CHECK, Severity::Error, why.clone(), "No VM can be started.", REMEDY),
+    }
+}
+
+fn confinement(seen: &Seen) -> Finding {
+    const CHECK: &str = "VM confinement";
+    let lacks = match &seen.confinement {
+        Ok(lacks) => lacks.join("; "),
+        Err(why) => why.clone(),
+    };
+    match lacks.as_str() {
+        "" => ok(CHECK, "Landlock and seccomp"),
+        lacks => bad(
+            CHECK,
+            Severity::Warning,
+            lacks,
+            "VMs run. A guest that takes its VM process over can ask more of the kernel than it must.",
+            "Use a kernel with CONFIG_SECURITY_LANDLOCK, `landlock` in its lsm= list, and CONFIG_SECCOMP_FILTER; in a container, allow these system calls.",
         ),
     }
 }

@@ -13,7 +13,9 @@ fn healthy() -> Seen {
         launcher: Ok(()),
         missing_plugins: Vec::new(),
         fwd: Some(Ok(())),
-        owner_of_107: None,
+        vm_users: VmUsers { range: Ok("2000-2999".to_owned()), others: Vec::new(), are_mapped: true },
+        isolation: Some(Ok(Vec::new())),
+        confinement: Ok(Vec::new()),
         ipv4_forwarding: Forwarding::Off,
         ipv6_forwarding: Forwarding::On,
         has_ipv6: true,
@@ -63,7 +65,9 @@ fn what_is_wrong_comes_with_consequence_and_remedy() {
         launcher: Err("/usr/local/bin/tapvisor-launcher: No such file or directory".to_owned()),
         missing_plugins: vec!["ptp".to_owned()],
         fwd: Some(Err("operation not supported".to_owned())),
-        owner_of_107: Some("sshd".to_owned()),
+        vm_users: VmUsers { range: Err("is none".to_owned()), others: Vec::new(), are_mapped: true },
+        isolation: Some(Ok(vec!["VM processes have no PID namespace".to_owned()])),
+        confinement: Ok(vec!["Landlock: this kernel does not have it".to_owned()]),
         ipv4_forwarding: Forwarding::Unknown,
         ipv6_forwarding: Forwarding::Fixed,
         has_ipv6: false,
@@ -78,7 +82,7 @@ fn what_is_wrong_comes_with_consequence_and_remedy() {
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.severity != Severity::Ok).collect();
     assert_eq!(
         wrong.len(),
-        14,
+        16,
         "all but vhost-net, which emulation does not use, and IPv6 forwarding, where there is none"
     );
     assert!(wrong.iter().all(|finding| finding.consequence.is_some() && finding.remedy.is_some()));

@@ -10,28 +10,27 @@ use cni::runtime::ConfigList;
 use hostnet::nft::{Chain, Family, Rule, Table, Transaction};
 use hostnet::op::{LinkChange, NewLink, NewLinkKind};
 use hostnet::{Ask, Kernel as _, KernelError, Linux, Netns, Op};
-use protocol::probe::Verdict;
+use protocol::probe::{Probe, Verdict};
 use terms::{IfName, IpNetwork, ObjectKey, VlanId};
 use wiring::{Owner, Request};
 
-use super::judge::{Forwarding, Kvm, Seen};
+use super::judge::{Forwarding, Kvm, Seen, VmUsers};
 use crate::lifecycle::plugin_folders;
 use explain::firewall::{self, Dropping, dropping};
 use explain::refusing::refusals;
 use protocol::chain::chain;
 use runner::files;
 use runner::host::overlap;
+use runner::isolation::try_out as try_out_isolation;
 use runner::kvm_node::{Node, Way};
-use runner::launch::LAUNCHER_USER;
-use runner::launcher::launcher_path;
+use runner::launcher::{LauncherFile, launcher_path};
 use runner::layout::Layout;
 use runner::network::{binding, built_in, ranges};
+use runner::owner::{Accounts, Mapped, OwnerRange, POD_OWNER};
 use runner::record::OnHost;
 use runner::resolv::Resolv;
 use runner::served;
 use runner::store::Store;
-
-const LAUNCHER: Owner = Owner { uid: LAUNCHER_USER, gid: LAUNCHER_USER };
 
 /// Looks at everything that [`super::judge`] has an opinion on.
 pub(super) fn look() -> Seen {
@@ -40,17 +39,21 @@ pub(super) fn look() -> Seen {
     if is_root {
         sweep();
     }
+    let (isolation, probed) = (is_root.then(|| isolation(store.layout())), probe());
+    let is_apart = matches!(&isolation, Some(Ok(refused)) if refused.is_empty());
     Seen {
         is_root,
         refused_to_user: if is_root { Vec::new() } else { refused() },
         has_tun: can_open("/dev/net/tun").is_ok(),
-        kvm: kvm(),
+        kvm: kvm(store.layout(), probed.as_ref().map(|probe| &probe.kvm), is_apart),
         has_vhost_net: can_open("/dev/vhost-net").is_ok(),
         has_qemu: is_in_path("qemu-system-x86_64"),
         launcher: launcher(),
         missing_plugins: missing_plugins(&store),
         fwd: is_root.then(|| try_out("fwd", load_fwd)),
-        owner_of_107: nix::unistd::User::from_uid(LAUNCHER_USER.into()).ok().flatten().map(|user| user.name),
+        vm_users: vm_users(store.layout()),
+        isolation,
+        confinement: probed.map(|probe| probe.lacks),
         ipv4_forwarding: forwarding("/proc/sys/net/ipv4/ip_forward"),
         ipv6_forwarding: forwarding("/proc/sys/net/ipv6/conf/all/forwarding"),
         has_ipv6: read_flag("/proc/sys/net/ipv6/conf/all/disable_ipv6") == Some(false),
@@ -92,24 +95,43 @@ fn launcher() -> Result<(), String> {
     }
 }
 
-fn kvm() -> Kvm {
+/// The user of the next VM, or of one in a pod where that is not known.
+fn next_owner(layout: &Layout) -> Owner {
+    OwnerRange::of(layout).map_or(POD_OWNER, |range| range.first())
+}
+
+fn vm_users(layout: &Layout) -> VmUsers {
+    let range = OwnerRange::of(layout);
+    let others = range.as_ref().map_or_else(|_| Vec::new(), |range| Accounts::below(layout.root()).within(*range));
+    let are_mapped = range.as_ref().is_ok_and(|range| Mapped::here().has_first_of(*range));
+    VmUsers { range: range.map(|range| range.to_string()).map_err(|error| chain(&error)), others, are_mapped }
+}
+
+fn isolation(layout: &Layout) -> Result<Vec<String>, String> {
+    let launcher =
+        LauncherFile::beside_this_program().map_err(|error| format!("{}: {error}", launcher_path().display()))?;
+    try_out_isolation(layout, &launcher, next_owner(layout))
+}
+
+/// A VM process that has a /dev of its own owns the node in it.
+fn kvm(layout: &Layout, probed: Result<&Verdict, &String>, is_apart: bool) -> Kvm {
     match can_open("/dev/kvm") {
         Err(error) if error.kind() == ErrorKind::NotFound => Kvm::Absent,
         Err(error) => Kvm::Refused(error.to_string()),
-        Ok(()) => match probe() {
+        Ok(()) => match probed {
             Ok(Verdict::Usable) => match Node::kvm() {
                 // Root may open anything; a VM process is not root.
-                Ok(node) if node.way(LAUNCHER) == Way::Closed => Kvm::Withheld(node.to_string()),
+                Ok(node) if !is_apart && node.way(next_owner(layout)) == Way::Closed => Kvm::Withheld(node.to_string()),
                 _ => Kvm::Present("works".to_owned()),
             },
-            Ok(Verdict::Unusable { reason }) => Kvm::Unusable(reason),
-            Err(why) => Kvm::Untried(why),
+            Ok(Verdict::Unusable { reason }) => Kvm::Unusable(reason.clone()),
+            Err(why) => Kvm::Untried(why.clone()),
         },
     }
 }
 
 /// Asks the program that is going to use it.
-fn probe() -> Result<Verdict, String> {
+fn probe() -> Result<Probe, String> {
     let program = launcher_path();
     let failed = |why: String| format!("{} does not answer: {why}", program.display());
     let output = Command::new(&program).arg("probe").stdin(Stdio::null()).stderr(Stdio::null()).output();
@@ -124,7 +146,7 @@ fn is_in_path(program: &str) -> bool {
 
 fn missing_plugins(store: &Store) -> Vec<String> {
     let folders = plugin_folders(store);
-    let request = Request::new(LAUNCHER, Vec::new()).ok();
+    let request = Request::new(POD_OWNER, Vec::new()).ok();
     let lists = [Some(built_in(Path::new("/"))), request.as_ref().map(binding)];
     let missing = |document| folders.expect(&ConfigList::from_value(document).ok()?).err();
     lists.into_iter().flatten().filter_map(missing).map(|missing| missing.plugin).collect()

@@ -11,8 +11,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::outcome::passed_on;
+use crate::rate::Allowance;
 use protocol::socket::Address;
 
 /// Longest line that is read.
@@ -80,14 +82,49 @@ async fn listen(path: &Path, tell: &mpsc::Sender<LauncherEvent>) -> io::Result<(
     let mut stream = connect(path).await;
     stream.write_all(b"{\"id\":1,\"verb\":\"events\"}\n{\"id\":2,\"verb\":\"status\"}\n").await?;
     let mut reader = BufReader::new(stream);
+    let mut pace = Pace::new();
     while let Some(line) = read_line(&mut reader).await? {
         for event in understand(&line) {
+            if !pace.lets_through(&event).await {
+                continue;
+            }
             if tell.send(event).await.is_err() {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// How much a launcher may say: each change of state is written to a file, each event to the log.
+struct Pace {
+    begun: Instant,
+    states: Allowance,
+    events: Allowance,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { begun: Instant::now(), states: Allowance::new(100, 2), events: Allowance::new(100, 1) }
+    }
+
+    /// Whether it is to be passed on. A state is always, in its time; events beyond the allowance are counted.
+    async fn lets_through(&mut self, event: &LauncherEvent) -> bool {
+        const STEP: Duration = Duration::from_millis(200);
+        if matches!(event, LauncherEvent::Other(_)) {
+            let left_out = self.events.take(self.begun.elapsed(), 1);
+            if let Some(left_out @ 1..) = left_out {
+                tracing::warn!(
+                    "{left_out} events of the VM process were left out: more than the log takes in that time"
+                );
+            }
+            return left_out.is_some();
+        }
+        while self.states.take(self.begun.elapsed(), 1).is_none() {
+            tokio::time::sleep(STEP).await;
+        }
+        true
+    }
 }
 
 /// Waits for the launcher to listen. Whether it ever does is known by its process.
@@ -168,6 +205,29 @@ mod tests {
         assert_eq!(understood(r#"{"event":{"type":"reset","byGuest":true}}"#), [reset]);
         assert_eq!(understood("{}"), []);
         assert_eq!(understood("nonsense"), []);
+    }
+
+    #[tokio::test]
+    async fn a_launcher_that_never_stops_reporting_is_heard_of_every_state_and_few_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            let mut launcher = listener.accept().await.unwrap().0;
+            // A socket that is closed over what was not read takes what was written with it.
+            launcher.read_exact(&mut [0; 50]).await.unwrap();
+            let reset = "{\"event\":{\"type\":\"reset\"}}\n".repeat(5000);
+            launcher.write_all(reset.as_bytes()).await.unwrap();
+            launcher.write_all(b"{\"event\":{\"type\":\"paused\"}}\n").await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let mut control = Control::of(&path);
+        let mut events = 0;
+        while let LauncherEvent::Other(_) = control.next().await {
+            events += 1;
+        }
+        // What the five thousand take, on a busy machine, brings back one a second.
+        assert!((100..200).contains(&events), "{events}");
     }
 
     #[test]

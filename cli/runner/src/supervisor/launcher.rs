@@ -7,7 +7,6 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::process::Child;
 use tokio::task::JoinHandle;
 
 use super::control::{self, Control};
@@ -16,6 +15,7 @@ use super::machine::{LauncherExit, SupervisorInput};
 use super::outcome;
 use super::pod::StartFailure;
 use super::probes::{Probes, Purpose};
+use crate::child::Child;
 use crate::layout::VmLayout;
 use crate::process::{self, Process};
 

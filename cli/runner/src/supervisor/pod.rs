@@ -1,7 +1,7 @@
 //! What a supervisor is connected to: a pod that can be attached and detached and a launcher that can be started in it.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,18 +11,21 @@ use cni::spec::Code;
 use hostnet::netns::Netns;
 use nix::sys::signal::Signal;
 use protocol::launch_file::LaunchFile;
-use tokio::process::Child;
+use wiring::Owner;
 
 use super::links::{self, LinkWatch};
+use crate::child::Child;
 use crate::files::{self, FileError, at};
 use crate::host::{HostError, HostGuard};
-use crate::launch::{self, LAUNCHER_USER, LaunchError};
+use crate::launch::{self, LaunchError};
 use crate::launcher::LauncherFile;
+use crate::layout::VmLayout;
 use crate::network::{NetworkError, PodNetwork, Wired};
 use crate::resolv::Resolv;
 use crate::served::{Catalogue, ServedError, instance_of};
 use crate::store::{HostLock, Store, StoreError};
-use crate::{chain, process, scratch};
+use crate::supervisor_log::SupervisorLog;
+use crate::{chain, process, quota, scratch};
 
 /// Why a VM could not be started, as it is told to who started it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,17 +75,27 @@ pub trait Pod: Clone + Send + Sync + 'static {
 pub struct RealPod {
     store: Store,
     network: PodNetwork,
+    owner: Owner,
     machine: Option<(LaunchFile, LauncherFile)>,
+    log: Option<SupervisorLog>,
     scratch: Arc<OnceLock<File>>,
     /// Set when there was a namespace of this name before ours was made: it is not ours to take down.
     is_others: Arc<OnceLock<()>>,
 }
 
 impl RealPod {
-    /// A pod that was written down, with the machine that is to run in it and the program that runs it; without them it can only be taken down.
+    /// A pod that was written down as `owner`'s, with the machine that is to run in it and the program that runs it; without
+    /// them it can only be taken down.
     #[must_use]
-    pub fn new(store: Store, network: PodNetwork, machine: Option<(LaunchFile, LauncherFile)>) -> Self {
-        Self { store, network, machine, scratch: Arc::default(), is_others: Arc::default() }
+    pub fn new(store: Store, network: PodNetwork, owner: Owner, machine: Option<(LaunchFile, LauncherFile)>) -> Self {
+        let (scratch, is_others) = Default::default();
+        Self { store, network, owner, machine, log: None, scratch, is_others }
+    }
+
+    /// The same, whose launcher's output goes into this log.
+    #[must_use]
+    pub fn with_log(self, log: SupervisorLog) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Takes back what can be, and forgets the rest.
@@ -96,7 +109,7 @@ impl RealPod {
     fn take_back(&self, detach: impl FnOnce(&PodNetwork) -> Result<(), Vec<NetworkError>>) -> Result<(), String> {
         let mut left: Vec<String> = Vec::new();
         if self.is_others.get().is_none() {
-            left.extend(end_all(&self.network));
+            left.extend(end_all(self.owner, &self.network));
             let failures = detach(&self.network).err().into_iter().flatten();
             left.extend(failures.map(|failure| chain(&failure)));
         }
@@ -114,10 +127,14 @@ impl RealPod {
                 "the network namespace {netns} is there already and not this VM's"
             )));
         }
-        if let Some((machine, _)) = &self.machine {
-            let folder = scratch::claim(&layout.scratch(), &self.network.container_id, machine.wiring.owner())?;
+        if self.machine.is_some() {
+            let folder = scratch::claim(&layout.scratch(), &self.network.container_id, self.owner)?;
             // A second attach in one process would find the folder of the first still held.
             let _ = self.scratch.set(folder);
+            let own = layout.vm(&self.network.key).launcher_dir();
+            if let Err(error) = quota::mount_on(&own, self.owner) {
+                tracing::warn!(%error, "no file system for the VM process alone: what it writes below /run is not bounded");
+            }
         }
         let id = &self.network.container_id;
         HostGuard::new(layout, &self.store.lock_host()?).begin_attachment(id)?;
@@ -133,6 +150,18 @@ impl RealPod {
             files::replace(&vm.nic_resolv_conf(pod_interface), resolv.to_text().as_bytes(), 0o644)?;
         }
         Ok(Wired { resolv, ..wired })
+    }
+
+    /// Where the launcher's output goes: into the log, or to where ours goes.
+    fn output(&self, vm: &VmLayout) -> Result<OwnedFd, StartFailure> {
+        match &self.log {
+            Some(log) => log.pipe().map_err(|error| StartFailure::failed(format!("no pipe for the launcher: {error}"))),
+            None => {
+                let path = vm.supervisor_log();
+                let file = OpenOptions::new().append(true).create(true).open(&path).map_err(at("open", &path))?;
+                Ok(file.into())
+            }
+        }
     }
 
     fn name_servers(&self, wired: &Wired) -> Result<Resolv, StartFailure> {
@@ -157,11 +186,8 @@ impl Pod for RealPod {
         };
         let layout = self.store.layout();
         let (vm, scratch) = (layout.vm(&self.network.key), layout.scratch().join(self.network.container_id.as_str()));
-        let log = vm.supervisor_log();
-        let log = OpenOptions::new().append(true).create(true).open(&log).map_err(at("open", &log))?;
-        let command = launch::command(launcher, machine, &vm, &self.network.netns, &scratch, log)?;
-        let child = tokio::process::Command::from(command).kill_on_drop(true).spawn();
-        child.map_err(|error| StartFailure::failed(not_started(launcher.path(), &error)))
+        let output = self.output(&vm)?;
+        Ok(launch::start(launcher, machine, &vm, &self.network.netns, &scratch, output)?)
     }
 
     fn follow_links(&self) -> Option<LinkWatch> {
@@ -184,16 +210,6 @@ impl Pod for RealPod {
 
     fn release_host(&self, host: &HostLock) -> Result<(), StartFailure> {
         Ok(release_host(&self.store, host)?)
-    }
-}
-
-fn not_started(program: &Path, error: &io::Error) -> String {
-    let program = program.display();
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("cannot start the launcher: user {LAUNCHER_USER} may not execute {program} (mode 0755 lets it)")
-        }
-        _ => format!("cannot start the launcher {program}: {error}"),
     }
 }
 
@@ -231,9 +247,10 @@ pub enum ReleaseError {
 }
 
 /// Ends what still runs in the pod: a launcher or an engine whose supervisor was killed. Returns who did not end.
-fn end_all(network: &PodNetwork) -> Option<String> {
+fn end_all(owner: Owner, network: &PodNetwork) -> Option<String> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let all = process::of_user_in_netns(LAUNCHER_USER, &network.netns);
+    // No VM is root's: a record that says so is damaged, and its processes are everybody's.
+    let all = if owner.uid == 0 { Vec::new() } else { process::of_vm(owner, &network.netns) };
     for process in &all {
         if let Err(error) = process.signal(Signal::SIGKILL) {
             tracing::warn!(pid = process.pid, %error, "cannot be ended");

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::process::Child;
-
 use api::run_strategy::{FinalPhase, RunStrategy};
 
 use super::*;
+use crate::child::Child;
 use crate::fixtures::{key, owner, status};
 use crate::layout::Layout;
 use crate::network::Wired;
@@ -46,9 +45,10 @@ impl Pod for FakePod {
 
     fn launch(&self) -> Result<Child, StartFailure> {
         self.launched.fetch_add(1, Ordering::SeqCst);
-        let mut command = tokio::process::Command::new("sh");
-        command.args(["-c", self.script]).current_dir(&self.folder).kill_on_drop(true);
-        command.spawn().map_err(|error| StartFailure::failed(error.to_string()))
+        let mut command = std::process::Command::new("sh");
+        let started = command.args(["-c", self.script]).current_dir(&self.folder).spawn();
+        let pid = started.map(|child| nix::unistd::Pid::from_raw(child.id().cast_signed()));
+        pid.and_then(Child::of).map_err(|error| StartFailure::failed(error.to_string()))
     }
 
     fn follow_links(&self) -> Option<LinkWatch> {

@@ -4,7 +4,6 @@
 //! run in the child between fork and exec. They only make system calls: no allocation, no lock, no formatting.
 #![expect(unsafe_code, reason = "pre_exec, close_range and capset have no safe form")]
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -12,11 +11,9 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Pid, Uid, getppid, setgroups, setresgid, setresuid, setsid};
+use nix::sys::signal::SigSet;
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 use wiring::Owner;
 
 /// This very program, also when its file was replaced or lies in a folder the child's user may not enter: the kernel
@@ -29,45 +26,15 @@ pub(crate) fn detach(command: &mut Command, descriptors: Vec<OwnedFd>) {
     let prepare = move || {
         setsid()?;
         SigSet::empty().thread_set_mask()?;
-        hand_over(&descriptors)
+        hand_over(&descriptors)?;
+        Ok(())
     };
     // SAFETY: `pre_exec` demands async-signal-safety of its closure; the steps are plain system calls.
     unsafe { command.pre_exec(prepare) };
 }
 
-/// What a launcher is confined to.
-#[derive(Debug)]
-pub(crate) struct Confinement {
-    /// The VM's network namespace.
-    pub(crate) netns: OwnedFd,
-    /// The launcher's user and group; no capabilities.
-    pub(crate) owner: Owner,
-    /// Another group it is in, if there is one that it cannot do without.
-    pub(crate) group: Option<u32>,
-    /// The descriptors it has besides 0, 1 and 2, under the numbers they have here.
-    pub(crate) descriptors: Vec<OwnedFd>,
-}
-
-/// Confines a child, and ends it with the thread that starts it.
-pub(crate) fn confine(command: &mut Command, confinement: Confinement) {
-    let parent = Pid::this();
-    // Made here: after the fork nothing may be allocated.
-    let groups: Vec<_> = confinement.group.map(Gid::from_raw).into_iter().collect();
-    let prepare = move || {
-        hand_over(&confinement.descriptors)?;
-        setns(&confinement.netns, CloneFlags::CLONE_NEWNET)?;
-        setsid()?;
-        drop_rights(confinement.owner, &groups)?;
-        umask(Mode::S_IRWXG | Mode::S_IRWXO);
-        end_with(parent)
-    };
-    // SAFETY: `pre_exec` demands async-signal-safety of its closure; every step is a plain system call on values
-    // that were made before the fork.
-    unsafe { command.pre_exec(prepare) };
-}
-
 /// Marks every descriptor but 0, 1, 2 and the given ones close-on-exec.
-fn hand_over(descriptors: &[OwnedFd]) -> io::Result<()> {
+pub(super) fn hand_over(descriptors: &[OwnedFd]) -> nix::Result<()> {
     // SAFETY: close_range takes three integers and, with CLOSE_RANGE_CLOEXEC, closes nothing by itself.
     let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Errno::result(marked)?;
@@ -78,7 +45,7 @@ fn hand_over(descriptors: &[OwnedFd]) -> io::Result<()> {
 }
 
 /// To a user without any capability, now and after every exec to come.
-fn drop_rights(owner: Owner, groups: &[Gid]) -> io::Result<()> {
+pub(super) fn drop_rights(owner: Owner, groups: &[Gid]) -> nix::Result<()> {
     const MOST_CAPABILITIES: libc::c_ulong = 64;
     for capability in 0..MOST_CAPABILITIES {
         // SAFETY: PR_CAPBSET_DROP takes one integer; an unknown capability is EINVAL.
@@ -92,11 +59,10 @@ fn drop_rights(owner: Owner, groups: &[Gid]) -> io::Result<()> {
     // Leaving uid 0 with all three ids empties the permitted, effective and ambient sets; the inheritable one stays.
     setresuid(uid, uid, uid)?;
     clear_capabilities()?;
-    prctl::set_no_new_privs()?;
-    Ok(())
+    prctl::set_no_new_privs()
 }
 
-fn clear_capabilities() -> io::Result<()> {
+fn clear_capabilities() -> nix::Result<()> {
     // struct __user_cap_header_struct and two struct __user_cap_data_struct of linux/capability.h, version 3.
     const VERSION_3: u32 = 0x2008_0522;
     let header: [u32; 2] = [VERSION_3, 0];
@@ -107,21 +73,13 @@ fn clear_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel kill this process when `parent`'s thread ends. A change of user forgets it, so it comes last.
-fn end_with(parent: Pid) -> io::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // A parent that died before the line above would have been missed.
-    if getppid() != parent {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::os::fd::AsRawFd as _;
     use std::process::Stdio;
+
+    use nix::sys::signal::Signal;
 
     use super::*;
 

@@ -1,0 +1,57 @@
+//! How much something may say in a time.
+
+use std::time::Duration;
+
+/// So much at once, and so much in each second after that; what is more is left out and counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Allowance {
+    burst: u64,
+    per_second: u64,
+    left: u64,
+    /// Up to when what comes back was counted.
+    counted: Duration,
+    left_out: u64,
+}
+
+impl Allowance {
+    /// A full one.
+    pub(crate) fn new(burst: u64, per_second: u64) -> Self {
+        Self { burst, per_second, left: burst, counted: Duration::ZERO, left_out: 0 }
+    }
+
+    /// Takes `amount` at the time `now`, which never goes back: how much was left out before it, or `None` if this is to be
+    /// left out as well.
+    pub(crate) fn take(&mut self, now: Duration, amount: u64) -> Option<u64> {
+        let seconds = now.saturating_sub(self.counted).as_secs();
+        self.left = self.left.saturating_add(seconds.saturating_mul(self.per_second)).min(self.burst);
+        self.counted = self.counted.saturating_add(Duration::from_secs(seconds));
+        match self.left.checked_sub(amount) {
+            Some(left) => {
+                self.left = left;
+                Some(std::mem::take(&mut self.left_out))
+            }
+            None => {
+                self.left_out = self.left_out.saturating_add(amount);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_through_and_then_so_much_a_second() {
+        let mut allowance = Allowance::new(10, 2);
+        let at = Duration::from_millis;
+        assert_eq!(allowance.take(at(0), 8), Some(0));
+        assert_eq!((allowance.take(at(0), 3), allowance.take(at(900), 3)), (None, None));
+        assert_eq!(allowance.take(at(1000), 4), Some(6));
+        assert_eq!(allowance.take(at(1000), 1), None);
+        // An hour of silence brings back a burst and no more.
+        assert_eq!(allowance.take(at(3_600_000), 11), None);
+        assert_eq!(allowance.take(at(3_600_000), 10), Some(12));
+    }
+}
