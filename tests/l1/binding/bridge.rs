@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bridge binding carries traffic after macvlan, IPv4 only", || every_way("macvlan", Stack::V4)),
         trial("bridge binding carries traffic after macvlan, IPv6 only", || every_way("macvlan", Stack::V6)),
         trial("a wished address is set on the pod interface, reported, checked and undone", wished_mac),
+        trial("of several addresses the first of the result is written into the mark", several_addresses),
         trial("the namespace of a bridge-bound pod is silent on the network", silent),
         trial("a bridge-bound guest's DHCP and router solicitations reach the launcher and nobody else", services),
         trial("a network's router advertisements do not reach a guest that has addresses", foreign_advertisements),
@@ -129,6 +130,24 @@ pub(super) fn watched(world: &World, family: &str) -> u64 {
     let rules = listing["nftables"].as_array().expect("a listing").iter().filter_map(|entry| entry.get("rule"));
     let expressions = rules.flat_map(|rule| rule["expr"].as_array().cloned().unwrap_or_default());
     expressions.filter_map(|expression| expression["counter"]["packets"].as_u64()).sum()
+}
+
+/// Two addresses of each family, as a network with several ranges gives them.
+fn several_addresses() {
+    let world = world();
+    let ranges = ["10.77.0.0/24", "10.78.0.0/24", "fd77:1::/64", "fd78:1::/64"].map(|net| json!([{"subnet": net}]));
+    let network = json!({"cniVersion": "1.0.0", "name": "twoips", "type": "bridge", "bridge": "br-two",
+        "ipam": {"type": "host-local", "dataDir": "/run/twoips", "ranges": ranges}});
+    let mut chain = Chain::new(&world, "pod", &[network, request(&json!({}))]);
+    chain.add();
+    chain.settle();
+    chain.check();
+    let alias = chain.pod().run(&["ip", "-j", "link", "show", "tap0"]).json()[0]["ifalias"].to_string();
+    for (key, version) in [("address4", 4), ("address6", 6)] {
+        let first = chain.address(version).expect("the network gave one");
+        assert!(alias.contains(&format!(" {key}={first}")), "{alias}");
+    }
+    chain.del();
 }
 
 fn silent() {

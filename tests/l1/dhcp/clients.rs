@@ -1,7 +1,7 @@
 //! First contact: each client gets what it can use.
 
 use libtest_mimic::Trial;
-use tests::{DhcpService, FakeGuest, Skip, World, needs, trial};
+use tests::{DhcpService, FakeGuest, Skip, World, needs, trial, wait_for};
 
 use super::{Scene, run_dhclient6, start_networkd};
 
@@ -12,6 +12,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("dhcpcd gets a dual-stack default route", dhcpcd),
         trial("udhcpc gets an IPv4 default route", udhcpc),
         trial("systemd-networkd gets a dual-stack default route", networkd),
+        trial("systemd-networkd takes routes of a secondary network from advertisements", secondary_routes),
         needs("udhcpc6 gets an IPv6 address", has_udhcpc6, udhcpc6),
         trial("frames of a guest with checksum offload reach the service with finished checksums", checksums),
     ]
@@ -86,6 +87,25 @@ fn networkd() {
     let _daemon = start_networkd(&world, scene.ns());
     scene.assert_ipv4();
     scene.assert_ipv6();
+}
+
+/// A NIC that gives no default route announces the networks behind its gateway (RFC 4191).
+fn secondary_routes() {
+    let world = World::bare();
+    let pod = world.ns("pod");
+    pod.sh(super::POD).assert_ok();
+    let mut config = super::masquerade(3600);
+    let v6 = config.v6.as_mut().unwrap();
+    (v6.router_lifetime_seconds, v6.routes) = (0, vec!["fd99::/48".parse().unwrap()]);
+    let service = DhcpService::start("secondary-routes", &pod, "svc-eth0", config);
+    let guest = FakeGuest::plug(&world, "guest", &pod, "k6t-eth0", super::GUEST_MAC);
+    let scene = Scene { guest, service, pod };
+    let _daemon = start_networkd(&world, scene.ns());
+    wait_for("the route to the network behind", super::PATIENCE, || {
+        let routes = scene.ns().run(&["ip", "-j", "-6", "route", "show", "fd99::/48"]).json();
+        routes.as_array()?.iter().any(|route| route["gateway"] == "fe80::ff:fe00:0").then_some(())
+    });
+    assert!(super::has_default(scene.ns(), "-6", "fe80::ff:fe00:0").is_none());
 }
 
 /// The kernel leaves the sum of a datagram from a socket to the device; the VM tap takes it so, the service tap does not.
