@@ -15,8 +15,7 @@ const EDGES: [(&str, &[&str]); 18] = [
     ("hostnet", &["terms"]),
     ("dhcp", &["terms"]),
     ("cni", &["hostnet", "terms", "wiring"]),
-    // Where a NIC is plugged in is on its way out of the machine, into the wiring alone.
-    ("machine", &["terms", "wiring"]),
+    ("machine", &["terms"]),
     ("protocol", &["machine", "terms", "wiring"]),
     ("block", &["machine", "terms"]),
     ("launcher", &["block", "dhcp", "hostnet", "machine", "protocol", "terms", "wiring"]),

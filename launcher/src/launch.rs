@@ -214,15 +214,7 @@ fn read_file(path: &Path) -> Result<LaunchFile, LaunchError> {
     if bytes > MAX_FILE_BYTES {
         return Err(bad(format!("{bytes} bytes, at most {MAX_FILE_BYTES} are read")));
     }
-    let file: LaunchFile =
-        serde_json::from_slice(&fs::read(path).map_err(read)?).map_err(|error| bad(error.to_string()))?;
-    if file.version != 1 {
-        return Err(bad(format!("version {} is unknown, 1 is the only version", file.version)));
-    }
-    // A request that came as part of a file has not been through its own rules yet.
-    wiring::Request::new(file.wiring.owner(), file.wiring.interfaces().to_vec())
-        .map_err(|error| bad(format!("wiring.{error}")))?;
-    Ok(file)
+    LaunchFile::parse(&fs::read(path).map_err(read)?).map_err(|error| bad(error.to_string()))
 }
 
 fn check_boot(boot: &Boot) -> Result<(), LaunchError> {

@@ -80,7 +80,8 @@ END"#,
 
     fn request(&self) -> Request {
         let text = json!({"version": 1, "owner": {"uid": 107, "gid": 107}, "interfaces":
-            [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "queues": self.queues}]});
+            [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "mac": "02:11:22:33:44:55",
+                "queues": self.queues}]});
         Request::from_value(&text).expect("an honest request")
     }
 
@@ -91,12 +92,11 @@ END"#,
             "memoryBytes": 192 << 20, "serialConsole": true, "gracePeriodSeconds": 30, "emulation": "required",
             "boot": {"kernel": {"kernel": "/run/guest/vmlinuz", "initrd": "/run/guest/initrd.img",
                 "commandLine": "console=ttyS0 quiet panic=-1"}},
-            "nics": [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "model": "virtio",
-                "mac": "02:11:22:33:44:55", "queues": self.queues}]});
+            "nics": [{"name": "default", "model": "virtio"}]});
         for (key, value) in changes.as_object().expect("changes are an object") {
             machine[key] = value.clone();
         }
-        let file = json!({"version": 1, "machine": machine, "wiring": self.request()});
+        let file = json!({"version": 2, "machine": machine, "wiring": self.request()});
         self.ns.world().write("/run/vm.json", file.to_string());
     }
 

@@ -60,7 +60,7 @@ pub(super) fn plan(instance: &VirtualMachineInstance, surroundings: &Surrounding
             identity::secondary_interface(&nic.name).unwrap_or_else(|_| surroundings.primary_interface.clone())
         };
         planned.interfaces.push(interface(instance, nic, &pod_interface, surroundings, &mut subnets));
-        planned.nics.push(guest_nic(instance, nic, &pod_interface));
+        planned.nics.push(guest_nic(nic));
         attached.push((!nic.network.is_primary(), nic.network_position, network_use(instance, nic, pod_interface)));
     }
     attached.sort_by_key(|(secondary, position, _)| (*secondary, *position));
@@ -102,14 +102,10 @@ fn interface(
     interface
 }
 
-fn guest_nic(instance: &VirtualMachineInstance, nic: &kubevirt::Nic, pod_interface: &IfName) -> Nic {
+fn guest_nic(nic: &kubevirt::Nic) -> Nic {
     Nic {
         name: nic.name.clone(),
-        pod_interface: pod_interface.clone(),
-        binding: nic.binding,
         model: nic.model,
-        mac: Some(mac(instance, nic)),
-        queues: queues(instance, nic),
         link_down: nic.link_down,
         boot_order: nic.boot_order,
         acpi_index: nic.acpi_index,

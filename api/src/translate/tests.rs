@@ -35,7 +35,7 @@ fn the_same_object_gives_the_same_machine_and_another_name_another() {
     let (one, two) = (launch(&instance("a", SMALL)).unwrap(), launch(&instance("b", SMALL)).unwrap());
     assert_eq!(one, launch(&instance("a", SMALL)).unwrap());
     assert_ne!(one.machine.uuid, two.machine.uuid);
-    assert_ne!(one.machine.nics[0].mac, two.machine.nics[0].mac);
+    assert_ne!(one.wiring.interfaces()[0].mac, two.wiring.interfaces()[0].mac);
 }
 
 #[test]

@@ -200,9 +200,10 @@ fn nic_resolv_confs(file: &LaunchFile, vm: &VmLayout) -> Vec<(String, PathBuf)> 
 }
 
 fn open_all(file: &LaunchFile, netns: &Netns) -> Result<Handover, LaunchError> {
-    let with_tap = file.machine.nics.iter().filter(|nic| nic.binding != Binding::Sriov);
-    let queues: usize = with_tap.clone().map(|nic| usize::from(nic.queues.value())).sum();
-    let tuns = queues + with_tap.count();
+    let interfaces = file.nics().map(|(_, interface)| interface);
+    let with_tap: Vec<_> = interfaces.filter(|interface| interface.binding != Binding::Sriov).collect();
+    let queues: usize = with_tap.iter().map(|interface| usize::from(interface.queues.value())).sum();
+    let tuns = queues + with_tap.len();
     // A tun descriptor belongs to the namespace it was opened in.
     let tun = netns.run(|| (0..tuns).map(|_| open_node(TUN)).collect::<io::Result<_>>())?.map_err(LaunchError::Tun)?;
     // Without these two the launcher has other ways; why they are not there is `doctor`'s to say.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use protocol::descriptors::{DescriptorError, Inherited};
+use protocol::launch_file::{LaunchFile, LaunchFileError};
 use terms::ObjectKey;
 
 use super::chain;
@@ -32,6 +33,12 @@ enum SuperviseError {
     Store(#[from] StoreError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("{path:?}")]
+    Machine {
+        path: PathBuf,
+        #[source]
+        source: LaunchFileError,
+    },
     #[error("cannot open {path:?}, the program of VM processes")]
     Launcher {
         path: PathBuf,
@@ -92,7 +99,9 @@ fn start(
     let launcher = LauncherFile::beside_this_program()
         .map_err(|source| SuperviseError::Launcher { path: launcher_path(), source })?;
     let store = Store::new(Layout::default());
-    let machine = files::read_json(&store.layout().vm(&key).machine())?;
+    let path = store.layout().vm(&key).machine();
+    let machine = LaunchFile::parse(&files::read(&path)?);
+    let machine = machine.map_err(|source| SuperviseError::Machine { path, source })?;
     let Status { container_id, owner, .. } = store.status(&key)?;
     let network = PodNetwork::of(store.layout(), &key, container_id, store.attachments(&key)?);
     let pod = RealPod::new(store.clone(), network, owner, Some((machine, launcher)));

@@ -55,7 +55,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
             crate::wiring::judge(&translation.wiring);
             let launch = LaunchFile::new(translation.machine, translation.wiring);
             let text = serde_json::to_string(&launch).expect("a launch file is JSON");
-            let again: LaunchFile = serde_json::from_str(&text).expect("a launch file that was written can be read");
+            let again = LaunchFile::parse(text.as_bytes()).expect("a launch file that was written can be read");
             assert_eq!(again, launch);
         }
         Err(errors) => {

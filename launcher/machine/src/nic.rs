@@ -3,27 +3,15 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use terms::{IfName, MacAddr, Queues};
-use wiring::Binding;
 
-/// A NIC the guest sees; its wiring is the interface of the same name in the wiring request.
+/// A NIC the guest sees. Its Ethernet address, its queues and where it is plugged in are the wiring's, under the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Nic {
     /// Name in the manifest.
     pub name: String,
-    /// The interface in the pod's namespace.
-    pub pod_interface: IfName,
-    /// How it is wired.
-    pub binding: Binding,
     /// Device model.
     pub model: NicModel,
-    /// The guest's address; `None` takes the pod interface's own (bridge binding).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<MacAddr>,
-    /// Queue pairs.
-    #[serde(default)]
-    pub queues: Queues,
     /// Whether the link starts without carrier.
     #[serde(default)]
     pub link_down: bool,

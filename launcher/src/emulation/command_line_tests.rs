@@ -1,4 +1,5 @@
-//! Command lines as golden text: `tests/golden/command_line/<case>.{json,txt}`, a machine with descriptors and its line.
+//! Command lines as golden text: `tests/golden/command_line/<case>.{json,txt}`, a machine with what
+//! the wiring says of its NICs, and its line.
 //! A new case needs no Rust; `TAPVISOR_REWRITE_GOLDEN=1` rewrites the texts for review.
 
 use std::fs;
@@ -13,13 +14,33 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/command_line")
 }
 
-/// Descriptors as numbers that tell what they are: NIC i has 100 + 10·i and on, disk i has 200 + 10·i and on.
+/// What a golden case holds.
+#[derive(serde::Deserialize)]
+struct Case {
+    machine: Machine,
+    nics: Vec<PluggedIn>,
+}
+
+/// What the wiring says of a NIC.
+#[derive(Clone, serde::Deserialize)]
+struct PluggedIn {
+    mac: MacAddr,
+    queues: i32,
+}
+
+/// A machine whose NICs have one queue each.
 fn descriptors(machine: &Machine) -> Descriptors {
+    let nic = PluggedIn { mac: "02:11:22:33:44:55".parse().unwrap(), queues: 1 };
+    numbered(machine, &vec![nic; machine.nics.len()])
+}
+
+/// Descriptors as numbers that tell what they are: NIC i has 100 + 10·i and on, disk i has 200 + 10·i and on.
+fn numbered(machine: &Machine, nics: &[PluggedIn]) -> Descriptors {
     let number = |index: usize| i32::try_from(index).unwrap();
-    let nics = machine.nics.iter().enumerate().map(|(index, nic)| NicDescriptors {
-        mac: nic.mac.unwrap_or("02:aa:bb:cc:dd:ee".parse().unwrap()),
+    let nics = nics.iter().enumerate().map(|(index, nic)| NicDescriptors {
+        mac: nic.mac,
         mtu: Mtu::try_from(1450).ok(),
-        queues: (0..i32::from(nic.queues.value())).map(|queue| 100 + 10 * number(index) + queue).collect(),
+        queues: (0..nic.queues).map(|queue| 100 + 10 * number(index) + queue).collect(),
         vhost: Vec::new(),
     });
     let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
@@ -43,8 +64,8 @@ fn machines_give_their_golden_command_lines() {
             continue;
         }
         cases += 1;
-        let machine: Machine = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        let line = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap();
+        let Case { machine, nics } = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let line = arguments(&machine, Accelerator::Tcg, &numbered(&machine, &nics)).unwrap();
         // One option and its value a line.
         let mut text = line.join("\n").replace("\n-", "\u{0}-").replace('\n', " ").replace('\u{0}', "\n");
         text.push('\n');

@@ -33,7 +33,7 @@ pub(super) struct Answers {
 
 /// Reads what a NIC's guest gets off its pod's links, addresses and routes.
 pub(super) fn answers(at: &Place<'_>, pod: &Link, vm: &Link, mac: MacAddr, mtu: Mtu) -> Result<Answers, VerifyError> {
-    let tells_default = |family| default_route::is_told(at.machine, at.index, at.facts, family);
+    let tells_default = |family| default_route::is_told(at.interfaces, at.index, at.facts, family);
     let (default_v4, default_v6) = (tells_default(Family::V4), tells_default(Family::V6));
     let view = View {
         addresses: &at.facts.addresses,
@@ -44,7 +44,7 @@ pub(super) fn answers(at: &Place<'_>, pod: &Link, vm: &Link, mac: MacAddr, mtu: 
         default_v6,
         not_told: RefCell::default(),
     };
-    let (v4, v6) = match at.nic.binding {
+    let (v4, v6) = match at.interface.binding {
         Binding::Masquerade => masqueraded(at, vm, &view)?,
         Binding::Bridge | Binding::Sriov => (view.v4(at.index), view.v6()),
     };
@@ -58,7 +58,7 @@ pub(super) fn answers(at: &Place<'_>, pod: &Link, vm: &Link, mac: MacAddr, mtu: 
     config.service_link_local = wiring::service_link_local(mac);
     config.hostname = Some(machine.hostname.clone());
     // On the tap of a masquerade the guest is alone, whatever Ethernet addresses it uses inside.
-    config.any_client = at.nic.binding == Binding::Masquerade;
+    config.any_client = at.interface.binding == Binding::Masquerade;
     config.ntp.clone_from(&options.ntp_servers);
     config.mtu = Some(mtu);
     config.v4 = v4.map(|v4| V4Config {

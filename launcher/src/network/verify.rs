@@ -59,34 +59,36 @@ pub(crate) fn verify(
     me: Owner,
     resolvers: &Resolvers,
 ) -> Result<Vec<WiredNic>, VerifyError> {
-    let nics = machine.nics.iter().enumerate();
-    let wired = |(index, nic): (usize, &Nic)| {
+    let interfaces = plugged_in(machine, request)?;
+    let nics = machine.nics.iter().zip(&interfaces).enumerate();
+    let wired = |(index, (nic, interface)): (usize, (&Nic, &&Interface))| {
         let flaw = |flaw: String| VerifyError::Machine { index, nic: nic.name.clone(), flaw };
-        let interface = request.interfaces().iter().find(|interface| interface.name == nic.name);
-        let interface = interface.ok_or_else(|| flaw("the wiring has no interface of this name".to_owned()))?;
-        if interface.binding != nic.binding || interface.pod_interface != nic.pod_interface {
-            return Err(flaw("machine and wiring disagree on its binding or pod interface".to_owned()));
-        }
-        let key = NicKey::of(&nic.pod_interface).map_err(|error| flaw(error.to_string()))?;
-        let tap = match nic.binding {
+        let key = NicKey::of(&interface.pod_interface).map_err(|error| flaw(error.to_string()))?;
+        let tap = match interface.binding {
             Binding::Masquerade => key.masquerade_tap(),
             Binding::Bridge => key.bridge_tap(),
             Binding::Sriov => return Err(flaw("the emulation engine has no passthrough devices".to_owned())),
         };
-        let at = Place { index, machine, request, interface, nic, facts, me };
+        let at = Place { index, machine, request, interfaces: &interfaces, interface, nic, facts, me };
         at.verify(&tap, &key)
     };
     let mut wired = nics.map(wired).collect::<Result<Vec<_>, _>>()?;
-    name_servers(machine, facts, resolvers, &mut wired);
+    name_servers(machine, &interfaces, facts, resolvers, &mut wired);
     Ok(wired)
 }
 
 /// The pod's name servers go to the NIC with the default route, where none has one to the first with DHCP: by another NIC they
 /// may not be reachable, and a guest that asks servers of two networks mixes their answers. The other NICs have those that
 /// their own network's result names.
-fn name_servers(machine: &Machine, facts: &Facts, resolvers: &Resolvers, wired: &mut [WiredNic]) {
+fn name_servers(
+    machine: &Machine,
+    interfaces: &[&Interface],
+    facts: &Facts,
+    resolvers: &Resolvers,
+    wired: &mut [WiredNic],
+) {
     let has_default = |index: usize| {
-        [Family::V4, Family::V6].iter().any(|family| default_route::is_told(machine, index, facts, *family))
+        [Family::V4, Family::V6].iter().any(|family| default_route::is_told(interfaces, index, facts, *family))
     };
     let served: Vec<_> =
         (0..wired.len()).filter(|index| wired.get(*index).is_some_and(|n| n.service.is_some())).collect();
@@ -107,10 +109,22 @@ fn name_servers(machine: &Machine, facts: &Facts, resolvers: &Resolvers, wired: 
     }
 }
 
+/// Where each NIC of the machine is plugged in.
+fn plugged_in<'a>(machine: &Machine, request: &'a Request) -> Result<Vec<&'a Interface>, VerifyError> {
+    let interface = |(index, nic): (usize, &Nic)| {
+        let found = request.interfaces().iter().find(|interface| interface.name == nic.name);
+        let flaw = "the wiring has no interface of this name".to_owned();
+        found.ok_or_else(|| VerifyError::Machine { index, nic: nic.name.clone(), flaw })
+    };
+    machine.nics.iter().enumerate().map(interface).collect()
+}
+
 /// One NIC and all there is to know about it.
 pub(super) struct Place<'a> {
     pub(super) index: usize,
     pub(super) machine: &'a Machine,
+    /// Of all NICs, in the machine's order.
+    pub(super) interfaces: &'a [&'a Interface],
     pub(super) interface: &'a Interface,
     pub(super) nic: &'a Nic,
     pub(super) facts: &'a Facts,
@@ -120,7 +134,7 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     fn verify(&self, tap: &IfName, key: &NicKey) -> Result<WiredNic, VerifyError> {
-        let pod = self.link(&self.nic.pod_interface)?;
+        let pod = self.link(&self.interface.pod_interface)?;
         let vm = self.link(tap)?;
         let is_multi_queue = self.interface.queues.value() > 1;
         self.check_tap(vm, Some(is_multi_queue))?;
@@ -181,8 +195,8 @@ impl Place<'_> {
 
     /// Behind a masquerade the guest has an address of its own, on a bridged NIC the pod interface's.
     fn mac(&self, pod: &Link) -> Result<MacAddr, VerifyError> {
-        let wished = self.nic.mac.or(self.interface.mac);
-        if self.nic.binding == Binding::Masquerade {
+        let wished = self.interface.mac;
+        if self.interface.binding == Binding::Masquerade {
             let missing = "mac: a masquerade NIC needs one".to_owned();
             let flaw = || VerifyError::Machine { index: self.index, nic: self.nic.name.clone(), flaw: missing };
             return wished.ok_or_else(flaw);

@@ -19,16 +19,14 @@ fn name(text: &str) -> IfName {
 }
 
 fn request(binding: Binding) -> Request {
-    Request::new(ME, vec![Interface::new("default", name("eth0"), binding)]).unwrap()
+    Request::new(ME, vec![interface("default", "eth0", binding)]).unwrap()
 }
 
-fn machine(binding: Binding) -> Machine {
-    let mut machine = machine_for_tests();
-    machine.nics[0].binding = binding;
-    if binding == Binding::Bridge {
-        machine.nics[0].mac = None;
-    }
-    machine
+/// Behind a masquerade with an address of its own, else with the pod interface's.
+fn interface(nic: &str, link: &str, binding: Binding) -> Interface {
+    let mut interface = Interface::new(nic, name(link), binding);
+    interface.mac = (binding == Binding::Masquerade).then(|| "02:11:22:33:44:55".parse().unwrap());
+    interface
 }
 
 fn tap(index: u32, of: &str) -> Link {
@@ -60,7 +58,7 @@ fn wired(binding: Binding) -> Facts {
 }
 
 fn verified(binding: Binding, facts: &Facts) -> Result<WiredNic, VerifyError> {
-    verify(&machine(binding), &request(binding), facts, ME, &resolvers("nameserver 10.96.0.10\n"))
+    verify(&machine_for_tests(), &request(binding), facts, ME, &resolvers("nameserver 10.96.0.10\n"))
         .map(|mut nics| nics.remove(0))
 }
 
@@ -220,15 +218,15 @@ fn of_several_nics_one_tells_of_a_default_route_and_the_others_of_what_lies_behi
     let by = |link: &str, to: &str| Route::by(name(link), to.parse().unwrap());
     facts.routes = vec![gateway("10.1.0.1"), by("eth0", "::/0"), by("net1", "10.81.0.0/24"), by("net1", "0.0.0.0/0")];
     facts.routes.extend([by("net1", "fd81::/64"), by("net1", "fe80::/64")]);
-    let mut second = Interface::new("second", name("net1"), Binding::Masquerade);
+    let mut second = interface("second", "net1", Binding::Masquerade);
     second.cidr = "10.0.3.0/24".parse().ok();
     second.cidr6 = "fd10:0:3::/120".parse().ok();
-    let first = Interface::new("default", name("eth0"), Binding::Masquerade);
+    let first = interface("default", "eth0", Binding::Masquerade);
     let request = Request::new(ME, vec![first, second]).unwrap();
     let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
     facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
-    let mut machine = machine(Binding::Masquerade);
-    let second = Nic { name: "second".to_owned(), pod_interface: name("net1"), ..machine.nics[0].clone() };
+    let mut machine = machine_for_tests();
+    let second = Nic { name: "second".to_owned(), ..machine.nics[0].clone() };
     machine.nics.push(second);
     let nics = verify(&machine, &request, &facts, ME, &Resolvers::default()).unwrap();
     let [first, second] = [0, 1].map(|index| nics[index].service.clone().unwrap().answers);
@@ -300,26 +298,29 @@ fn every_difference_names_device_expected_and_found() {
 
 #[test]
 fn a_wished_mac_must_be_on_the_pod_interface() {
-    let mut machine = machine(Binding::Bridge);
-    machine.nics[0].mac = "02:00:00:00:00:77".parse().ok();
-    let facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
-    let error = verify(&machine, &request(Binding::Bridge), &facts, ME, &Resolvers::default()).unwrap_err().to_string();
+    let mut wished = interface("default", "eth0", Binding::Bridge);
+    wished.mac = "02:00:00:00:00:77".parse().ok();
+    let request = Request::new(ME, vec![wished]).unwrap();
+    let mut facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
+    let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
+    facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
+    let error = verify(&machine_for_tests(), &request, &facts, ME, &Resolvers::default()).unwrap_err().to_string();
     assert_eq!(error, "NIC \"default\": eth0: MAC address should be 02:00:00:00:00:77 and is 02:aa:00:00:00:01");
 }
 
 #[test]
-fn a_machine_and_a_wiring_that_disagree_are_refused_by_field() {
-    let error = verify(
-        &machine(Binding::Bridge),
-        &request(Binding::Masquerade),
-        &wired(Binding::Masquerade),
-        ME,
-        &Resolvers::default(),
-    );
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        "nics[0] \"default\": machine and wiring disagree on its binding or pod interface"
-    );
+fn a_masquerade_nic_without_an_address_and_one_that_is_plugged_in_nowhere_are_refused() {
+    let refused = |request: Request, change: &dyn Fn(&mut Machine)| {
+        let (mut machine, mut facts) = (machine_for_tests(), wired(Binding::Masquerade));
+        change(&mut machine);
+        facts.links[1].alias = Some(Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string());
+        verify(&machine, &request, &facts, ME, &Resolvers::default()).unwrap_err().to_string()
+    };
+    let without = Interface::new("default", name("eth0"), Binding::Masquerade);
+    let error = refused(Request::new(ME, vec![without]).unwrap(), &|_| ());
+    assert_eq!(error, "nics[0] \"default\": mac: a masquerade NIC needs one");
+    let error = refused(request(Binding::Masquerade), &|machine| machine.nics[0].name = "other".to_owned());
+    assert_eq!(error, "nics[0] \"other\": the wiring has no interface of this name");
 }
 
 /// A second NIC of the machine on its own network, bridge-bound, with these addresses and routes.
@@ -336,14 +337,13 @@ fn two_nics(addresses: &[&str], routes: &[(&str, &str)], resolvers: &Resolvers) 
     };
     facts.routes = vec![route("eth0", ("0.0.0.0/0", "10.1.0.1")), route("eth0", ("::/0", "fe80::1"))];
     facts.routes.extend(routes.iter().map(|it| route("net1", *it)));
-    let first = Interface::new("default", name("eth0"), Binding::Masquerade);
-    let second = Interface::new("blue", name("net1"), Binding::Bridge);
+    let first = interface("default", "eth0", Binding::Masquerade);
+    let second = interface("blue", "net1", Binding::Bridge);
     let request = Request::new(ME, vec![first, second]).unwrap();
     let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
     facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
-    let mut machine = machine(Binding::Masquerade);
-    let like = machine.nics[0].clone();
-    let second = Nic { name: "blue".into(), pod_interface: name("net1"), binding: Binding::Bridge, mac: None, ..like };
+    let mut machine = machine_for_tests();
+    let second = Nic { name: "blue".into(), ..machine.nics[0].clone() };
     machine.nics.push(second);
     verify(&machine, &request, &facts, ME, resolvers).unwrap().try_into().unwrap()
 }
