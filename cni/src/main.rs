@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cni::binding::Tapvisor;
-use cni::plugin::{Environment, Plugin, serve};
+use binding::Tapvisor;
+use cni_protocol::plugin::{Environment, Plugin, serve};
 
 /// The C library of a static build maps and unmaps pages for nearly every vector that grows.
 #[global_allocator]

@@ -1,8 +1,10 @@
 //! The host's network as data (facts, operations, nft tables) and the only code that changes it in the kernel.
 
 pub mod apply;
+mod attributes;
 pub mod facts;
 pub mod fake;
+mod hex;
 pub mod kernel;
 pub mod linux;
 pub mod netns;
@@ -16,6 +18,6 @@ pub use apply::{ApplyError, apply, tear_down};
 pub use facts::{Ask, Facts};
 pub use fake::Fake;
 pub use kernel::{Failure, Kernel, KernelError};
-pub use linux::{Event, Events, Journey, Linux};
+pub use linux::{Event, Events, Linux, RouteQuery};
 pub use netns::{Netns, NetnsError};
 pub use op::{Op, Plan};

@@ -70,7 +70,7 @@ pub enum Op {
     /// Changes nft tables, all or nothing.
     Nft(Transaction),
     /// Makes connection tracking forget a flow, so that its next packet is translated anew.
-    Forget(Flow),
+    DeleteConntrack(Flow),
 }
 
 /// Connections by where they were first sent to, before any translation.
@@ -251,7 +251,7 @@ impl fmt::Display for Op {
             Self::ReplaceRoute(route) => write!(f, "replace {route}"),
             Self::DeleteRoute(route) => write!(f, "delete {route}"),
             Self::WriteSysctl { key, value } => write!(f, "write {value} to sysctl {key}"),
-            Self::Forget(flow) => {
+            Self::DeleteConntrack(flow) => {
                 let to = flow.destination.map_or_else(|| "any address".to_owned(), |to| to.to_string());
                 write!(f, "forget {} connections to {to} port {}", flow.protocol, flow.port)
             }

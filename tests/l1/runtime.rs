@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use cni::runtime::{Attachment, ConfigList, Runtime};
+use cni_protocol::runtime::{Attachment, ConfigList, Runtime};
 use libtest_mimic::Trial;
 use serde_json::json;
 use tests::{World, trial};

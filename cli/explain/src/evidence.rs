@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostnet::{Facts, Journey};
+use hostnet::{Facts, RouteQuery};
 use terms::IfName;
 use wiring::Request;
 
@@ -63,7 +63,7 @@ pub(crate) struct Way {
     /// In which namespace.
     pub(crate) at: From,
     pub(crate) purpose: Purpose,
-    pub(crate) journey: Journey,
+    pub(crate) journey: RouteQuery,
     /// The index of the link that it leaves by; the error number if it does not leave.
     pub(crate) leads: Result<u32, Option<i32>>,
 }

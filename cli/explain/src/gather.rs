@@ -130,7 +130,7 @@ fn host_links(evidence: &Evidence) -> Vec<IfName> {
 
 fn look_at_pod(request: &Request) -> Result<Facts, String> {
     let mut kernel = Linux::here();
-    let mut facts = cni::binding::read(&mut kernel, request).map_err(|error| chain(&error))?;
+    let mut facts = binding::read(&mut kernel, request).map_err(|error| chain(&error))?;
     let links = facts.links.iter().map(|link| Sysctl::ipv4_conf(&link.name, "rp_filter"));
     let settings: Vec<_> = links.chain([Sysctl::net("ipv4/conf/all/rp_filter")]).collect();
     let ask = Ask { links: true, statistics: true, neighbours: true, ..Ask::default() }.with_sysctls(settings);

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use hostnet::{Facts, Journey, Linux};
+use hostnet::{Facts, Linux, RouteQuery};
 use terms::IfName;
 use wiring::Family;
 
@@ -25,26 +25,26 @@ const BEYOND: [&str; 5] = ["192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8
 /// Asks all that is to be asked in one of the two namespaces, the one that the calling thread is in.
 pub(super) fn ask(case: &Case<'_>, at: From) -> Vec<Way> {
     let mut kernel = Linux::here();
-    let asked = |(nic, purpose, journey): (String, Purpose, Journey)| {
-        let leads = kernel.way(&journey).map_err(|error| error.errno());
+    let asked = |(nic, purpose, journey): (String, Purpose, RouteQuery)| {
+        let leads = kernel.look_up_route(&journey).map_err(|error| error.errno());
         Way { nic, at, purpose, journey, leads }
     };
     journeys(case, at).into_iter().map(asked).collect()
 }
 
-fn journeys(case: &Case<'_>, at: From) -> Vec<(String, Purpose, Journey)> {
+fn journeys(case: &Case<'_>, at: From) -> Vec<(String, Purpose, RouteQuery)> {
     let mut journeys = Vec::new();
     for nic in &case.nics {
         let mut add = |purpose, journey| journeys.push((nic.interface.name.clone(), purpose, journey));
         for (address, by) in ends(nic, at) {
-            add(Purpose::ToVm, Journey { to: address, passed_on: None });
+            add(Purpose::ToVm, RouteQuery { to: address, passed_on: None });
             let facts = if at == From::Host { Some(&case.seen.host) } else { case.pod };
             let is_router = at == From::Pod || case.is_routed_by_host(nic, Family::of(address));
             if let Some((far, link)) = facts.filter(|_| is_router).and_then(|facts| beyond(facts, address)) {
                 if let Some(link) = link {
-                    add(Purpose::ToVm, Journey { to: address, passed_on: Some((far, link)) });
+                    add(Purpose::ToVm, RouteQuery { to: address, passed_on: Some((far, link)) });
                 }
-                add(Purpose::Beyond, Journey { to: far, passed_on: Some((address, by)) });
+                add(Purpose::Beyond, RouteQuery { to: far, passed_on: Some((address, by)) });
             }
         }
     }

@@ -10,7 +10,7 @@ use api::translate::{
     HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError, Translation, networks,
     translate,
 };
-use cni::runtime::{ConfigError, ConfigList};
+use cni_protocol::runtime::{ConfigError, ConfigList};
 use machine::{Disk, DiskSource, Emulation};
 use protocol::launch_file::LaunchFile;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cni::runtime::Runtime;
+use cni_protocol::runtime::Runtime;
 use nix::sys::signal::Signal;
 use terms::{ContainerId, ObjectKey};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use hostnet::nft::{
-    Chain, Element, Field, IpVersion, NatTarget, Remember, Rule, Set, Statement, Value, ValueKind, Verdict, VerdictMap,
+    Chain, Element, Field, IpVersion, NatTarget, Rule, Set, Statement, UpdateSet, Value, ValueKind, Verdict, VerdictMap,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -104,8 +104,8 @@ impl Frontend {
             parts
                 .sets
                 .insert(clients.clone(), Set::new(&clients, [self.address_kind()]).dynamic(seconds, AFFINITY_CLIENTS));
-            let remember = Remember { set: clients, fields: vec![source], refresh: true, timeout_seconds: None };
-            let rule = Rule::named(format!("{}: {backend}", self.name)).counter().with(Statement::Remember(remember));
+            let remember = UpdateSet { set: clients, fields: vec![source], refresh: true, timeout_seconds: None };
+            let rule = Rule::named(format!("{}: {backend}", self.name)).counter().with(Statement::UpdateSet(remember));
             let rule = rule.is(Field::L4proto, self.protocol).dnat_to(backend.ip(), backend.port());
             parts.chains.insert(to.clone(), Chain::regular(&to).rule(rule));
         }

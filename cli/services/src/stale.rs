@@ -29,7 +29,7 @@ impl Services {
         });
         let flows = |frontend: &Frontend| {
             let (version, protocol) = (version(frontend.family), frontend.protocol);
-            let flow = move |destination, port| Op::Forget(Flow { version, protocol, destination, port });
+            let flow = move |destination, port| Op::DeleteConntrack(Flow { version, protocol, destination, port });
             let at_addresses = frontend.addresses.iter().map(|address| flow(Some(*address), frontend.port));
             at_addresses.chain(frontend.node_port.map(|port| flow(None, port))).collect::<Vec<_>>()
         };

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cni::runtime::ConfigList;
+use cni_protocol::runtime::ConfigList;
 use hostnet::nft::{Chain, Family, Rule, Table, Transaction};
 use hostnet::op::{LinkChange, NewLink, NewLinkKind};
 use hostnet::{Ask, Kernel as _, KernelError, Linux, Netns, Op};

@@ -4,10 +4,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use cni::binding::requested;
-use cni::plugin::{Add, Added, Check, Collect, Del, Environment, NetConf, Plugin, Status, serve};
-use cni::runtime::ConfigList;
-use cni::spec::{CniResult, Error, Version};
+use binding::requested;
+use cni_protocol::plugin::{Add, Added, Check, Collect, Del, Environment, NetConf, Plugin, Status, serve};
+use cni_protocol::runtime::ConfigList;
+use cni_protocol::spec::{CniResult, Error, Version};
 use serde_json::Value;
 
 /// Longest answer to a call that is refused: names of fields and shortened values.

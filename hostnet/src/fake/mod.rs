@@ -88,7 +88,7 @@ impl Fake {
             Op::WriteSysctl { key, value } => write_sysctl(&mut facts, key, value)?,
             Op::Nft(transaction) => tables::commit(&mut facts, transaction)?,
             // There are no packets here, and so no connections.
-            Op::Forget(_) => {}
+            Op::DeleteConntrack(_) => {}
         }
         self.facts = facts;
         self.steps += 1;

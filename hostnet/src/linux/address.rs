@@ -9,8 +9,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use terms::IpNetwork;
 
 use super::Linux;
-use super::frame::{attributes_of, number};
 use super::steps::Steps;
+use crate::attributes::{attributes_of, number};
 use crate::facts::{Address, AddressFlags, AddressScope, Link};
 use crate::kernel::KernelError;
 

@@ -5,9 +5,9 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use super::Linux;
 use super::nft_dump::{GENERIC_BYTES, request};
 use super::steps::{Bus, Steps};
+use crate::attributes::attribute;
 use crate::kernel::KernelError;
 use crate::nft::IpVersion;
-use crate::nft::canon::attribute;
 use crate::op::Flow;
 
 /// IPCTNL_MSG_CT_* of `linux/netfilter/nfnetlink_conntrack.h`.
@@ -28,7 +28,7 @@ mod cta {
 
 impl<S: Steps> Linux<S> {
     /// Removes the entries of a flow. One that ends by itself meanwhile is as good as removed.
-    pub(super) fn forget(&mut self, flow: &Flow) -> Result<(), KernelError> {
+    pub(super) fn delete_conntrack(&mut self, flow: &Flow) -> Result<(), KernelError> {
         let family = match flow.version {
             IpVersion::V4 => libc::AF_INET.to_le_bytes()[0],
             IpVersion::V6 => libc::AF_INET6.to_le_bytes()[0],

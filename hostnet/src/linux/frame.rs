@@ -2,6 +2,7 @@
 
 use netlink_packet_core::NLM_F_ACK_TLVS;
 
+use crate::attributes::{attributes_of, number};
 use crate::kernel::KernelError;
 
 /// `struct nlmsghdr` of `linux/netlink.h`.
@@ -61,23 +62,6 @@ fn extended_ack(rest: &[u8]) -> Option<String> {
     words(rest.get(HEADER_BYTES..).unwrap_or_default()).or_else(|| words(rest))
 }
 
-/// Attributes (`struct nlattr`) with their type bare of flags; stops at the first that does not fit.
-pub(crate) fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    const TYPE_MASK: u16 = netlink_packet_core::NLA_TYPE_MASK;
-    std::iter::from_fn(move || {
-        let [a, b, c, d] = *bytes.first_chunk::<4>()?;
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, value))
-    })
-}
-
-/// The 32-bit number in host order at an offset.
-pub(crate) fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,8 +106,5 @@ mod tests {
         }
         assert_eq!(frames(&[0; 64]).count(), 0);
         assert_eq!(frames(&[0xff; 64]).count(), 0);
-        assert_eq!(attributes_of(&[0; 16]).count(), 0);
-        assert_eq!(attributes_of(&[0xff; 16]).count(), 0);
-        assert_eq!(attributes_of(&[3, 0, 1, 0]).count(), 0);
     }
 }

@@ -8,11 +8,11 @@ use netlink_packet_route::link::{
 use terms::{IfName, MacAddr};
 
 use super::Linux;
-use super::frame::{attributes_of, number};
 use super::steps::Steps;
+use crate::attributes::{attribute, text};
+use crate::attributes::{attributes_of, number};
 use crate::facts::{AddrGenMode, Link, LinkKind, MacvlanMode, OperState, Statistics, Tun, TunMode};
 use crate::kernel::KernelError;
-use crate::nft::canon::{attribute, text};
 use crate::op::{LinkChange, Master, NewLink, NewLinkKind};
 
 /// The message that makes a link, with what only creation can set (an ifb takes no MAC address later).

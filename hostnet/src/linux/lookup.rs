@@ -9,9 +9,9 @@ use terms::IfName;
 
 use super::Linux;
 use super::address;
-use super::frame::{attributes_of, number};
 use super::rtnl::serialize;
 use super::steps::{Bus, Steps};
+use crate::attributes::{attributes_of, number};
 use crate::kernel::KernelError;
 
 /// `struct rtmsg` of `linux/rtnetlink.h`.
@@ -19,7 +19,7 @@ const HEADER_BYTES: usize = 12;
 
 /// A packet whose way is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Journey {
+pub struct RouteQuery {
     /// Where to.
     pub to: IpAddr,
     /// From where and by which link it came in, if it is to be passed on; `None` for one that starts here.
@@ -33,13 +33,13 @@ impl<S: Steps> Linux<S> {
     /// When it would not be sent: [`KernelError::Refused`] with ENETUNREACH where no route is, EINVAL at a blackhole,
     /// EHOSTUNREACH at an unreachable route or without forwarding, EACCES at a prohibited one, EXDEV at strict
     /// reverse-path filtering. When the link that it came in by is not there.
-    pub fn way(&mut self, journey: &Journey) -> Result<u32, KernelError> {
+    pub fn look_up_route(&mut self, query: &RouteQuery) -> Result<u32, KernelError> {
         let host_bits = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
         let mut message = RouteMessage::default();
-        message.header.address_family = address::family(journey.to);
-        message.header.destination_prefix_length = host_bits(journey.to);
-        message.attributes.push(RouteAttribute::Destination(journey.to.into()));
-        if let Some((from, link)) = &journey.passed_on {
+        message.header.address_family = address::family(query.to);
+        message.header.destination_prefix_length = host_bits(query.to);
+        message.attributes.push(RouteAttribute::Destination(query.to.into()));
+        if let Some((from, link)) = &query.passed_on {
             message.header.source_prefix_length = host_bits(*from);
             message.attributes.push(RouteAttribute::Source((*from).into()));
             message.attributes.push(RouteAttribute::Iif(self.index(link)?));

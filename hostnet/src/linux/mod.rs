@@ -29,8 +29,7 @@ use crate::tap::{TUN_NODE, TunCall, node_hint};
 
 use channel::Channel;
 pub use events::{Event, Events};
-pub(crate) use frame::attributes_of;
-pub use lookup::Journey;
+pub use lookup::RouteQuery;
 pub use record::{Fault, Faulty, Recorder, Step};
 use rtnl::Batch;
 pub use steps::{Bus, Real, Steps};
@@ -154,9 +153,9 @@ impl<S: Steps> Linux<S> {
                 self.flush(batch)?;
                 self.commit(transaction).map_err(here)
             }
-            Op::Forget(flow) => {
+            Op::DeleteConntrack(flow) => {
                 self.flush(batch)?;
-                self.forget(flow).map_err(here)
+                self.delete_conntrack(flow).map_err(here)
             }
             op => match self.queue(batch, index, op) {
                 // The link may be made by a message that still waits.

@@ -6,11 +6,11 @@ use terms::MacAddr;
 
 use super::Linux;
 use super::address::ip;
-use super::frame::number;
 use super::steps::Steps;
+use crate::attributes::attribute;
+use crate::attributes::number;
 use crate::facts::{Link, Neighbour, NeighbourState};
 use crate::kernel::KernelError;
-use crate::nft::canon::attribute;
 
 impl<S: Steps> Linux<S> {
     pub(super) fn read_neighbours(&mut self, links: &[Link]) -> Result<Vec<Neighbour>, KernelError> {

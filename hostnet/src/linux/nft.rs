@@ -3,7 +3,7 @@
 use crate::kernel::KernelError;
 use crate::nft::Transaction;
 use crate::nft::batch::{self, Written};
-use crate::nft::shape::NftError;
+use crate::nft::encoding::NftError;
 
 use super::Linux;
 use super::steps::{Bus, Steps};

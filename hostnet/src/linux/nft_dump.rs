@@ -4,13 +4,14 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use terms::IfName;
 
 use super::Linux;
-use super::frame::attributes_of;
 use super::steps::{Bus, Steps};
+use crate::attributes::Writer;
+use crate::attributes::{attribute, attributes_of, text};
+use crate::hex::hex;
 use crate::kernel::KernelError;
 use crate::nft::batch::successor;
-use crate::nft::canon::{attribute, body, data_text, hex, joined, text};
+use crate::nft::canon::{body, data_text, joined};
 use crate::nft::uapi::{chain, data, element, elements, hook, list, rule, set, table};
-use crate::nft::writer::Writer;
 use crate::nft::{
     Base, ChainFacts, ChainKind, ElementFacts, Family, Hook, Policy, RuleFacts, SetFacts, TableFacts, TableId,
 };

@@ -81,7 +81,7 @@ impl<S> Recorder<S> {
 
 impl<S: Steps> Steps for Recorder<S> {
     fn send(&mut self, bus: Bus, messages: &[u8]) -> io::Result<()> {
-        self.note(|| Step::Send { bus, hex: crate::nft::canon::hex(messages) });
+        self.note(|| Step::Send { bus, hex: crate::hex::hex(messages) });
         self.inner.send(bus, messages)
     }
 

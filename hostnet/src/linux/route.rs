@@ -11,11 +11,11 @@ use terms::IpNetwork;
 
 use super::Linux;
 use super::address::{self, ip};
-use super::frame::{attributes_of, number};
 use super::steps::Steps;
+use crate::attributes::attribute;
+use crate::attributes::{attributes_of, number};
 use crate::facts::{Link, NextHop, Route, RouteKind, RouteProtocol, RouteScope};
 use crate::kernel::KernelError;
-use crate::nft::canon::attribute;
 
 /// RTNH_F_ONLINK of `linux/rtnetlink.h`, which the crate knows for hops of multipath routes only.
 const ONLINK: u32 = 4;

@@ -106,7 +106,7 @@ impl<S: Steps> Linux<S> {
             Op::AddRoute(new) => (NEW, RouteNetlinkMessage::NewRoute(self.route(new)?)),
             Op::ReplaceRoute(new) => (NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewRoute(self.route(new)?)),
             Op::DeleteRoute(old) => (0, RouteNetlinkMessage::DelRoute(route::deletion(self.route(old)?))),
-            Op::CreateTap(_) | Op::WriteSysctl { .. } | Op::Nft(_) | Op::Forget(_) => {
+            Op::CreateTap(_) | Op::WriteSysctl { .. } | Op::Nft(_) | Op::DeleteConntrack(_) => {
                 return Err(KernelError::Invalid(format!("{op} is no rtnetlink message")));
             }
         };

@@ -5,12 +5,12 @@ mod sets;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use terms::IfName;
 
-use super::compile::{Surroundings, compile};
+use super::compile::{TranslateContext, compile};
+use super::encoding::NftError;
 use super::expression::{SetRef, libc_u32};
-use super::shape::NftError;
 use super::uapi::{self, chain, elements, hook, rule, set, table};
-use super::writer::Writer;
 use super::{Chain, Command, Family, Policy, Rule, Set, Table, TableId, Transaction};
+use crate::attributes::Writer;
 
 /// Length and flags of `struct nlmsghdr`.
 const LENGTH: std::ops::Range<usize> = 0..4;
@@ -309,7 +309,7 @@ struct InBatch<'b, 'a> {
     table: &'b TableId,
 }
 
-impl Surroundings for InBatch<'_, '_> {
+impl TranslateContext for InBatch<'_, '_> {
     fn link_index(&mut self, link: &IfName) -> Result<u32, NftError> {
         (self.batch.index_of)(link)
     }

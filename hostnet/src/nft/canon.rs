@@ -3,7 +3,8 @@
 use super::encode::{Encoded, EncodedData};
 use super::uapi::{counter, data, expr, list, lookup, verdict};
 use super::{Counter, ElementFacts, Verdict};
-use crate::linux::attributes_of;
+use crate::attributes::{attribute, attributes_of, text};
+use crate::hex::hex;
 
 /// NFTA_DYNSET_SET_ID: like NFTA_LOOKUP_SET_ID it means something in its own transaction only.
 pub(crate) const DYNSET_SET_ID: u16 = 2;
@@ -112,22 +113,4 @@ fn verdict_text(verdict: &Verdict) -> String {
         Verdict::Jump(chain) => format!("jump {chain}"),
         Verdict::Goto(chain) => format!("goto {chain}"),
     }
-}
-
-/// The value of the first attribute of a kind.
-pub(crate) fn attribute(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes_of(attributes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
-/// Text up to its NUL.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
-}
-
-/// Two digits a byte. Reading a table back comes through here for every attribute: no formatting machinery.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(nibble + if nibble < 10 { b'0' } else { b'a' - 10 });
-    let mut text = String::with_capacity(bytes.len() * 2);
-    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
-    text
 }

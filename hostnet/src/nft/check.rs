@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use terms::IfName;
 
 use super::canon::{Contents, body, element_facts, joined};
-use super::compile::{Surroundings, compile};
+use super::compile::{TranslateContext, compile};
 use super::encode::encode_element;
 use super::expression::SetRef;
 use super::same::same_body;
-use super::writer::Writer;
 use super::{ChainFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};
+use crate::attributes::Writer;
 use crate::facts::Facts;
 
 impl TableFacts {
@@ -22,7 +22,7 @@ impl TableFacts {
         let chains = table.chains.iter().map(|chain| {
             let rules = chain.rules.iter().map(|rule| {
                 let mut writer = Writer::default();
-                let mut around = Aside { facts, sets: RefCell::default() };
+                let mut around = OfflineCompiler { facts, sets: RefCell::default() };
                 compile(&mut writer, table.id.family, rule, &mut around)?;
                 let (body, counter) = body(&writer.bytes, &|_, number| around.contents(number));
                 Ok(RuleFacts { handle: 0, comment: rule.comment.clone(), counter, body })
@@ -125,7 +125,7 @@ impl<'a> Expected<'a> {
         let Some(rule) = chain.rules.get(*met) else { return false };
         *met += 1;
         self.writer.bytes.clear();
-        let mut around = Aside { facts: self.facts, sets: RefCell::default() };
+        let mut around = OfflineCompiler { facts: self.facts, sets: RefCell::default() };
         compile(&mut self.writer, self.table.id.family, rule, &mut around).is_ok()
             && same_body((&self.writer.bytes, &|_, number| around.contents(number)), (body, contents))
     }
@@ -137,19 +137,19 @@ impl<'a> Expected<'a> {
 }
 
 /// Compiling aside from any transaction: indices come from facts, sets made on the fly are kept.
-struct Aside<'a> {
+struct OfflineCompiler<'a> {
     facts: &'a Facts,
     sets: RefCell<Vec<String>>,
 }
 
-impl Aside<'_> {
+impl OfflineCompiler<'_> {
     fn contents(&self, number: Option<u32>) -> Option<String> {
         let at = usize::try_from(number?).ok()?.checked_sub(1)?;
         self.sets.borrow().get(at).cloned()
     }
 }
 
-impl Surroundings for Aside<'_> {
+impl TranslateContext for OfflineCompiler<'_> {
     fn link_index(&mut self, link: &IfName) -> Result<u32, NftError> {
         let found = self.facts.link(link).map(|link| link.index);
         found.ok_or_else(|| NftError::Other(format!("there is no link {link}")))

@@ -4,14 +4,14 @@ mod act;
 
 use terms::IfName;
 
+use super::encoding::{Encoding, NftError};
 use super::expression::{self, SetRef, decide, expression, libc_u32, load, look_up, register};
-use super::shape::{NftError, Shape};
 use super::uapi;
-use super::writer::Writer;
-use super::{Element, Family, Field, Remember, Rule, Set, Statement, Test, Value, Verdict, VerdictMap};
+use super::{Element, Family, Field, Rule, Set, Statement, Test, UpdateSet, Value, Verdict, VerdictMap};
+use crate::attributes::Writer;
 
 /// What compiling a rule needs of its surroundings.
-pub(crate) trait Surroundings {
+pub(crate) trait TranslateContext {
     /// The index of a link.
     fn link_index(&mut self, link: &IfName) -> Result<u32, NftError>;
 
@@ -24,7 +24,7 @@ pub(crate) fn compile(
     writer: &mut Writer,
     family: Family,
     rule: &Rule,
-    around: &mut dyn Surroundings,
+    around: &mut dyn TranslateContext,
 ) -> Result<(), NftError> {
     let mut compiler = Compiler { writer, family, known: Vec::new(), around };
     rule.statements.iter().try_for_each(|statement| compiler.statement(statement))
@@ -35,7 +35,7 @@ struct Compiler<'a> {
     family: Family,
     /// What earlier tests of the rule established.
     known: Vec<(Field, Vec<u8>)>,
-    around: &'a mut dyn Surroundings,
+    around: &'a mut dyn TranslateContext,
 }
 
 impl Compiler<'_> {
@@ -61,7 +61,7 @@ impl Compiler<'_> {
             Statement::Duplicate { to } => self.by_device("dup", uapi::dup::SREG_DEV, to)?,
             Statement::Reject(how) => self.reject(*how),
             Statement::Notrack => expression(self.writer, "notrack", |_| {}),
-            Statement::Remember(remember) => self.remember(remember)?,
+            Statement::UpdateSet(update) => self.update_set(update)?,
             Statement::Limit(limit) => self.limit(*limit),
         }
         Ok(())
@@ -116,7 +116,7 @@ impl Compiler<'_> {
         let mut slot = 0;
         for field in fields {
             load(self.writer, *field, slot);
-            slot += field.shape().slots();
+            slot += field.encoding().slots();
         }
         // NFT_REG32_COUNT registers of four bytes.
         if slot > 16 { Err(NftError::Other(format!("the key {fields:?} is longer than 64 bytes"))) } else { Ok(()) }
@@ -132,11 +132,11 @@ impl Compiler<'_> {
         let [field] = fields else {
             return Err(NftError::Other(format!("several fields {fields:?} can only be tested against a named set")));
         };
-        self.lone_test(*field, field.shape(), test)
+        self.lone_test(*field, field.encoding(), test)
     }
 
-    fn lone_test(&mut self, field: Field, shape: Shape, test: &Test) -> Result<(), NftError> {
-        let encode = |value: &Value| shape.encode(value, &field);
+    fn lone_test(&mut self, field: Field, encoding: Encoding, test: &Test) -> Result<(), NftError> {
+        let encode = |value: &Value| encoding.encode(value, &field);
         if let Test::OneOf(values) | Test::NoneOf(values) = test {
             return self.one_of(field, values, matches!(test, Test::NoneOf(_)));
         }
@@ -146,7 +146,7 @@ impl Compiler<'_> {
             let op = if negate { libc::NFT_CMP_NEQ } else { libc::NFT_CMP_EQ };
             expression::compare(writer, 0, op, bytes);
         };
-        let zero = || vec![0; shape.bytes()];
+        let zero = || vec![0; encoding.bytes()];
         match test {
             Test::Is(value) => {
                 let bytes = encode(value)?;
@@ -155,7 +155,7 @@ impl Compiler<'_> {
             }
             Test::IsNot(value) => compare(self.writer, true, &encode(value)?),
             Test::Within(network) | Test::NotWithin(network) => {
-                let (address, mask) = shape.network(*network, &field)?;
+                let (address, mask) = encoding.network(*network, &field)?;
                 if mask.iter().any(|byte| *byte != 0xff) {
                     expression::mask(self.writer, 0, &mask);
                 }
@@ -163,12 +163,12 @@ impl Compiler<'_> {
             }
             Test::Range(from, to) => expression::between(self.writer, 0, &encode(from)?, &encode(to)?),
             Test::AnyBit(bits) | Test::NoBit(bits) => {
-                expression::mask(self.writer, 0, &shape.mask(*bits, &field)?);
+                expression::mask(self.writer, 0, &encoding.mask(*bits, &field)?);
                 compare(self.writer, matches!(test, Test::AnyBit(_)), &zero());
             }
             Test::Bits { mask, value } => {
-                expression::mask(self.writer, 0, &shape.mask(*mask, &field)?);
-                compare(self.writer, false, &shape.mask(*value, &field)?);
+                expression::mask(self.writer, 0, &encoding.mask(*mask, &field)?);
+                compare(self.writer, false, &encoding.mask(*value, &field)?);
             }
             // Handled before anything was written.
             Test::OneOf(_) | Test::NoneOf(_) | Test::InSet(_) | Test::NotInSet(_) => {}
@@ -179,8 +179,8 @@ impl Compiler<'_> {
     fn one_of(&mut self, field: Field, values: &[Value], negate: bool) -> Result<(), NftError> {
         match values {
             [] => Err(NftError::Other(format!("{field:?} is compared with an empty list"))),
-            [only] if negate => self.lone_test(field, field.shape(), &Test::IsNot(only.clone())),
-            [only] => self.lone_test(field, field.shape(), &Test::Is(only.clone())),
+            [only] if negate => self.lone_test(field, field.encoding(), &Test::IsNot(only.clone())),
+            [only] => self.lone_test(field, field.encoding(), &Test::Is(only.clone())),
             values => {
                 let mut set = Set::new("__set%d", [field.kind()]);
                 set.elements = values.iter().map(|value| Element::of([value.clone()])).collect();
@@ -204,14 +204,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn remember(&mut self, remember: &Remember) -> Result<(), NftError> {
-        self.key(&remember.fields)?;
-        let op = if remember.refresh { libc::NFT_DYNSET_OP_UPDATE } else { libc::NFT_DYNSET_OP_ADD };
+    fn update_set(&mut self, update: &UpdateSet) -> Result<(), NftError> {
+        self.key(&update.fields)?;
+        let op = if update.refresh { libc::NFT_DYNSET_OP_UPDATE } else { libc::NFT_DYNSET_OP_ADD };
         expression(self.writer, "dynset", |writer| {
-            writer.text(uapi::dynset::SET_NAME, &remember.set);
+            writer.text(uapi::dynset::SET_NAME, &update.set);
             writer.u32(uapi::dynset::OP, libc_u32(op));
             writer.u32(uapi::dynset::SREG_KEY, register(0));
-            if let Some(seconds) = remember.timeout_seconds {
+            if let Some(seconds) = update.timeout_seconds {
                 writer.u64(uapi::dynset::TIMEOUT, u64::from(seconds) * 1000);
             }
         });

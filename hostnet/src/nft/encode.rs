@@ -1,6 +1,6 @@
 //! Elements of sets and maps in bytes.
 
-use super::shape::{NftError, pad};
+use super::encoding::{NftError, pad};
 use super::{Element, ElementData, ElementKey, Set, SetData, Verdict};
 
 /// A set's element in bytes.
@@ -34,8 +34,9 @@ pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, Nf
                 (from, to)
             }
         };
-        let encode =
-            |value| kind.shape().encode(value, &place).map(|bytes| if set.key.len() > 1 { pad(bytes) } else { bytes });
+        let encode = |value| {
+            kind.encoding().encode(value, &place).map(|bytes| if set.key.len() > 1 { pad(bytes) } else { bytes })
+        };
         key.extend(encode(from)?);
         end.extend(encode(to)?);
     }
@@ -47,7 +48,7 @@ pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, Nf
         (Some(SetData::Verdict), Some(ElementData::Verdict(verdict))) => Some(EncodedData::Verdict(verdict.clone())),
         (Some(SetData::Values(kinds)), Some(ElementData::Values(values))) if kinds.len() == values.len() => {
             let parts = kinds.iter().zip(values).map(|(kind, value)| {
-                kind.shape().encode(value, &place).map(|bytes| if kinds.len() > 1 { pad(bytes) } else { bytes })
+                kind.encoding().encode(value, &place).map(|bytes| if kinds.len() > 1 { pad(bytes) } else { bytes })
             });
             Some(EncodedData::Value(parts.collect::<Result<Vec<_>, _>>()?.concat()))
         }

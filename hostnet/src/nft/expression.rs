@@ -1,8 +1,8 @@
 //! The kernel's expressions: what a rule is compiled to.
 
 use super::uapi::{self, bitwise, cmp, data, expr, immediate, list, lookup, range, verdict};
-use super::writer::Writer;
 use super::{Field, Verdict};
+use crate::attributes::Writer;
 use crate::nft::{Direction, FibResult};
 
 /// The kernel's number for the register that starts at a slot of four bytes: the old one where there is one, as its dumps do.
@@ -125,7 +125,7 @@ pub(crate) fn place(field: Field) -> Option<Place> {
         Field::NdTarget => (TRANSPORT, 8),
         _ => return None,
     };
-    let bytes = u32::try_from(field.shape().bytes()).ok()?;
+    let bytes = u32::try_from(field.encoding().bytes()).ok()?;
     Some(Place { base: libc_u32(base), offset, bytes })
 }
 

@@ -3,9 +3,9 @@
 //! The quick twin of [`super::canon`], which makes text of either: that names what differs, this only says whether something
 //! does. Both overlook the same: what counters have seen, attributes that are zero, and the order of attributes.
 
-use super::canon::{Contents, DYNSET_SET_ID, attribute, text};
+use super::canon::{Contents, DYNSET_SET_ID};
 use super::uapi::{expr, list, lookup};
-use crate::linux::attributes_of;
+use crate::attributes::{attribute, attributes_of, text};
 
 /// The expressions of two rules, and how each one's sets made on the fly are found.
 pub(crate) fn same_body(one: (&[u8], &Contents<'_>), other: (&[u8], &Contents<'_>)) -> bool {
@@ -69,8 +69,8 @@ fn set_name(attributes: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::writer::Writer;
     use super::*;
+    use crate::attributes::Writer;
 
     /// Name and attributes.
     type Expression<'a> = (&'a str, &'a [(u16, &'a [u8])]);

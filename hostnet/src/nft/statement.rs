@@ -72,7 +72,7 @@ pub enum Statement {
     /// Exempts the packet from connection tracking.
     Notrack,
     /// Adds the fields to a dynamic set.
-    Remember(Remember),
+    UpdateSet(UpdateSet),
     /// Goes on only for packets within a rate, or only for those above it.
     Limit(Limit),
 }
@@ -177,7 +177,7 @@ pub enum Reject {
 /// Adding to a dynamic set from a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Remember {
+pub struct UpdateSet {
     /// The set's name.
     pub set: String,
     /// What becomes the element.

@@ -48,7 +48,7 @@ impl Op {
             }
             Self::Nft(transaction) => undo_transaction(transaction, before, now),
             // A deleted link cannot be brought back with what hung on it, nor a connection; plans that delete are never undone.
-            Self::DeleteLink { .. } | Self::DeleteGroup { .. } | Self::Forget(_) => None,
+            Self::DeleteLink { .. } | Self::DeleteGroup { .. } | Self::DeleteConntrack(_) => None,
         }
     }
 

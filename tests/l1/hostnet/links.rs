@@ -3,7 +3,7 @@
 use hostnet::facts::{AddrGenMode, Address, Ask, LinkKind, Route, Tun, TunMode};
 use hostnet::op::{LinkChange, Master, NewLink, NewLinkKind, NewTap};
 use hostnet::sysctl::Sysctl;
-use hostnet::{Journey, Linux, Op, Plan, apply};
+use hostnet::{Linux, Op, Plan, RouteQuery, apply};
 use libtest_mimic::Trial;
 use tests::World;
 
@@ -178,8 +178,8 @@ fn ways() {
     ns.sh(script).assert_ok();
     let ask = |to: &str, from: Option<(&str, &str)>| {
         let passed_on = from.map(|(address, link)| (address.parse().unwrap(), name(link)));
-        let journey = Journey { to: to.parse().unwrap(), passed_on };
-        ns.enter(|| Linux::here().way(&journey)).map_err(|error| error.errno())
+        let journey = RouteQuery { to: to.parse().unwrap(), passed_on };
+        ns.enter(|| Linux::here().look_up_route(&journey)).map_err(|error| error.errno())
     };
     let number = |link: &str| ns.run(&["ip", "-j", "link", "show", link]).json()[0]["ifindex"].as_u64().unwrap();
     let index = |link: &str| Ok(u32::try_from(number(link)).unwrap());

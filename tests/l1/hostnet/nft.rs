@@ -284,7 +284,7 @@ fn forgotten() {
     let forget = |destination: Option<&str>, version, port| {
         let destination = destination.map(ip);
         let flow = hostnet::op::Flow { version, protocol: terms::Protocol::Udp, destination, port };
-        execute(&ns, &[Op::Forget(flow)]).unwrap();
+        execute(&ns, &[Op::DeleteConntrack(flow)]).unwrap();
         count()
     };
     assert_eq!(forget(Some("127.0.0.1"), IpVersion::V4, 9001), 5);

@@ -2,7 +2,7 @@
 
 use hostnet::nft::{
     CT_ESTABLISHED, CT_NEW, CT_RELATED, Chain, Direction, Element, ElementKey, Family, FibResult, Field, Hook,
-    IpVersion, NatTarget, Reject, Remember, Rule, Set, SetFlags, Statement, Table, Test, Value, ValueKind, Verdict,
+    IpVersion, NatTarget, Reject, Rule, Set, SetFlags, Statement, Table, Test, UpdateSet, Value, ValueKind, Verdict,
     VerdictMap, priority,
 };
 
@@ -79,11 +79,11 @@ fn prerouting() -> Chain {
 
 fn service() -> Chain {
     let remember =
-        Remember { set: "affinity".to_owned(), fields: vec![Field::IpSaddr], refresh: true, timeout_seconds: None };
+        UpdateSet { set: "affinity".to_owned(), fields: vec![Field::IpSaddr], refresh: true, timeout_seconds: None };
     let goto = |number: u32, chain: &str| (vec![number.into()], Verdict::Goto(chain.to_owned()));
     Chain::regular("service")
         .rule(Rule::named("sticky").in_set([Field::IpSaddr], "affinity").dnat(ip("10.0.2.3")))
-        .rule(Rule::named("remember").with(Statement::Remember(remember)))
+        .rule(Rule::named("remember").with(Statement::UpdateSet(remember)))
         .rule(Rule::named("pick").with(Statement::VerdictMap {
             fields: vec![Field::Random { modulus: 2 }],
             map: VerdictMap::Inline(vec![goto(0, "first"), goto(1, "second")]),

@@ -15,9 +15,9 @@ use crate::record::{Kind, Network, Phase, VmStatus};
 macro_rules! golden {
     ($case:literal) => {
         [
-            include_str!(concat!("../../../../cni/tests/golden/", $case, "/conf.json")),
-            include_str!(concat!("../../../../cni/tests/golden/", $case, "/facts.json")),
-            include_str!(concat!("../../../../cni/tests/golden/", $case, "/plan.json")),
+            include_str!(concat!("../../../../cni/binding/tests/golden/", $case, "/conf.json")),
+            include_str!(concat!("../../../../cni/binding/tests/golden/", $case, "/facts.json")),
+            include_str!(concat!("../../../../cni/binding/tests/golden/", $case, "/plan.json")),
         ]
     };
 }

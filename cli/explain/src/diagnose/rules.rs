@@ -1,6 +1,6 @@
 //! Our nft rules and settings in the VM's namespace, and what they have counted.
 
-use cni::binding::drift;
+use binding::drift;
 use hostnet::nft::Family as TableFamily;
 use wiring::Family;
 

@@ -5,7 +5,7 @@ use hostnet::nft::{
     Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, RuleFacts, TableFacts, TableId,
 };
 use hostnet::sysctl::Sysctl;
-use hostnet::{Facts, Journey};
+use hostnet::{Facts, RouteQuery};
 
 use super::diagnose;
 use super::fixtures::{bridge, declared_ports, masquerade, name};
@@ -272,7 +272,7 @@ fn a_way_that_the_kernel_tells_otherwise_than_the_routes_is_named_once() {
         nic: "default".to_owned(),
         at,
         purpose,
-        journey: Journey {
+        journey: RouteQuery {
             to: to.parse().unwrap(),
             passed_on: passed_on.map(|(from, link)| (from.parse().unwrap(), name(link))),
         },

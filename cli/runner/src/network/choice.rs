@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use api::attachment::{NetworkAttachmentDefinition, NetworkConfig};
-use cni::runtime::{ConfigError, ConfigList};
+use cni_protocol::runtime::{ConfigError, ConfigList};
 use serde_json::Value;
 use terms::{NetworkName, ObjectKey};
 

@@ -53,7 +53,7 @@ pub fn binding(request: &Request) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use cni::runtime::ConfigList;
+    use cni_protocol::runtime::ConfigList;
 
     use super::*;
 

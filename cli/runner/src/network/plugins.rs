@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use cni::runtime::ConfigList;
+use cni_protocol::runtime::ConfigList;
 use serde_json::Value;
 
 use crate::files::{self, FileError, at};

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cni::runtime::{Attachment as CniAttachment, ConfigError, ConfigList, Runtime, RuntimeError};
-use cni::spec::CniResult;
+use cni_protocol::runtime::{Attachment as CniAttachment, ConfigError, ConfigList, Runtime, RuntimeError};
+use cni_protocol::spec::CniResult;
 use hostnet::linux::Linux;
 use hostnet::netns::{Netns, NetnsError};
 use hostnet::op::LinkChange;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cni::runtime::{ExecError, RuntimeError};
-use cni::spec::Code;
+use cni_protocol::runtime::{ExecError, RuntimeError};
+use cni_protocol::spec::Code;
 use hostnet::netns::Netns;
 use nix::sys::signal::Signal;
 use protocol::launch_file::LaunchFile;

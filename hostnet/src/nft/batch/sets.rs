@@ -3,12 +3,12 @@
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
 use super::super::encode::{Encoded, EncodedData, encode_element};
+use super::super::encoding::{NftError, key_bytes, type_number};
 use super::super::expression::{libc_u32, value, verdict_data};
-use super::super::shape::{NftError, key_bytes, type_number};
 use super::super::uapi::{self, data, desc, element, elements, list, set};
-use super::super::writer::Writer;
 use super::super::{Set, SetData, TableId, ValueKind};
 use super::{Batch, comment};
+use crate::attributes::Writer;
 
 /// Elements that travel in one message: well below the 64 KiB that an attribute can hold.
 const ELEMENTS_PER_MESSAGE: usize = 200;
@@ -114,7 +114,7 @@ fn describe(writer: &mut Writer, set: &Set, parts: bool) {
     if parts {
         writer.nest(desc::CONCAT, |writer| {
             for kind in &set.key {
-                let bytes = u32::try_from(kind.shape().bytes()).unwrap_or(u32::MAX);
+                let bytes = u32::try_from(kind.encoding().bytes()).unwrap_or(u32::MAX);
                 writer.nest(list::ELEM, |writer| writer.u32(uapi::field::LEN, bytes));
             }
         });

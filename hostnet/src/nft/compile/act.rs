@@ -4,15 +4,15 @@ use std::net::IpAddr;
 
 use terms::IfName;
 
+use super::super::encoding::NftError;
 use super::super::expression::{self, SetRef, constant, expression, libc_u32, look_up, register};
-use super::super::shape::NftError;
 use super::super::uapi;
 use super::super::{Family, Field, IpVersion, Limit, NatTarget, Reject, Value};
 use super::Compiler;
 
 impl Compiler<'_> {
     pub(super) fn set(&mut self, field: Field, value: &Value) -> Result<(), NftError> {
-        let bytes = field.shape().encode(value, &field)?;
+        let bytes = field.encoding().encode(value, &field)?;
         let place = expression::place(field);
         let writable = matches!(
             field,

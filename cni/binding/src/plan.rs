@@ -8,16 +8,18 @@ use hostnet::{Facts, Op, Plan};
 use wiring::{Mark, Owner};
 
 use super::addresses::Choice;
-use super::desired::{Desired, Refusal, Tap};
+use super::desired::Desired;
+use super::refusal::Refusal;
+use super::taps::Tap;
 
 /// Whether new links come without IPv6.
-pub(super) const IPV6_OFF_BY_DEFAULT: &str = "ipv6/conf/default/disable_ipv6";
+pub(crate) const IPV6_OFF_BY_DEFAULT: &str = "ipv6/conf/default/disable_ipv6";
 
 /// Plans a wiring in a namespace that has nothing of ours.
 ///
 /// The order: taps first, each telling what is to be restored; then what they tell of is changed; the tables when every device
 /// they name is there; the marks that let a launcher start at the very end.
-pub(super) fn plan(desired: Desired, choices: &[Choice], facts: &Facts) -> Result<Plan, Refusal> {
+pub(crate) fn plan(desired: Desired, choices: &[Choice], facts: &Facts) -> Result<Plan, Refusal> {
     let marks: Vec<Mark> =
         desired.notes(choices, facts).into_iter().map(Mark::provisional).collect::<Result<_, _>>()?;
     let mut ops = Vec::new();

@@ -10,42 +10,44 @@ use wiring::{
     Family, GuestSubnet, Interface, MASQUERADE_GATEWAY_LINK_LOCAL, MASQUERADE_GATEWAY_MAC, Mesh, NicKey, Port,
 };
 
-use super::desired::{Nic, Refusal, Tap, advertised_links, has_ipv6, mtu, pod_link, reachable, refuse_mtu};
+use super::pod::{advertised_links, has_ipv6, mtu, pod_link, reachable, refuse_mtu};
+use super::refusal::Refusal;
+use super::taps::{Nic, Tap};
 
 /// What the rules of one masquerade NIC are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Masquerade {
-    pub(super) pod_interface: IfName,
-    pub(super) tap: IfName,
-    pub(super) service_tap: IfName,
-    pub(super) v4: Option<Side>,
-    pub(super) v6: Option<Side>,
+pub(crate) struct Masquerade {
+    pub(crate) pod_interface: IfName,
+    pub(crate) tap: IfName,
+    pub(crate) service_tap: IfName,
+    pub(crate) v4: Option<Side>,
+    pub(crate) v6: Option<Side>,
     /// The ports that reach the guest; all if empty.
-    pub(super) ports: Vec<Port>,
-    pub(super) mesh: Option<Mesh>,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) mesh: Option<Mesh>,
 }
 
 /// One family of a masquerade NIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Side {
-    pub(super) guest: IpAddr,
-    pub(super) gateway: IpNetwork,
+pub(crate) struct Side {
+    pub(crate) guest: IpAddr,
+    pub(crate) gateway: IpNetwork,
     /// The pod interface's addresses, which stand for the guest.
-    pub(super) pod: Vec<IpAddr>,
+    pub(crate) pod: Vec<IpAddr>,
     /// The networks on the pod interface's link; none lies within another.
-    pub(super) networks: Vec<IpNetwork>,
+    pub(crate) networks: Vec<IpNetwork>,
 }
 
 impl Masquerade {
     /// Its families, with the family first.
-    pub(super) fn sides(&self) -> impl Iterator<Item = (Family, &Side)> {
+    pub(crate) fn sides(&self) -> impl Iterator<Item = (Family, &Side)> {
         let v4 = self.v4.iter().map(|side| (Family::V4, side));
         v4.chain(self.v6.iter().map(|side| (Family::V6, side)))
     }
 }
 
 /// The taps of a masquerade NIC, and what its rules are made of.
-pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerade), Refusal> {
+pub(crate) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerade), Refusal> {
     let link = pod_link(interface, facts)?;
     let key = NicKey::of(&interface.pod_interface)?;
     let shape = Masquerade {
@@ -85,7 +87,7 @@ pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerad
 }
 
 /// Refuses subnets that are in use and an MTU that does not fit.
-pub(super) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
+pub(crate) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
     let (nic, shape) = of(interface, facts)?;
     shape.sides().try_for_each(|(_, side)| refuse_overlap(interface, side.gateway, &shape.tap, facts))?;
     refuse_mtu(interface, nic.tap.mtu, shape.v6.is_some(), facts)
@@ -166,7 +168,7 @@ fn network(address: IpNetwork) -> IpNetwork {
 }
 
 /// The settings that masquerading needs, in the order in which they are written.
-pub(super) fn sysctls(nics: &[Masquerade], facts: &Facts) -> Vec<(Sysctl, &'static str)> {
+pub(crate) fn sysctls(nics: &[Masquerade], facts: &Facts) -> Vec<(Sysctl, &'static str)> {
     let mut sysctls = Vec::new();
     if nics.iter().any(|nic| nic.v6.is_some()) {
         // Forwarding deletes the routes that router advertisements made, but for links on which they are to be heard anyway.

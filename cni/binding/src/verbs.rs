@@ -6,13 +6,15 @@ use terms::{IfName, MacAddr};
 use wiring::Request;
 
 use super::addresses::{self, Choice, Given};
-use super::desired::{Desired, advertised_links, refuse_impossible};
-use super::standing::{self, Standing};
-use super::{BindingError, check, del, plan, rules};
+use super::desired::{Desired, refuse_impossible};
+use super::error::BindingError;
+use super::existing::{self, WiringState};
+use super::pod::advertised_links;
+use super::{check, del, plan, rules};
 
 /// A verb and what it is about.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Work<'a> {
+pub(crate) enum Work<'a> {
     Add { request: &'a Request, given: &'a [Given], group: u32, dry: bool },
     Del { request: Option<&'a Request>, group: u32 },
     Check { request: &'a Request, group: u32 },
@@ -20,7 +22,7 @@ pub(super) enum Work<'a> {
 
 impl Work<'_> {
     /// Does it in the namespace of `kernel`; only ADD has an outcome.
-    pub(super) fn perform(self, kernel: &mut impl Kernel) -> Result<Option<Outcome>, BindingError> {
+    pub(crate) fn perform(self, kernel: &mut impl Kernel) -> Result<Option<Outcome>, BindingError> {
         match self {
             Self::Add { request, given, group, dry } => add(kernel, request, given, group, dry).map(Some),
             Self::Del { request, group } => del(kernel, request, group).map(|()| None),
@@ -31,13 +33,13 @@ impl Work<'_> {
 
 /// What an ADD comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// What was done; empty when all was there already.
-    pub(super) plan: Plan,
+    pub(crate) plan: Plan,
     /// Pod interfaces whose Ethernet address is now the one that the request wishes.
-    pub(super) macs: Vec<(IfName, MacAddr)>,
+    pub(crate) macs: Vec<(IfName, MacAddr)>,
     /// Which address the guest gets where there are several.
-    pub(super) choices: Vec<Choice>,
+    pub(crate) choices: Vec<Choice>,
 }
 
 /// Meets a request. `dry` only plans.
@@ -50,18 +52,18 @@ fn add(
 ) -> Result<Outcome, BindingError> {
     let mut facts = gather(kernel, request)?;
     let mut desired = Desired::of(request, group, &facts)?;
-    let standing = standing::of(&desired, &facts)?;
-    if standing != Standing::Wired {
+    let existing = existing::of(&desired, &facts)?;
+    if existing != WiringState::Complete {
         refuse_impossible(request, &facts)?;
     }
-    if standing == Standing::LeftOver && !dry {
+    if existing == WiringState::Partial && !dry {
         // Somebody was killed in the middle of an ADD; its taps tell what it had changed.
         remove(kernel, &del::plan(group, Some(request), &facts))?;
         facts = gather(kernel, request)?;
         desired = Desired::of(request, group, &facts)?;
     }
     let macs = desired.nics.iter().filter_map(|nic| Some((nic.pod_interface.clone(), nic.pod_mac?))).collect();
-    if standing == Standing::Wired {
+    if existing == WiringState::Complete {
         return Ok(Outcome { macs, ..Outcome::default() });
     }
     let choices = addresses::choices(request, given, &facts);
@@ -117,12 +119,12 @@ fn remove(kernel: &mut impl Kernel, plan: &Plan) -> Result<(), BindingError> {
 }
 
 /// All that planning looks at; of the tables only which there are. Which links' settings matter shows only when the routes are known.
-pub(super) fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
+pub(crate) fn gather(kernel: &mut impl Kernel, request: &Request) -> Result<Facts, BindingError> {
     let fixed = ["ipv4/ip_forward", "ipv6/conf/all/forwarding", plan::IPV6_OFF_BY_DEFAULT].map(Sysctl::net);
     let ask = Ask { table_ids: true, ..Ask::network().with_sysctls(fixed) };
     let mut facts = kernel.gather(&ask)?;
     let of_routers = advertised_links(&facts).into_iter().map(|link| Sysctl::ipv6_conf(&link, "accept_ra"));
-    let of_taps = standing::names(request).into_iter().filter(|name| facts.link(name).is_some());
+    let of_taps = existing::names(request).into_iter().filter(|name| facts.link(name).is_some());
     let more: Vec<_> = of_routers.chain(of_taps.map(|tap| Sysctl::ipv4_conf(&tap, "route_localnet"))).collect();
     if !more.is_empty() {
         facts.sysctls.extend(kernel.gather(&Ask::default().with_sysctls(more))?.sysctls);

@@ -3,8 +3,8 @@
 use hostnet::netns::NetnsError;
 use hostnet::{ApplyError, Failure, KernelError};
 
-use super::Refusal;
-use crate::spec::{Code, Error};
+use super::refusal::Refusal;
+use cni_protocol::spec::{Code, Error};
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,13 @@ use hostnet::facts::{Link, LinkKind, TunMode};
 use hostnet::nft::{Table, TableFacts};
 use hostnet::sysctl::Sysctl;
 
-use super::desired::{Desired, MTU_KEY, Nic, Tap};
-use super::{rules, standing};
+use super::desired::Desired;
+use super::mark::{MTU_KEY, group, mark};
+use super::rules;
+use super::taps::{Nic, Tap};
 
 /// What of links, marks and settings is not as ADD made it, in words; empty if all is well.
-pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
+pub(crate) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     for nic in &desired.nics {
         for tap in nic.taps() {
@@ -31,12 +33,12 @@ pub(super) fn differences(desired: &Desired, facts: &Facts) -> Vec<String> {
 }
 
 /// The same of the tables, which `facts` hold in full.
-pub(super) fn table_differences(desired: &Desired, facts: &Facts) -> Vec<String> {
+pub(crate) fn table_differences(desired: &Desired, facts: &Facts) -> Vec<String> {
     desired.tables.iter().flat_map(|table| of_table(table, facts)).collect()
 }
 
 /// The settings that masquerading needs; one of a link that is missing is passed over, for the link is said to be.
-pub(super) fn of_settings(desired: &Desired, facts: &Facts) -> Vec<String> {
+pub(crate) fn of_settings(desired: &Desired, facts: &Facts) -> Vec<String> {
     let is_there = |key: &Sysctl| key.link().is_none_or(|link| facts.link(&link).is_some());
     let differs = |(key, wanted): &(Sysctl, &'static str)| {
         let value = facts.sysctl(key);
@@ -65,7 +67,7 @@ fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -
         }
         other => expect("kind", format!("{other:?}"), "a tap".to_owned()),
     }
-    expect("link group", link.group.to_string(), standing::group(nic, desired, facts).to_string());
+    expect("link group", link.group.to_string(), group(nic, desired.digest, desired.group, facts).to_string());
     expect("up", link.up.to_string(), true.to_string());
     if let Some(mtu) = mtu_of_mark(nic, facts) {
         expect("MTU", link.mtu_bytes.to_string(), mtu);
@@ -88,13 +90,13 @@ fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts) -
 
 /// The MTU of ADD's time; without a mark, which is said elsewhere, nothing is known.
 fn mtu_of_mark(nic: &Nic, facts: &Facts) -> Option<String> {
-    standing::mark(facts.link(&nic.tap.name)?)?.restore().get(MTU_KEY).cloned()
+    mark(facts.link(&nic.tap.name)?)?.restore().get(MTU_KEY).cloned()
 }
 
 fn of_mark(nic: &Nic, desired: &Desired, facts: &Facts) -> Option<String> {
     let link = facts.link(&nic.tap.name)?;
     let name = &link.name;
-    match standing::mark(link) {
+    match mark(link) {
         Some(mark) if mark.digest() == desired.digest && mark.generation() == wiring::GENERATION => None,
         Some(mark) if mark.digest() == desired.digest => {
             Some(format!("link {name}: mark is of another release: generation {}", mark.generation()))

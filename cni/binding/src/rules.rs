@@ -42,12 +42,12 @@ const SILENT_SET: &str = "guest-devices";
 const MESH_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// The tables that can be ours, for whoever looks for them.
-pub(super) fn ids() -> [TableId; 3] {
+pub(crate) fn ids() -> [TableId; 3] {
     [TableFamily::Inet, TableFamily::Netdev, TableFamily::Arp].map(|family| TableId::new(family, TABLE))
 }
 
 /// All tables of a wiring; none if there is nothing to wire.
-pub(super) fn tables(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Vec<Table> {
+pub(crate) fn tables(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Vec<Table> {
     if masqueraded.is_empty() && bridged.is_empty() {
         return Vec::new();
     }
@@ -356,7 +356,7 @@ fn digit(family: Family) -> char {
 }
 
 /// Whether a set holds a pod interface's addresses or their networks.
-pub(super) fn is_pod_set(name: &str) -> bool {
+pub(crate) fn is_pod_set(name: &str) -> bool {
     ["pod4-", "pod6-", "link4-", "link6-"].iter().any(|start| name.starts_with(start))
 }
 

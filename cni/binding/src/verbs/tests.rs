@@ -5,15 +5,15 @@ use hostnet::nft::Table;
 use hostnet::{Failure, Fake, KernelError};
 
 use super::*;
-use crate::binding::Refusal;
-use crate::binding::standing::FIRST_GROUP;
+use crate::Refusal;
+use crate::mark::FIRST_GROUP;
 
 const ONE: u32 = FIRST_GROUP + 1;
 const OTHER: u32 = FIRST_GROUP + 2;
 
 /// A pod with two families after its network's plugin.
 fn pod() -> Facts {
-    serde_json::from_str(include_str!("../../../tests/golden/masquerade-dual-stack/facts.json")).unwrap()
+    serde_json::from_str(include_str!("../../tests/golden/masquerade-dual-stack/facts.json")).unwrap()
 }
 
 /// The same without addresses: a NIC of a pure layer 2 network.

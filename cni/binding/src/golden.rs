@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use wiring::{GENERATION, Request};
 
-use super::desired::{Desired, Refusal, refuse_impossible};
-use super::standing::{self, Standing};
+use super::desired::{Desired, refuse_impossible};
+use super::existing::{self, WiringState};
+use super::refusal::Refusal;
 use super::{addresses, check, del, plan};
 
 #[derive(Deserialize)]
@@ -51,14 +52,14 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
 
 fn add(request: &Request, group: u32, facts: &Facts) -> Result<Plan, Refusal> {
     let desired = Desired::of(request, group, facts)?;
-    let standing = standing::of(&desired, facts)?;
-    if standing != Standing::Wired {
+    let existing = existing::of(&desired, facts)?;
+    if existing != WiringState::Complete {
         refuse_impossible(request, facts)?;
     }
-    match standing {
-        Standing::Wired => Ok(Plan::default()),
-        Standing::Fresh => plan::plan(desired, &addresses::choices(request, &[], facts), facts),
-        Standing::LeftOver => Ok(del::plan(group, Some(request), facts)),
+    match existing {
+        WiringState::Complete => Ok(Plan::default()),
+        WiringState::None => plan::plan(desired, &addresses::choices(request, &[], facts), facts),
+        WiringState::Partial => Ok(del::plan(group, Some(request), facts)),
     }
 }
 
@@ -99,7 +100,7 @@ fn every_plan_can_be_carried_out_and_del_puts_back_what_was() {
         let (conf, before): (Conf, Facts) = (read(&case.join("conf.json")), read(&case.join("facts.json")));
         let Some(request) = conf.request.map(|request| Request::from_value(&request).unwrap()) else { continue };
         let Ok(desired) = Desired::of(&request, conf.group, &before) else { continue };
-        if conf.verb != "ADD" || standing::of(&desired, &before) != Ok(Standing::Fresh) {
+        if conf.verb != "ADD" || existing::of(&desired, &before) != Ok(WiringState::None) {
             continue;
         }
         let mut kernel = Fake::new(before.clone());

@@ -11,31 +11,33 @@ use hostnet::facts::LinkKind;
 use terms::IfName;
 use wiring::{Family, Interface, NicKey, service_link_local};
 
-use super::desired::{Nic, Refusal, Tap, has_ipv6, mtu, pod_link, reachable, refuse_mtu};
+use super::pod::{has_ipv6, mtu, pod_link, reachable, refuse_mtu};
+use super::refusal::Refusal;
+use super::taps::{Nic, Tap};
 
 /// What the rules of one bridge-bound NIC are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bridge {
-    pub(super) pod_interface: IfName,
-    pub(super) tap: IfName,
+pub(crate) struct Bridge {
+    pub(crate) pod_interface: IfName,
+    pub(crate) tap: IfName,
     /// For a NIC with addresses, whose guest is told of them.
-    pub(super) service: Option<Service>,
+    pub(crate) service: Option<Service>,
 }
 
 /// The launcher's part in a bridge-bound NIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Service {
-    pub(super) tap: IfName,
+pub(crate) struct Service {
+    pub(crate) tap: IfName,
     /// From where the launcher asks the pod network for the gateway.
-    pub(super) link_local: Ipv6Addr,
-    pub(super) v4: bool,
-    pub(super) v6: bool,
+    pub(crate) link_local: Ipv6Addr,
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
     /// The next hops that no router advertisement can announce; the launcher resolves them and plays the router.
-    pub(super) global_gateways: Vec<Ipv6Addr>,
+    pub(crate) global_gateways: Vec<Ipv6Addr>,
 }
 
 /// The taps of a bridge-bound NIC, and what its rules are made of.
-pub(super) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), Refusal> {
+pub(crate) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), Refusal> {
     let link = pod_link(interface, facts)?;
     let key = NicKey::of(&interface.pod_interface)?;
     let current = link.mac.ok_or_else(|| Refusal::NotEthernet(link.name.clone()))?;
@@ -78,7 +80,7 @@ fn sifts_multicast(kind: &LinkKind) -> bool {
 }
 
 /// Refuses an MTU that does not fit.
-pub(super) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
+pub(crate) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
     let (nic, shape) = of(interface, facts)?;
     refuse_mtu(interface, nic.tap.mtu, shape.service.is_some_and(|service| service.v6), facts)
 }

@@ -1,6 +1,6 @@
 //! The binding plugin `tapvisor`: turns interfaces of a pod into taps for a VM.
 //!
-//! Flow: configuration and annotation → request; namespace → facts; both → [`desired::Desired`], what there must be; that and
+//! Flow: configuration and annotation → request; namespace → facts; both → `Desired`, what there must be; that and
 //! the facts → plan → apply. DEL plans from what it finds, CHECK compares what there must be with what is.
 //! Guarantees: a pod without a request costs no netlink socket, but for DEL, which looks whether anything is left; nothing is
 //! touched before all of a request is known to be possible; what is changed is written on a tap before it is changed, and the
@@ -14,20 +14,24 @@ mod conf;
 mod del;
 mod desired;
 mod error;
+mod existing;
 #[cfg(test)]
 mod golden;
 mod inspect;
+mod mark;
 mod masquerade;
 mod plan;
 mod plugin;
+mod pod;
+mod refusal;
 mod reply;
 mod rules;
-mod standing;
 mod status;
+mod taps;
 mod verbs;
 
 pub use conf::requested;
-pub use desired::Refusal;
 pub use error::BindingError;
 pub use inspect::{Drift, drift, read};
 pub use plugin::Tapvisor;
+pub use refusal::Refusal;

@@ -1,34 +1,33 @@
-//! How far a namespace is wired already, told from its links.
+//! Detects existing wiring in a namespace from its links: none, partial or complete.
 
 use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind};
 use terms::IfName;
-use wiring::{Digest, GENERATION, Mark, Owner};
+use wiring::{Binding, Digest, GENERATION, Mark, NicKey, Owner};
 
-use super::desired::{Desired, Nic, Refusal, Tap};
+use super::desired::Desired;
+use super::mark::{group, mark};
+use super::refusal::Refusal;
+use super::taps::Tap;
 use super::{check, rules};
 
-/// Link groups of attachments begin here and go on to twice that: away from 0, which all links are in, and from the small
-/// numbers that people use.
-pub(super) const FIRST_GROUP: u32 = 0x4000_0000;
-
-/// What an ADD finds.
+/// What exists of a wiring when ADD starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Nothing of ours.
-    Fresh,
-    /// All that the request comes to.
-    Wired,
-    /// Part of a wiring that was never finished.
-    LeftOver,
+pub(crate) enum WiringState {
+    /// Nothing of this plugin.
+    None,
+    /// All that the request needs.
+    Complete,
+    /// Part of a wiring that an ADD did not finish.
+    Partial,
 }
 
-/// Tells how far `desired` is met.
-pub(super) fn of(desired: &Desired, facts: &Facts) -> Result<Standing, Refusal> {
+/// Compares the links of a namespace with `desired`.
+pub(crate) fn of(desired: &Desired, facts: &Facts) -> Result<WiringState, Refusal> {
     refuse_other_request(desired.digest, facts)?;
     let mut taps = Vec::new();
     for nic in &desired.nics {
-        let group = group(nic, desired, facts);
+        let group = group(nic, desired.digest, desired.group, facts);
         for tap in nic.taps() {
             taps.push((tap, facts.link(&tap.name).map(|link| claim(link, group, desired.owner)).transpose()?));
         }
@@ -38,11 +37,11 @@ pub(super) fn of(desired: &Desired, facts: &Facts) -> Result<Standing, Refusal> 
     if taps.iter().any(|(_, claim)| committed(claim)) {
         let tap = taps.iter().find(|(tap, claim)| if is_vm_tap(tap) { !committed(claim) } else { claim.is_none() });
         let lacking = tap.map(|(tap, _)| format!("{} is missing", tap.name)).or_else(|| lacking(desired, facts));
-        return lacking.map_or(Ok(Standing::Wired), |what| Err(Refusal::Incomplete(what)));
+        return lacking.map_or(Ok(WiringState::Complete), |what| Err(Refusal::Incomplete(what)));
     }
     let any_tap = taps.iter().any(|(_, claim)| claim.is_some());
     let any_table = rules::ids().iter().any(|id| facts.has_table(id));
-    Ok(if any_tap || any_table { Standing::LeftOver } else { Standing::Fresh })
+    Ok(if any_tap || any_table { WiringState::Partial } else { WiringState::None })
 }
 
 /// What a wiring whose taps are all there lacks: DEL takes tables and settings first, and anybody can.
@@ -50,18 +49,6 @@ fn lacking(desired: &Desired, facts: &Facts) -> Option<String> {
     let table = desired.tables.iter().find(|table| !facts.has_table(&table.id));
     let table = table.map(|table| format!("nft table {} is missing", table.id));
     table.or_else(|| check::of_settings(desired, facts).into_iter().next())
-}
-
-/// The link group of a NIC's taps: that of the attachment that made them, which may be another one with the same request.
-pub(super) fn group(nic: &Nic, desired: &Desired, facts: &Facts) -> u32 {
-    let is_met = |mark: Mark| mark.is_committed() && mark.digest() == desired.digest;
-    let maker = facts.link(&nic.tap.name).filter(|link| mark(link).is_some_and(is_met)).map(|link| link.group);
-    maker.filter(|group| (FIRST_GROUP..2 * FIRST_GROUP).contains(group)).unwrap_or(desired.group)
-}
-
-/// The committed mark of a link.
-pub(super) fn mark(link: &Link) -> Option<Mark> {
-    link.alias.as_deref()?.parse().ok()
 }
 
 fn refuse_other_request(asked: Digest, facts: &Facts) -> Result<(), Refusal> {
@@ -93,15 +80,14 @@ fn claim(link: &Link, group: u32, owner: Owner) -> Result<Claim, Refusal> {
 }
 
 /// A tap between its creation and the message that gives it group and mark.
-pub(super) fn is_half_made(link: &Link, owner: Owner) -> bool {
+pub(crate) fn is_half_made(link: &Link, owner: Owner) -> bool {
     link.group == 0
         && link.alias.is_none()
         && matches!(&link.kind, LinkKind::Tun(tun) if tun.owner == Some(owner.uid) && tun.group == Some(owner.gid))
 }
 
 /// The names of all taps that a request can come to, whatever the namespace looks like.
-pub(super) fn names(request: &wiring::Request) -> Vec<IfName> {
-    use wiring::{Binding, NicKey};
+pub(crate) fn names(request: &wiring::Request) -> Vec<IfName> {
     let keyed = request.interfaces().iter().filter_map(|i| Some((i.binding, NicKey::of(&i.pod_interface).ok()?)));
     keyed
         .flat_map(|(binding, key)| match binding {

@@ -11,15 +11,15 @@ use nix::sched::{CloneFlags, unshare};
 use terms::{IfName, IpNetwork, Ipv4Network, Ipv6Network, Protocol};
 use wiring::{Mesh, Port};
 
-use super::BindingError;
 use super::bridge::{Bridge, Service};
+use super::error::BindingError;
 use super::masquerade::{Masquerade, Side};
 use super::rules;
 
 const TUN_NODE: &str = "/dev/net/tun";
 
 /// Looks for the tun driver, and tries in a namespace of its own whether the kernel takes taps and the rules of a wiring.
-pub(super) fn check() -> Result<(), BindingError> {
+pub(crate) fn check() -> Result<(), BindingError> {
     if !Path::new(TUN_NODE).exists() {
         return Err(BindingError::HostLacks(format!("{TUN_NODE} is missing: load the tun module")));
     }

@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use hostnet::nft::{
-    CT_ESTABLISHED, CT_RELATED, Chain, Element, Field, Hook, Remember, Rule, Set, Statement, Table, Test, Value,
+    CT_ESTABLISHED, CT_RELATED, Chain, Element, Field, Hook, UpdateSet, Rule, Set, Statement, Table, Test, Value,
     ValueKind, priority,
 };
 use terms::IpNetwork;
@@ -78,7 +78,7 @@ pub(super) fn ip_rules(nic: &Masquerade) -> Vec<Rule> {
     if nic.v6.is_some() {
         let link_local = |what: &str| from_guest(what).when(Field::Ip6Saddr, Test::Within(link_local_v6()));
         let remember =
-            Remember { set: link_local_set(nic), fields: vec![Field::Ip6Saddr], refresh: true, timeout_seconds: None };
+            UpdateSet { set: link_local_set(nic), fields: vec![Field::Ip6Saddr], refresh: true, timeout_seconds: None };
         let (first, last) = NEIGHBOUR_DISCOVERY;
         rules.extend([
             from_guest("to a link-local neighbour of the guest")
@@ -87,7 +87,7 @@ pub(super) fn ip_rules(nic: &Masquerade) -> Vec<Rule> {
                 .counter()
                 .drop(),
             // Ends here when the set is full.
-            link_local("a link-local address of the guest").with(Statement::Remember(remember)),
+            link_local("a link-local address of the guest").with(Statement::UpdateSet(remember)),
             link_local("too many link-local addresses")
                 .not_in_set([Field::Ip6Saddr], &link_local_set(nic))
                 .counter()
@@ -117,10 +117,10 @@ fn to_link(nic: &Masquerade, family: Family) -> [Rule; 2] {
             .when(Field::CtState, Test::NoBit(CT_ESTABLISHED | CT_RELATED))
             .in_set([daddr], &link_set(nic, family))
     };
-    let update = Remember { set: peer_set(nic, family), fields: vec![daddr], refresh: true, timeout_seconds: None };
+    let update = UpdateSet { set: peer_set(nic, family), fields: vec![daddr], refresh: true, timeout_seconds: None };
     [
         // Ends here when the set is full.
-        new("a neighbour of the pod").with(Statement::Remember(update)),
+        new("a neighbour of the pod").with(Statement::UpdateSet(update)),
         new("too many neighbours of the pod").not_in_set([daddr], &peer_set(nic, family)).counter().drop(),
     ]
 }

@@ -10,18 +10,18 @@ use hostnet::Facts;
 use terms::IfName;
 use wiring::{Binding, Family, Request};
 
-use super::desired::reachable;
-use crate::spec::CniResult;
+use super::pod::reachable;
+use cni_protocol::spec::CniResult;
 
 /// An address of a CNI result and the interface that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Given {
-    pub(super) link: IfName,
-    pub(super) address: IpAddr,
+pub(crate) struct Given {
+    pub(crate) link: IfName,
+    pub(crate) address: IpAddr,
 }
 
 /// The addresses of a previous result, in its order; one without an interface is for `ifname`.
-pub(super) fn given(previous: Option<&CniResult>, sandbox: &str, ifname: &IfName) -> Vec<Given> {
+pub(crate) fn given(previous: Option<&CniResult>, sandbox: &str, ifname: &IfName) -> Vec<Given> {
     let Some(previous) = previous else { return Vec::new() };
     let link = |index: Option<usize>| match index {
         None => Some(ifname.clone()),
@@ -36,12 +36,12 @@ pub(super) fn given(previous: Option<&CniResult>, sandbox: &str, ifname: &IfName
 
 /// One family of a NIC with several addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choice {
-    pub(super) pod_interface: IfName,
+pub(crate) struct Choice {
+    pub(crate) pod_interface: IfName,
     /// The guest's.
-    pub(super) address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Those that nobody answers for.
-    pub(super) others: Vec<IpAddr>,
+    pub(crate) others: Vec<IpAddr>,
 }
 
 impl fmt::Display for Choice {
@@ -58,7 +58,7 @@ impl fmt::Display for Choice {
 
 /// The choice for each family of each bridge-bound NIC that has several addresses. Behind a masquerade all of them lead to
 /// the guest.
-pub(super) fn choices(request: &Request, given: &[Given], facts: &Facts) -> Vec<Choice> {
+pub(crate) fn choices(request: &Request, given: &[Given], facts: &Facts) -> Vec<Choice> {
     let bridged = request.interfaces().iter().filter(|interface| interface.binding == Binding::Bridge);
     let families = bridged.flat_map(|interface| [Family::V4, Family::V6].map(|family| (interface, family)));
     let chosen = families.filter_map(|(interface, family)| {

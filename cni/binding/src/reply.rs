@@ -3,12 +3,12 @@
 use serde_json::Value;
 use terms::{IfName, MacAddr};
 
-use crate::plugin::Added;
-use crate::spec::CniResult;
+use cni_protocol::plugin::Added;
+use cni_protocol::spec::CniResult;
 
 /// Chained, the previous result goes on; a trailing attachment has an empty one, so that nobody takes the taps for
 /// interfaces of the pod.
-pub(super) fn result(previous: Option<&Value>, sandbox: &str, macs: &[(IfName, MacAddr)]) -> Added {
+pub(crate) fn result(previous: Option<&Value>, sandbox: &str, macs: &[(IfName, MacAddr)]) -> Added {
     let Some(previous) = previous else { return Added::Result(CniResult::default()) };
     let mut document = previous.clone();
     let interfaces = document.get_mut("interfaces").and_then(Value::as_array_mut);

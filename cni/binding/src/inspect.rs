@@ -4,7 +4,9 @@ use hostnet::{Ask, Facts, Kernel};
 use wiring::Request;
 
 use super::desired::Desired;
-use super::{BindingError, Refusal, check, rules, verbs};
+use super::error::BindingError;
+use super::refusal::Refusal;
+use super::{check, rules, verbs};
 
 /// What of a wiring's rules and settings is not as ADD made it, in the words of CHECK.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +46,7 @@ mod tests {
             "interfaces":[{"name":"default","podInterface":"eth0","binding":"masquerade","mac":"02:00:00:00:00:01"}]}"#;
         let request = Request::parse(request).unwrap();
         assert_eq!(drift(&request, &Facts::default()), Err(Refusal::Absent("eth0".parse().unwrap())));
-        let facts = include_str!("../../tests/golden/masquerade-dual-stack/facts.json");
+        let facts = include_str!("../tests/golden/masquerade-dual-stack/facts.json");
         let drift = drift(&request, &serde_json::from_str(facts).unwrap()).unwrap();
         assert!(drift.rules.contains(&"nft table inet tapvisor is missing".to_owned()), "{drift:?}");
         assert!(drift.settings.iter().any(|words| words.starts_with("sysctl net/ipv4/ip_forward is ")), "{drift:?}");

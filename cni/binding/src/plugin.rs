@@ -9,12 +9,13 @@ use sha2::{Digest as _, Sha256};
 use terms::NetworkName;
 use wiring::Request;
 
-use super::conf::{Asked, asked};
-use super::standing::FIRST_GROUP;
+use super::conf::{FoundRequest, find_request};
+use super::error::BindingError;
+use super::mark::FIRST_GROUP;
+use super::{addresses, reply};
 use super::verbs::{Outcome, Work};
-use super::{BindingError, addresses, reply};
-use crate::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
-use crate::spec::{CniResult, Code, Error};
+use cni_protocol::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
+use cni_protocol::spec::{CniResult, Code, Error};
 
 /// The pairs that Kubernetes' runtimes and Multus send; this plugin reads none of them.
 const KNOWN_ARGS: [&str; 7] =
@@ -64,7 +65,7 @@ impl Plugin for Tapvisor {
 
     fn add(&self, call: &Add) -> Result<Added, Error> {
         let previous = call.conf.prev_document();
-        let Some(asked) = asked(&call.conf)? else {
+        let Some(asked) = find_request(&call.conf)? else {
             return Ok(
                 previous.map_or(Added::Result(CniResult::default()), |document| Added::Previous(document.clone()))
             );
@@ -93,7 +94,7 @@ impl Plugin for Tapvisor {
     }
 
     fn check(&self, call: &Check) -> Result<(), Error> {
-        let Some(asked) = asked(&call.conf)? else { return Ok(()) };
+        let Some(asked) = find_request(&call.conf)? else { return Ok(()) };
         let group = group(call.conf.name(), &call.attachment);
         self.perform(&call.netns, &Work::Check { request: &asked.request, group })?;
         Ok(())
@@ -111,7 +112,7 @@ impl Plugin for Tapvisor {
 
 /// A request that is refused now was refused by ADD, or was another then: what is to be removed shows in the namespace.
 fn request_or_none(conf: &NetConf) -> Option<Request> {
-    match asked(conf) {
+    match find_request(conf) {
         Ok(asked) => asked.map(|asked| asked.request),
         Err(error) => {
             eprintln!("tapvisor: removing by what is found in the namespace, for the request is refused: {error}");
@@ -120,7 +121,7 @@ fn request_or_none(conf: &NetConf) -> Option<Request> {
     }
 }
 
-fn tell_of_ignored(asked: &Asked) {
+fn tell_of_ignored(asked: &FoundRequest) {
     for ignored in &asked.ignored {
         eprintln!("tapvisor: {ignored} is not read, because {} counts before it", asked.source);
     }
@@ -141,7 +142,7 @@ fn group(network: &NetworkName, attachment: &Attachment) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{Args, serve};
+    use cni_protocol::plugin::{Args, serve};
 
     fn group_of(network: &str, container: &str, if_name: &str) -> u32 {
         let attachment = Attachment {

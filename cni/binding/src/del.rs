@@ -8,23 +8,23 @@ use hostnet::{Facts, Op, Plan};
 use terms::IfName;
 use wiring::{Mark, Request};
 
-use super::desired::{OFF, mac_key_link, multicast_key_link};
-use super::{rules, standing};
+use super::mark::{OFF, mac_key_link, mark, multicast_key_link};
+use super::{existing, rules};
 
 /// Plans the removal of the attachment whose taps are in link group `group`, from facts alone: half a wiring goes like a whole
 /// one. `request`, where it is known, tells the names of taps that were cut off before they had a group.
 ///
 /// The order is the reverse of ADD's: as long as a tap is there, it tells what is still to be restored.
-pub(super) fn plan(group: u32, request: Option<&Request>, facts: &Facts) -> Plan {
+pub(crate) fn plan(group: u32, request: Option<&Request>, facts: &Facts) -> Plan {
     let grouped: Vec<_> = facts.links.iter().filter(|link| link.group == group).collect();
     let half_made = half_made(request, facts);
     let mut ops = Vec::new();
-    let others = facts.links.iter().any(|link| link.group != group && standing::mark(link).is_some());
+    let others = facts.links.iter().any(|link| link.group != group && mark(link).is_some());
     let tables: Vec<_> = rules::ids().into_iter().filter(|id| facts.has_table(id)).collect();
     if !tables.is_empty() && !others {
         ops.push(Op::Nft(Transaction::delete(tables)));
     }
-    grouped.iter().filter_map(|link| standing::mark(link)).for_each(|mark| ops.extend(restore(&mark, facts)));
+    grouped.iter().filter_map(|link| mark(link)).for_each(|mark| ops.extend(restore(&mark, facts)));
     match grouped.as_slice() {
         [] => {}
         [link] => ops.push(Op::DeleteLink { link: link.name.clone() }),
@@ -36,8 +36,8 @@ pub(super) fn plan(group: u32, request: Option<&Request>, facts: &Facts) -> Plan
 
 fn half_made(request: Option<&Request>, facts: &Facts) -> Vec<IfName> {
     let Some(request) = request else { return Vec::new() };
-    let is_half_made = |link: &&Link| standing::is_half_made(link, request.owner());
-    let names = standing::names(request);
+    let is_half_made = |link: &&Link| existing::is_half_made(link, request.owner());
+    let names = existing::names(request);
     names.iter().filter_map(|name| facts.link(name)).filter(is_half_made).map(|link| link.name.clone()).collect()
 }
 

@@ -8,7 +8,7 @@ use super::{Field, Value, ValueKind};
 
 /// Width and byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum Encoding {
     Ipv4,
     Ipv6,
     Ether,
@@ -43,7 +43,7 @@ pub enum NftError {
     Other(String),
 }
 
-impl Shape {
+impl Encoding {
     pub(crate) fn bytes(self) -> usize {
         match self {
             Self::Ipv4 | Self::Host => 4,
@@ -111,21 +111,21 @@ pub(crate) fn pad(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 impl Field {
-    pub(crate) fn shape(self) -> Shape {
+    pub(crate) fn encoding(self) -> Encoding {
         match self {
-            Self::Iifname | Self::Oifname => Shape::Name,
+            Self::Iifname | Self::Oifname => Encoding::Name,
             Self::IpSaddr | Self::IpDaddr | Self::ArpSenderIp | Self::ArpTargetIp | Self::CtOriginalIpDaddr => {
-                Shape::Ipv4
+                Encoding::Ipv4
             }
-            Self::Ip6Saddr | Self::Ip6Daddr | Self::NdTarget | Self::CtOriginalIp6Daddr => Shape::Ipv6,
-            Self::EtherSaddr | Self::EtherDaddr | Self::ArpSenderEther => Shape::Ether,
+            Self::Ip6Saddr | Self::Ip6Daddr | Self::NdTarget | Self::CtOriginalIp6Daddr => Encoding::Ipv6,
+            Self::EtherSaddr | Self::EtherDaddr | Self::ArpSenderEther => Encoding::Ether,
             Self::L4proto
             | Self::Nfproto
             | Self::Pkttype
             | Self::TcpFlags
             | Self::IcmpType
             | Self::Icmpv6Type
-            | Self::CtDirection => Shape::Network(1),
+            | Self::CtDirection => Encoding::Network(1),
             Self::Protocol
             | Self::EtherType
             | Self::TcpSport
@@ -134,7 +134,7 @@ impl Field {
             | Self::UdpDport
             | Self::ThSport
             | Self::ThDport
-            | Self::ArpOperation => Shape::Network(2),
+            | Self::ArpOperation => Encoding::Network(2),
             Self::Mark
             | Self::Iifgroup
             | Self::CtState
@@ -142,7 +142,7 @@ impl Field {
             | Self::CtMark
             | Self::Fib { .. }
             | Self::Random { .. }
-            | Self::RoundRobin { .. } => Shape::Host,
+            | Self::RoundRobin { .. } => Encoding::Host,
         }
     }
 
@@ -156,28 +156,28 @@ impl Field {
             Self::IcmpType => ValueKind::IcmpType,
             Self::Icmpv6Type => ValueKind::Icmpv6Type,
             Self::ArpOperation => ValueKind::ArpOperation,
-            field => match field.shape() {
-                Shape::Ipv4 => ValueKind::Ipv4,
-                Shape::Ipv6 => ValueKind::Ipv6,
-                Shape::Ether => ValueKind::Ether,
-                Shape::Network(2) => ValueKind::Port,
-                Shape::Network(_) => ValueKind::L4proto,
-                Shape::Name | Shape::Host => ValueKind::Number,
+            field => match field.encoding() {
+                Encoding::Ipv4 => ValueKind::Ipv4,
+                Encoding::Ipv6 => ValueKind::Ipv6,
+                Encoding::Ether => ValueKind::Ether,
+                Encoding::Network(2) => ValueKind::Port,
+                Encoding::Network(_) => ValueKind::L4proto,
+                Encoding::Name | Encoding::Host => ValueKind::Number,
             },
         }
     }
 }
 
 impl ValueKind {
-    pub(crate) fn shape(self) -> Shape {
+    pub(crate) fn encoding(self) -> Encoding {
         match self {
-            Self::Ipv4 => Shape::Ipv4,
-            Self::Ipv6 => Shape::Ipv6,
-            Self::Ether => Shape::Ether,
-            Self::L4proto | Self::IcmpType | Self::Icmpv6Type => Shape::Network(1),
-            Self::Port | Self::EtherType | Self::ArpOperation => Shape::Network(2),
-            Self::Ifname => Shape::Name,
-            Self::Mark | Self::Number => Shape::Host,
+            Self::Ipv4 => Encoding::Ipv4,
+            Self::Ipv6 => Encoding::Ipv6,
+            Self::Ether => Encoding::Ether,
+            Self::L4proto | Self::IcmpType | Self::Icmpv6Type => Encoding::Network(1),
+            Self::Port | Self::EtherType | Self::ArpOperation => Encoding::Network(2),
+            Self::Ifname => Encoding::Name,
+            Self::Mark | Self::Number => Encoding::Host,
         }
     }
 
@@ -208,8 +208,8 @@ pub(crate) fn type_number(kinds: &[ValueKind]) -> u32 {
 /// Bytes of a key: a lone part as it is, parts of a concatenation padded.
 pub(crate) fn key_bytes(kinds: &[ValueKind]) -> u32 {
     let bytes = match kinds {
-        [only] => only.shape().bytes(),
-        parts => parts.iter().map(|kind| kind.shape().bytes().next_multiple_of(4)).sum(),
+        [only] => only.encoding().bytes(),
+        parts => parts.iter().map(|kind| kind.encoding().bytes().next_multiple_of(4)).sum(),
     };
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -7,24 +7,24 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use wiring::{ANNOTATION, Request, RequestError};
 
-use crate::plugin::NetConf;
-use crate::spec::{Code, Error};
+use cni_protocol::plugin::NetConf;
+use cni_protocol::spec::{Code, Error};
 
 /// The capability under which containerd and CRI-O hand all annotations of a pod to a plugin.
 const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
 /// A request and where it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) request: Request,
-    pub(super) source: Source,
+pub(crate) struct FoundRequest {
+    pub(crate) request: Request,
+    pub(crate) source: Source,
     /// Further places that hold a request; the first in the order of [`Source`] counts.
-    pub(super) ignored: Vec<Source>,
+    pub(crate) ignored: Vec<Source>,
 }
 
 /// A place for a request, the one that counts most first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Annotation,
     CniArgs,
     Configuration,
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for IsOurs {
 }
 
 /// The request of a call; `None` for a pod that has none.
-pub(super) fn asked(conf: &NetConf) -> Result<Option<Asked>, Error> {
+pub(crate) fn find_request(conf: &NetConf) -> Result<Option<FoundRequest>, Error> {
     let raw: Raw = conf.own()?;
     let annotation = raw.runtime_config.and_then(|config| config.annotations).and_then(|annotations| annotations.0);
     let in_args = raw.args.and_then(|args| args.cni).and_then(|cni| cni.wiring);
@@ -131,7 +131,7 @@ pub(super) fn asked(conf: &NetConf) -> Result<Option<Asked>, Error> {
     let mut found = found.into_iter().flatten();
     let Some((source, request)) = found.next() else { return Ok(None) };
     let request = request.map_err(|error| refusal(source, &error))?;
-    Ok(Some(Asked { request, source, ignored: found.map(|(source, _)| source).collect() }))
+    Ok(Some(FoundRequest { request, source, ignored: found.map(|(source, _)| source).collect() }))
 }
 
 /// The wiring request of a configuration, as ADD reads it; `None` when the pod asks for nothing. Nothing is looked at or
@@ -140,7 +140,7 @@ pub(super) fn asked(conf: &NetConf) -> Result<Option<Asked>, Error> {
 /// # Errors
 /// When the configuration has another shape or the request is refused; the message names the place and the field.
 pub fn requested(conf: &NetConf) -> Result<Option<Request>, Error> {
-    Ok(asked(conf)?.map(|asked| asked.request))
+    Ok(find_request(conf)?.map(|asked| asked.request))
 }
 
 fn present(value: Option<Value>) -> Option<Value> {
@@ -163,14 +163,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::spec::Version;
+    use cni_protocol::spec::Version;
 
     const REQUEST: &str = r#"{"version":1,"owner":{"uid":107,"gid":107},"interfaces":[]}"#;
 
-    fn ask(more: &Value) -> Result<Option<Asked>, Error> {
+    fn ask(more: &Value) -> Result<Option<FoundRequest>, Error> {
         let mut conf = json!({"cniVersion": "1.0.0", "name": "net", "type": "tapvisor"});
         conf.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        asked(&NetConf::parse(conf.to_string().into_bytes(), &mut { Version::NEWEST }).unwrap())
+        find_request(&NetConf::parse(conf.to_string().into_bytes(), &mut { Version::NEWEST }).unwrap())
     }
 
     fn request() -> Value {

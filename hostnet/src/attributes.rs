@@ -1,4 +1,31 @@
-//! Writing netlink attributes.
+//! Netlink attributes (`struct nlattr` of `linux/netlink.h`): reading and writing them, whatever family they belong to.
+
+/// Attributes (`struct nlattr`) with their type bare of flags; stops at the first that does not fit.
+pub(crate) fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    const TYPE_MASK: u16 = netlink_packet_core::NLA_TYPE_MASK;
+    std::iter::from_fn(move || {
+        let [a, b, c, d] = *bytes.first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, value))
+    })
+}
+
+/// The 32-bit number in host order at an offset.
+pub(crate) fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// The value of the first attribute of a kind.
+pub(crate) fn attribute(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes_of(attributes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// Text up to its NUL.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
 
 /// Appends attributes (`struct nlattr`) to a buffer.
 #[derive(Debug, Default)]
@@ -59,5 +86,12 @@ mod tests {
         });
         let expected = [20, 0, 4, 0, 7, 0, 1, 0, b'a', b'b', 0, 0, 8, 0, 2, 0, 0, 0, 0, 7];
         assert_eq!(writer.bytes, expected);
+    }
+
+    #[test]
+    fn cut_and_misshapen_attributes_end_the_walk() {
+        assert_eq!(attributes_of(&[0; 16]).count(), 0);
+        assert_eq!(attributes_of(&[0xff; 16]).count(), 0);
+        assert_eq!(attributes_of(&[3, 0, 1, 0]).count(), 0);
     }
 }
