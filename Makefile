@@ -57,12 +57,6 @@ $(benches): bench-%: setup-bench
 	@tests/build bench
 	@$(run-bench) $*
 
-.PHONY: order
-order: setup-bench ## cni/order.ld anew: what the plugin's calls execute is linked side by side
-	@tests/build bench
-	@"$(TAPVISOR_DIST)/bench" order "$(TAPVISOR_DIST)/symbols/tapvisor-cni" "$(TAPVISOR_DIST)/symbols/map" cni/order.ld
-	@tests/build
-
 fuzz := $(abspath $(target))/fuzz
 TIME ?= 60
 .PHONY: fuzz

@@ -1,5 +1,7 @@
 //! The multi-call plugin binary: the name it is called by says which plugin it is.
 
+mod sys;
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,9 +9,11 @@ use std::process::ExitCode;
 use binding::Tapvisor;
 use cni_protocol::plugin::{Environment, Plugin, serve};
 
-/// The C library of a static build maps and unmaps pages for nearly every vector that grows.
 #[global_allocator]
-static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static MEMORY: sys::Bump<ARENA_BYTES> = sys::Bump::new();
+
+/// Several times what an ADD takes, and what the largest request does.
+const ARENA_BYTES: usize = 1 << 20;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

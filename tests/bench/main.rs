@@ -1,14 +1,12 @@
 //! `bench [--quick] [--into FILE] [GROUP…]`: measures what is promised about speed and size, and writes it as Markdown.
-//! `bench order PROGRAM MAP FILE` (see [`order`]) writes down what the plugin executes.
 //!
 //! *Flow*: each group makes a world, measures in rounds in which every variant has its turn, and gives a section of rows.
 //! *Guarantees*: nothing outlives the program; nothing outside its namespaces is changed, but for FILE, of which the sections
-//! of the groups that ran are replaced. Timings are reported, never asserted; that a variant did its work is asserted.
+//! of the groups that ran are replaced, those of this processor model. Timings are reported, never asserted; that a variant did its work is asserted.
 
 mod chain;
 mod dhcp;
 mod machine;
-mod order;
 mod path;
 mod pods;
 mod recording;
@@ -56,13 +54,6 @@ const GROUPS: [Group; 9] = [
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    if let [word, program, map, file] = &arguments[..]
-        && word.as_os_str() == "order"
-    {
-        eprintln!("bench: {} functions are in {}", order::write(program, map, file), file.display());
-        return ExitCode::SUCCESS;
-    }
     let mut extent = Extent { quick: false };
     let mut into: Option<PathBuf> = None;
     let mut chosen = Vec::new();
@@ -89,7 +80,7 @@ fn main() -> ExitCode {
         let text = measure(extent).to_markdown(extent.quick);
         println!("{text}");
         if let Some(into) = &into {
-            report::replace(into, name, &text);
+            report::replace(into, name, &machine::processor(), &text);
         }
     }
     ExitCode::SUCCESS

@@ -66,16 +66,26 @@ impl Section {
     }
 }
 
-/// Puts the section of a group in place of its earlier one, or at the end.
-pub(crate) fn replace(path: &Path, group: &str, text: &str) {
-    let (begin, end) = (format!("<!-- bench {group} -->\n"), format!("<!-- end {group} -->\n"));
+/// Puts the section of a group in place of its earlier one of the same processor model; else behind those of other models, or
+/// at the end.
+pub(crate) fn replace(path: &Path, group: &str, model: &str, text: &str) {
+    let (begin, end) = (format!("<!-- bench {group}, {model} -->\n"), format!("<!-- end {group}, {model} -->\n"));
     let old = std::fs::read_to_string(path).unwrap_or_default();
     let section = format!("{begin}{text}{end}");
     let new = match (old.find(&begin), old.find(&end)) {
         (Some(from), Some(to)) if from < to => format!("{}{section}{}", &old[..from], &old[to + end.len()..]),
-        _ => format!("{old}{}{section}", if old.is_empty() { "" } else { "\n" }),
+        _ => {
+            let (before, after) = old.split_at(after_group(&old, group).unwrap_or(old.len()));
+            format!("{before}{}{section}{after}", if before.is_empty() { "" } else { "\n" })
+        }
     };
     std::fs::write(path, new).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+}
+
+/// Where the last section of a group ends.
+fn after_group(text: &str, group: &str) -> Option<usize> {
+    let from = text.rfind(&format!("<!-- end {group}, "))?;
+    Some(from + text[from..].find('\n')? + 1)
 }
 
 /// Milliseconds: least / **median** / 99th percentile, and the middle half in brackets.
@@ -108,4 +118,25 @@ pub(crate) fn grouped(number: u64) -> String {
     let mut parts: Vec<&str> = if head.is_empty() { Vec::new() } else { vec![head] };
     parts.extend(tail.as_bytes().chunks(3).filter_map(|chunk| std::str::from_utf8(chunk).ok()));
     parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_processor_model_keeps_its_last_run() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |group, model, text: &str| replace(file.path(), group, model, text);
+        write("wiring", "A", "old\n");
+        write("chain", "A", "chain\n");
+        write("wiring", "B", "other\n");
+        write("wiring", "A", "new\n");
+        let section = |group: &str, model: &str, text: &str| {
+            format!("<!-- bench {group}, {model} -->\n{text}\n<!-- end {group}, {model} -->\n")
+        };
+        let expected =
+            [section("wiring", "A", "new"), section("wiring", "B", "other"), section("chain", "A", "chain")].join("\n");
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
+    }
 }

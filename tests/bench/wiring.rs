@@ -185,8 +185,19 @@ pub(crate) fn measure(extent: Extent) -> Section {
             for (verb, (counts, instructions)) in &counts {
                 rows.push(row(binding, verb, variant, &runs, *counts, *instructions));
                 if variant == Variant::Plugin {
-                    let kilobytes = f64::from(u32::try_from(counts.peak_rss_bytes / 1024).unwrap_or(u32::MAX));
-                    gates.push(Gate::at_most(format!("{binding} {verb}, peak RSS"), kilobytes / 1024.0, 1.0, "MiB"));
+                    gates.push(Gate::at_most(
+                        format!("{binding} {verb}, peak RSS"),
+                        mebibytes(counts.peak_rss_bytes),
+                        1.5,
+                        "MiB",
+                    ));
+                    gates.push(Gate::at_most(
+                        format!("{binding} {verb}, private memory"),
+                        mebibytes(counts.private_bytes),
+                        0.5,
+                        "MiB",
+                    ));
+                    gates.extend(instructions_gate(binding, verb, *instructions));
                 }
             }
         }
@@ -240,6 +251,21 @@ fn row(
         instructions.map_or_else(|| "–".to_owned(), grouped),
         grouped(counts.peak_rss_bytes),
     ]
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
+}
+
+/// What the plugin executes in user space, which is the same on every processor.
+fn instructions_gate(binding: &str, verb: &str, instructions: Option<u64>) -> Option<Gate> {
+    let thousands = f64::from(u32::try_from(instructions? / 1000).unwrap_or(u32::MAX));
+    let bound = match verb {
+        "ADD" => 350.0,
+        "CHECK" => 400.0,
+        _ => return None,
+    };
+    Some(Gate::at_most(format!("{binding} {verb}, instructions in user space"), thousands, bound, "thousand"))
 }
 
 fn ratios(binding: &str, runs: &BTreeMap<(Variant, &'static str), Runs>) -> Vec<Gate> {

@@ -26,6 +26,9 @@ pub struct Counts {
     pub processes: u64,
     /// Of the largest process.
     pub peak_rss_bytes: u64,
+    /// Memory that no file backs and no other process shares (RssAnon of `/proc/PID/status`), of the largest process when it
+    /// ends.
+    pub private_bytes: u64,
 }
 
 /// Instructions that one run of a program of one process executes in user space; `None` without valgrind, or
@@ -136,21 +139,26 @@ impl Tracer {
                 self.inside.insert(thread, true);
             }
             libc::PTRACE_EVENT_EXIT if self.began => {
-                self.counts.peak_rss_bytes = self.counts.peak_rss_bytes.max(self.peak_rss_bytes(thread));
+                let [peak, private] = self.memory_bytes(thread, ["VmHWM:", "RssAnon:"]);
+                self.counts.peak_rss_bytes = self.counts.peak_rss_bytes.max(peak);
+                self.counts.private_bytes = self.counts.private_bytes.max(private);
             }
             _ => {}
         }
     }
 
-    fn peak_rss_bytes(&self, process: Pid) -> u64 {
+    /// Figures of a process's status by their names.
+    fn memory_bytes(&self, process: Pid, names: [&str; 2]) -> [u64; 2] {
         let path = format!("{process}/status");
         let opened = openat(&self.processes, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let mut status = String::new();
         let read = opened.map(|file| File::from(file).read_to_string(&mut status));
         assert!(matches!(read, Ok(Ok(_))), "the status of process {process} cannot be read: {read:?}");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kibibytes.unwrap_or(0) * 1024
+        names.map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            kibibytes.unwrap_or(0) * 1024
+        })
     }
 }
 

@@ -85,12 +85,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::binding::desired::Desired;
-    use crate::binding::plan;
+    use crate::desired::Desired;
+    use crate::plan;
 
     /// A pod after a network that gave it two addresses of each family, in the kernel's order.
     fn pod() -> Facts {
-        let text = include_str!("../../tests/golden/bridge-dual-stack-global-gateway/facts.json");
+        let text = include_str!("../tests/golden/bridge-dual-stack-global-gateway/facts.json");
         let mut facts: Facts = serde_json::from_str(text).unwrap();
         facts.addresses.retain(|address| address.link.as_str() != "eth0");
         let address = |text: &str| Address::permanent("eth0".parse().unwrap(), text.parse().unwrap());

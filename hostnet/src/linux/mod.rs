@@ -30,7 +30,7 @@ use crate::tap::{TUN_NODE, TunCall, node_hint};
 use channel::Channel;
 pub use events::{Event, Events};
 pub use lookup::RouteQuery;
-pub use record::{Fault, Faulty, Recorder, Step};
+pub use record::{Recorder, Step};
 use rtnl::Batch;
 pub use steps::{Bus, Real, Steps};
 

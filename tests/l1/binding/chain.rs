@@ -1,7 +1,7 @@
 //! A chain of plugins executed as a runtime would, in a world: environment, stdin, results handed on.
 
 use serde_json::{Value, json};
-use tests::{Ns, Program, Ran, World, count, dist_file};
+use tests::{Counts, Ns, Program, Ran, World, count, dist_file};
 
 /// Where the world keeps the plugin under test, and the distribution's.
 const OURS: &str = "/opt/cni/bin";
@@ -140,13 +140,13 @@ impl<'w> Chain<'w> {
         Ran::with_input(&mut command, conf.to_string().as_bytes())
     }
 
-    /// Most memory in use while one verb of the last plugin runs.
-    pub(crate) fn peak_memory_bytes(&self, verb: &str) -> u64 {
+    /// Runs one verb of the last plugin and counts what it takes.
+    pub(crate) fn counts(&self, verb: &str) -> Counts {
         let (program, conf) = self.program_and_conf(self.plugins.len() - 1, self.result.as_ref());
         let mut program = Program::new(program, &[]);
         program.environment = self.attachment(verb, &self.pod.path()).into();
         program.input = conf.to_string().into_bytes();
-        count(self.world, &program).peak_rss_bytes
+        count(self.world, &program)
     }
 
     fn program_and_conf(&self, index: usize, previous: Option<&Value>) -> (String, Value) {

@@ -1,7 +1,7 @@
 //! Plans broken at every kernel step, and steps written down.
 
 use hostnet::facts::{AddrGenMode, Address, Ask, Facts, Route};
-use hostnet::linux::{Fault, Faulty, Real, Recorder, Step};
+use hostnet::linux::{Real, Recorder, Step};
 use hostnet::nft::{Chain, Family, Rule, Table, Transaction, priority};
 use hostnet::op::{LinkChange, NewTap};
 use hostnet::sysctl::Sysctl;
@@ -9,6 +9,7 @@ use hostnet::{Kernel, Linux, Op, Plan, apply};
 use libtest_mimic::Trial;
 use tests::{Ns, World};
 
+use super::faulty::{Fault, Faulty};
 use super::{name, trial};
 
 pub(super) fn trials() -> Vec<Trial> {

@@ -4,6 +4,7 @@
 mod cases;
 mod events;
 mod faults;
+mod faulty;
 mod links;
 mod netns;
 mod nft;

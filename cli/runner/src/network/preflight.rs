@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cni::runtime::{ConfigList, Runtime};
+use cni_protocol::runtime::{ConfigList, Runtime};
 use serde_json::Value;
 use terms::IpNetwork;
 

@@ -15,7 +15,7 @@ use terms::IpNetwork;
 use wiring::{Family, MASQUERADE_GATEWAY_LINK_LOCAL};
 
 use super::{daddr, digit, ip_kind, link_local_v6, with_elements};
-use crate::binding::masquerade::{Masquerade, Side};
+use crate::masquerade::{Masquerade, Side};
 
 /// Link-local addresses that a guest may use in a minute. Systems have one, or one more after each start.
 const LINK_LOCAL_ADDRESSES: u32 = 8;
