@@ -24,14 +24,32 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("api", &["machine", "terms", "wiring"]),
     ("images", &["terms"]),
     ("services", &["api", "hostnet", "terms", "wiring"]),
-    ("runner", &["api", "block", "cni-protocol", "hostnet", "images", "machine", "protocol", "services", "terms", "wiring"]),
+    (
+        "runner",
+        &["api", "block", "cni-protocol", "hostnet", "images", "machine", "protocol", "services", "terms", "wiring"],
+    ),
     ("explain", &["binding", "hostnet", "protocol", "services", "terms", "wiring"]),
     (
         "cli",
-        &["api", "cni-protocol", "explain", "hostnet", "images", "machine", "protocol", "runner", "services", "terms", "wiring"],
+        &[
+            "api",
+            "cni-protocol",
+            "explain",
+            "hostnet",
+            "images",
+            "machine",
+            "protocol",
+            "runner",
+            "services",
+            "terms",
+            "wiring",
+        ],
     ),
     ("replay", &[]),
-    ("fuzz-targets", &["api", "binding", "cni-protocol", "dhcp", "images", "launcher", "machine", "protocol", "terms", "wiring"]),
+    (
+        "fuzz-targets",
+        &["api", "binding", "cni-protocol", "dhcp", "images", "launcher", "machine", "protocol", "terms", "wiring"],
+    ),
     ("tests", &["api", "cni-protocol", "dhcp", "hostnet", "launcher", "services", "terms", "wiring"]),
 ];
 

@@ -36,20 +36,22 @@ pub(crate) struct Writer {
 impl Writer {
     /// An attribute with a value of bytes.
     pub(crate) fn raw(&mut self, kind: u16, value: &[u8]) {
-        self.nest(kind, |writer| writer.bytes.extend_from_slice(value));
+        self.header(kind, value.len());
+        self.bytes.extend_from_slice(value);
+        self.pad();
     }
 
     /// Text with a closing NUL.
     pub(crate) fn text(&mut self, kind: u16, value: &str) {
-        self.nest(kind, |writer| {
-            writer.bytes.extend_from_slice(value.as_bytes());
-            writer.bytes.push(0);
-        });
+        self.header(kind, value.len() + 1);
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.extend_from_slice(ZEROES.get(..4 - value.len() % 4).unwrap_or_default());
     }
 
     /// A number in network order, as nf_tables has them all.
     pub(crate) fn u32(&mut self, kind: u16, value: u32) {
-        self.raw(kind, &value.to_be_bytes());
+        let ([a, b], [c, d], [e, f, g, h]) = (8u16.to_ne_bytes(), kind.to_ne_bytes(), value.to_be_bytes());
+        self.bytes.extend_from_slice(&[a, b, c, d, e, f, g, h]);
     }
 
     /// The same with 64 bits.
@@ -57,21 +59,38 @@ impl Writer {
         self.raw(kind, &value.to_be_bytes());
     }
 
+    /// Length and type of an attribute with a value of so many bytes, with room for both.
+    fn header(&mut self, kind: u16, value_bytes: usize) {
+        self.bytes.reserve(value_bytes + 8);
+        let length = u16::try_from(value_bytes + 4).unwrap_or(u16::MAX);
+        let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&[a, b, c, d]);
+    }
+
+    /// Fills up to a multiple of four bytes.
+    fn pad(&mut self) {
+        let lacking = self.bytes.len().wrapping_neg() % 4;
+        self.bytes.extend_from_slice(ZEROES.get(..lacking).unwrap_or_default());
+    }
+
     /// An attribute whose value `fill` writes. NLA_F_NESTED is left out: nf_tables does not ask for it and its own dumps
     /// leave it out, so that what is written equals what is read.
     pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0, 0]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        let [a, b] = kind.to_ne_bytes();
+        self.bytes.extend_from_slice(&[0, 0, a, b]);
         fill(self);
         // Callers keep values below 64 KiB: names are at most 255 bytes, elements are sent in small portions.
         let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX).to_ne_bytes();
         if let Some(place) = self.bytes.get_mut(start..start + 2) {
             place.copy_from_slice(&length);
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.pad();
     }
 }
+
+/// What attributes are padded with.
+const ZEROES: [u8; 4] = [0; 4];
 
 #[cfg(test)]
 mod tests {
@@ -86,6 +105,19 @@ mod tests {
         });
         let expected = [20, 0, 4, 0, 7, 0, 1, 0, b'a', b'b', 0, 0, 8, 0, 2, 0, 0, 0, 0, 7];
         assert_eq!(writer.bytes, expected);
+    }
+
+    #[test]
+    fn text_ends_with_a_nul_and_every_attribute_at_a_multiple_of_four() {
+        for (text, padded) in [("", 8), ("abc", 8), ("abcd", 12), ("abcdefg", 12)] {
+            let mut writer = Writer::default();
+            writer.text(7, text);
+            assert_eq!(writer.bytes.len(), padded, "{text}");
+            let expected = [text.as_bytes(), &[0]].concat();
+            assert_eq!(attribute(&writer.bytes, 7), Some(&expected[..]));
+            writer.raw(8, &[1, 2, 3]);
+            assert_eq!((attribute(&writer.bytes, 8), writer.bytes.len()), (Some(&[1, 2, 3][..]), padded + 8));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Operations on a network namespace, as data.
 
 mod inverse;
+mod text;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -195,7 +195,7 @@ fn text(text: &OsStr) -> CString {
 }
 
 fn nic_resolv_confs(file: &LaunchFile, vm: &VmLayout) -> Vec<(String, PathBuf)> {
-    let of_nics = file.machine.nics.iter().map(|nic| (nic.name.clone(), vm.nic_resolv_conf(&nic.pod_interface)));
+    let of_nics = file.nics().map(|(nic, interface)| (nic.name.clone(), vm.nic_resolv_conf(&interface.pod_interface)));
     of_nics.filter(|(_, path)| path.exists()).collect()
 }
 

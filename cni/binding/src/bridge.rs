@@ -80,9 +80,9 @@ fn sifts_multicast(kind: &LinkKind) -> bool {
 }
 
 /// Refuses an MTU that does not fit.
-pub(crate) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
-    let (nic, shape) = of(interface, facts)?;
-    refuse_mtu(interface, nic.tap.mtu, shape.service.is_some_and(|service| service.v6), facts)
+pub(crate) fn refuse_impossible(interface: &Interface, nic: &Nic, facts: &Facts) -> Result<(), Refusal> {
+    let has_ipv6 = !reachable(&nic.pod_interface, Family::V6, facts).is_empty();
+    refuse_mtu(interface, nic.tap.mtu, has_ipv6, facts)
 }
 
 fn global_gateways(link: &IfName, facts: &Facts) -> Vec<Ipv6Addr> {

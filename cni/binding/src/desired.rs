@@ -90,10 +90,11 @@ impl Desired {
 
 /// Refuses a wiring that is still to be made where its subnets are taken or its MTU does not fit. Only ADD asks: what later
 /// plugins and people change after it breaks no wiring.
-pub(crate) fn refuse_impossible(request: &Request, facts: &Facts) -> Result<(), Refusal> {
-    request.interfaces().iter().try_for_each(|interface| match interface.binding {
-        Binding::Masquerade => masquerade::refuse_impossible(interface, facts),
-        Binding::Bridge => bridge::refuse_impossible(interface, facts),
+pub(crate) fn refuse_impossible(request: &Request, desired: &Desired, facts: &Facts) -> Result<(), Refusal> {
+    let wired = request.interfaces().iter().filter(|interface| interface.binding != Binding::Sriov);
+    wired.zip(&desired.nics).try_for_each(|(interface, nic)| match interface.binding {
+        Binding::Masquerade => masquerade::refuse_impossible(interface, nic, facts),
+        Binding::Bridge => bridge::refuse_impossible(interface, nic, facts),
         Binding::Sriov => Ok(()),
     })
 }

@@ -3,6 +3,7 @@
 use hostnet::netns::NetnsError;
 use hostnet::{ApplyError, Failure, KernelError};
 
+use super::drift::Drift;
 use super::refusal::Refusal;
 use cni_protocol::spec::{Code, Error};
 
@@ -26,8 +27,8 @@ pub enum BindingError {
     #[error("not all could be removed: {}", .0.iter().map(|failure| format!("{failure}: {}", failure.error)).collect::<Vec<_>>().join("; "))]
     TearDown(Vec<Failure>),
     /// The wiring is not as ADD left it.
-    #[error("the wiring is not as it was made: {}", .0.join("; "))]
-    Drift(Vec<String>),
+    #[error("the wiring is not as it was made: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Drift(Vec<Drift>),
     /// The record of calls could not be written.
     #[error("the record {path} cannot be written")]
     Record {

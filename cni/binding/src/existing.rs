@@ -2,10 +2,12 @@
 
 use hostnet::Facts;
 use hostnet::facts::{Link, LinkKind};
+use hostnet::nft::TableDrift;
 use terms::IfName;
 use wiring::{Binding, Digest, GENERATION, Mark, NicKey, Owner};
 
 use super::desired::Desired;
+use super::drift::{Drift, LinkDrift};
 use super::mark::{group, mark};
 use super::refusal::Refusal;
 use super::taps::Tap;
@@ -36,18 +38,19 @@ pub(crate) fn of(desired: &Desired, facts: &Facts) -> Result<WiringState, Refusa
     let committed = |claim: &Option<Claim>| *claim == Some(Claim::Committed);
     if taps.iter().any(|(_, claim)| committed(claim)) {
         let tap = taps.iter().find(|(tap, claim)| if is_vm_tap(tap) { !committed(claim) } else { claim.is_none() });
-        let lacking = tap.map(|(tap, _)| format!("{} is missing", tap.name)).or_else(|| lacking(desired, facts));
-        return lacking.map_or(Ok(WiringState::Complete), |what| Err(Refusal::Incomplete(what)));
+        let lacking =
+            tap.map(|(tap, _)| Drift::link(&tap.name, LinkDrift::Missing)).or_else(|| lacking(desired, facts));
+        return lacking.map_or(Ok(WiringState::Complete), |what| Err(Refusal::Incomplete(Box::new(what))));
     }
     let any_tap = taps.iter().any(|(_, claim)| claim.is_some());
     let any_table = rules::ids().iter().any(|id| facts.has_table(id));
     Ok(if any_tap || any_table { WiringState::Partial } else { WiringState::None })
 }
 
-/// What a wiring whose taps are all there lacks: DEL takes tables and settings first, and anybody can.
-fn lacking(desired: &Desired, facts: &Facts) -> Option<String> {
+/// What is missing of a wiring whose taps are all there: DEL removes tables and settings first.
+fn lacking(desired: &Desired, facts: &Facts) -> Option<Drift> {
     let table = desired.tables.iter().find(|table| !facts.has_table(&table.id));
-    let table = table.map(|table| format!("nft table {} is missing", table.id));
+    let table = table.map(|table| Drift::Table(TableDrift::TableMissing(table.id.clone())));
     table.or_else(|| check::of_settings(desired, facts).into_iter().next())
 }
 

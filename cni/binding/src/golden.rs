@@ -1,5 +1,5 @@
-//! Plans pinned as files: `tests/golden/<case>/{conf,facts,plan}.json`. A new case is a folder with the first two;
-//! `TAPVISOR_REWRITE_GOLDEN=1` writes the third, and review reads the difference.
+//! Plans pinned as files: `tests/golden/<case>/{conf.json,facts.json,plan.txt}`, the plan in the syntax of `ip` and `nft`. A new
+//! case is a folder with the first two; `TAPVISOR_REWRITE_GOLDEN=1` writes the third, and review reads the difference.
 //!
 //! `tests/generation.json` holds what launchers of the present generation rely on in these plans, as digests.
 
@@ -13,10 +13,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use wiring::{GENERATION, Request};
 
-use super::desired::{Desired, refuse_impossible};
+use super::desired::Desired;
 use super::existing::{self, WiringState};
-use super::refusal::Refusal;
-use super::{addresses, check, del, plan};
+use super::{check, del, inspect, plan};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,31 +49,23 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn add(request: &Request, group: u32, facts: &Facts) -> Result<Plan, Refusal> {
-    let desired = Desired::of(request, group, facts)?;
-    let existing = existing::of(&desired, facts)?;
-    if existing != WiringState::Complete {
-        refuse_impossible(request, facts)?;
-    }
-    match existing {
-        WiringState::Complete => Ok(Plan::default()),
-        WiringState::None => plan::plan(desired, &addresses::choices(request, &[], facts), facts),
-        WiringState::Partial => Ok(del::plan(group, Some(request), facts)),
-    }
-}
-
-fn planned(case: &Path) -> Value {
+/// The plan of a case, or the words of its refusal.
+fn planned(case: &Path) -> Result<Plan, String> {
     let conf: Conf = read(&case.join("conf.json"));
     let facts: Facts = read(&case.join("facts.json"));
     let request = conf.request.map(|request| Request::from_value(&request).unwrap());
     match (conf.verb.as_str(), request) {
-        ("ADD", Some(request)) => match add(&request, conf.group, &facts) {
-            Ok(plan) => json!(plan),
-            Err(refusal) => json!({"refusal": refusal.to_string()}),
-        },
-        ("DEL", request) => json!(del::plan(conf.group, request.as_ref(), &facts)),
+        ("ADD", Some(request)) => {
+            inspect::plan(&request, conf.group, &facts).map_err(|refusal| format!("refused: {refusal}\n"))
+        }
+        ("DEL", request) => Ok(del::plan(conf.group, request.as_ref(), &facts)),
         (verb, _) => panic!("{}: no verb {verb} with that", case.display()),
     }
+}
+
+/// All plans.
+pub(crate) fn plans() -> impl Iterator<Item = Plan> {
+    cases().into_iter().filter_map(|case| planned(&case).ok())
 }
 
 #[test]
@@ -83,8 +74,8 @@ fn plans_are_as_written() {
     assert!(cases.len() >= 15, "only {} cases found", cases.len());
     let mut wrong = Vec::new();
     for case in cases {
-        let file = case.join("plan.json");
-        let text = serde_json::to_string_pretty(&planned(&case)).unwrap() + "\n";
+        let file = case.join("plan.txt");
+        let text = planned(&case).map_or_else(|refusal| refusal, |plan| plan.to_string());
         if rewrite() {
             std::fs::write(&file, &text).unwrap();
         } else if std::fs::read_to_string(&file).ok().as_deref() != Some(&text) {
@@ -107,7 +98,7 @@ fn every_plan_can_be_carried_out_and_del_puts_back_what_was() {
         kernel
             .execute(&plan::plan(desired.clone(), &[], &before).unwrap().ops)
             .unwrap_or_else(|failure| panic!("{}: {}: {}", case.display(), failure.what, failure.error));
-        assert_eq!(check::differences(&desired, kernel.facts()), Vec::<String>::new(), "{}", case.display());
+        assert_eq!(check::differences(&desired, kernel.facts()), Vec::new(), "{}", case.display());
         let undo = del::plan(conf.group, Some(&request), kernel.facts());
         kernel.execute(&undo.ops).unwrap();
         assert_eq!(*kernel.facts(), before, "{}", case.display());
@@ -139,7 +130,9 @@ fn what_launchers_rely_on_changes_only_with_the_generation() {
     let now: BTreeMap<String, String> = cases()
         .iter()
         .filter(|case| read::<Conf>(&case.join("conf.json")).verb == "ADD")
-        .filter_map(|case| Some((case.file_name()?.to_string_lossy().into_owned(), relied_on(&planned(case))?)))
+        .filter_map(|case| {
+            Some((case.file_name()?.to_string_lossy().into_owned(), relied_on(&json!(planned(case).ok()?))?))
+        })
         .collect();
     let pinned: Pinned = read(&file);
     if pinned.generation == GENERATION {

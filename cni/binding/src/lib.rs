@@ -13,6 +13,7 @@ mod check;
 mod conf;
 mod del;
 mod desired;
+mod drift;
 mod error;
 mod existing;
 #[cfg(test)]
@@ -31,7 +32,8 @@ mod taps;
 mod verbs;
 
 pub use conf::requested;
+pub use drift::{Drift, Ids, LinkDrift, MarkDrift};
 pub use error::BindingError;
-pub use inspect::{Drift, drift, read};
+pub use inspect::{drift, plan, read};
 pub use plugin::Tapvisor;
 pub use refusal::Refusal;

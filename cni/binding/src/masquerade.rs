@@ -86,11 +86,12 @@ pub(crate) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Masquerad
     Ok((nic, shape))
 }
 
-/// Refuses subnets that are in use and an MTU that does not fit.
-pub(crate) fn refuse_impossible(interface: &Interface, facts: &Facts) -> Result<(), Refusal> {
-    let (nic, shape) = of(interface, facts)?;
-    shape.sides().try_for_each(|(_, side)| refuse_overlap(interface, side.gateway, &shape.tap, facts))?;
-    refuse_mtu(interface, nic.tap.mtu, shape.v6.is_some(), facts)
+/// Refuses subnets that are in use and an MTU that does not fit. The addresses of the NIC's tap are the gateways of its subnets,
+/// and a link-local one.
+pub(crate) fn refuse_impossible(interface: &Interface, nic: &Nic, facts: &Facts) -> Result<(), Refusal> {
+    let gateways = || nic.tap.addresses.iter().filter(|gateway| gateway.ip() != MASQUERADE_GATEWAY_LINK_LOCAL);
+    gateways().try_for_each(|gateway| refuse_overlap(interface, *gateway, &nic.tap.name, facts))?;
+    refuse_mtu(interface, nic.tap.mtu, gateways().any(|gateway| gateway.is_ipv6()), facts)
 }
 
 /// A family is there if the pod interface has an address of it under which others reach the pod.

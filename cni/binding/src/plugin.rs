@@ -12,8 +12,8 @@ use wiring::Request;
 use super::conf::{FoundRequest, find_request};
 use super::error::BindingError;
 use super::mark::FIRST_GROUP;
-use super::{addresses, reply};
 use super::verbs::{Outcome, Work};
+use super::{addresses, reply};
 use cni_protocol::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
 use cni_protocol::spec::{CniResult, Code, Error};
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The plugin. A verb leaves the thread that called it in the namespace it was about: one call, one process.
 #[derive(Debug, Clone, Default)]
 pub struct Tapvisor {
-    /// ADD changes nothing and answers with its plan.
+    /// ADD changes nothing and prints its plan as commands of `ip`, `sysctl` and `nft`.
     pub dry_run: bool,
     /// Where every single call to the kernel is written down, so that it can be replayed without us.
     pub record: Option<PathBuf>,
@@ -79,7 +79,7 @@ impl Plugin for Tapvisor {
         let Outcome { plan, macs, choices } = self.perform(&call.netns, &work)?.unwrap_or_default();
         choices.iter().for_each(|choice| eprintln!("tapvisor: {choice}"));
         if self.dry_run {
-            return Ok(Added::Previous(json!(plan)));
+            return Ok(Added::Text(plan.to_string()));
         }
         Ok(reply::result(previous, &sandbox, &macs))
     }

@@ -1,5 +1,6 @@
 //! Why a request cannot be met in a namespace.
 
+use super::drift::Drift;
 use terms::{IfName, IpNetwork};
 use wiring::{Digest, MarkError, NicNameError};
 
@@ -61,8 +62,8 @@ pub enum Refusal {
         found: u32,
     },
     /// The namespace is wired in part.
-    #[error("{0} beside taps that carry this request's mark: DEL first")]
-    Incomplete(String),
+    #[error("{0}, although taps carry this request's mark: DEL first")]
+    Incomplete(Box<Drift>),
     /// What must be restored does not fit the mark.
     #[error(transparent)]
     Mark(#[from] MarkError),

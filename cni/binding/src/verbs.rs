@@ -54,7 +54,7 @@ fn add(
     let mut desired = Desired::of(request, group, &facts)?;
     let existing = existing::of(&desired, &facts)?;
     if existing != WiringState::Complete {
-        refuse_impossible(request, &facts)?;
+        refuse_impossible(request, &desired, &facts)?;
     }
     if existing == WiringState::Partial && !dry {
         // Somebody was killed in the middle of an ADD; its taps tell what it had changed.

@@ -31,6 +31,8 @@ pub(crate) struct Batch<'a> {
     wanted: Option<u32>,
     found: Option<String>,
     next_set: u32,
+    /// The expressions of the rule being compiled: sets without a name go into the batch before it.
+    expressions: Writer,
     index_of: &'a mut IndexOf<'a>,
 }
 
@@ -54,7 +56,17 @@ pub(crate) fn write<'a>(
     index_of: &'a mut IndexOf<'a>,
 ) -> Result<Written, NftError> {
     let writer = Writer { bytes: Vec::with_capacity(8 * 1024) };
-    let mut batch = Batch { writer, first, count: 0, last_start: 0, wanted, found: None, next_set: 0, index_of };
+    let mut batch = Batch {
+        writer,
+        first,
+        count: 0,
+        last_start: 0,
+        wanted,
+        found: None,
+        next_set: 0,
+        expressions: Writer::default(),
+        index_of,
+    };
     batch.bracket(libc::NFNL_MSG_BATCH_BEGIN);
     transaction.commands.iter().try_for_each(|command| batch.command(command))?;
     batch.acknowledge_last();
@@ -278,7 +290,8 @@ impl Batch<'_> {
 
     fn rule(&mut self, id: &TableId, chain: &str, new: &Rule) -> Result<(), NftError> {
         let named = || format!("rule \"{}\" in chain {id} {chain}", new.comment.as_deref().unwrap_or_default());
-        let mut body = Writer::default();
+        let mut body = std::mem::take(&mut self.expressions);
+        body.bytes.clear();
         compile(&mut body, id.family, new, &mut InBatch { batch: self, table: id })
             .map_err(|error| NftError::Other(format!("{}: {error}", named())))?;
         let words = comment(new.comment.as_deref())?;
@@ -290,6 +303,7 @@ impl Batch<'_> {
                 writer.raw(rule::USERDATA, words);
             }
         });
+        self.expressions = body;
         Ok(())
     }
 }

@@ -6,10 +6,11 @@ use terms::IfName;
 
 use super::canon::{Contents, body, element_facts, joined};
 use super::compile::{TranslateContext, compile};
+use super::drift::TableDrift;
 use super::encode::encode_element;
 use super::expression::SetRef;
 use super::same::same_body;
-use super::{ChainFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};
+use super::{ChainFacts, ElementFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};
 use crate::attributes::Writer;
 use crate::facts::Facts;
 
@@ -33,58 +34,68 @@ impl TableFacts {
         Ok(Self { id: table.id.clone(), chains: chains.collect::<Result<_, NftError>>()?, sets: expected_sets(table)? })
     }
 
-    /// Where `found` differs from this, in words; nothing if it is the same. Counters and handles do not matter, nor do the
-    /// elements of sets that rules fill.
+    /// Where `found` differs from this; nothing if it is the same. Counters and handles do not matter, nor do the elements of
+    /// sets that rules fill.
     #[must_use]
-    pub fn differences(&self, found: Option<&Self>) -> Vec<String> {
-        let Some(found) = found else { return vec![format!("table {} is missing", self.id)] };
-        let mut words = Vec::new();
+    pub fn differences(&self, found: Option<&Self>) -> Vec<TableDrift> {
+        let table = || self.id.clone();
+        let Some(found) = found else { return vec![TableDrift::TableMissing(table())] };
+        let mut drift = Vec::new();
         for chain in &self.chains {
             match found.chains.iter().find(|other| other.name == chain.name) {
-                None => words.push(format!("chain {} {} is missing", self.id, chain.name)),
+                None => drift.push(TableDrift::ChainMissing { table: table(), chain: chain.name.clone() }),
                 Some(other) => {
                     if other.base != chain.base {
-                        words.push(format!("chain {} {} is hooked in elsewhere", self.id, chain.name));
+                        drift.push(TableDrift::ChainHook { table: table(), chain: chain.name.clone() });
                     }
-                    self.rule_differences(chain, other, &mut words);
+                    self.rule_differences(chain, other, &mut drift);
                 }
             }
         }
-        for chain in found.chains.iter().filter(|chain| !self.chains.iter().any(|known| known.name == chain.name)) {
-            words.push(format!("chain {} {} was added by somebody", self.id, chain.name));
-        }
+        let is_known = |chain: &&ChainFacts| self.chains.iter().any(|known| known.name == chain.name);
+        let added = found.chains.iter().filter(|chain| !is_known(chain));
+        drift.extend(added.map(|chain| TableDrift::ChainAdded { table: table(), chain: chain.name.clone() }));
         for set in &self.sets {
             match found.sets.iter().find(|other| other.name == set.name) {
-                None => words.push(format!("set {} {} is missing", self.id, set.name)),
-                Some(other) if !set.dynamic && joined(&other.elements) != joined(&set.elements) => {
-                    words.push(format!("set {} {} has other elements", self.id, set.name));
+                None => drift.push(TableDrift::SetMissing { table: table(), set: set.name.clone() }),
+                Some(other) if !set.dynamic && !same_elements(&other.elements, &set.elements) => {
+                    drift.push(TableDrift::SetElements { table: table(), set: set.name.clone() });
                 }
                 Some(_) => {}
             }
         }
-        words
+        drift
     }
 
-    fn rule_differences(&self, chain: &ChainFacts, found: &ChainFacts, words: &mut Vec<String>) {
-        let place = format!("chain {} {}", self.id, chain.name);
+    fn rule_differences(&self, chain: &ChainFacts, found: &ChainFacts, drift: &mut Vec<TableDrift>) {
         let mut rest = found.rules.as_slice();
-        let mut strangers = Vec::new();
+        let mut added = Vec::new();
         for rule in &chain.rules {
-            let name = rule.comment.as_deref().unwrap_or("without a name");
             match rest.iter().position(|other| other.body == rule.body) {
                 Some(at) => {
                     let (before, after) = rest.split_at(at);
-                    strangers.extend(before);
+                    added.extend(before);
                     rest = after.get(1..).unwrap_or_default();
                 }
-                None => words.push(format!("rule \"{name}\" of {place} is missing or altered")),
+                None => drift.push(TableDrift::RuleMissing {
+                    table: self.id.clone(),
+                    chain: chain.name.clone(),
+                    comment: rule.comment.clone(),
+                }),
             }
         }
-        strangers.extend(rest);
-        for rule in strangers {
-            words.push(format!("{place} has a rule (handle {}) that was not asked for", rule.handle));
-        }
+        added.extend(rest);
+        drift.extend(added.into_iter().map(|rule| TableDrift::RuleAdded {
+            table: self.id.clone(),
+            chain: chain.name.clone(),
+            handle: rule.handle,
+        }));
     }
+}
+
+/// Whether sets hold the same, in whatever order; when elements expire does not matter.
+fn same_elements(one: &[ElementFacts], other: &[ElementFacts]) -> bool {
+    joined(one) == joined(other)
 }
 
 /// What the kernel would list for the named sets of `table`.

@@ -201,7 +201,7 @@ fn success(kernel: &mut dyn Kernel) {
     assert!(after.link(&name("eth0")).unwrap().noarp);
     assert_eq!(after.sysctl(&forwarding()), Some("1"));
     let expected = hostnet::nft::TableFacts::expected(&table(), &after).unwrap();
-    assert_eq!(expected.differences(after.table(&table_id())), Vec::<String>::new());
+    assert_eq!(expected.differences(after.table(&table_id())), Vec::new());
 }
 
 fn failure(kernel: &mut dyn Kernel) {

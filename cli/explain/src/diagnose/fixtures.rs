@@ -2,7 +2,7 @@
 
 use hostnet::facts::{Address, Link, LinkKind, Route, Statistics};
 use hostnet::sysctl::Sysctl;
-use hostnet::{Facts, Fake, Kernel as _, Plan};
+use hostnet::{Facts, Fake, Kernel as _};
 use serde_json::{Value, json};
 use terms::IfName;
 use wiring::{Binding, Request};
@@ -11,13 +11,15 @@ use crate::evidence::{Evidence, From, Outcome, Probe};
 use crate::launcher::Launcher;
 use crate::record::{Kind, Network, Phase, VmStatus};
 
-/// A namespace before ADD, and ADD's plan for it, as the binding plugin's own golden files have them.
+/// The link group of the taps.
+const GROUP: u32 = 1 << 30;
+
+/// A request, and a namespace before ADD, as the binding plugin's own golden files have them.
 macro_rules! golden {
     ($case:literal) => {
         [
             include_str!(concat!("../../../../cni/binding/tests/golden/", $case, "/conf.json")),
             include_str!(concat!("../../../../cni/binding/tests/golden/", $case, "/facts.json")),
-            include_str!(concat!("../../../../cni/binding/tests/golden/", $case, "/plan.json")),
         ]
     };
 }
@@ -50,10 +52,10 @@ pub(crate) fn bridge() -> Evidence {
     healthy(golden!("bridge-dual-stack-global-gateway"))
 }
 
-fn healthy([conf, facts, plan]: [&str; 3]) -> Evidence {
+fn healthy([conf, facts]: [&str; 2]) -> Evidence {
     let conf: Value = serde_json::from_str(conf).unwrap();
     let request = Request::from_value(&conf["request"]).unwrap();
-    let pod = wired(serde_json::from_str(facts).unwrap(), &serde_json::from_str(plan).unwrap());
+    let pod = wired(serde_json::from_str(facts).unwrap(), &request);
     let host = host(&pod);
     let running = Some(1_700_000_005);
     let status = VmStatus {
@@ -91,7 +93,8 @@ fn healthy([conf, facts, plan]: [&str; 3]) -> Evidence {
     }
 }
 
-fn wired(facts: Facts, plan: &Plan) -> Facts {
+fn wired(facts: Facts, request: &Request) -> Facts {
+    let plan = binding::plan(request, GROUP, &facts).unwrap();
     let mut kernel = Fake::new(facts);
     kernel.execute(&plan.ops).unwrap();
     let mut facts = kernel.facts().clone();

@@ -1,14 +1,11 @@
 //! Our nft rules and settings in the VM's namespace, and what they have counted.
 
-use binding::drift;
+use binding::{Drift, drift};
 use hostnet::nft::Family as TableFamily;
 use wiring::Family;
 
 use super::{Case, Findings, Words};
 use crate::explanation::{Code, Severity};
-
-/// How CHECK's words end that tell of something more than was made.
-const STRANGE: [&str; 2] = ["that was not asked for", "was added by somebody"];
 
 pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     judge_drift(case, findings);
@@ -21,44 +18,41 @@ fn judge_drift(case: &Case<'_>, findings: &mut Findings) {
         return;
     }
     let Some(Ok(drift)) = case.pod.map(|pod| drift(&case.seen.request, pod)) else { return };
-    let (strange, gone): (Vec<_>, Vec<_>) =
-        drift.rules.into_iter().partition(|words| STRANGE.iter().any(|strange| words.ends_with(strange)));
-    for words in strange {
-        let words = Words::new(
-            words,
-            "Somebody else's rule, or one of ours for addresses and routes that the pod no longer has, may act on the VM's packets.",
-            "Find out who changes tables that are called tapvisor.",
-        );
-        findings.add(Severity::Warning, Code::RuleAdded, None, "rules", words);
-    }
-    for words in gone {
-        let words = Words::new(
-            words,
-            "What that rule let through, translated or kept out is no longer.",
-            format!("{} Find out who changes tables that are called tapvisor.", case.wire_anew()),
-        );
-        findings.add(Severity::Error, Code::RuleGone, None, "rules", words);
-    }
-    for words in drift.settings {
-        let is_forwarding = words.contains("ip_forward") || words.contains("forwarding");
-        let (code, consequence) = match is_forwarding {
-            true => (Code::ForwardingOff, "The VM's namespace passes nothing on between its NIC and the guest."),
-            false => (Code::SettingChanged, "What that setting is needed for does not work."),
+    for drift in drift {
+        let words = drift.to_string();
+        let (severity, code, words) = match drift {
+            Drift::Table(table) if table.is_addition() => (
+                Severity::Warning,
+                Code::RuleAdded,
+                Words::new(
+                    words,
+                    "Somebody else's rule, or one of ours for addresses and routes that the pod no longer has, may act on the VM's packets.",
+                    "Find out who changes tables that are called tapvisor.",
+                ),
+            ),
+            Drift::Setting { key, expected, .. } => {
+                let (code, consequence) = match key.path().ends_with("forward") || key.path().ends_with("forwarding") {
+                    true => {
+                        (Code::ForwardingOff, "The VM's namespace passes nothing on between its NIC and the guest.")
+                    }
+                    false => (Code::SettingChanged, "What that setting is needed for does not work."),
+                };
+                // `sysctl` takes slashes; they are right for links with dots in their names, too.
+                let remedy = format!("`{} sysctl -w {key}={expected}`", case.enter());
+                (Severity::Error, code, Words::new(words, consequence, remedy))
+            }
+            _ => (
+                Severity::Error,
+                Code::RuleGone,
+                Words::new(
+                    words,
+                    "What that rule let through, translated or kept out is no longer.",
+                    format!("{} Find out who changes tables that are called tapvisor.", case.wire_anew()),
+                ),
+            ),
         };
-        let remedy = match setting(&words) {
-            Some((key, value)) => format!("`{} sysctl -w {key}={value}`", case.enter()),
-            None => case.wire_anew(),
-        };
-        findings.add(Severity::Error, code, None, "rules", Words::new(words, consequence, remedy));
+        findings.add(severity, code, None, "rules", words);
     }
-}
-
-/// Key and wanted value of "sysctl KEY is X, not WANTED".
-fn setting(words: &str) -> Option<(String, &str)> {
-    let (rest, wanted) = words.split_once(", not ")?;
-    let key = rest.strip_prefix("sysctl ")?.split(' ').next()?;
-    // `sysctl` takes slashes; they are right for links with dots in their names, too.
-    Some((key.to_owned(), wanted))
 }
 
 fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
@@ -116,17 +110,5 @@ fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
             );
             findings.add(Severity::Warning, Code::ForeignSource, name, "rules", words);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_changed_setting_is_written_back_by_its_own_words() {
-        let words = "sysctl net/ipv4/ip_forward is 0, not 1";
-        assert_eq!(setting(words), Some(("net/ipv4/ip_forward".to_owned(), "1")));
-        assert_eq!(setting("nft table inet tapvisor is missing"), None);
     }
 }

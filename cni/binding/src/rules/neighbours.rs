@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 
 use hostnet::nft::{
-    CT_ESTABLISHED, CT_RELATED, Chain, Element, Field, Hook, UpdateSet, Rule, Set, Statement, Table, Test, Value,
+    CT_ESTABLISHED, CT_RELATED, Chain, Element, Field, Hook, Rule, Set, Statement, Table, Test, UpdateSet, Value,
     ValueKind, priority,
 };
 use terms::IpNetwork;

@@ -134,6 +134,14 @@ fn version_alone(text: &[u8]) -> Option<Version> {
 
 /// A JSON error never quotes more than the name of a field and the kind of what it found: the text is not ours to echo.
 fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    // Where an error is is looked for only when there is one: keeping the path takes as long as reading.
+    match serde_json::from_slice(text) {
+        Ok(value) => Ok(value),
+        Err(_) => decode_with_path(text),
+    }
+}
+
+fn decode_with_path<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     let mut source = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
         let (path, reason) = (error.path().to_string(), error.inner().to_string());

@@ -102,6 +102,8 @@ pub enum Added {
     Previous(Value),
     /// A result of our own.
     Result(CniResult),
+    /// Text for a person, where a trial was asked for and nothing was attached.
+    Text(String),
 }
 
 /// Answers one call and returns the exit code: 0, or 1 with an error document on `stdout`.
@@ -118,21 +120,24 @@ pub fn serve(
     let answer = answer(plugin, env, stdin, &mut version);
     let (document, exit) = match answer {
         Ok(Answer::Nothing) => return Ok(0),
-        Ok(Answer::About) => {
-            writeln!(stdout, "{}", plugin.about())?;
+        Ok(Answer::Text(text)) => {
+            writeln!(stdout, "{}", text.trim_end())?;
             return Ok(0);
         }
         Ok(Answer::Document(document)) => (document, 0),
         Err(error) => (error.to_document(version), 1),
     };
-    writeln!(stdout, "{document}")?;
+    // One buffer and one call to the kernel.
+    let mut text = serde_json::to_vec(&document)?;
+    text.push(b'\n');
+    stdout.write_all(&text)?;
     stdout.flush()?;
     Ok(exit)
 }
 
 enum Answer {
     Nothing,
-    About,
+    Text(String),
     Document(Value),
 }
 
@@ -142,7 +147,7 @@ fn answer(
     stdin: &mut dyn Read,
     version: &mut Version,
 ) -> Result<Answer, Error> {
-    let Some(verb) = env.verb()? else { return Ok(Answer::About) };
+    let Some(verb) = env.verb()? else { return Ok(Answer::Text(plugin.about())) };
     if verb == Verb::Version {
         // stdin is not read: callers exist that leave it open.
         let supported = Version::ALL.map(Version::as_str);
@@ -156,8 +161,11 @@ fn answer(
     match (verb, target) {
         (Verb::Add, Some(target)) => {
             let call = present(target, conf, own_allowed)?;
-            let added = plugin.add(&call)?;
-            Ok(Answer::Document(result_document(added, *version)?))
+            match plugin.add(&call)? {
+                Added::Text(text) => Ok(Answer::Text(text)),
+                Added::Result(result) => Ok(Answer::Document(result.to_document(*version))),
+                Added::Previous(document) => Ok(Answer::Document(previous_document(document, *version)?)),
+            }
         }
         (Verb::Check, Some(target)) => {
             let call = present(target, conf, own_allowed)?;
@@ -212,20 +220,15 @@ fn present(target: Target, conf: NetConf, own_allowed: bool) -> Result<Add, Erro
 }
 
 /// A previous result already of the answer's version goes out with every field it came with.
-fn result_document(added: Added, version: Version) -> Result<Value, Error> {
-    match added {
-        Added::Result(result) => Ok(result.to_document(version)),
-        Added::Previous(mut document) => {
-            let written_in = CniResult::version_of(&document, version)?;
-            if written_in != version {
-                return Ok(CniResult::from_document(&document, version)?.to_document(version));
-            }
-            if let Some(document) = document.as_object_mut() {
-                document.insert("cniVersion".to_owned(), version.as_str().into());
-            }
-            Ok(document)
-        }
+fn previous_document(mut document: Value, version: Version) -> Result<Value, Error> {
+    let written_in = CniResult::version_of(&document, version)?;
+    if written_in != version {
+        return Ok(CniResult::from_document(&document, version)?.to_document(version));
     }
+    if let Some(document) = document.as_object_mut() {
+        document.insert("cniVersion".to_owned(), version.as_str().into());
+    }
+    Ok(document)
 }
 
 #[cfg(test)]

@@ -134,6 +134,10 @@ impl CniResult {
         if !document.is_object() {
             return Err(ResultError::Shape { path: ".".to_owned(), reason: "must be an object".to_owned() });
         }
+        // Where an error is is looked for only when there is one.
+        if let Ok(result) = Self::deserialize(document) {
+            return Ok(result);
+        }
         serde_path_to_error::deserialize(document)
             .map_err(|error| ResultError::Shape { path: error.path().to_string(), reason: error.inner().to_string() })
     }

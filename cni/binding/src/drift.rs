@@ -1,0 +1,201 @@
+//! How a wiring differs from what ADD made: found by CHECK, shown by `explain`. Text is made by [`fmt::Display`] alone.
+
+use std::fmt;
+
+use hostnet::facts::{LinkKind, Route, TunMode};
+use hostnet::nft::TableDrift;
+use hostnet::sysctl::Sysctl;
+use terms::{IfName, IpNetwork, MacAddr};
+use wiring::Digest;
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Drift {
+    /// A tap, or the pod interface beside it.
+    Link {
+        /// Its name.
+        link: IfName,
+        /// What differs.
+        what: LinkDrift,
+    },
+    /// A route by a tap is missing.
+    RouteMissing(Box<Route>),
+    /// A kernel setting has another value.
+    Setting {
+        /// Which.
+        key: Sysctl,
+        /// Its value; `None` where the kernel does not have it.
+        found: Option<String>,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// Something in a table.
+    Table(TableDrift),
+}
+
+/// What differs about a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkDrift {
+    /// It is not there.
+    Missing,
+    /// It is no tun device.
+    Kind(LinkKind),
+    /// It carries packets, not frames.
+    Mode(TunMode),
+    /// Whether it takes several descriptors.
+    MultiQueue {
+        /// What it must be.
+        expected: bool,
+    },
+    /// It goes with its last descriptor.
+    NotPersistent,
+    /// The user who may attach.
+    Owner(Ids),
+    /// The group that may attach.
+    Group(Ids),
+    /// Its link group.
+    LinkGroup {
+        /// As it is.
+        found: u32,
+        /// As it must be.
+        expected: u32,
+    },
+    /// It is down.
+    Down,
+    /// Its MTU.
+    Mtu {
+        /// In bytes.
+        found: u32,
+        /// As the mark has it.
+        expected: String,
+    },
+    /// Its Ethernet address.
+    Mac {
+        /// As it is.
+        found: Option<MacAddr>,
+        /// As it must be.
+        expected: MacAddr,
+    },
+    /// An address is not on it.
+    AddressMissing(IpNetwork),
+    /// The pod interface does not take all multicast frames.
+    AllMulticastOff,
+    /// The mark.
+    Mark(MarkDrift),
+}
+
+/// A user or group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// `None` if unset.
+    pub found: Option<u32>,
+    /// As it must be.
+    pub expected: u32,
+}
+
+/// What is wrong with a tap's mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MarkDrift {
+    /// There is none.
+    Missing,
+    /// ADD never finished.
+    Provisional,
+    /// It was written by a release with another generation of rules.
+    OtherRelease(u32),
+    /// It is of another request.
+    OtherRequest {
+        /// The request in the mark.
+        found: Digest,
+        /// The request of this call.
+        expected: Digest,
+    },
+}
+
+impl Drift {
+    /// Something about a link.
+    pub(crate) fn link(link: &IfName, what: LinkDrift) -> Self {
+        Self::Link { link: link.clone(), what }
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link { link, what: LinkDrift::Missing } => write!(f, "link {link} is missing"),
+            Self::Link { link, what } => write!(f, "link {link}: {what}"),
+            Self::RouteMissing(route) => write!(f, "{route} is missing"),
+            Self::Setting { key, found, expected } => {
+                write!(f, "sysctl {key} is {}, not {expected}", found.as_deref().unwrap_or("missing"))
+            }
+            Self::Table(drift) => write!(f, "nft {drift}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkDrift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("it is missing"),
+            Self::Kind(kind) => write!(f, "kind is {kind:?}, not a tap"),
+            Self::Mode(mode) => write!(f, "mode is {mode:?}, not {:?}", TunMode::Tap),
+            Self::MultiQueue { expected } => write!(f, "multi_queue is {}, not {expected}", !expected),
+            Self::NotPersistent => f.write_str("persist is false, not true"),
+            Self::Owner(ids) => write!(f, "owner is {ids}"),
+            Self::Group(ids) => write!(f, "group is {ids}"),
+            Self::LinkGroup { found, expected } => write!(f, "link group is {found}, not {expected}"),
+            Self::Down => f.write_str("up is false, not true"),
+            Self::Mtu { found, expected } => write!(f, "MTU is {found}, not {expected}"),
+            Self::Mac { found: Some(found), expected } => write!(f, "MAC is {found}, not {expected}"),
+            Self::Mac { found: None, expected } => write!(f, "MAC is none, not {expected}"),
+            Self::AddressMissing(address) => write!(f, "address {address} is missing"),
+            Self::AllMulticastOff => f.write_str("all-multicast is off, not on"),
+            Self::Mark(mark) => write!(f, "mark is {mark}"),
+        }
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.found {
+            Some(found) => write!(f, "{found}, not {}", self.expected),
+            None => write!(f, "unset, expected {}", self.expected),
+        }
+    }
+}
+
+impl fmt::Display for MarkDrift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("missing"),
+            Self::Provisional => f.write_str("provisional: ADD never finished"),
+            Self::OtherRelease(generation) => write!(f, "of another release: generation {generation}"),
+            Self::OtherRequest { found, expected } => write!(f, "of request {found}, not {expected}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_its_object_and_what_was_expected() {
+        let tap: IfName = "k6t-eth0".parse().unwrap();
+        let texts = [
+            (LinkDrift::Missing, "link k6t-eth0 is missing"),
+            (LinkDrift::Mtu { found: 1400, expected: "1500".into() }, "link k6t-eth0: MTU is 1400, not 1500"),
+            (LinkDrift::Owner(Ids { found: Some(5), expected: 107 }), "link k6t-eth0: owner is 5, not 107"),
+            (LinkDrift::Group(Ids { found: None, expected: 107 }), "link k6t-eth0: group is unset, expected 107"),
+            (LinkDrift::Mark(MarkDrift::Missing), "link k6t-eth0: mark is missing"),
+        ];
+        for (what, text) in texts {
+            assert_eq!(Drift::link(&tap, what).to_string(), text);
+        }
+        let forwarding = Sysctl::net("ipv4/ip_forward");
+        let setting = Drift::Setting { key: forwarding, found: Some("0".to_owned()), expected: "1" };
+        assert_eq!(setting.to_string(), "sysctl net/ipv4/ip_forward is 0, not 1");
+    }
+}

@@ -1,0 +1,93 @@
+//! How a table differs from what was written.
+
+use std::fmt;
+
+use super::TableId;
+
+/// One difference of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableDrift {
+    /// The table is not there.
+    TableMissing(TableId),
+    /// A chain is not there.
+    ChainMissing {
+        /// The table.
+        table: TableId,
+        /// The chain.
+        chain: String,
+    },
+    /// A chain has another hook, priority, device or policy.
+    ChainHook {
+        /// The table.
+        table: TableId,
+        /// The chain.
+        chain: String,
+    },
+    /// A chain is there that was not written.
+    ChainAdded {
+        /// The table.
+        table: TableId,
+        /// The chain.
+        chain: String,
+    },
+    /// A rule is not there, or not as it was written.
+    RuleMissing {
+        /// The table.
+        table: TableId,
+        /// The chain.
+        chain: String,
+        /// The rule's comment.
+        comment: Option<String>,
+    },
+    /// A rule is there that was not written.
+    RuleAdded {
+        /// The table.
+        table: TableId,
+        /// The chain.
+        chain: String,
+        /// The kernel's number for the rule.
+        handle: u64,
+    },
+    /// A set is not there.
+    SetMissing {
+        /// The table.
+        table: TableId,
+        /// The set.
+        set: String,
+    },
+    /// A set has other elements.
+    SetElements {
+        /// The table.
+        table: TableId,
+        /// The set.
+        set: String,
+    },
+}
+
+impl TableDrift {
+    /// Whether something is there that was not written, and nothing is missing.
+    #[must_use]
+    pub fn is_addition(&self) -> bool {
+        matches!(self, Self::ChainAdded { .. } | Self::RuleAdded { .. })
+    }
+}
+
+impl fmt::Display for TableDrift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TableMissing(table) => write!(f, "table {table} is missing"),
+            Self::ChainMissing { table, chain } => write!(f, "chain {table} {chain} is missing"),
+            Self::ChainHook { table, chain } => write!(f, "chain {table} {chain} has another hook, priority or policy"),
+            Self::ChainAdded { table, chain } => write!(f, "chain {table} {chain} was added"),
+            Self::RuleMissing { table, chain, comment } => {
+                let name = comment.as_deref().unwrap_or("without a comment");
+                write!(f, "rule \"{name}\" of chain {table} {chain} is missing or altered")
+            }
+            Self::RuleAdded { table, chain, handle } => {
+                write!(f, "rule with handle {handle} of chain {table} {chain} was added")
+            }
+            Self::SetMissing { table, set } => write!(f, "set {table} {set} is missing"),
+            Self::SetElements { table, set } => write!(f, "set {table} {set} has other elements"),
+        }
+    }
+}
