@@ -19,5 +19,6 @@ pub use facts::{Ask, Facts};
 pub use fake::Fake;
 pub use kernel::{Failure, Kernel, KernelError};
 pub use linux::{Event, Events, Linux, RouteQuery};
+pub use locks::{Lock, LockError, Locks};
 pub use netns::{Netns, NetnsError};
 pub use op::{Op, Plan};

@@ -3,13 +3,14 @@
 //! A thread that entered a namespace never comes back: [`Netns::run`] enters on a thread of its own and lets that end,
 //! [`Netns::enter`] is for programs that end there themselves.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use locks::{Lock, LockError, Locks};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -22,8 +23,8 @@ const HERE: &str = "/proc/thread-self/ns/net";
 /// Where `ip netns` keeps its namespaces.
 const WELL_KNOWN: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
-/// How long to wait before a claimed namespace is tried again.
-const CLAIM_INTERVAL: Duration = Duration::from_millis(2);
+/// How long to wait for another process that makes the folder of namespaces a mount.
+const SHARE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A network namespace, kept alive by an open descriptor.
 #[derive(Debug)]
@@ -50,13 +51,14 @@ pub enum NetnsError {
     /// Something is at the path already.
     #[error("{0} exists already")]
     Exists(PathBuf),
-    /// Another process claims it and does not let go.
-    #[error("network namespace {path} has been claimed by another process for {} s", .patience.as_secs())]
-    Claimed {
+    /// It cannot be locked: another process works on it, or the folder of locks cannot be used.
+    #[error("cannot lock network namespace {path}")]
+    Locked {
         /// The namespace.
         path: PathBuf,
-        /// How long we waited.
-        patience: Duration,
+        /// Which process holds the lock, or what failed.
+        #[source]
+        source: LockError,
     },
     /// A call failed.
     #[error("cannot {action} network namespace {path}{}", hint(.source))]
@@ -184,26 +186,15 @@ impl Netns {
         &self.path
     }
 
-    /// Claims the namespace: whoever else does, by whatever path, waits until this value is dropped or its process has ended,
-    /// in whatever way. A pod's own processes can claim their namespace too, so nobody waits for longer than `patience`.
+    /// Locks the namespace for this process, by whatever path it was opened, until the result is dropped or the process ends.
+    /// The lock is in a folder of root's: the pod's own processes cannot hold it.
     ///
     /// # Errors
-    /// When somebody else keeps it.
-    pub fn claim(&self, patience: Duration) -> Result<(), NetnsError> {
-        let path = || self.path.clone();
-        let started = now();
-        loop {
-            match self.file.try_lock() {
-                Ok(()) => return Ok(()),
-                Err(TryLockError::Error(source)) => {
-                    return Err(NetnsError::Failed { action: "claim", path: path(), source });
-                }
-                Err(TryLockError::WouldBlock) if now() - started >= patience => {
-                    return Err(NetnsError::Claimed { path: path(), patience });
-                }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(CLAIM_INTERVAL),
-            }
-        }
+    /// When another process holds the lock for longer than `patience`, or there can be no folder of locks.
+    pub fn lock(&self, locks: &Locks, patience: Duration) -> Result<Lock, NetnsError> {
+        let failed = |source| NetnsError::Failed { action: "examine", path: self.path.clone(), source };
+        let target = self.file.metadata().map_err(failed)?;
+        locks.lock(&target, patience).map_err(|source| NetnsError::Locked { path: self.path.clone(), source })
     }
 
     /// Moves the calling thread into the namespace for the rest of its life: for a process that does one thing and ends.
@@ -244,11 +235,6 @@ impl AsFd for Netns {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "another process is waited for: this is the program's edge")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 fn on_own_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
     let failed = |source| NetnsError::Failed { action: "start a thread for", path: path.to_owned(), source };
     std::thread::scope(|scope| {
@@ -264,17 +250,28 @@ fn on_own_thread<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Resul
 /// Makes the folder a shared mount of its own, so that namespaces mounted in it appear in every mount namespace.
 fn share(folder: &Path) -> io::Result<()> {
     let make_shared = || mount(None::<&str>, folder, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
-    // As iproute2 does: two creators at once must not both bind the folder onto itself.
-    let lock = nix::fcntl::Flock::lock(File::open(folder)?, nix::fcntl::FlockArg::LockExclusive);
-    let _lock = lock.map_err(|(_, errno)| errno)?;
+    if make_shared() != Err(Errno::EINVAL) {
+        return Ok(make_shared()?);
+    }
+    // Two creators at once must not both bind the folder onto itself. iproute2 locks the folder for this, which any user can
+    // do as well, so that one is waited for and not relied on.
+    let file = File::open(folder)?;
+    let _lock = Locks::default().lock(&file.metadata()?, SHARE_PATIENCE).map_err(io::Error::other)?;
+    let _of_iproute2 = locked_within(&file, Duration::from_millis(500));
     match make_shared() {
         Err(Errno::EINVAL) => {
             mount(Some(folder), folder, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
-            make_shared()?;
+            Ok(make_shared()?)
         }
-        other => other?,
+        other => Ok(other?),
     }
-    Ok(())
+}
+
+/// Whether the file's own lock could be had; closing the file releases it.
+fn locked_within(file: &File, patience: Duration) -> bool {
+    const STEP: Duration = Duration::from_millis(5);
+    let attempts = patience.as_millis() / STEP.as_millis();
+    (0..attempts).any(|_| file.try_lock().inspect_err(|_| std::thread::sleep(STEP)).is_ok())
 }
 
 #[cfg(test)]

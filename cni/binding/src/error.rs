@@ -1,5 +1,6 @@
 //! Everything that can go wrong in the binding plugin, and the one table of its codes.
 
+use hostnet::LockError;
 use hostnet::netns::NetnsError;
 use hostnet::{ApplyError, Failure, KernelError};
 
@@ -46,7 +47,7 @@ impl From<BindingError> for Error {
     fn from(error: BindingError) -> Self {
         let code = match &error {
             BindingError::Refused(_) => Code::INVALID_CONFIG,
-            BindingError::Netns(NetnsError::Claimed { .. }) => Code::TRY_AGAIN,
+            BindingError::Netns(NetnsError::Locked { source: LockError::Busy { .. }, .. }) => Code::TRY_AGAIN,
             BindingError::Netns(_) => Code::INVALID_NETNS,
             BindingError::Read(_) | BindingError::Apply(_) | BindingError::TearDown(_) => Code::INTERNAL,
             BindingError::Drift(_) => CODE_DRIFT,

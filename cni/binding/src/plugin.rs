@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hostnet::Locks;
 use hostnet::linux::{Linux, Real, Recorder};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -36,7 +37,7 @@ pub struct Tapvisor {
 impl Tapvisor {
     fn perform(&self, netns: &Netns, work: &Work<'_>) -> Result<Option<Outcome>, BindingError> {
         // Each call reads, plans and changes: another one amid that would restore what it finds half changed.
-        netns.open().claim(PATIENCE)?;
+        let _lock = netns.open().lock(&Locks::default(), PATIENCE)?;
         // A thread for it would take as long as ten calls to the kernel.
         netns.open().enter()?;
         match &self.record {

@@ -16,7 +16,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a namespace deleted while ADD runs leaves nothing after DEL", deleted_amid),
         trial("clocks that jump between the verbs change nothing", jumping_clocks),
         trial("two runtimes at once on one container end as one of them would", racing),
-        trial("a namespace that somebody keeps for himself is an error to try again after, and nothing changes", kept),
+        trial(
+            "a namespace that is locked for ten seconds is an error that names the holder, and nothing changes",
+            kept,
+        ),
+        trial("a pod that locks its own namespace file delays no call", locked_by_pod),
     ]
 }
 
@@ -45,7 +49,9 @@ fn full_disks() {
                 mkdir -p $at; mount -t tmpfs -o size=64k tmpfs $at
                 dd if=/dev/zero of=$at/fill bs=4k 2>/dev/null && exit 1
                 echo x >$at/more 2>/dev/null && exit 1
-            done; true")
+            done
+            mkdir -p -m 700 /run/tapvisor/locks; mount -t tmpfs -o mode=700,nr_inodes=1 tmpfs /run/tapvisor/locks
+            touch /run/tapvisor/locks/more 2>/dev/null && exit 1; true")
             .assert_ok();
         chain.call("ADD", 1, chain.result.as_ref()).assert_ok();
         chain.call("CHECK", 1, chain.result.as_ref()).assert_ok();
@@ -168,27 +174,43 @@ fn racing() {
     }
 }
 
-/// A pod's processes can lock its namespace's file as a call does; a shared lock lets all three calls meet it at once.
+/// A shared lock lets all three calls meet it at once.
 fn kept() {
     let world = world();
     let chain = pod(&world, "masquerade");
     let before = chain.pod().snapshot();
+    let hold = "cd /run/tapvisor/locks && file=$(stat -Lc %D-%i /run/netns/pod) && echo -n '7 (holder)' >$file && exec flock --shared $file \"$@\"";
+    world.sh("mkdir -p -m 700 /run/tapvisor/locks").assert_ok();
     std::thread::scope(|scope| {
         let calls = ["ADD", "CHECK", "DEL"].map(|verb| {
             let chain = &chain;
-            scope.spawn(move || chain.call_under(&["flock", "--shared", "/run/netns/pod"], verb, 1))
+            scope.spawn(move || chain.call_under(&["sh", "-c", hold, "sh"], verb, 1))
         });
         for call in calls {
             let ran = call.join().expect("the thread of a call");
             let error: Value = serde_json::from_str(&ran.stdout()).unwrap_or_else(|_| panic!("{}", ran.account()));
             assert_eq!(error["code"], 11, "{error}");
             let said = error["msg"].as_str().expect("a message");
-            assert!(said.contains("/run/netns/pod has been claimed by another process for 10 s"), "{said}");
+            let expected =
+                "cannot lock network namespace /run/netns/pod: process 7 (holder) has held the lock for 10 s";
+            assert!(said.contains(expected), "{said}");
         }
     });
     before.assert_same(&chain.pod().snapshot());
     for verb in ["ADD", "CHECK", "DEL"] {
         chain.call(verb, 1, chain.result.as_ref()).assert_ok();
+    }
+    before.assert_same(&chain.pod().snapshot());
+    assert_eq!(world.sh("ls /run/tapvisor/locks").stdout(), "");
+    assert_eq!(world.sh("stat -c %a /run/tapvisor/locks").stdout().trim(), "700");
+}
+
+fn locked_by_pod() {
+    let world = world();
+    let chain = pod(&world, "masquerade");
+    let before = chain.pod().snapshot();
+    for verb in ["ADD", "CHECK", "DEL"] {
+        chain.call_under(&["flock", "/run/netns/pod"], verb, 1).assert_ok();
     }
     before.assert_same(&chain.pod().snapshot());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hostnet::netns::{Netns, NetnsError};
 use hostnet::op::{LinkChange, NewTap};
 use hostnet::tap::{self, Offload};
-use hostnet::{Kernel, Linux, Op};
+use hostnet::{Kernel, Linux, LockError, Locks, Op};
 use libtest_mimic::Trial;
 use tests::World;
 
@@ -15,7 +15,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("a namespace is made, seen by ip, entered and removed", made_and_removed),
         trial("a panic inside a namespace is an error and the thread is gone", panics),
-        trial("a namespace is claimed by one at a time, by whatever path, and let go of in the end", claimed),
+        trial("a namespace is locked by one at a time, by whatever path, and released in the end", locked),
         trial("a descriptor attaches to the tap it asks for and to no other", attaching),
     ]
 }
@@ -51,22 +51,26 @@ fn panics() {
     assert!(error.to_string().ends_with(": inside"), "{error}");
 }
 
-fn claimed() {
+fn locked() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tv-hostnet");
+    let (path, locks) = (folder.path().join("tv-hostnet"), Locks::new(folder.path().join("locks")));
     let made = Netns::create(&path).unwrap();
     let from_inside = made.run(|| Netns::open("/proc/thread-self/ns/net").unwrap()).unwrap();
-    made.claim(Duration::ZERO).unwrap();
-    let error = from_inside.claim(Duration::from_millis(1)).unwrap_err();
-    assert!(matches!(error, NetnsError::Claimed { .. }), "{error}");
-    Netns::current().unwrap().claim(Duration::ZERO).unwrap();
+    let lock = made.lock(&locks, Duration::ZERO).unwrap();
+    let error = from_inside.lock(&locks, Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error, NetnsError::Locked { source: LockError::Busy { .. }, .. }), "{error}");
+    drop(Netns::current().unwrap().lock(&locks, Duration::ZERO).unwrap());
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| from_inside.claim(Duration::from_secs(60)));
+        let waiting = scope.spawn(|| from_inside.lock(&locks, Duration::from_secs(60)).map(drop));
         std::thread::sleep(Duration::from_millis(20));
         assert!(!waiting.is_finished());
-        drop(made);
+        drop(lock);
         waiting.join().unwrap().unwrap();
     });
+    assert_eq!(std::fs::read_dir(folder.path().join("locks")).unwrap().count(), 0);
+    // A lock on the namespace's own file, which any user can take, is in nobody's way.
+    std::fs::File::open(&path).unwrap().lock().unwrap();
+    drop(made.lock(&locks, Duration::ZERO).unwrap());
     Netns::remove(&path).unwrap();
 }
 
