@@ -30,15 +30,6 @@ impl Quantity {
         }
     }
 
-    /// Reads an amount of bytes, which is not zero.
-    pub(crate) fn read_bytes(node: &Node<'_>) -> Option<u64> {
-        let bytes = Self::read(node)?.rounded_up().filter(|bytes| *bytes > 0);
-        if bytes.is_none() {
-            node.expected("more than 0 and less than 16Ei");
-        }
-        bytes
-    }
-
     /// The amount rounded up to a whole number, `None` beyond 2⁶⁴.
     #[must_use]
     pub fn rounded_up(&self) -> Option<u64> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::encoding::from_base64;
 use crate::metadata::{self, Metadata};
 use crate::reader::{Fields, Scope};
 
@@ -65,7 +64,7 @@ fn texts(object: &Fields<'_>, name: &'static str) -> BTreeMap<String, Vec<u8>> {
 fn decoded(object: &Fields<'_>, name: &'static str) -> BTreeMap<String, Vec<u8>> {
     let entries = object.field(name).map(|node| node.entries()).unwrap_or_default();
     let decode = |(key, node): (&str, crate::reader::Node<'_>)| {
-        let bytes = from_base64(node.text()?);
+        let bytes = machine::base64::decode(node.text()?);
         if bytes.is_none() {
             node.refuse("must be base64");
         }

@@ -13,7 +13,7 @@ use api::Problem;
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
 use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, container_images, translate};
-use machine::Emulation;
+use machine::{DiskFile, DiskFormat, Emulation};
 use serde_json::{Value, json};
 use wiring::Owner;
 
@@ -99,7 +99,8 @@ fn images(instance: &VirtualMachineInstance) -> ImageFiles {
     for image in container_images(instance) {
         match image.usage {
             ImageUse::Disk { volume, .. } => {
-                files.disks.insert(volume.clone(), Path::new("/images").join(volume));
+                let path = Path::new("/images").join(&volume);
+                files.disks.insert(volume, DiskFile { path, format: DiskFormat::Qcow2 });
             }
             ImageUse::KernelBoot { initrd, .. } => {
                 files.kernel = Some("/images/kernel".into());

@@ -220,12 +220,24 @@ pub(crate) struct Supervise {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
-    /// Take in the images of an OCI layout: a folder, or a tar archive of one (plain, gzip or zstd)
+    /// Take in the images of an OCI layout (a folder, or a tar archive, plain, gzip or zstd), or a raw or qcow2 disk
     Import {
-        /// The layout
+        /// The layout or the disk
         path: PathBuf,
-        /// The name to know it by, instead of the one that the layout gives it: for a layout of one image
+        /// The name to know it by, instead of the one that the layout gives it: for one image, and for a disk
         name: Option<String>,
+    },
+    /// Remove images by name or digest
+    Rm {
+        /// Names or digests
+        #[arg(required = true)]
+        references: Vec<String>,
+    },
+    /// Remove what is left of interrupted imports and of images without a name
+    Prune {
+        /// Also images that no VM uses
+        #[arg(short, long)]
+        all: bool,
     },
     /// List images
     Ls {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 
@@ -19,7 +19,7 @@ use super::supervisor::{Line, Sender};
 use super::{open_store, services, terminal};
 use api::run_strategy::FinalPhase;
 use runner::clock::unix_seconds;
-use runner::host_files::{make_host_files, remove_host_files};
+use runner::host_files::{MadeFile, make_host_files, remove_host_files};
 use runner::launch;
 use runner::layout::Layout;
 use runner::network::{Choices, Preflight, has_link};
@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let (store, _) = open_store()?;
     let plans = plan_with(&store, &objects, &arguments.network, |planner| planner.plan(&objects))?;
     warn_of_ignored_fields(&objects);
+    warn_of_disks(&plans);
     expect_devices(&plans)?;
     let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
     let beside = match Beside::make(&store, &plans, &objects) {
@@ -105,7 +106,7 @@ fn leave(resting: Vec<Written>) {
 
 /// What a manifest asks for beside its VMs.
 struct Beside {
-    host_files: Vec<PathBuf>,
+    host_files: Vec<MadeFile>,
     services: Vec<ObjectKey>,
 }
 
@@ -113,18 +114,18 @@ impl Beside {
     /// All of it, or nothing.
     fn make(store: &Store, plans: &[VmPlan], objects: &[Object]) -> Result<Self, Failure> {
         let wanted: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
-        let host_files = make_host_files(&wanted)?;
+        let host_files = make_host_files(store.layout(), &wanted)?;
         match services::take_in(store, objects) {
             Ok(services) => Ok(Self { host_files, services }),
             Err(failure) => {
-                remove_host_files(&host_files);
+                remove_host_files(store.layout(), &host_files);
                 Err(failure)
             }
         }
     }
 
     fn take_back(&self, store: &Store) -> Result<(), Failure> {
-        remove_host_files(&self.host_files);
+        remove_host_files(store.layout(), &self.host_files);
         services::take_out(store, &self.services)
     }
 
@@ -215,9 +216,9 @@ fn plan_with<T>(
 ) -> Result<T, Failure> {
     let layout = store.layout();
     let (choices, unusable) = Choices::load(given, plan::definitions(objects), layout.networks(), &layout.ipam());
-    let (folders, images) = (plugin_folders(store), layout.images());
+    let folders = plugin_folders(store);
     let preflight = Preflight::new(&folders, has_link);
-    let planned = plan(&Planner { choices: &choices, preflight: &preflight, image_folder: &images });
+    let planned = plan(&Planner { choices: &choices, preflight: &preflight, layout });
     if unusable.is_empty() {
         return Ok(planned?);
     }
@@ -232,6 +233,12 @@ fn warn_of_ignored_fields(objects: &[Object]) {
             let (kind, key) = (object.body.kind(), object.body.key());
             terminal::say(&format!("tapvisor: {kind} {key}: {} has no effect: {}", warning.path, warning.why));
         }
+    }
+}
+
+fn warn_of_disks(plans: &[VmPlan]) {
+    for plan in plans {
+        plan.warnings.iter().for_each(|warning| terminal::say(&format!("tapvisor: {}: {warning}", plan.key)));
     }
 }
 

@@ -164,6 +164,9 @@ fn admit(
     connections: &Arc<AtomicUsize>,
     unwritten: &Arc<AtomicUsize>,
 ) -> io::Result<()> {
+    if !protocol::socket::is_admitted(&stream) {
+        return stream.write_all(b"{\"id\":null,\"error\":\"root and the launcher's own user may ask\"}\n");
+    }
     // A client that does not read holds its place for so long at most.
     stream.set_write_timeout(Some(WRITE_PATIENCE))?;
     let Some(place) = Counted::one_of_at_most(MAX_CONNECTIONS, connections) else {

@@ -104,7 +104,7 @@ impl LaunchError {
         match self {
             Self::ReadFile { .. } | Self::BadFile { .. } | Self::Verify(VerifyError::Machine { .. }) => 3,
             Self::Answers { .. } | Self::Engine(EngineError::Unsupported(_)) => 3,
-            Self::Disk(DiskError::Missing { .. } | DiskError::NotADisk { .. } | DiskError::Unfit { .. }) => 3,
+            Self::Disk(DiskError::Missing { .. } | DiskError::Refused { .. } | DiskError::Unfit { .. }) => 3,
             Self::NoKvm(_) | Self::Engine(EngineError::Missing { .. }) => 6,
             Self::Attach(AttachError::Tap(hostnet::tap::TapError::Node(_))) => 6,
             _ => 1,

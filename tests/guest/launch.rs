@@ -197,10 +197,10 @@ fn boots_from_disk() {
     let world = World::bare();
     let pod = Pod::new(&world, 2);
     let disk = |name: &str, bus: &str, source: Value| json!({"name": name, "bus": bus, "source": source});
-    let mut medium = disk("medium", "sata", json!({"file": {"path": "/run/guest/disk.img"}}));
+    let mut medium = disk("medium", "sata", json!({"file": {"path": "/run/guest/disk.img", "format": "raw"}}));
     (medium["cdrom"], medium["readOnly"]) = (json!(true), json!(true));
     let vm = pod.launch(&json!({"boot": "bios", "disks": [
-        disk("root", "virtio", json!({"overlay": {"path": "/run/guest/disk.img"}})),
+        disk("root", "virtio", json!({"overlay": {"path": "/run/guest/disk.img", "format": "raw"}})),
         medium,
         disk("empty", "scsi", json!({"empty": {"capacityBytes": 64 << 20}})),
         disk("seed", "virtio", json!({"noCloud": {"userData": "#cloud-config\nkey: value-of-user\n"}})),

@@ -22,6 +22,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an annotation that the plugin refuses is named, and the network is taken back", annotation),
         trial("what the host lacks is named with its remedy", host_lacks),
         trial("a disk that is absent, cut short or none is refused by name", disks),
+        trial(
+            "a disk in use, in Tapvisor's folders or behind another user's link is refused before anything is made",
+            taken_disks,
+        ),
         trial("an exhausted pool of addresses is said, and every VM of the command is taken back", exhausted),
         trial("a full disk is said with the file, wherever it is met", full),
     ]
@@ -289,6 +293,30 @@ fn disks() {
     run(&host, &vm.yaml(), &[]).assert_fails(1, &["/run/disks/pipe/new.img", "Not a directory"]);
     let left = host.world.sh("ls /run/disks").text();
     assert_eq!(left.lines().collect::<Vec<_>>(), ["empty.img", "folder", "pipe", "short.img", "short.qcow2"]);
+    host.assert_nothing_left();
+}
+
+fn taken_disks() {
+    let host = Host::new();
+    let on = |name: &str, path: &str| {
+        Vm::new(name, "masquerade").disk("root", json!({"hostDisk": {"path": path, "type": "Disk"}})).yaml()
+    };
+    host.world.sh("mkdir /run/disks /run/open; truncate -s 1M /run/disks/disk.img; ln /run/disks/disk.img /run/disks/same.img").assert_ok();
+    let both = on("b1", "/run/disks/disk.img") + &on("b2", "/run/disks/same.img");
+    run(&host, &both, &[])
+        .assert_fails(1, &["default/b2: volume root: /run/disks/same.img is in use by VM default/b1"]);
+    host.assert_as_before();
+    host.world.sh("chmod 1777 /run/open; ln -s /run/disks/disk.img /run/open/link.img").assert_ok();
+    run(&host, &on("web", "/run/open/link.img"), &[]).assert_fails(3, &["goes through the link", "/run/open/link.img"]);
+    host.assert_as_before();
+    host.world.sh("mkdir -p /run/tapvisor; truncate -s 1M /run/tapvisor/disk.img").assert_ok();
+    run(&host, &on("web", "/run/tapvisor/disk.img"), &[]).assert_fails(3, &["where Tapvisor keeps its own files"]);
+    host.world.sh("rm /run/tapvisor/disk.img").assert_ok();
+    // A VM that runs has its disk until it has ended.
+    run(&host, &on("b1", "/run/disks/disk.img"), &[]).assert_ok();
+    run(&host, &on("b2", "/run/disks/same.img"), &[])
+        .assert_fails(1, &["default/b2: volume root", "in use by VM default/b1"]);
+    host.world.tapvisor(&["rm", "-f", "b1"]).assert_ok();
     host.assert_nothing_left();
 }
 

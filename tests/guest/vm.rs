@@ -75,7 +75,9 @@ impl Host {
         let mounts = self.world.sh("grep -F ' /run/tapvisor' /proc/self/mounts || true").text();
         assert!(mounts.is_empty(), "{mounts}");
         let folders = "/run/tapvisor /var/cache/tapvisor/scratch";
-        let files = format!("find {folders} -mindepth 1 ! -path /run/tapvisor/lock 2>/dev/null || true");
+        let files = format!(
+            "find {folders} -mindepth 1 ! -path /run/tapvisor/lock ! -path /run/tapvisor/locks 2>/dev/null || true"
+        );
         let files = self.world.sh(&files).text();
         assert!(files.is_empty(), "{files}");
         self.before.assert_same(&self.world.snapshot());

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::Volume;
 use super::spec::BootOrders;
 use super::volume::{self, NamedVolume};
+use crate::metadata::Labels;
 use crate::reader::{Fields, Node, Scope};
-use machine::{Bus, Cache};
+use machine::{Bus, Cache, DiskFormat};
 
 /// A disk the guest sees and the volume in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,12 @@ pub enum DiskDevice {
 /// KubeVirt's default on amd64.
 const DEFAULT_BUS: Bus = Bus::Sata;
 const MAX_DISKS: usize = 256;
+/// Ports of the machine's AHCI controller.
+const SATA_PORTS: usize = 6;
+/// PCI functions that are left for disks.
+const MAX_VIRTIO_DISKS: usize = 176;
+/// Annotation that says how the file of a hostDisk holds the disk; the volume's name follows.
+const FORMAT: &str = "tapvisor.io/disk-format.";
 
 struct Device {
     name: Option<String>,
@@ -55,7 +62,7 @@ struct Device {
 /// Joins disks and volumes by name; a volume without a disk gets one, as KubeVirt gives it.
 pub(super) fn read(volumes: &[Node<'_>], disks: &[Node<'_>], boot_orders: &mut BootOrders) -> Vec<Disk> {
     let mut by_name = read_volumes(volumes);
-    let mut joined = Vec::new();
+    let (mut joined, mut ports) = (Vec::new(), Ports::default());
     let mut names = BTreeMap::new();
     for node in disks.iter().take(MAX_DISKS) {
         let Some(device) = node.fields(|disk| read_device(disk, boot_orders)) else { continue };
@@ -65,7 +72,10 @@ pub(super) fn read(volumes: &[Node<'_>], disks: &[Node<'_>], boot_orders: &mut B
             continue;
         }
         match by_name.remove(&name) {
-            Some(named) => joined.extend(named.volume.map(|volume| join(name, device, volume))),
+            Some(named) => {
+                ports.take(device.bus, node);
+                joined.extend(named.volume.map(|volume| join(name, device, volume)));
+            }
             None => node.named("name").refuse(format!("there is no volume {name:?}")),
         }
     }
@@ -75,11 +85,66 @@ pub(super) fn read(volumes: &[Node<'_>], disks: &[Node<'_>], boot_orders: &mut B
     // Those left, in the order they were given.
     let rest = volumes.iter().filter_map(|node| {
         let name = by_name.iter().find(|(_, named)| named.node.path() == node.path())?.0.clone();
+        ports.take(DEFAULT_BUS, node);
         let volume = by_name.remove(&name)?.volume?;
         Some(join(name, Device::default(), volume))
     });
     joined.extend(rest);
     joined
+}
+
+/// How many disks a bus has so far.
+#[derive(Default)]
+struct Ports {
+    sata: usize,
+    virtio: usize,
+}
+
+impl Ports {
+    fn take(&mut self, bus: Bus, node: &Node<'_>) {
+        let (used, most, hint) = match bus {
+            Bus::Sata => (&mut self.sata, SATA_PORTS, "; a disk without a bus is on sata, others are virtio and scsi"),
+            Bus::Virtio => (&mut self.virtio, MAX_VIRTIO_DISKS, ""),
+            Bus::Scsi => return,
+        };
+        *used += 1;
+        if *used == most + 1 {
+            let bus = if bus == Bus::Sata { "sata" } else { "virtio" };
+            node.refuse(format!("is disk {used} on bus {bus}, which has room for {most}{hint}"));
+        }
+    }
+}
+
+/// Applies the annotations that say how hostDisks hold their disks. `object` has the metadata.
+pub(super) fn read_formats(object: &Fields<'_>, annotations: &Labels, disks: &mut [Disk]) {
+    for (key, value) in annotations {
+        let Some(volume) = key.strip_prefix(FORMAT) else { continue };
+        let node = object.node().named("metadata").named("annotations").named(key);
+        let format = match value.as_str() {
+            "raw" => DiskFormat::Raw,
+            "qcow2" => DiskFormat::Qcow2,
+            other => {
+                let other: String = other.chars().take(40).collect();
+                node.refuse(format!("must be raw or qcow2, found {other:?}"));
+                continue;
+            }
+        };
+        match disks.iter_mut().find(|disk| disk.name == volume).map(|disk| &mut disk.volume) {
+            Some(Volume::HostDisk { format: of_disk, is_format_given, .. }) => {
+                (*of_disk, *is_format_given) = (format, true);
+            }
+            Some(_) => node.refuse(format!("volume {volume:?} is no hostDisk: others are never written in place")),
+            None => node.refuse(format!("there is no volume {volume:?}")),
+        }
+    }
+}
+
+/// Annotations of a VirtualMachine do not reach its instances.
+pub(super) fn warn_of_formats(object: &Fields<'_>, annotations: &Labels) {
+    for key in annotations.keys().filter(|key| key.starts_with(FORMAT)) {
+        let node = object.node().named("metadata").named("annotations").named(key);
+        node.warn(Scope::Everywhere, "annotations of instances stand in spec.template.metadata");
+    }
 }
 
 fn read_volumes<'a>(volumes: &[Node<'a>]) -> BTreeMap<String, NamedVolume<'a>> {

@@ -74,7 +74,9 @@ impl VirtualMachine {
                 let (run_strategy, template) = (read_run_strategy(spec), read_template(spec));
                 Some((run_strategy?, template?))
             })??;
-        Some(Self { metadata: metadata?, run_strategy, instance_labels, instance_annotations, instance_spec })
+        let metadata = metadata?;
+        disk::warn_of_formats(object, &metadata.annotations);
+        Some(Self { metadata, run_strategy, instance_labels, instance_annotations, instance_spec })
     }
 
     /// The instance that this machine runs as.
@@ -111,7 +113,8 @@ fn read_run_strategy(spec: &Fields<'_>) -> Option<RunStrategy> {
 fn read_template(spec: &Fields<'_>) -> Option<(Labels, Labels, Spec)> {
     spec.required("template")?.fields(|template| {
         let (labels, annotations) = metadata::read_template(template);
-        let spec = template.required("spec")?.fields(spec::read)??;
+        let mut spec = template.required("spec")?.fields(spec::read)??;
+        disk::read_formats(template, &annotations, &mut spec.disks);
         Some((labels, annotations, spec))
     })?
 }
@@ -121,8 +124,10 @@ impl VirtualMachineInstance {
         let metadata = metadata::read(object);
         object.field("metadata").iter().for_each(metadata::warn_of_changing);
         object.ignored(Scope::Everywhere, "the controller writes it", &["status"]);
-        let spec = object.required("spec")?.fields(spec::read)??;
-        Some(Self { metadata: metadata?, spec })
+        let spec = object.required("spec")?.fields(spec::read)?;
+        let (metadata, mut spec) = (metadata?, spec?);
+        disk::read_formats(object, &metadata.annotations, &mut spec.disks);
+        Some(Self { metadata, spec })
     }
 
     /// The guest's host name: as specified, else the object's name up to its first dot, at most 63 characters.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use terms::ObjectKey;
 
 use super::firmware::read_path;
-use crate::encoding::from_base64;
 use crate::quantity::Quantity;
 use crate::reader::{Fields, Node, Scope};
+use machine::DiskFormat;
 
 /// Where a disk's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,12 @@ pub enum Volume {
     HostDisk {
         /// The file.
         path: PathBuf,
-        /// The size of the sparse file to make if there is none.
+        /// The size of the disk to make, sparse, if there is no file.
         create_bytes: Option<u64>,
+        /// How the file holds the disk: raw, unless its name or an annotation says otherwise.
+        format: DiskFormat,
+        /// Whether an annotation says so.
+        is_format_given: bool,
     },
 }
 
@@ -51,8 +55,8 @@ pub struct CloudInit {
 /// One file of a cloud-init volume.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CloudInitData {
-    /// Its text.
-    Inline(String),
+    /// Its bytes.
+    Inline(Vec<u8>),
     /// The Secret, in the machine's namespace, that holds it.
     SecretRef {
         /// Its name.
@@ -63,10 +67,10 @@ pub enum CloudInitData {
 }
 
 impl std::fmt::Debug for CloudInitData {
-    /// Without the text, which often holds a password.
+    /// Without the bytes, which often holds a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
+            Self::Inline(bytes) => write!(f, "Inline({} bytes)", bytes.len()),
             Self::SecretRef { name, .. } => f.debug_tuple("SecretRef").field(name).finish(),
         }
     }
@@ -141,7 +145,7 @@ fn read_source(volume: &Fields<'_>) -> Option<Volume> {
     let container = volume.field("containerDisk").and_then(|node| node.fields(read_container_disk)?);
     let cloud_init = volume.field("cloudInitNoCloud").and_then(|node| node.fields(read_cloud_init)?);
     let empty = volume.field("emptyDisk").and_then(|node| {
-        let capacity_bytes = node.fields(|empty| Quantity::read_bytes(&empty.required("capacity")?))??;
+        let capacity_bytes = node.fields(|empty| read_capacity(&empty.required("capacity")?))??;
         Some(Volume::EmptyDisk { capacity_bytes })
     });
     let host = volume.field("hostDisk").and_then(|node| node.fields(read_host_disk)?);
@@ -193,6 +197,18 @@ pub(super) fn read_pull_policy(container: &Fields<'_>, image: Option<&str>) -> I
     policy.unwrap_or(default)
 }
 
+/// A disk's size: what a file can have.
+fn read_capacity(node: &Node<'_>) -> Option<u64> {
+    let bytes = Quantity::read(node)?.rounded_up().filter(|bytes| (1..=MAX_DISK_BYTES).contains(bytes));
+    if bytes.is_none() {
+        node.expected("more than 0 and less than 8Ei");
+    }
+    bytes
+}
+
+/// Whole sectors below the largest offset of a file.
+const MAX_DISK_BYTES: u64 = (1 << 63) - 512;
+
 fn read_host_disk(disk: &Fields<'_>) -> Option<Volume> {
     let path = disk.required("path").and_then(|node| read_path(&node)).map(PathBuf::from);
     let create = disk.required("type").and_then(|node| node.one_of(&[("Disk", false), ("DiskOrCreate", true)], &[]));
@@ -208,11 +224,16 @@ fn read_host_disk(disk: &Fields<'_>) -> Option<Volume> {
         return None;
     }
     let create_bytes = match capacity {
-        Some(capacity) => Some(Quantity::read_bytes(&capacity)?),
+        Some(capacity) => Some(read_capacity(&capacity)?),
         None => None,
     };
     create?;
-    Some(Volume::HostDisk { path: path?, create_bytes })
+    let path = path?;
+    let format = match path.extension().is_some_and(|ending| ending == "qcow2") {
+        true => DiskFormat::Qcow2,
+        false => DiskFormat::Raw,
+    };
+    Some(Volume::HostDisk { path, create_bytes, format, is_format_given: false })
 }
 
 fn read_cloud_init(volume: &Fields<'_>) -> Option<CloudInit> {
@@ -235,14 +256,14 @@ fn read_data(volume: &Fields<'_>, names: [&'static str; 3]) -> Option<Option<Clo
         return None;
     }
     if let Some(node) = text {
-        return Some(Some(CloudInitData::Inline(node.text()?.to_owned())));
+        return Some(Some(CloudInitData::Inline(node.text()?.into())));
     }
     if let Some(node) = base64 {
-        let decoded = from_base64(node.text()?).and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = machine::base64::decode(node.text()?);
         if decoded.is_none() {
-            node.refuse("must be base64 of UTF-8 text");
+            node.refuse("must be base64");
         }
-        return decoded.map(|text| Some(CloudInitData::Inline(text)));
+        return decoded.map(|bytes| Some(CloudInitData::Inline(bytes)));
     }
     match secret {
         Some(node) => {

@@ -9,12 +9,12 @@ use terms::ObjectKey;
 use super::{Surroundings, TranslateError};
 use crate::kubevirt::{self, CloudInit, CloudInitData, DiskDevice, VirtualMachineInstance, Volume};
 use crate::secret::Secret;
-use machine::{Disk, DiskSource, NoCloud};
+use machine::{Content, Disk, DiskFormat, DiskSource, NoCloud};
 
 /// Secrets by namespace and name.
 pub type Secrets = BTreeMap<ObjectKey, Secret>;
 
-/// A disk image on the host that is made, sparse and raw, if it is not there.
+/// A disk image on the host that is made, empty and sparse, if it is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HostFile {
@@ -22,8 +22,10 @@ pub struct HostFile {
     pub volume: String,
     /// Where it is.
     pub path: PathBuf,
-    /// Its size.
+    /// The disk's size.
     pub capacity_bytes: u64,
+    /// How it holds the disk.
+    pub format: DiskFormat,
 }
 
 /// The keys under which KubeVirt looks for cloud-init data in a Secret, first come first served.
@@ -57,8 +59,9 @@ pub(super) fn translate(
 /// The files to make before the start where there are none yet; the launcher has no right to make them.
 pub(super) fn host_files(instance: &VirtualMachineInstance) -> Vec<HostFile> {
     let file = |disk: &kubevirt::Disk| match &disk.volume {
-        Volume::HostDisk { path, create_bytes: Some(bytes) } => {
-            Some(HostFile { volume: disk.name.clone(), path: path.clone(), capacity_bytes: *bytes })
+        Volume::HostDisk { path, create_bytes: Some(bytes), format, .. } => {
+            let (volume, path) = (disk.name.clone(), path.clone());
+            Some(HostFile { volume, path, capacity_bytes: *bytes, format: *format })
         }
         _ => None,
     };
@@ -73,11 +76,11 @@ fn source(
     match &disk.volume {
         Volume::ContainerDisk { .. } => {
             let file = surroundings.images.disks.get(&disk.name);
-            let path = file.ok_or_else(|| vec![TranslateError::NoImageFile(format!("volume {}", disk.name))])?;
-            Ok(DiskSource::Overlay { path: path.clone() })
+            let file = file.ok_or_else(|| vec![TranslateError::NoImageFile(format!("volume {}", disk.name))])?;
+            Ok(DiskSource::Overlay { path: file.path.clone(), format: file.format })
         }
         Volume::EmptyDisk { capacity_bytes } => Ok(DiskSource::Empty { capacity_bytes: *capacity_bytes }),
-        Volume::HostDisk { path, .. } => Ok(DiskSource::File { path: path.clone() }),
+        Volume::HostDisk { path, format, .. } => Ok(DiskSource::File { path: path.clone(), format: *format }),
         Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, cloud_init, surroundings.secrets),
     }
 }
@@ -89,7 +92,7 @@ fn no_cloud(
 ) -> Result<DiskSource, Vec<TranslateError>> {
     let read = |data: &Option<CloudInitData>, keys| match data {
         None => Ok(None),
-        Some(CloudInitData::Inline(text)) => Ok(Some(text.clone())),
+        Some(CloudInitData::Inline(bytes)) => Ok(Some(Content(bytes.clone()))),
         Some(CloudInitData::SecretRef { name, path }) => {
             from_secret(instance.metadata.key.namespace(), name, keys, path, secrets).map(Some)
         }
@@ -109,11 +112,11 @@ fn from_secret(
     keys: [&'static str; 2],
     path: &str,
     secrets: &Secrets,
-) -> Result<String, TranslateError> {
+) -> Result<Content, TranslateError> {
     let (path, full_name) = (path.to_owned(), format!("{namespace}/{name}"));
     let secret = ObjectKey::new(namespace, name).ok().and_then(|key| secrets.get(&key));
     let Some(secret) = secret else { return Err(TranslateError::NoSecret { path, secret: full_name }) };
     let bytes = keys.iter().find_map(|key| secret.data.get(*key));
-    let text = bytes.and_then(|bytes| String::from_utf8(bytes.clone()).ok());
-    text.ok_or(TranslateError::SecretContent { path, secret: full_name, key: keys[0] })
+    let bytes = bytes.ok_or(TranslateError::SecretContent { path, secret: full_name, key: keys[0] })?;
+    Ok(Content(bytes.clone()))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::kubevirt::{ImagePullPolicy, VirtualMachineInstance, Volume};
+use machine::DiskFile;
 
 /// A container image and what is taken from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub enum ImageUse {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageFiles {
     /// Disk images by volume.
-    pub disks: BTreeMap<String, PathBuf>,
+    pub disks: BTreeMap<String, DiskFile>,
     /// The kernel.
     pub kernel: Option<PathBuf>,
     /// The initial RAM disk.

@@ -62,8 +62,8 @@ pub enum TranslateError {
         /// Namespace and name of the Secret.
         secret: String,
     },
-    /// The Secret lacks the data, or it is not text.
-    #[error("{path}: Secret {secret} must have UTF-8 text under {key}")]
+    /// The Secret lacks the data.
+    #[error("{path}: Secret {secret} has nothing under {key}")]
     SecretContent {
         /// Where the object refers to it.
         path: String,

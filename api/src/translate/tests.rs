@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::manifest::{self, Body};
-use machine::DiskSource;
+use machine::{DiskFormat, DiskSource, Machine};
 
 fn instance(name: &str, spec: &str) -> VirtualMachineInstance {
     let text = format!(
@@ -69,7 +69,87 @@ fn network_data_alone_comes_with_empty_user_data() {
         "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: seed, cloudInitNoCloud: {networkData: x}}]}";
     let translation = launch(&instance("a", spec)).unwrap();
     let DiskSource::NoCloud(content) = &translation.machine.disks[0].source else { panic!("no cloud-init") };
-    assert_eq!((content.user_data.as_str(), content.network_data.as_deref()), ("", Some("x")));
+    assert_eq!((content.user_data.clone(), content.network_data.clone()), ("".into(), Some("x".into())));
+}
+
+#[test]
+fn user_data_may_be_any_bytes() {
+    let spec = "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: seed, cloudInitNoCloud: {userDataBase64: H4sIAA==}}]}";
+    let translation = launch(&instance("a", spec)).unwrap();
+    let DiskSource::NoCloud(content) = &translation.machine.disks[0].source else { panic!("no cloud-init") };
+    assert_eq!(content.user_data.0, [0x1f, 0x8b, 8, 0]);
+    let text = serde_json::to_string(&translation.machine).unwrap();
+    assert_eq!(serde_json::from_str::<Machine>(&text).unwrap(), translation.machine);
+}
+
+#[test]
+fn a_host_disk_is_raw_unless_its_name_or_an_annotation_says_otherwise() {
+    let formats = |annotations: &str| {
+        let volume = |name: &str, path: &str| format!("{{name: {name}, hostDisk: {{path: {path}, type: Disk}}}}");
+        let volumes = [volume("a", "/srv/a.img"), volume("b", "/srv/b.qcow2"), volume("c", "/srv/c.QCOW2")].join(", ");
+        let spec = format!("{{domain: {{memory: {{guest: 64Mi}}, devices: {{}}}}, volumes: [{volumes}]}}");
+        let text = format!(
+            "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: a, annotations: {annotations}}}, spec: {spec}}}"
+        );
+        let objects = manifest::parse(&text, "test").map_err(|errors| errors[0].to_string())?;
+        let Body::VirtualMachineInstance(instance) = &objects[0].body else { panic!("no instance") };
+        let disks = launch(instance).unwrap().machine.disks;
+        let format = |disk: &machine::Disk| match disk.source {
+            DiskSource::File { format, .. } => format,
+            _ => panic!("no file"),
+        };
+        Ok::<_, String>(disks.iter().map(format).collect::<Vec<_>>())
+    };
+    assert_eq!(formats("{}").unwrap(), [DiskFormat::Raw, DiskFormat::Qcow2, DiskFormat::Raw]);
+    let given = "{tapvisor.io/disk-format.a: qcow2, tapvisor.io/disk-format.b: raw}";
+    assert_eq!(formats(given).unwrap(), [DiskFormat::Qcow2, DiskFormat::Raw, DiskFormat::Raw]);
+    for (annotations, complaint) in [
+        ("{tapvisor.io/disk-format.a: vmdk}", "disk-format.a\"]: must be raw or qcow2, found \"vmdk\""),
+        ("{tapvisor.io/disk-format.x: raw}", "disk-format.x\"]: there is no volume \"x\""),
+    ] {
+        let error = formats(annotations).unwrap_err();
+        assert!(error.contains("metadata.annotations[\"tapvisor.io/") && error.contains(complaint), "{error}");
+    }
+}
+
+#[test]
+fn a_bus_has_no_more_disks_than_ports() {
+    let spec = |bus: &str, count: usize| {
+        let disks: Vec<_> = (0..count).map(|n| format!("{{name: d{n}, disk: {{bus: {bus}}}}}")).collect();
+        let volumes: Vec<_> = (0..count).map(|n| format!("{{name: d{n}, emptyDisk: {{capacity: 1Mi}}}}")).collect();
+        let (disks, volumes) = (disks.join(", "), volumes.join(", "));
+        format!(
+            "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: a}}, spec: {{domain: {{memory: {{guest: 64Mi}},
+            devices: {{disks: [{disks}]}}}}, volumes: [{volumes}]}}}}"
+        )
+    };
+    let refused = |bus, count| manifest::parse(&spec(bus, count), "test").map_err(|errors| errors[0].to_string());
+    assert!(refused("sata", 6).is_ok() && refused("virtio", 176).is_ok() && refused("scsi", 200).is_ok());
+    let error = refused("sata", 7).unwrap_err();
+    assert!(error.contains("devices.disks[6]: is disk 7 on bus sata, which has room for 6"), "{error}");
+    assert!(refused("virtio", 177).unwrap_err().contains("is disk 177 on bus virtio, which has room for 176"));
+    // A disk without a bus is on sata, as under KubeVirt.
+    let error = manifest::parse(
+        &spec("sata", 6).replace("volumes: [", "volumes: [{name: more, emptyDisk: {capacity: 1Mi}}, "),
+        "test",
+    );
+    assert!(error.unwrap_err()[0].to_string().contains("volumes[0]: is disk 7 on bus sata"));
+}
+
+#[test]
+fn a_disk_is_no_larger_than_a_file_can_be() {
+    let parse = |capacity: &str| {
+        let text = format!(
+            "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: a}}, spec: {{domain: {{memory: {{guest: 64Mi}},
+            devices: {{}}}}, volumes: [{{name: a, emptyDisk: {{capacity: {capacity}}}}}]}}}}"
+        );
+        manifest::parse(&text, "test").map(drop).map_err(|errors| errors[0].to_string())
+    };
+    parse("7Ei").unwrap();
+    for capacity in ["8Ei", "15Ei", "0"] {
+        let error = parse(capacity).unwrap_err();
+        assert!(error.contains("emptyDisk.capacity") && error.contains("more than 0 and less than 8Ei"), "{error}");
+    }
 }
 
 #[test]

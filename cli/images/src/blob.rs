@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use flate2::read::MultiGzDecoder;
+use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os};
 use sha2::{Digest as _, Sha256};
 
 use super::{ImageError, system};
@@ -62,15 +63,21 @@ impl<R: Read> Hashing<R> {
     pub(super) fn finish(mut self, expected: &BlobName) -> Result<(), ImageError> {
         let rest = io::copy(&mut self, &mut io::sink());
         rest.map_err(|error| ImageError::malformed(format!("blob {expected}"), error.to_string()))?;
-        let mut found = String::new();
+        let found = self.name()?;
+        if found == *expected {
+            return Ok(());
+        }
+        Err(ImageError::Digest { expected: expected.to_string(), found: found.to_string() })
+    }
+
+    /// The name of what has passed through.
+    pub(super) fn name(self) -> Result<BlobName, ImageError> {
+        let mut found = "sha256:".to_owned();
         for byte in self.hash.finalize() {
             // Writing to a String cannot fail.
             let _ = write!(found, "{byte:02x}");
         }
-        if found == expected.0 {
-            return Ok(());
-        }
-        Err(ImageError::Digest { expected: expected.to_string(), found: format!("sha256:{found}") })
+        found.parse()
     }
 }
 
@@ -94,6 +101,96 @@ pub(super) fn read_small(layout: &Path, name: &BlobName) -> Result<Vec<u8>, Imag
     }
     reader.finish(name)?;
     Ok(bytes)
+}
+
+/// Whether a blob is there and is what its name says.
+pub(super) fn is_whole(path: &Path, name: &BlobName) -> bool {
+    File::open(path).is_ok_and(|file| Hashing::new(file).finish(name).is_ok())
+}
+
+/// What a blob that a descriptor calls an image is.
+#[derive(Debug)]
+pub(super) enum Described {
+    /// One image.
+    Manifest(Box<ImageManifest>),
+    /// Images of several architectures: the one for this machine, if there is one.
+    Index(Option<BlobName>),
+}
+
+/// Reads a manifest or an index.
+pub(super) fn described(layout: &Path, name: &BlobName) -> Result<Described, ImageError> {
+    let bytes = read_small(layout, name)?;
+    let flawed = |error: serde_json::Error| ImageError::malformed(format!("blob {name}"), error.to_string());
+    // Descriptors lie about the type, and contents need not say it: an index alone has a list of manifests.
+    let kind: Shape = serde_json::from_slice(&bytes).map_err(flawed)?;
+    if kind.manifests.is_none() {
+        let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(flawed)?;
+        if manifest.layers().len() > MAX_LAYERS {
+            return Err(ImageError::malformed(format!("blob {name}"), format!("has more than {MAX_LAYERS} layers")));
+        }
+        return Ok(Described::Manifest(Box::new(manifest)));
+    }
+    let index: ImageIndex = serde_json::from_slice(&bytes).map_err(flawed)?;
+    let inner = index.manifests().iter().find(|inner| is_for_this_machine(inner));
+    Ok(Described::Index(inner.map(|inner| inner.digest().as_ref().parse()).transpose()?))
+}
+
+/// The configuration and the layers of an image.
+pub(super) fn parts(manifest: &ImageManifest) -> Result<Vec<BlobName>, ImageError> {
+    let parts = std::iter::once(manifest.config()).chain(manifest.layers());
+    parts.map(|part| part.digest().as_ref().parse()).collect()
+}
+
+/// What tells an index from a manifest.
+#[derive(serde::Deserialize)]
+struct Shape {
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+/// Layers of one image: container runtimes allow 127.
+const MAX_LAYERS: usize = 500;
+
+fn is_for_this_machine(inner: &Descriptor) -> bool {
+    inner
+        .platform()
+        .as_ref()
+        .is_none_or(|platform| platform.architecture().to_string() == architecture() && *platform.os() == Os::Linux)
+}
+
+/// This machine's architecture, as OCI calls it.
+pub(super) fn architecture() -> String {
+    match std::env::consts::ARCH {
+        "x86_64" => Arch::Amd64.to_string(),
+        "aarch64" => Arch::ARM64.to_string(),
+        other => other.to_owned(),
+    }
+}
+
+/// Refuses an image whose configuration is for another machine; one that says nothing may be for any.
+pub(super) fn expect_architecture(layout: &Path, manifest: &ImageManifest) -> Result<(), ImageError> {
+    #[derive(serde::Deserialize)]
+    struct Platform {
+        architecture: Option<String>,
+        os: Option<String>,
+    }
+    if !matches!(manifest.config().media_type(), MediaType::ImageConfig)
+        && !manifest.config().media_type().to_string().ends_with("container.image.v1+json")
+    {
+        return Ok(());
+    }
+    let name: BlobName = manifest.config().digest().as_ref().parse()?;
+    let bytes = read_small(layout, &name)?;
+    let read = serde_json::from_slice(&bytes);
+    let read: Platform = read.map_err(|error| ImageError::malformed(format!("blob {name}"), error.to_string()))?;
+    let (ours, os) = (architecture(), "linux");
+    let found = (read.architecture.unwrap_or_default(), read.os.unwrap_or_default());
+    let is_ours = |found: &str, ours: &str| found.is_empty() || found == ours;
+    if is_ours(&found.0, &ours) && is_ours(&found.1, os) {
+        return Ok(());
+    }
+    let shown = |text: &str| text.chars().take(40).collect::<String>().escape_debug().to_string();
+    let flaw = format!("is for {}/{}, this machine runs {os}/{ours}", shown(&found.1), shown(&found.0));
+    Err(ImageError::malformed(format!("image configuration {name}"), flaw))
 }
 
 /// A reader of the content, whether it is compressed by gzip, zstd or not at all: told by its first bytes.

@@ -1,242 +1,256 @@
-//! Takes one file out of an image's layers, which are archives laid over one another (OCI image specification, layer.md).
+//! Takes one file out of an image's layers.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use oci_spec::image::ImageManifest;
 use sha2::{Digest, Sha256};
-use tar::{Archive, Entry, EntryType};
 
+use super::archive::{Archive, Entry, Kind};
 use super::blob::{self, BlobName, Hashing};
-use super::temporary::{Temporary, temporary};
+use super::staging::Staging;
+use super::tree::{Found, Item, Place, Tree};
 use super::{ImageError, system};
 
 /// Where a container disk's image lies by KubeVirt's convention.
 const DISK_FOLDER: &str = "disk";
-/// Entries of all layers together.
-const MAX_ENTRIES: usize = 2_000_000;
-/// Links that are followed to a file.
-const MAX_LINKS: usize = 8;
-const HOLE_BYTES: usize = 64 << 10;
+/// Files that are copied in the hope that they are the one; any other is found by reading its layer again.
+const MAX_GUESSES: usize = 2;
+/// Names that are listed in a message.
+const MAX_LISTED: usize = 8;
 
 /// What is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// The only file of a folder.
-    OnlyFileIn(PathBuf),
+    /// The only file of `/disk`.
+    Disk,
     /// This file.
-    File(PathBuf),
+    File(String),
 }
 
 impl Wanted {
     /// A path in the image, or the convention when there is none.
     pub(super) fn new(path: Option<&str>) -> Result<Self, String> {
-        let Some(path) = path else { return Ok(Self::OnlyFileIn(DISK_FOLDER.into())) };
-        let inner = inside(Path::new(path)).filter(|inner| inner.components().next().is_some());
-        inner.map(Self::File).ok_or_else(|| format!("{path:?} is no path of a file in an image"))
+        let Some(path) = path else { return Ok(Self::Disk) };
+        let names: Vec<_> = path.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
+        if names.is_empty() || names.contains(&"..") {
+            return Err(format!("{path:?} is no path of a file in an image"));
+        }
+        Ok(Self::File(names.join("/")))
     }
 
-    fn is_met_by(&self, path: &Path) -> bool {
+    /// Whether an entry of this name may well be the file.
+    fn is_likely(&self, path: &[u8]) -> bool {
+        let path = path.strip_prefix(b"./").unwrap_or(path);
+        let path = path.strip_prefix(b"/").unwrap_or(path);
         match self {
-            Self::OnlyFileIn(folder) => path.parent() == Some(folder),
-            Self::File(file) => path == file,
+            Self::File(wanted) => path == wanted.as_bytes(),
+            Self::Disk => path.strip_prefix(b"disk/").is_some_and(|name| !name.contains(&b'/')),
         }
     }
 
-    fn key(&self) -> &Path {
-        match self {
-            Self::OnlyFileIn(path) | Self::File(path) => path,
+    /// A name of our own for what was asked for: nothing of an archive's names reaches the file system.
+    fn cache_name(&self, reader: Reader) -> String {
+        let text = match self {
+            Self::Disk => format!("only {DISK_FOLDER}"),
+            Self::File(path) => format!("file {path}"),
+        };
+        let digest = Sha256::digest(text);
+        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        match reader {
+            Reader::Root => name,
+            Reader::Engine => format!("{name}-engine"),
         }
     }
 }
 
-/// What the layers so far hold under a wanted path.
+/// Who opens a file that was taken out of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Root, which hands it on as a descriptor.
+    Root,
+    /// Any VM's engine, as the user of that VM: each VM has another.
+    Engine,
+}
+
+/// What files are taken from.
 #[derive(Debug)]
-enum Found {
-    Content(Temporary),
-    Link(PathBuf),
-    /// A few hundred bytes that may stand for more zeroes than anybody can read to the end.
-    Sparse,
-    Other,
+pub(super) struct Source<'a> {
+    /// The layout.
+    pub(super) layout: &'a Path,
+    pub(super) manifest: &'a ImageManifest,
+    /// The image, as it was asked for.
+    pub(super) reference: &'a str,
 }
 
-/// Takes the file out of `layout`'s blobs into `folder`, unless it lies there already.
+/// Takes the file into `folder`, unless it is there already; a group may read it, or root alone.
 pub(super) fn file(
-    layout: &Path,
-    manifest: &ImageManifest,
+    source: &Source<'_>,
     wanted: &Wanted,
     folder: &Path,
-    reference: &str,
+    reader: Reader,
+    staging: impl FnOnce() -> Result<Staging, ImageError>,
 ) -> Result<PathBuf, ImageError> {
-    let target = folder.join(cache_name(wanted));
+    let target = folder.join(wanted.cache_name(reader));
     if target.exists() {
+        give(&target, reader).map_err(system("set the mode of", &target))?;
         return Ok(target);
     }
-    fs::create_dir_all(folder).map_err(system("make folder", folder))?;
-    let no_file = |flaw: String| ImageError::NoFile { reference: reference.to_owned(), flaw };
-    let mut wanted = wanted.clone();
-    for _ in 0..MAX_LINKS {
-        let mut found = scan(layout, manifest, &wanted, &target)?;
-        if found.len() > 1 {
-            let names: Vec<_> = found.keys().map(|path| path.display().to_string()).collect();
-            return Err(no_file(format!(
-                "/{} should hold one file and holds {}",
-                wanted.key().display(),
-                names.join(", ")
-            )));
-        }
-        match found.pop_first() {
-            None => return Err(no_file(format!("holds no file {}", describe(&wanted)))),
-            Some((path, Found::Sparse)) => {
-                return Err(no_file(format!(
-                    "/{} is a sparse entry of an archive, which layers should not hold: pack it as a plain file",
-                    path.display()
-                )));
-            }
-            Some((path, Found::Other)) => return Err(no_file(format!("/{} is no regular file", path.display()))),
-            Some((_, Found::Link(to))) => wanted = Wanted::File(to),
-            Some((_, Found::Content(temporary))) => {
-                temporary.keep_as(&target).map_err(system("name", &target))?;
-                return Ok(target);
-            }
-        }
-    }
-    Err(no_file(format!("{} is a chain of more than {MAX_LINKS} links", describe(&wanted))))
+    // Passed through by an engine that is to read a file by its name, listed by root alone.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(folder);
+    made.map_err(system("make folder", folder))?;
+    let staging = staging()?;
+    let fresh = source.extracted(wanted, &staging)?;
+    give(&fresh, reader).map_err(system("set the mode of", &fresh))?;
+    fs::rename(&fresh, &target).map_err(system("name", &target))?;
+    Ok(target)
 }
 
-fn describe(wanted: &Wanted) -> String {
-    match wanted {
-        Wanted::OnlyFileIn(folder) => format!("in /{}", folder.display()),
-        Wanted::File(path) => format!("/{}", path.display()),
-    }
-}
-
-/// A name of our own for what was asked for: nothing of an archive's names reaches the file system.
-fn cache_name(wanted: &Wanted) -> String {
-    let kind = if matches!(wanted, Wanted::OnlyFileIn(_)) { "only" } else { "file" };
-    let digest = Sha256::digest(format!("{kind} {}", wanted.key().display()));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Goes through all layers, the lowest first, so that what is left in the end is what a container would see.
-fn scan(
-    layout: &Path,
-    manifest: &ImageManifest,
-    wanted: &Wanted,
-    target: &Path,
-) -> Result<BTreeMap<PathBuf, Found>, ImageError> {
-    let mut found = BTreeMap::new();
-    let mut entries = 0;
-    for layer in manifest.layers() {
-        let name: BlobName = layer.digest().as_ref().parse()?;
-        let path = name.path(layout);
-        let mut hashing = Hashing::new(File::open(&path).map_err(system("open layer", &path))?);
-        let reader = blob::decompressed(&mut hashing).map_err(system("read layer", &path))?;
-        let mut archive = Archive::new(reader);
-        let damaged = |error: io::Error| ImageError::malformed(format!("layer {name}"), error.to_string());
-        // Whiteouts are for the layers below alone, whatever their place in this one.
-        let mut of_this_layer = BTreeMap::new();
-        for entry in archive.entries().map_err(damaged)? {
-            let mut entry = entry.map_err(damaged)?;
-            entries += 1;
-            if entries > MAX_ENTRIES {
-                return Err(ImageError::malformed(format!("layer {name}"), "too many entries"));
-            }
-            let Some(path) = entry.path().ok().and_then(|path| inside(&path)) else { continue };
-            apply_whiteout(&path, &mut found);
-            if wanted.is_met_by(&path)
-                && let Some(what) = take(&mut entry, &path, target).map_err(|error| taking(error, target))?
-            {
-                of_this_layer.insert(path, what);
-            }
-        }
-        found.append(&mut of_this_layer);
-        drop(archive);
-        hashing.finish(&name)?;
-    }
-    Ok(found)
-}
-
-fn taking(error: io::Error, target: &Path) -> ImageError {
-    system("write", target)(error)
-}
-
-/// `.wh.NAME` takes away NAME and all below it, `.wh..wh..opq` all of its folder.
-fn apply_whiteout(path: &Path, found: &mut BTreeMap<PathBuf, Found>) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return };
-    match name.strip_prefix(".wh.") {
-        Some(".wh..opq") => found.retain(|path, _| !path.starts_with(folder)),
-        Some(hidden) => {
-            let hidden = folder.join(hidden);
-            found.retain(|path, _| !path.starts_with(&hidden));
-        }
-        None => {}
-    }
-}
-
-/// What an entry is; a regular file's content is kept beside `target`. Folders and whiteouts are nothing.
-fn take<R: Read>(entry: &mut Entry<'_, R>, path: &Path, target: &Path) -> io::Result<Option<Found>> {
-    let is_whiteout = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(".wh."));
-    let link = |base: &Path, entry: &Entry<'_, R>| -> io::Result<Option<Found>> {
-        let to = entry.link_name()?.and_then(|to| inside(&base.join(to)));
-        Ok(Some(to.map_or(Found::Other, Found::Link)))
+fn give(path: &Path, reader: Reader) -> io::Result<()> {
+    let mode = match reader {
+        Reader::Root => 0o400,
+        Reader::Engine => 0o444,
     };
-    match entry.header().entry_type() {
-        _ if is_whiteout => Ok(None),
-        EntryType::Directory => Ok(None),
-        EntryType::GNUSparse => Ok(Some(Found::Sparse)),
-        EntryType::Regular | EntryType::Continuous => {
-            let (temporary, mut file) = temporary(target)?;
-            copy_with_holes(entry, &mut file)?;
-            file.set_permissions(fs::Permissions::from_mode(0o444))?;
-            file.sync_all()?;
-            Ok(Some(Found::Content(temporary)))
-        }
-        // A symbolic link counts from its folder, a hard link from the image's root.
-        EntryType::Symlink => link(path.parent().unwrap_or(Path::new("")), entry),
-        EntryType::Link => link(Path::new(""), entry),
-        _ => Ok(Some(Found::Other)),
-    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// Disk images are full of zeroes: they become holes.
-fn copy_with_holes(from: &mut impl Read, to: &mut File) -> io::Result<()> {
-    let mut block = vec![0; HOLE_BYTES];
-    let mut length = 0;
-    loop {
-        let mut filled = 0;
-        while filled < block.len() {
-            match from.read(block.get_mut(filled..).unwrap_or_default())? {
-                0 => break,
-                read => filled += read,
+impl Source<'_> {
+    fn extracted(&self, wanted: &Wanted, staging: &Staging) -> Result<PathBuf, ImageError> {
+        let (mut tree, mut guesses) = (Tree::new(), BTreeMap::new());
+        for layer in 0..self.manifest.layers().len() {
+            self.lay(layer, &mut tree, wanted, &mut guesses, staging)?;
+        }
+        let place = self.place(&mut tree, wanted)?;
+        match guesses.remove(&place) {
+            Some(path) => Ok(path),
+            None => self.copied(place, staging),
+        }
+    }
+
+    /// Reads a layer into the tree.
+    fn lay(
+        &self,
+        layer: usize,
+        tree: &mut Tree,
+        wanted: &Wanted,
+        guesses: &mut BTreeMap<Place, PathBuf>,
+        staging: &Staging,
+    ) -> Result<(), ImageError> {
+        self.read(layer, |entry, index, archive, name| {
+            let place = Place { layer, entry: index };
+            if entry.kind == Kind::File && guesses.len() < MAX_GUESSES && wanted.is_likely(&entry.path) {
+                guesses.insert(place, written(entry, archive, name, staging)?);
+            }
+            let item = match entry.kind {
+                Kind::File => Item::File(place),
+                Kind::Folder => Item::Folder,
+                Kind::Symlink => Item::Symlink(entry.link.clone()),
+                Kind::HardLink => Item::HardLink(entry.link.clone()),
+                Kind::Other => Item::Other,
+            };
+            tree.add(layer, &entry.path, item).map_err(|flaw| ImageError::malformed(format!("layer {name}"), flaw))?;
+            Ok(true)
+        })
+    }
+
+    /// Reads a layer again, for one of its files.
+    fn copied(&self, place: Place, staging: &Staging) -> Result<PathBuf, ImageError> {
+        let mut found = None;
+        self.read(place.layer, |entry, index, archive, name| {
+            if index == place.entry {
+                found = Some(written(entry, archive, name, staging)?);
+            }
+            Ok(found.is_none())
+        })?;
+        found.ok_or_else(|| ImageError::malformed(format!("image {:?}", self.reference), "changes while it is read"))
+    }
+
+    /// Hands the entries of a layer to `take` until that has enough, and proves the layer's digest.
+    fn read(
+        &self,
+        layer: usize,
+        mut take: impl FnMut(&Entry, usize, &mut Archive<&mut dyn io::Read>, &BlobName) -> Result<bool, ImageError>,
+    ) -> Result<(), ImageError> {
+        let Some(descriptor) = self.manifest.layers().get(layer) else { return Ok(()) };
+        let name: BlobName = descriptor.digest().as_ref().parse()?;
+        let path = name.path(self.layout);
+        let mut hashing = Hashing::new(File::open(&path).map_err(system("open layer", &path))?);
+        let damaged = |error: io::Error| ImageError::malformed(format!("layer {name}"), error.to_string());
+        {
+            let mut reader = blob::decompressed(&mut hashing).map_err(damaged)?;
+            let mut archive = Archive::new(&mut *reader as &mut dyn io::Read);
+            let mut index = 0;
+            while let Some(entry) = archive.next().map_err(damaged)? {
+                if !take(&entry, index, &mut archive, &name)? {
+                    break;
+                }
+                index += 1;
             }
         }
-        let piece = block.get(..filled).unwrap_or_default();
-        length += filled as u64;
-        if piece.iter().any(|byte| *byte != 0) {
-            to.write_all(piece)?;
-        } else {
-            to.seek(SeekFrom::Start(length))?;
+        hashing.finish(&name)
+    }
+
+    fn place(&self, tree: &mut Tree, wanted: &Wanted) -> Result<Place, ImageError> {
+        let no_file = |flaw: String| ImageError::NoFile { reference: self.reference.to_owned(), flaw };
+        let of_links = |flaw: &str| no_file(flaw.to_owned());
+        let path = match wanted {
+            Wanted::File(path) => path,
+            Wanted::Disk => return self.only_file(tree),
+        };
+        match tree.find(None, path.as_bytes()).map_err(of_links)? {
+            Found::File(place) => Ok(place),
+            Found::Nothing => Err(no_file(format!("holds no file /{path}"))),
+            Found::Folder(_) | Found::Other => Err(no_file(format!("/{path} is no regular file"))),
         }
-        if filled < block.len() {
-            return to.set_len(length);
+    }
+
+    fn only_file(&self, tree: &mut Tree) -> Result<Place, ImageError> {
+        let no_file = |flaw: String| ImageError::NoFile { reference: self.reference.to_owned(), flaw };
+        let of_links = |flaw: &str| no_file(flaw.to_owned());
+        let none = || no_file(format!("holds no file in /{DISK_FOLDER}"));
+        let Found::Folder(folder) = tree.find(None, DISK_FOLDER.as_bytes()).map_err(of_links)? else {
+            return Err(none());
+        };
+        let mut found = Vec::new();
+        for name in tree.names(folder) {
+            match tree.find(Some(folder), &name).map_err(of_links)? {
+                Found::Folder(_) => {}
+                other => found.push((name, other)),
+            }
+        }
+        let shown = |name: &[u8]| format!("{DISK_FOLDER}/{}", String::from_utf8_lossy(name).escape_debug());
+        match found.as_slice() {
+            [] => Err(none()),
+            [(_, Found::File(place))] => Ok(*place),
+            [(name, _)] => Err(no_file(format!("/{} is no regular file", shown(name)))),
+            several => {
+                let names: Vec<_> = several.iter().take(MAX_LISTED).map(|(name, _)| shown(name)).collect();
+                let more = several.len() - names.len();
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let names = names.join(", ");
+                Err(no_file(format!("/{DISK_FOLDER} should hold one file and holds {names}{more}")))
+            }
         }
     }
 }
 
-/// A path as one below the image's root, without `.`, and with `..` stopping at the root as it does in a container.
-fn inside(path: &Path) -> Option<PathBuf> {
-    let mut inner = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => inner.push(name),
-            Component::ParentDir => drop(inner.pop()),
-            Component::CurDir | Component::RootDir => {}
-            Component::Prefix(_) => return None,
+/// An entry's content in a file of its own.
+fn written(
+    entry: &Entry,
+    archive: &mut Archive<&mut dyn io::Read>,
+    layer: &BlobName,
+    staging: &Staging,
+) -> Result<PathBuf, ImageError> {
+    let (path, mut file) = staging.file()?;
+    let copied = archive.copy_to(entry, &mut file).and_then(|()| file.sync_all());
+    copied.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            ImageError::malformed(format!("layer {layer}"), error.to_string())
         }
-    }
-    Some(inner)
+        _ => system("write", &path)(error),
+    })?;
+    Ok(path)
 }

@@ -1,30 +1,39 @@
 //! Images of container disks and kernels in a local OCI layout: imported, found by reference, one file taken out of each.
 //!
-//! Guarantees: every blob is checked against its digest when it comes in and again when a file is taken out; nothing is
+//! *Guarantees.* Every blob is checked against its digest when it comes in and again when a file is taken out; nothing is
 //! written anywhere but under names of our own, whatever an archive calls its entries; a store that is killed in the
-//! middle holds either the old or the new state.
+//! middle holds either the old or the new state. Memory is bounded whatever an image says, and no file of the store can be
+//! opened by users that it is not for.
 
+mod archive;
 mod blob;
 mod extract;
 mod import;
+mod pack;
 mod reference;
+mod sparse;
+mod staging;
 mod store;
-mod temporary;
+mod sweep;
+mod tree;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use store::{Image, Store};
+use locks::LockError;
+
+pub use extract::Reader;
+pub use store::{Image, InUse, Removed, Store};
 
 /// Largest index, manifest or configuration that is read.
-const MAX_JSON_BYTES: u64 = 4 << 20;
+const MAX_JSON_BYTES: u64 = 8 << 20;
 
 /// Why an image could not be stored or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
     /// No image of that name.
-    #[error("image {reference:?} is not in {store:?}; `tapvisor image import` takes in images")]
+    #[error("image {reference:?} is not in {store:?}; {}", hint(.reference))]
     Unknown {
         /// What was looked for.
         reference: String,
@@ -48,6 +57,31 @@ pub enum ImageError {
         name: String,
         /// How many there are.
         images: usize,
+    },
+    /// An image that nothing names.
+    #[error("{place} holds {images} image{s} without a name: `tapvisor image import {place} NAME` gives one", s = if *images == 1 { "" } else { "s" }, place = .place.display())]
+    Unnamed {
+        /// The layout.
+        place: PathBuf,
+        /// How many there are.
+        images: usize,
+    },
+    /// A VM needs a file of it.
+    #[error("image {reference:?} is used by {user}: remove that first")]
+    InUse {
+        /// The image.
+        reference: String,
+        /// The VM.
+        user: String,
+    },
+    /// Another command changes the store.
+    #[error("cannot lock {store:?}")]
+    Locked {
+        /// The store.
+        store: PathBuf,
+        /// Which process holds the lock, or what failed.
+        #[source]
+        source: LockError,
     },
     /// No such file in it.
     #[error("image {reference:?}: {flaw}")]
@@ -84,6 +118,16 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+}
+
+/// How an image comes into the store.
+fn hint(reference: &str) -> String {
+    match reference.split_once("://") {
+        Some((scheme, name)) => format!(
+            "a reference has no {scheme}://, and nothing is pulled: `skopeo copy {reference} oci-archive:image.tar`, `tapvisor image import image.tar {name}`"
+        ),
+        None => "`tapvisor image import` takes in images".to_owned(),
+    }
 }
 
 impl ImageError {

@@ -28,6 +28,11 @@ fn registry(name: &str) -> Option<&str> {
     (first.contains(['.', ':']) || first == "localhost").then_some(first)
 }
 
+/// Whether a name can be shown and written: annotations may hold anything.
+pub(super) fn is_printable(name: &str) -> bool {
+    name.len() <= 1024 && !name.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
 /// The digest part of a reference that has one.
 pub(super) fn digest(reference: &str) -> Option<&str> {
     reference.split_once('@').map(|(_, digest)| digest)

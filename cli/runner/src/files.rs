@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::remove::remove_tree;
+
 /// Most bytes read from any file of the runner's; objects are limited to a fraction of it before they are written.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -126,12 +128,12 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), FileError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("set the mode of", path))
 }
 
-/// Removes a folder with all in it; absent is as good as removed.
+/// Removes a folder with all in it, however deep; absent is as good as removed.
 ///
 /// # Errors
 /// When the system refuses.
 pub(crate) fn remove_dir(path: &Path) -> Result<(), FileError> {
-    absent_is_fine(fs::remove_dir_all(path)).map_err(at("remove", path))
+    remove_tree(path).map_err(at("remove", path))
 }
 
 /// Removes a file; absent is as good as removed.

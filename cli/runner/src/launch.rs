@@ -8,9 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use block::path::PathError;
 use hostnet::netns::{Netns, NetnsError};
 use machine::{Boot, DiskSource};
 use nix::errno::Errno;
@@ -47,13 +47,16 @@ pub enum LaunchError {
         #[source]
         source: io::Error,
     },
-    /// A disk's file is something else.
-    #[error("disk {disk}: {path} is neither a file nor a block device")]
-    NotADisk {
+    /// A disk's file is something else, or may be another user's doing.
+    #[error("disk {disk}: {path} {source}")]
+    DiskRefused {
         /// The disk.
         disk: String,
         /// What was to be its file.
         path: PathBuf,
+        /// Why it is not opened.
+        #[source]
+        source: PathError,
     },
     /// The namespace.
     #[error(transparent)]
@@ -90,7 +93,7 @@ impl LaunchError {
         match self {
             Self::Tun(_) => 6,
             Self::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => 3,
-            Self::NotADisk { .. } => 3,
+            Self::DiskRefused { .. } => 3,
             _ => 1,
         }
     }
@@ -132,10 +135,11 @@ pub(crate) fn start(
     vm: &VmLayout,
     netns: &Path,
     scratch: &Path,
+    own_folders: &[&Path],
     output: OwnedFd,
 ) -> Result<Child, LaunchError> {
     let netns = Netns::open(netns)?;
-    let handover = open_all(file, &netns)?;
+    let handover = open_all(file, &netns, own_folders)?;
     let mut options = LaunchOptions::new(vm.machine(), vm.launcher_dir());
     (options.scratch, options.resolv_conf) = (Some(scratch.to_owned()), vm.resolv_conf());
     options.nic_resolv_conf = nic_resolv_confs(file, vm);
@@ -199,7 +203,7 @@ fn nic_resolv_confs(file: &LaunchFile, vm: &VmLayout) -> Vec<(String, PathBuf)> 
     of_nics.filter(|(_, path)| path.exists()).collect()
 }
 
-fn open_all(file: &LaunchFile, netns: &Netns) -> Result<Handover, LaunchError> {
+fn open_all(file: &LaunchFile, netns: &Netns, own_folders: &[&Path]) -> Result<Handover, LaunchError> {
     let interfaces = file.nics().map(|(_, interface)| interface);
     let with_tap: Vec<_> = interfaces.filter(|interface| interface.binding != Binding::Sriov).collect();
     let queues: usize = with_tap.iter().map(|interface| usize::from(interface.queues.value())).sum();
@@ -210,12 +214,13 @@ fn open_all(file: &LaunchFile, netns: &Netns) -> Result<Handover, LaunchError> {
     let kvm = open_node(KVM).ok();
     let vhost_net = (0..queues).map(|_| open_node(VHOST_NET)).collect::<io::Result<_>>().unwrap_or_default();
     let disks = file.machine.disks.iter().filter_map(|disk| {
-        let (path, writable) = match &disk.source {
-            DiskSource::File { path } => (path, !disk.read_only),
-            DiskSource::Overlay { path } => (path, false),
+        let (path, writable, own_folders) = match &disk.source {
+            DiskSource::File { path, .. } => (path, !disk.read_only, own_folders),
+            // A file of the image store.
+            DiskSource::Overlay { path, .. } => (path, false, &[][..]),
             DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return None,
         };
-        Some(open_disk(&disk.name, path, writable).map(|open| (disk.name.clone(), open)))
+        Some(open_disk(&disk.name, path, writable, own_folders).map(|open| (disk.name.clone(), open)))
     });
     Ok(Handover { tun, kvm, vhost_net, disks: disks.collect::<Result<_, _>>()? })
 }
@@ -224,17 +229,13 @@ fn open_node(path: &str) -> io::Result<OwnedFd> {
     OpenOptions::new().read(true).write(true).open(path).map(OwnedFd::from)
 }
 
-/// Opens a disk's file. `O_NONBLOCK` so that a fifo in its place does not hold us for ever.
-fn open_disk(disk: &str, path: &Path, writable: bool) -> Result<OwnedFd, LaunchError> {
-    use std::os::unix::fs::FileTypeExt as _;
-    let failed = |source| LaunchError::Disk { disk: disk.to_owned(), path: path.to_owned(), source };
-    let flags = nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path).map_err(failed)?;
-    let kind = file.metadata().map_err(failed)?.file_type();
-    match kind.is_file() || kind.is_block_device() {
-        true => Ok(file.into()),
-        false => Err(LaunchError::NotADisk { disk: disk.to_owned(), path: path.to_owned() }),
-    }
+/// Opens a disk's file, the only time for this start: what was looked at is what the launcher is handed.
+fn open_disk(disk: &str, path: &Path, writable: bool, own_folders: &[&Path]) -> Result<OwnedFd, LaunchError> {
+    let (disk_name, to) = (|| disk.to_owned(), || path.to_owned());
+    block::path::open(path, writable, own_folders).map(OwnedFd::from).map_err(|error| match error {
+        PathError::System(source) => LaunchError::Disk { disk: disk_name(), path: to(), source },
+        source => LaunchError::DiskRefused { disk: disk_name(), path: to(), source },
+    })
 }
 
 impl Handover {
@@ -281,9 +282,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        let error = open_disk("root", &fifo, false).unwrap_err().to_string();
-        assert!(error.starts_with("disk root: ") && error.ends_with("neither a file nor a block device"), "{error}");
-        let absent = open_disk("root", &dir.path().join("absent"), true).unwrap_err();
+        let error = open_disk("root", &fifo, false, &[]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("disk root: ") && error.ends_with("neither a regular file nor a block device"),
+            "{error}"
+        );
+        let absent = open_disk("root", &dir.path().join("absent"), true, &[]).unwrap_err();
         assert!(matches!(absent, LaunchError::Disk { .. }), "{absent}");
     }
 }

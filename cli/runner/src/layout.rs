@@ -63,6 +63,18 @@ impl Layout {
         self.run.join("lock")
     }
 
+    /// Locks of what other users can open: namespaces, the image store.
+    #[must_use]
+    pub fn locks(&self) -> PathBuf {
+        self.run.join("locks")
+    }
+
+    /// The folders that are Tapvisor's own: no VM may have a disk in them.
+    #[must_use]
+    pub fn own_folders(&self) -> [&Path; 3] {
+        [&self.run, &self.cache, self.config.parent().unwrap_or(&self.config)]
+    }
+
     /// What the host's network was before the first VM.
     #[must_use]
     pub fn host_state(&self) -> PathBuf {

@@ -10,6 +10,7 @@
 pub mod child;
 pub mod clock;
 mod container_images;
+pub mod disk_use;
 pub mod files;
 pub mod host;
 pub mod host_files;
@@ -27,6 +28,7 @@ pub(crate) mod quota;
 pub(crate) mod rate;
 pub mod reap;
 pub mod record;
+mod remove;
 pub mod resolv;
 pub(crate) mod scratch;
 pub mod served;

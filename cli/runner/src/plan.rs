@@ -1,9 +1,7 @@
 //! From the objects of a manifest to everything that is needed to start their VMs, before anything is touched.
 
-use std::path::Path;
-
 use api::attachment::NetworkAttachmentDefinition;
-use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance};
+use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance, Volume};
 use api::manifest::{Body, Object};
 use api::run_strategy::RunStrategy;
 use api::translate::{
@@ -18,11 +16,13 @@ use terms::{IfName, IpNetwork, NetworkName, ObjectKey};
 use wiring::{Binding, Owner, Request, RequestError};
 
 use super::container_images::files_of;
+use super::layout::Layout;
 use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, NetworkFault, Preflight, binding, unusable};
 use super::owner::POD_OWNER;
 use super::record::{Attachment, Attachments, Kind};
 use super::store::MOST_KEY_BYTES;
-use block::DiskError;
+use block::path;
+use block::{DiskError, Expected};
 
 /// A VM that is ready to be started.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct VmPlan {
     pub network: Option<NetworkName>,
     /// Disk images to make where there are none.
     pub host_files: Vec<HostFile>,
+    /// What the user should know of its disks.
+    pub warnings: Vec<String>,
 }
 
 impl VmPlan {
@@ -165,7 +167,7 @@ pub struct Planner<'a> {
     /// What networks are checked against.
     pub preflight: &'a Preflight<'a>,
     /// Where images are.
-    pub image_folder: &'a Path,
+    pub layout: &'a Layout,
 }
 
 fn expect_plain_probes(kind: Kind, instance: &VirtualMachineInstance) -> Result<(), Vec<PlanError>> {
@@ -181,16 +183,37 @@ fn expect_plain_probes(kind: Kind, instance: &VirtualMachineInstance) -> Result<
     if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
-/// Every image but those that are still to be made must be there and hold a disk.
-fn expect_disks(key: &ObjectKey, launch: &LaunchFile, host_files: &[HostFile]) -> Result<(), Vec<PlanError>> {
+/// Every image but those that are still to be made must be there and hold a disk. Returns warnings.
+fn expect_disks(
+    layout: &Layout,
+    instance: &VirtualMachineInstance,
+    launch: &LaunchFile,
+    host_files: &[HostFile],
+) -> Result<Vec<String>, Vec<PlanError>> {
+    let own = layout.own_folders();
     let is_to_be_made = |disk: &&Disk| {
-        let DiskSource::File { path } = &disk.source else { return false };
-        host_files.iter().any(|file| file.path == *path) && !path.exists()
+        let DiskSource::File { path, .. } = &disk.source else { return false };
+        host_files.iter().any(|file| file.path == *path) && matches!(path::examine(path, &own), Ok(None))
     };
-    let disks = launch.machine.disks.iter().filter(|disk| !is_to_be_made(disk));
-    let errors = disks.filter_map(|disk| block::examine(disk).err());
-    let errors: Vec<_> = errors.map(|source| PlanError::Disk { key: key.clone(), source: Box::new(source) }).collect();
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+    let is_format_given = |name: &str| {
+        instance
+            .spec
+            .disks
+            .iter()
+            .any(|disk| disk.name == name && matches!(disk.volume, Volume::HostDisk { is_format_given: true, .. }))
+    };
+    let (mut warnings, mut errors) = (Vec::new(), Vec::new());
+    for disk in launch.machine.disks.iter().filter(|disk| !is_to_be_made(disk)) {
+        let expected = Expected { own: &own, is_format_given: is_format_given(&disk.name) };
+        match block::examine(disk, &expected) {
+            Ok(warning) => warnings.extend(warning),
+            Err(source) => {
+                let key = instance.metadata.key.clone();
+                errors.push(PlanError::Disk { key, source: Box::new(source) });
+            }
+        }
+    }
+    if errors.is_empty() { Ok(warnings) } else { Err(errors) }
 }
 
 /// Subnets behind masquerade that meet Services' addresses: the guest would look for those on its own link.
@@ -268,7 +291,9 @@ impl Planner<'_> {
         };
         let launch = LaunchFile::new(machine, wiring);
         errors.extend(unusable_subnets(&key, &launch));
-        errors.extend(expect_disks(&key, &launch, &host_files).err().into_iter().flatten());
+        let warnings = expect_disks(self.layout, &instance, &launch, &host_files)
+            .map_err(|found| errors.extend(found))
+            .unwrap_or_default();
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -281,7 +306,7 @@ impl Planner<'_> {
             .collect();
         let network = attachments.list.first().filter(|_| !networks.is_empty());
         let network = network.and_then(|first| first.network().parse().ok());
-        Ok(VmPlan { key, kind, strategy, object: object.clone(), launch, attachments, network, host_files })
+        Ok(VmPlan { key, kind, strategy, object: object.clone(), launch, attachments, network, host_files, warnings })
     }
 
     /// What a manifest with wrong fields refers to outside itself, to be named with those fields.
@@ -302,7 +327,7 @@ impl Planner<'_> {
     }
 
     fn images(&self, instance: &VirtualMachineInstance) -> Result<ImageFiles, Vec<PlanError>> {
-        let found = files_of(self.image_folder, &api::translate::container_images(instance));
+        let found = files_of(self.layout, &api::translate::container_images(instance));
         let named = |reason| PlanError::Image { key: instance.metadata.key.clone(), reason };
         found.map_err(|reasons| reasons.into_iter().map(named).collect())
     }

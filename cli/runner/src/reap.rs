@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cni_protocol::runtime::Runtime;
+use locks::Locks;
 use nix::sys::signal::Signal;
 use terms::{ContainerId, ObjectKey};
 
@@ -53,6 +54,9 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
 /// Takes back what is nobody's any more, because who made or removed a VM was killed over it: half a folder, the host's
 /// settings. Who holds the host lock is at it and is left alone.
 fn tidy(store: &Store) -> Result<(), StoreError> {
+    if let Err(error) = Locks::new(store.layout().locks()).sweep() {
+        tracing::warn!("{}", chain(&error));
+    }
     let is_untidy = || Ok::<_, StoreError>(!store.drafts()?.is_empty() || is_host_unreleased(store)?);
     if !is_untidy()? {
         return Ok(());

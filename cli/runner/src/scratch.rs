@@ -4,7 +4,7 @@
 //! as long as its supervisor holds a lock on it, and whoever gets the lock may remove it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::Path;
 
 use terms::ContainerId;
@@ -52,14 +52,19 @@ pub(crate) fn remove(scratch: &Path, id: &ContainerId) -> Result<(), FileError> 
     files::remove_dir(&scratch.join(id.as_str()))
 }
 
-/// Removes folders that nobody holds: of supervisors that were killed, and of those before the last reboot.
+/// Removes folders that nobody holds: of supervisors that were killed, and of those before the last reboot. One that cannot be
+/// removed keeps no other VM from its work.
 ///
 /// # Errors
-/// When the system refuses.
+/// When the folders cannot be listed.
 pub(crate) fn sweep(scratch: &Path) -> Result<(), FileError> {
     for path in files::entries(scratch)? {
-        if File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            files::remove_dir(&path)?;
+        let folder =
+            File::options().read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW).open(&path);
+        if folder.is_ok_and(|folder| folder.try_lock().is_ok())
+            && let Err(error) = files::remove_dir(&path)
+        {
+            tracing::warn!("{}", super::chain(&error));
         }
     }
     Ok(())
@@ -87,6 +92,26 @@ mod tests {
         assert_eq!(files::entries(&scratch).unwrap(), [scratch.join("one")]);
         drop(held);
         sweep(&scratch).unwrap();
+        assert!(files::entries(&scratch).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_stops_no_command_for_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = dir.path().join("scratch");
+        let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
+        drop(claim(&scratch, &one, owner()).unwrap());
+        drop(claim(&scratch, &two, owner()).unwrap());
+        // What is mounted cannot be removed, not even by root.
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(scratch.join("one")).status();
+        let is_mounted = mount.is_ok_and(|status| status.success());
+        sweep(&scratch).unwrap();
+        if is_mounted {
+            assert_eq!(files::entries(&scratch).unwrap(), [scratch.join("one")]);
+            assert!(std::process::Command::new("umount").arg(scratch.join("one")).status().unwrap().success());
+            sweep(&scratch).unwrap();
+        }
         assert!(files::entries(&scratch).unwrap().is_empty());
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use terms::{ContainerId, ObjectKey};
 
+use super::disk_use::{DiskUseError, expect_free};
 use super::files::{FileError, at};
 use super::host::{HostError, HostGuard, Overlap};
 use super::layout::hex;
@@ -61,6 +62,9 @@ pub enum StartError {
         #[source]
         source: OwnedError,
     },
+    /// A disk that another VM has.
+    #[error(transparent)]
+    DiskUse(#[from] Box<DiskUseError>),
     /// No random number.
     #[error("cannot make an id")]
     Random(#[source] io::Error),
@@ -112,6 +116,8 @@ pub fn write_down(
     }
     expect_own_netns(store, plans.iter().map(|plan| &plan.key))?;
     let starting: Vec<_> = plans.iter().filter(|plan| plan.strategy.starts_by_itself()).collect();
+    let machines: Vec<_> = starting.iter().map(|plan| (&plan.key, &plan.launch.machine)).collect();
+    expect_free(store, &machines)?;
     if starting.iter().any(|plan| plan.is_on_built_in_network()) {
         expect_free_ranges(store, &host)?;
     }
@@ -152,6 +158,7 @@ pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Resu
     let host = store.lock_host()?;
     let before = store.status(&vm.key)?;
     expect_no_netns(store, &vm.key)?;
+    expect_free(store, &[(&vm.key, &store.machine(&vm.key)?.machine)])?;
     if before.network.as_ref().is_some_and(|network| network.as_str() == DEFAULT_NETWORK) {
         expect_free_ranges(store, &host)?;
     }

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::launch_file::LaunchFile;
 use terms::ObjectKey;
 use wiring::Owner;
 
@@ -221,6 +222,17 @@ impl Store {
     /// When the file cannot be written; the earlier status is then still there.
     pub fn put_status(&self, lock: &VmLock, status: &Status) -> Result<(), StoreError> {
         Ok(files::replace_json(&self.layout.vm(&lock.key).status(), status)?)
+    }
+
+    /// What the launcher of a VM reads.
+    ///
+    /// # Errors
+    /// When there is no such VM or the file is damaged.
+    pub fn machine(&self, key: &ObjectKey) -> Result<LaunchFile, StoreError> {
+        match files::read_json(&self.layout.vm(key).machine()) {
+            Err(error) if error.is_absent() => Err(StoreError::NotFound(key.clone())),
+            result => Ok(result?),
+        }
     }
 
     /// The networks of a VM.

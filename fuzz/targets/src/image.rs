@@ -6,7 +6,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use images::{ImageError, Store};
+use images::{ImageError, Reader, Store};
+use locks::Locks;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -29,8 +30,9 @@ pub fn check(input: &[u8]) {
         tempfile::Builder::new().prefix("tapvisor-image-").tempdir_in(memory()).expect("a folder can be made");
     let from = sandbox.path().join("from");
     lay_out(*part, rest, &from).expect("a layout can be written");
-    let store = Store::open(sandbox.path().join("store")).expect("an empty store can be made");
-    let imported = store.import(&from, Some(NAME));
+    let store = Store::open(sandbox.path().join("store"), Locks::new(sandbox.path().join("locks")))
+        .expect("an empty store can be made");
+    let imported = store.import(&from, Some(NAME), None);
     match &imported {
         Ok(images) => {
             let listed = store.list().expect("what was imported can be listed");
@@ -39,7 +41,7 @@ pub fn check(input: &[u8]) {
         Err(error) => judge_refusal(error),
     }
     for path in [None, Some("boot/vmlinuz"), Some("/disk/../disk/disk.img")] {
-        match store.resolve(NAME, path) {
+        match store.resolve(NAME, path, Reader::Root) {
             Ok(file) => judge_file(&file, sandbox.path()),
             Err(error) => judge_refusal(&error),
         }
@@ -106,10 +108,11 @@ fn nothing_beside(sandbox: &Path) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     };
-    assert_eq!(names(sandbox), ["from", "store"].map(str::to_owned).into());
-    let own = ["blobs", "files", "index.json", "lock", "oci-layout"].map(str::to_owned).into();
+    assert_eq!(names(sandbox), ["from", "locks", "store"].map(str::to_owned).into());
+    let own = ["blobs", "files", "incoming", "index.json", "oci-layout"].map(str::to_owned).into();
     let beside: Vec<_> = names(&sandbox.join("store")).difference(&own).cloned().collect();
     assert!(beside.is_empty(), "{beside:?}");
+    assert!(names(&sandbox.join("store/incoming")).is_empty() && names(&sandbox.join("locks")).is_empty());
     for name in names(&sandbox.join("store/blobs/sha256")) {
         assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name} is left");
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
 use api::translate::{ImageFiles, Secrets, Surroundings, container_images, translate};
-use machine::Emulation;
+use machine::{DiskFile, DiskFormat, Emulation};
 use protocol::launch_file::LaunchFile;
 use wiring::Owner;
 
@@ -40,7 +40,8 @@ fn judge(object: &Object) {
 /// Every instance that obeys the rules becomes a machine, once the files of its images are there.
 fn becomes_a_machine(instance: &VirtualMachineInstance) {
     let file = || Path::new("/images/file").to_owned();
-    let disks = instance.spec.disks.iter().map(|disk| (disk.name.clone(), file())).collect();
+    let disk_file = || DiskFile { path: file(), format: DiskFormat::Qcow2 };
+    let disks = instance.spec.disks.iter().map(|disk| (disk.name.clone(), disk_file())).collect();
     let surroundings = Surroundings {
         secrets: &Secrets::new(),
         images: &ImageFiles { disks, kernel: Some(file()), initrd: Some(file()) },

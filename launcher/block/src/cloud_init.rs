@@ -38,17 +38,17 @@ pub fn write_volume(volume: &mut impl Volume, machine: &Machine, content: &NoClo
         "local-hostname": machine.hostname,
     });
     let meta = meta.to_string();
-    let mut files = vec![("user-data", content.user_data.as_str()), ("meta-data", meta.as_str())];
-    files.extend(content.network_data.as_deref().map(|text| ("network-config", text)));
-    let bytes: u64 = files.iter().map(|(_, text)| text.len() as u64).sum();
+    let mut files = vec![("user-data", content.user_data.0.as_slice()), ("meta-data", meta.as_bytes())];
+    files.extend(content.network_data.as_ref().map(|data| ("network-config", data.0.as_slice())));
+    let bytes: u64 = files.iter().map(|(_, content)| content.len() as u64).sum();
     volume.resize((bytes + SLACK_BYTES).next_multiple_of(GRANULE_BYTES))?;
     // The same content gives the same bytes.
     let options = FormatVolumeOptions::new().volume_label(LABEL).volume_id(0x7461_7076);
     fatfs::format_volume(&mut *volume, options)?;
     let file_system = FileSystem::new(volume, FsOptions::new())?;
-    for (name, text) in files {
+    for (name, content) in files {
         let mut file = file_system.root_dir().create_file(name)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content)?;
         file.flush()?;
     }
     file_system.unmount()
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn all_three_files_are_read_back() {
         let network = "version: 2\nethernets: {}\n".to_owned();
-        let content = NoCloud { user_data: "#cloud-config\n".into(), network_data: Some(network.clone()) };
+        let content = NoCloud { user_data: "#cloud-config\n".into(), network_data: Some(network.as_str().into()) };
         let (_folder, path) = written(&content);
         assert_eq!(read(&path, "user-data").unwrap(), "#cloud-config\n");
         assert_eq!(read(&path, "network-config").unwrap(), network);
@@ -93,14 +93,25 @@ mod tests {
     #[test]
     fn there_is_no_network_config_unless_given_and_large_user_data_fits() {
         let user_data = "#!/bin/sh\n".repeat(400_000);
-        let (_folder, path) = written(&NoCloud { user_data: user_data.clone(), network_data: None });
+        let (_folder, path) = written(&NoCloud { user_data: user_data.as_str().into(), network_data: None });
         assert_eq!(read(&path, "user-data").unwrap().len(), user_data.len());
         assert_eq!(read(&path, "network-config"), None);
     }
 
     #[test]
+    fn user_data_of_any_bytes_goes_onto_the_volume_unchanged() {
+        let packed = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff\0".to_vec();
+        let (_folder, path) = written(&NoCloud { user_data: machine::Content(packed.clone()), network_data: None });
+        let file_system =
+            FileSystem::new(File::options().read(true).write(true).open(&path).unwrap(), FsOptions::new());
+        let mut found = Vec::new();
+        file_system.unwrap().root_dir().open_file("user-data").unwrap().read_to_end(&mut found).unwrap();
+        assert_eq!(found, packed);
+    }
+
+    #[test]
     fn blkid_finds_the_label() {
-        let (_folder, path) = written(&NoCloud { user_data: String::new(), network_data: None });
+        let (_folder, path) = written(&NoCloud { user_data: "".into(), network_data: None });
         let output = Command::new("/sbin/blkid").args(["-p", "-o", "export"]).arg(&path).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("LABEL=CIDATA\n") && text.contains("TYPE=vfat\n"), "{text}");

@@ -1,28 +1,23 @@
 //! Disks: images found out about, opened, and what ends with the VM made beside them.
 //!
-//! Every file is opened here and handed on as a descriptor, with its format pinned: nothing below looks at an image's
-//! first bytes again, and nothing follows a name that an image's header holds.
+//! Every file is opened here and handed on as a descriptor. Its format is given: a disk's content is the guest's, so nothing
+//! concludes a format from it, and nothing follows a name that an image's header holds. Only images that no guest has written
+//! to are probed.
 
 pub mod cloud_init;
 #[cfg(test)]
 mod fixtures;
+mod magic;
 mod open;
+pub mod path;
 mod qcow2;
 
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-pub use open::{Given, examine, open_all};
-
-/// How an image file holds its disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Byte for byte.
-    Raw,
-    /// QEMU's copy-on-write format, version 2 or 3.
-    Qcow2,
-}
+pub use machine::DiskFormat as Format;
+pub use open::{Expected, Given, examine, make, open_all, probe};
 
 /// A disk's files, open.
 #[derive(Debug)]
@@ -72,13 +67,16 @@ pub enum DiskError {
         /// Who tried.
         gid: u32,
     },
-    /// It is a folder, a socket, a pipe.
-    #[error("disk {disk:?}: {path:?} is neither a regular file nor a block device")]
-    NotADisk {
+    /// It is a folder, a socket, a pipe, or one that another user may have put there.
+    #[error("disk {disk:?}: {path:?} {source}")]
+    Refused {
         /// The disk's name.
         disk: String,
         /// The image.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: path::PathError,
     },
     /// It holds no disk, or one we do not open.
     #[error("disk {disk:?}: {path:?} {flaw}")]

@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use machine::{Cache, Disk, DiskSource, Machine};
+use machine::{Bus, Cache, Disk, DiskSource, Machine};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::{DiskError, Format, Layer, OpenDisk, qcow2};
+use super::path::{self, PathError};
+use super::{DiskError, Format, Layer, OpenDisk, magic, qcow2};
 use crate::cloud_init;
 
 const SECTOR: u64 = 512;
 
-/// Images that were opened by somebody with more rights, by disk name.
+/// Images that were opened by a process with more rights, by disk name.
 pub type Given = BTreeMap<String, OwnedFd>;
 
-/// Opens every disk of a machine; overlays, empty disks and cloud-init volumes are made anew in `scratch`.
+/// Opens every disk of a machine; overlays, empty disks and cloud-init volumes are made in `scratch`.
 ///
 /// A given descriptor takes the place of opening the image's path. It is open for reading alone when the disk is
 /// read-only or an overlay, else for reading and writing.
@@ -29,10 +30,10 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
     let disks = machine.disks.iter().enumerate();
     let open = |(index, disk): (usize, &Disk)| {
         let given = given.remove(&disk.name);
-        let of = Of { disk, given, scratch: scratch.join(format!("disk-{index}")) };
+        let of = Of { disk, given, scratch: scratch.join(format!("disk-{index}")), own: &[] };
         match &disk.source {
-            DiskSource::File { path } => of.file(path),
-            DiskSource::Overlay { path } => of.overlay(path),
+            DiskSource::File { path, format } => of.file(path, *format),
+            DiskSource::Overlay { path, format } => of.overlay(path, *format),
             DiskSource::Empty { capacity_bytes } => of.empty(*capacity_bytes),
             DiskSource::NoCloud(content) => of.made("img", |file| cloud_init::write_volume(file, machine, content)),
         }
@@ -40,16 +41,83 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
     disks.map(open).collect()
 }
 
-/// Looks whether a disk's image is there and holds a disk, without keeping it open or making anything.
+/// What is expected of a disk's file before its VM is started for the first time.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// Folders that no disk may lie in.
+    pub own: &'a [&'a Path],
+    /// Whether the user named the format, so that what the file looks like does not matter.
+    pub is_format_given: bool,
+}
+
+/// Looks whether a disk's image is there and holds a disk, without keeping it open or making anything. Returns a warning.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn examine(disk: &Disk) -> Result<(), DiskError> {
-    match &disk.source {
-        DiskSource::File { path } | DiskSource::Overlay { path } => {
-            Of { disk, given: None, scratch: PathBuf::new() }.image(path, true).map(drop)
+pub fn examine(disk: &Disk, expected: &Expected<'_>) -> Result<Option<String>, DiskError> {
+    let (path, format, own) = match &disk.source {
+        DiskSource::File { path, format } => (path, *format, expected.own),
+        DiskSource::Overlay { path, format } => (path, *format, &[][..]),
+        DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return Ok(None),
+    };
+    let of = Of { disk, given: None, scratch: PathBuf::new(), own };
+    let file = of.opened(path, true)?;
+    let bytes = of.bytes(&file, path)?;
+    let kind = magic::kind(&file, bytes).map_err(|source| of.system("read", path, source))?;
+    if format == Format::Raw && !expected.is_format_given {
+        if let Some(flaw) = kind.and_then(magic::Kind::refusal) {
+            let flaw =
+                format!("{flaw}. If it is a raw disk, annotation tapvisor.io/disk-format.{}: raw says so", disk.name);
+            return Err(of.unfit(path, flaw));
         }
-        DiskSource::Empty { .. } | DiskSource::NoCloud(_) => Ok(()),
+        if kind == Some(magic::Kind::Qcow2) {
+            return Ok(Some(format!("disk {:?}: {path:?} {}", disk.name, raw_with_header(&disk.name))));
+        }
+    }
+    of.checked(file, path, format).map(|_| None)
+}
+
+fn raw_with_header(disk: &str) -> String {
+    format!(
+        "begins as a qcow2 image and is used as a raw disk, for a guest may have written that. If it is qcow2, annotation \
+         tapvisor.io/disk-format.{disk}: qcow2 says so"
+    )
+}
+
+/// Finds out the format of an image that no guest has written to.
+///
+/// # Errors
+/// When it holds no disk, or one in another format.
+pub fn probe(path: &Path) -> Result<Format, DiskError> {
+    let unknown = Disk {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        bus: Bus::Virtio,
+        cdrom: true,
+        read_only: true,
+        serial: None,
+        boot_order: None,
+        cache: Cache::Writeback,
+        source: DiskSource::Empty { capacity_bytes: 0 },
+    };
+    let of = Of { disk: &unknown, given: None, scratch: PathBuf::new(), own: &[] };
+    let file = File::open(path).map_err(|source| of.system("open", path, source))?;
+    let bytes = of.bytes(&file, path)?;
+    let kind = magic::kind(&file, bytes).map_err(|source| of.system("read", path, source))?;
+    if let Some(flaw) = kind.and_then(magic::Kind::refusal) {
+        return Err(of.unfit(path, flaw));
+    }
+    let format = if kind == Some(magic::Kind::Qcow2) { Format::Qcow2 } else { Format::Raw };
+    of.checked(file, path, format).map(|_| format)
+}
+
+/// Makes an empty disk of a format in a new file.
+///
+/// # Errors
+/// The system's.
+pub fn make(file: &mut File, capacity_bytes: u64, format: Format) -> io::Result<()> {
+    match format {
+        Format::Raw => file.set_len(capacity_bytes.next_multiple_of(SECTOR)),
+        Format::Qcow2 => qcow2::write_overlay(file, capacity_bytes.next_multiple_of(SECTOR), b"", b""),
     }
 }
 
@@ -59,31 +127,30 @@ struct Of<'a> {
     given: Option<OwnedFd>,
     /// Path of what is made for it, without ending.
     scratch: PathBuf,
+    /// Folders that it may not lie in.
+    own: &'a [&'a Path],
 }
 
 impl Of<'_> {
-    fn file(self, path: &Path) -> Result<OpenDisk, DiskError> {
-        let (top, _) = self.image(path, self.disk.read_only)?;
+    fn file(self, path: &Path, format: Format) -> Result<OpenDisk, DiskError> {
+        let (top, _) = self.image(path, format, self.disk.read_only)?;
         Ok(OpenDisk { top, base: None })
     }
 
-    fn overlay(self, path: &Path) -> Result<OpenDisk, DiskError> {
-        let (base, virtual_bytes) = self.image(path, true)?;
+    fn overlay(self, path: &Path, format: Format) -> Result<OpenDisk, DiskError> {
+        let (base, virtual_bytes) = self.image(path, format, true)?;
         if self.disk.read_only {
             return Ok(OpenDisk { top: base, base: None });
         }
-        let format: &[u8] = match base.format {
-            Format::Raw => b"raw",
-            Format::Qcow2 => b"qcow2",
-        };
-        let name = path.as_os_str().as_encoded_bytes().to_vec();
-        let mut top = self.made("qcow2", |file| qcow2::write_overlay(file, virtual_bytes, &name, format))?;
+        let (format, name) = (base.format.to_string(), path.as_os_str().as_encoded_bytes().to_vec());
+        let write = |file: &mut File| qcow2::write_overlay(file, virtual_bytes, &name, format.as_bytes());
+        let mut top = self.made("qcow2", write)?;
         top.top.format = Format::Qcow2;
         Ok(OpenDisk { base: Some(base), ..top })
     }
 
     fn empty(self, capacity_bytes: u64) -> Result<OpenDisk, DiskError> {
-        self.made("img", |file| file.set_len(capacity_bytes.next_multiple_of(SECTOR)))
+        self.made("img", |file| make(file, capacity_bytes, Format::Raw))
     }
 
     /// Makes a raw file anew, filled by `fill`, whatever an earlier run left under its name.
@@ -110,61 +177,86 @@ impl Of<'_> {
         Ok(OpenDisk { top, base: None })
     }
 
-    /// Opens an image and finds out its format and the disk's size.
-    fn image(&self, path: &Path, read_only: bool) -> Result<(Layer, u64), DiskError> {
-        let mut file = match &self.given {
+    /// Opens an image and looks whether it holds a disk in its format, and of which size.
+    fn image(&self, path: &Path, format: Format, read_only: bool) -> Result<(Layer, u64), DiskError> {
+        let file = match &self.given {
             Some(descriptor) => {
                 let file = self.reopened(descriptor, path, read_only)?;
                 // An earlier start may have left the flag on it, and what is looked at here is not aligned.
                 set_direct(&file, false);
                 file
             }
-            None => self.opened(path, path, read_only)?,
+            None => self.opened(path, read_only)?,
         };
         let kind = file.metadata().map_err(|source| self.system("look at", path, source))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
-            return Err(DiskError::NotADisk { disk: self.disk.name.clone(), path: path.to_owned() });
+            return Err(self.refused(path, PathError::NotADisk));
         }
-        let (format, virtual_bytes) = self.examined(&mut file, path)?;
+        let (file, virtual_bytes) = self.checked(file, path, format)?;
         let direct = self.direct(&file);
         Ok((Layer { file, format, read_only, direct }, virtual_bytes))
     }
 
-    /// A raw image that its guest filled with a qcow2 header counts as qcow2 from the next start on. That harms only the
-    /// guest: headers that name other files are refused.
-    fn examined(&self, file: &mut File, path: &Path) -> Result<(Format, u64), DiskError> {
-        let system = |source| self.system("read", path, source);
-        let unfit = |flaw| DiskError::Unfit { disk: self.disk.name.clone(), path: path.to_owned(), flaw };
-        let bytes = file.seek(SeekFrom::End(0)).map_err(system)?;
-        let mut first = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(system)?;
-        Read::by_ref(file).take(4).read_to_end(&mut first).map_err(system)?;
-        if qcow2::is_qcow2(&first) {
-            let header = qcow2::read(file, bytes).map_err(unfit)?;
-            header.check_mapping(file, bytes).map_err(unfit)?;
-            return Ok((Format::Qcow2, header.virtual_bytes));
+    /// The format comes from the launch file: a guest may write whatever header it likes at the beginning of its raw disk.
+    fn checked(&self, mut file: File, path: &Path, format: Format) -> Result<(File, u64), DiskError> {
+        let bytes = self.bytes(&file, path)?;
+        let kind = magic::kind(&file, bytes).map_err(|source| self.system("read", path, source))?;
+        let is_qcow2 = kind == Some(magic::Kind::Qcow2);
+        match (format, is_qcow2) {
+            (Format::Qcow2, true) => {
+                let unfit = |flaw| self.unfit(path, flaw);
+                let header = qcow2::read(&mut file, bytes).map_err(unfit)?;
+                header.check_mapping(&mut file, bytes).map_err(unfit)?;
+                return Ok((file, header.virtual_bytes));
+            }
+            (Format::Qcow2, false) => {
+                let name = &self.disk.name;
+                let hint = format!("annotation tapvisor.io/disk-format.{name}: raw says that it is raw");
+                return Err(self.unfit(path, format!("is no qcow2 image, as its name or an annotation says; {hint}")));
+            }
+            (Format::Raw, true) => {
+                tracing::warn!("disk {:?}: {path:?} {}", self.disk.name, raw_with_header(&self.disk.name))
+            }
+            (Format::Raw, false) => {}
         }
         match bytes {
-            0 => Err(unfit("is empty".to_owned())),
-            bytes if bytes % SECTOR != 0 && !self.disk.cdrom => Err(unfit(format!(
-                "has {bytes} bytes, which is no whole number of {SECTOR}-byte sectors: a raw image cut short?"
-            ))),
-            bytes => Ok((Format::Raw, bytes.next_multiple_of(SECTOR))),
+            0 => Err(self.unfit(path, "is empty".to_owned())),
+            bytes if bytes % SECTOR != 0 && !self.disk.cdrom => Err(self.unfit(
+                path,
+                format!("has {bytes} bytes, which is no whole number of {SECTOR}-byte sectors: a raw image cut short?"),
+            )),
+            bytes => Ok((file, bytes.next_multiple_of(SECTOR))),
         }
     }
 
-    fn opened(&self, real: &Path, shown: &Path, read_only: bool) -> Result<File, DiskError> {
-        // Without O_NONBLOCK a pipe in the place of an image would be waited for.
-        let mut options = OpenOptions::new();
-        options.read(true).write(!read_only).custom_flags(OFlag::O_NONBLOCK.bits());
-        options.open(real).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                DiskError::Missing { disk: self.disk.name.clone(), path: shown.to_owned() }
-            }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => self.denied(shown, read_only),
-            io::ErrorKind::IsADirectory => DiskError::NotADisk { disk: self.disk.name.clone(), path: shown.to_owned() },
-            _ => self.system("open", shown, source),
+    /// The size of the file, or of the block device.
+    fn bytes(&self, mut file: &File, path: &Path) -> Result<u64, DiskError> {
+        file.seek(SeekFrom::End(0)).map_err(|source| self.system("read", path, source))
+    }
+
+    fn opened(&self, path: &Path, read_only: bool) -> Result<File, DiskError> {
+        path::open(path, !read_only, self.own).map_err(|error| match error {
+            PathError::System(source) => self.not_opened(path, read_only, source),
+            refused => self.refused(path, refused),
         })
+    }
+
+    fn not_opened(&self, path: &Path, read_only: bool, source: io::Error) -> DiskError {
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                DiskError::Missing { disk: self.disk.name.clone(), path: path.to_owned() }
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => self.denied(path, read_only),
+            _ => self.system("open", path, source),
+        }
+    }
+
+    fn refused(&self, path: &Path, source: PathError) -> DiskError {
+        DiskError::Refused { disk: self.disk.name.clone(), path: path.to_owned(), source }
+    }
+
+    fn unfit(&self, path: &Path, flaw: String) -> DiskError {
+        DiskError::Unfit { disk: self.disk.name.clone(), path: path.to_owned(), flaw }
     }
 
     /// A descriptor with exactly the access that is wanted: the engine hands out no other.
@@ -175,7 +267,7 @@ impl Of<'_> {
             (OFlag::O_RDONLY, true) | (OFlag::O_RDWR, false) => descriptor.try_clone().map(File::from).map_err(system),
             (OFlag::O_RDWR, true) => {
                 let again = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-                self.opened(&again, shown, true)
+                File::open(again).map_err(|source| self.not_opened(shown, true, source))
             }
             _ => Err(self.denied(shown, read_only)),
         }

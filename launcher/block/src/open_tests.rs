@@ -29,7 +29,7 @@ fn open(scratch: &Path, disk: Disk) -> Result<OpenDisk, DiskError> {
 }
 
 fn refusal(scratch: &Path, path: &Path) -> String {
-    open(scratch, disk("root", DiskSource::File { path: path.into() })).unwrap_err().to_string()
+    open(scratch, disk("root", DiskSource::File { path: path.into(), format: Format::Raw })).unwrap_err().to_string()
 }
 
 fn qemu_img(arguments: &[&str], path: &Path) -> String {
@@ -38,24 +38,93 @@ fn qemu_img(arguments: &[&str], path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn file(path: &Path, format: Format) -> Disk {
+    disk("root", DiskSource::File { path: path.into(), format })
+}
+
+fn empty_qcow2(path: &Path) {
+    let create = ["create", "-q", "-f", "qcow2"];
+    assert!(Command::new("qemu-img").args(create).arg(path).arg("1T").status().unwrap().success());
+}
+
 #[test]
-fn formats_are_told_by_content() {
+fn what_a_guest_writes_never_changes_its_disks_format() {
     let folder = tempfile::tempdir().unwrap();
-    let raw = folder.path().join("raw.qcow2");
+    let path = folder.path().join("disk.img");
+    // The guest's raw disk of 16 MiB begins as a qcow2 image of a tebibyte.
+    empty_qcow2(&path);
+    File::options().write(true).open(&path).unwrap().set_len(16 << 20).unwrap();
+    let opened = open(folder.path(), file(&path, Format::Raw)).unwrap();
+    assert_eq!(opened.top.format, Format::Raw);
+    let expected = Expected { own: &[], is_format_given: false };
+    let warning = examine(&file(&path, Format::Raw), &expected).unwrap().unwrap();
+    assert!(warning.contains("begins as a qcow2 image and is used as a raw disk"), "{warning}");
+    let given = Expected { is_format_given: true, ..expected };
+    assert_eq!(examine(&file(&path, Format::Raw), &given).unwrap(), None);
+    assert_eq!(examine(&file(&path, Format::Qcow2), &expected).unwrap(), None);
+    assert_eq!(open(folder.path(), file(&path, Format::Qcow2)).unwrap().top.format, Format::Qcow2);
+}
+
+#[test]
+fn a_qcow2_disk_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.qcow2");
+    fs::write(&path, [0; 1024]).unwrap();
+    let error = open(folder.path(), file(&path, Format::Qcow2)).unwrap_err().to_string();
+    assert!(error.contains("is no qcow2 image") && error.contains("disk-format.root: raw"), "{error}");
+}
+
+#[test]
+fn other_formats_and_compressed_files_are_refused_by_their_magic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let expected = Expected { own: &[], is_format_given: false };
+    let refused = |what: &str| {
+        let error = probe(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("is a {what} image, raw and qcow2 are supported")), "{what}: {error}");
+        let error = examine(&file(&path, Format::Raw), &expected).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("disk-format.root: raw says so"), "{what}: {error}");
+        fs::remove_file(&path).unwrap();
+    };
+    for (format, options) in
+        [("vmdk", ""), ("vhdx", ""), ("vpc", ""), ("vpc", "subformat=fixed"), ("vdi", ""), ("qed", "")]
+    {
+        let mut create = Command::new("qemu-img");
+        create.args(["create", "-q", "-f", format]);
+        if !options.is_empty() {
+            create.args(["-o", options]);
+        }
+        assert!(create.arg(&path).arg("8M").status().unwrap().success(), "{format}");
+        refused(format);
+    }
+    for (program, magic) in
+        [("gzip", &b"\x1f\x8b\x08\0"[..]), ("xz", b"\xfd7zXZ\0"), ("zstd", b"\x28\xb5\x2f\xfd"), ("bzip2", b"BZh9")]
+    {
+        let mut content = vec![0; 512];
+        content[..magic.len()].copy_from_slice(magic);
+        fs::write(&path, content).unwrap();
+        let error = probe(&path).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("is compressed with {program}: unpack it first")), "{error}");
+    }
+}
+
+#[test]
+fn images_that_no_guest_wrote_to_are_probed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, qcow2) = (folder.path().join("raw.qcow2"), folder.path().join("disk.img"));
     fs::write(&raw, [0; 1024]).unwrap();
-    let qcow2 = folder.path().join("disk.img");
-    assert!(
-        Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2"])
-            .arg(&qcow2)
-            .arg("1G")
-            .status()
-            .unwrap()
-            .success()
-    );
-    let format =
-        |path: &Path| open(folder.path(), disk("a", DiskSource::File { path: path.into() })).unwrap().top.format;
-    assert_eq!((format(&raw), format(&qcow2)), (Format::Raw, Format::Qcow2));
+    empty_qcow2(&qcow2);
+    assert_eq!((probe(&raw).unwrap(), probe(&qcow2).unwrap()), (Format::Raw, Format::Qcow2));
+}
+
+#[test]
+fn an_empty_disk_of_either_format_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new.qcow2");
+    make(&mut File::create(&path).unwrap(), 1 << 30, Format::Qcow2).unwrap();
+    let info: serde_json::Value = serde_json::from_str(&qemu_img(&["info", "--output=json"], &path)).unwrap();
+    assert_eq!((info["virtual-size"].as_u64(), info["format"].as_str()), (Some(1 << 30), Some("qcow2")));
+    assert!(qemu_img(&["check"], &path).contains("No errors"));
 }
 
 #[test]
@@ -70,7 +139,8 @@ fn what_is_no_disk_says_what_it_is() {
     assert!(refused("none").ends_with("none\" does not exist"), "{}", refused("none"));
     assert!(refused("short").contains("700 bytes"), "{}", refused("short"));
     assert!(refused("empty").ends_with("is empty"), "{}", refused("empty"));
-    assert!(refused("cut").contains("header is cut off"), "{}", refused("cut"));
+    let cut = open(folder.path(), file(&at("cut"), Format::Qcow2)).unwrap_err().to_string();
+    assert!(cut.contains("header is cut off"), "{cut}");
     assert!(refused("pipe").contains("neither a regular file"), "{}", refused("pipe"));
     assert!(refusal(folder.path(), folder.path()).contains("neither a regular file"));
 }
@@ -81,7 +151,8 @@ fn a_backing_file_made_by_others_is_refused() {
     let path = folder.path().join("sly.qcow2");
     let create = ["create", "-q", "-u", "-f", "qcow2", "-b", "/etc/shadow", "-F", "raw"];
     assert!(Command::new("qemu-img").args(create).arg(&path).arg("1M").status().unwrap().success());
-    assert!(refusal(folder.path(), &path).contains("backing file, which is refused"));
+    let error = open(folder.path(), file(&path, Format::Qcow2)).unwrap_err().to_string();
+    assert!(error.contains("backing file, which is refused"), "{error}");
 }
 
 #[test]
@@ -90,7 +161,8 @@ fn an_overlay_is_what_others_make_and_leaves_the_base_alone() {
     let base = folder.path().join("base.img");
     fs::File::create(&base).unwrap().set_len(5 << 30).unwrap();
     fs::set_permissions(&base, fs::Permissions::from_mode(0o440)).unwrap();
-    let opened = open(folder.path(), disk("root", DiskSource::Overlay { path: base.clone() })).unwrap();
+    let opened =
+        open(folder.path(), disk("root", DiskSource::Overlay { path: base.clone(), format: Format::Raw })).unwrap();
     assert_eq!(opened.top.format, Format::Qcow2);
     assert!(opened.base.unwrap().read_only);
     let overlay = folder.path().join("disk-0.qcow2");
@@ -118,7 +190,7 @@ fn an_empty_disk_is_sparse_and_new_each_time() {
     let opened = open(folder.path(), disk("scratch", DiskSource::Empty { capacity_bytes: 1 << 30 })).unwrap();
     assert_eq!(opened.top.file.metadata().unwrap().len(), 1 << 30);
     let mut first = [1; 32];
-    (&opened.top.file).read_exact(&mut first).unwrap();
+    std::io::Read::read_exact(&mut &opened.top.file, &mut first).unwrap();
     assert_eq!(first, [0; 32]);
 }
 
@@ -130,7 +202,7 @@ fn a_full_file_system_says_so() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let folder = tempfile::tempdir().unwrap();
     let root = disk("root", DiskSource::Empty { capacity_bytes: 1 });
-    let of = Of { disk: &root, given: None, scratch: folder.path().join("disk-0") };
+    let of = Of { disk: &root, given: None, scratch: folder.path().join("disk-0"), own: &[] };
     let error = of.made("img", |_| Err(io::ErrorKind::StorageFull.into())).unwrap_err().to_string();
     assert!(error.starts_with("disk \"root\": no space left for"), "{error}");
 }
@@ -141,7 +213,7 @@ fn a_given_descriptor_replaces_the_path_and_must_have_the_access_wanted() {
     let path = folder.path().join("disk.img");
     fs::write(&path, [0; 512]).unwrap();
     let mut machine = machine_for_tests();
-    machine.disks = vec![disk("root", DiskSource::File { path: "/nowhere/disk.img".into() })];
+    machine.disks = vec![disk("root", DiskSource::File { path: "/nowhere/disk.img".into(), format: Format::Raw })];
     let both = OwnedFd::from(File::options().read(true).write(true).open(&path).unwrap());
     assert!(open_all(&machine, folder.path(), Given::from([("root".into(), both)])).is_ok());
     let reading = OwnedFd::from(File::open(&path).unwrap());
@@ -155,4 +227,32 @@ fn a_cloud_init_volume_is_a_raw_disk() {
     let content = NoCloud { user_data: "#cloud-config\n".into(), network_data: None };
     let opened = open(folder.path(), disk("cloudinit", DiskSource::NoCloud(content))).unwrap();
     assert_eq!((opened.top.format, opened.base.is_none()), (Format::Raw, true));
+}
+
+#[test]
+fn tables_of_a_hostile_disk_are_read_in_little_memory() {
+    const LIMITED: &str = "TAPVISOR_TEST_LIMITED";
+    if std::env::var_os(LIMITED).is_none() {
+        // The same test in a process of its own with 200 MiB.
+        let mut child = Command::new("sh");
+        child.args(["-c", "ulimit -v 204800; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+        let name = std::thread::current().name().unwrap().to_owned();
+        let output = child.args(["--exact", &name, "--test-threads=1"]).env(LIMITED, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.qcow2");
+    let mut image = File::create(&path).unwrap();
+    qcow2::write_overlay(&mut image, 1 << 30, b"", b"").unwrap();
+    // An L1 table of 512 MiB in a sparse file.
+    std::os::unix::fs::FileExt::write_all_at(&image, &(64_u32 << 20).to_be_bytes(), 36).unwrap();
+    image.set_len(1 << 30).unwrap();
+    let error = probe(&path).unwrap_err().to_string();
+    assert!(error.contains("has an L1 table of 536870912 bytes"), "{error}");
 }

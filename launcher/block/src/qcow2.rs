@@ -8,6 +8,10 @@ const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
 /// Most bytes of mapping tables that are read to see whether the file is whole: enough for 4 TiB of 64 KiB clusters.
 const MAX_TABLE_BYTES: u64 = 512 << 20;
+/// Largest L1 table that QEMU opens (its QCOW_MAX_L1_SIZE).
+const MAX_L1_BYTES: u64 = 32 << 20;
+/// Bytes of a table that are in memory at once.
+const PIECE_BYTES: u64 = 64 << 10;
 /// Bits 9 to 55 of a table entry are the offset in the file.
 const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
@@ -25,11 +29,6 @@ pub(super) struct Header {
     l1_entries: u32,
     l1_offset: u64,
     is_extended: bool,
-}
-
-/// Whether it begins as qcow2 does.
-pub(super) fn is_qcow2(first: &[u8]) -> bool {
-    first.starts_with(&MAGIC)
 }
 
 /// Reads the header of a file that begins with qcow2's magic.
@@ -85,6 +84,10 @@ impl Header {
         if self.virtual_bytes == 0 {
             return Err("is a qcow2 image of a disk of 0 bytes".to_owned());
         }
+        let l1_bytes = u64::from(self.l1_entries) * 8;
+        if l1_bytes > MAX_L1_BYTES {
+            return Err(format!("has an L1 table of {l1_bytes} bytes, QEMU opens at most {MAX_L1_BYTES}"));
+        }
         let end = self.l1_offset.checked_add(u64::from(self.l1_entries) * 8);
         match end {
             Some(end) if end <= file_bytes => Ok(()),
@@ -101,21 +104,30 @@ impl Header {
     /// # Errors
     /// The flaw, as [`read`].
     pub(super) fn check_mapping(&self, file: &mut (impl Read + Seek), file_bytes: u64) -> Result<(), String> {
-        let l1 = table(file, self.l1_offset, u64::from(self.l1_entries) * 8)?;
         let l2_bytes = 1_u64 << self.cluster_bits;
         let mut budget = MAX_TABLE_BYTES;
-        for l2_offset in l1.map(|entry| entry & OFFSET_MASK).filter(|offset| *offset != 0) {
-            if l2_offset.saturating_add(l2_bytes) > file_bytes {
-                return Err(self.truncated(l2_offset.saturating_add(l2_bytes), file_bytes));
+        for l1 in pieces(self.l1_offset, u64::from(self.l1_entries) * 8) {
+            for l2_offset in entries(file, l1)?.map(|entry| entry & OFFSET_MASK).filter(|offset| *offset != 0) {
+                budget = budget.saturating_sub(l2_bytes);
+                if budget == 0 {
+                    tracing::warn!("mapping tables beyond {MAX_TABLE_BYTES} bytes are not checked");
+                    return Ok(());
+                }
+                self.check_l2(file, file_bytes, l2_offset)?;
             }
-            budget = budget.saturating_sub(l2_bytes);
-            if budget == 0 {
-                tracing::warn!("mapping tables beyond {MAX_TABLE_BYTES} bytes are not checked");
-                return Ok(());
-            }
-            // With extended entries every second word is a bitmap.
-            let step = if self.is_extended { 2 } else { 1 };
-            let mapped = table(file, l2_offset, l2_bytes)?.step_by(step);
+        }
+        Ok(())
+    }
+
+    fn check_l2(&self, file: &mut (impl Read + Seek), file_bytes: u64, offset: u64) -> Result<(), String> {
+        let end = offset.saturating_add(1 << self.cluster_bits);
+        if end > file_bytes {
+            return Err(self.truncated(end, file_bytes));
+        }
+        // With extended entries every second word is a bitmap.
+        let step = if self.is_extended { 2 } else { 1 };
+        for l2 in pieces(offset, 1 << self.cluster_bits) {
+            let mapped = entries(file, l2)?.step_by(step);
             let offsets = mapped.filter(|entry| entry & COMPRESSED == 0).map(|entry| entry & OFFSET_MASK);
             if let Some(beyond) = offsets.filter(|offset| *offset >= file_bytes).max() {
                 return Err(self.truncated(beyond, file_bytes));
@@ -125,16 +137,25 @@ impl Header {
     }
 }
 
-/// Reads a table of 64-bit entries.
-fn table<F: Read + Seek>(file: &mut F, offset: u64, bytes: u64) -> Result<impl Iterator<Item = u64> + use<F>, String> {
+/// Offset and length of the pieces that a table is read in.
+fn pieces(offset: u64, bytes: u64) -> impl Iterator<Item = (u64, u64)> {
+    let begins = (0..bytes.div_ceil(PIECE_BYTES)).map(|piece| piece * PIECE_BYTES);
+    begins.map(move |begin| (offset + begin, PIECE_BYTES.min(bytes - begin)))
+}
+
+/// Reads a piece of a table of 64-bit entries.
+fn entries<F: Read + Seek>(
+    file: &mut F,
+    (offset, bytes): (u64, u64),
+) -> Result<impl Iterator<Item = u64> + use<F>, String> {
     let io = |error: io::Error| format!("cannot be read: {error}");
     let mut raw = Vec::new();
     file.seek(SeekFrom::Start(offset)).map_err(io)?;
-    file.take(bytes.min(MAX_TABLE_BYTES)).read_to_end(&mut raw).map_err(io)?;
+    file.take(bytes).read_to_end(&mut raw).map_err(io)?;
     Ok((0..raw.len() / 8).map(move |entry| be64(&raw, entry * 8)))
 }
 
-/// Writes an empty overlay of a disk, cluster by cluster: header, refcount table, refcount block, L1 table.
+/// Writes an empty disk, or an overlay of another, cluster by cluster: header, refcount table, refcount block, L1 table.
 ///
 /// The backing file is named for whoever inspects the overlay; the launcher's engine is told separately.
 ///
@@ -156,7 +177,7 @@ pub(super) fn write_overlay(
     let entries =
         entries.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "disk too large for an overlay"))?;
     let mut header = Vec::new();
-    let extension_end = 104 + 8 + padded(format.len()) + 8;
+    let extension_end = 104 + if format.is_empty() { 0 } else { 8 + padded(format.len()) } + 8;
     header.extend(MAGIC);
     header.extend(3_u32.to_be_bytes());
     let backing_offset = if backing.is_empty() { 0 } else { extension_end as u64 };
@@ -173,10 +194,12 @@ pub(super) fn write_overlay(
     header.extend([0; 24]); // no features
     header.extend(4_u32.to_be_bytes()); // refcounts of 2^4 bits
     header.extend(104_u32.to_be_bytes());
-    header.extend(0xe279_2aca_u32.to_be_bytes()); // extension: format of the backing file
-    header.extend(u32::try_from(format.len()).unwrap_or_default().to_be_bytes());
-    header.extend(format);
-    header.resize(104 + 8 + padded(format.len()), 0);
+    if !format.is_empty() {
+        header.extend(0xe279_2aca_u32.to_be_bytes()); // extension: format of the backing file
+        header.extend(u32::try_from(format.len()).unwrap_or_default().to_be_bytes());
+        header.extend(format);
+        header.resize(104 + 8 + padded(format.len()), 0);
+    }
     header.extend([0; 8]); // end of extensions
     header.extend(backing);
     write_padded(file, &header)?;
@@ -252,6 +275,15 @@ mod tests {
         let mut whole = Cursor::new(&image);
         let header = read(&mut whole, image.len() as u64).unwrap();
         header.check_mapping(&mut whole, image.len() as u64).unwrap();
+    }
+
+    #[test]
+    fn a_huge_l1_table_is_refused_before_it_is_read() {
+        let mut image = overlay(1 << 20, b"");
+        image[36..40].copy_from_slice(&(64_u32 << 20).to_be_bytes());
+        // As a sparse file of a terabyte has it: only its length is known.
+        let flaw = read(&mut Cursor::new(&image), 1 << 40).unwrap_err();
+        assert!(flaw.contains("has an L1 table of 536870912 bytes"), "{flaw}");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Disks of a machine.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::base64::{decode, encode};
 
 /// A disk the guest sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,11 +68,15 @@ pub enum DiskSource {
     File {
         /// The image.
         path: PathBuf,
+        /// How it holds the disk. Never found out from the content, which the guest writes.
+        format: DiskFormat,
     },
     /// A file that stays as it is; writes go to an overlay that ends with the VM.
     Overlay {
         /// The image below.
         path: PathBuf,
+        /// How it holds the disk.
+        format: DiskFormat,
     },
     /// An empty disk that ends with the VM.
     Empty {
@@ -79,22 +87,106 @@ pub enum DiskSource {
     NoCloud(NoCloud),
 }
 
+/// How a file holds a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DiskFormat {
+    /// Byte for byte.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+impl fmt::Display for DiskFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        })
+    }
+}
+
+/// A disk's file and how it holds the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it holds the disk.
+    pub format: DiskFormat,
+}
+
 /// The files of a NoCloud volume; the launcher adds `meta-data`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NoCloud {
     /// Content of `user-data`.
-    pub user_data: String,
+    pub user_data: Content,
     /// Content of `network-config`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network_data: Option<String>,
+    pub network_data: Option<Content>,
 }
 
-impl std::fmt::Debug for NoCloud {
-    /// Without the texts, which often hold a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let network_bytes = self.network_data.as_ref().map(String::len);
-        let mut files = f.debug_struct("NoCloud");
-        files.field("user_data_bytes", &self.user_data.len()).field("network_data_bytes", &network_bytes).finish()
+/// Bytes of a file. In JSON they are a string where they are UTF-8, else `{"base64": "…"}`.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Content(pub Vec<u8>);
+
+impl fmt::Debug for Content {
+    /// Without the bytes, which often hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes)", self.0.len())
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Encoded {
+    base64: String,
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => Encoded { base64: encode(&self.0) }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Encoded(Encoded),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Text(text) => Ok(Self(text.into_bytes())),
+            Written::Encoded(Encoded { base64 }) => {
+                decode(&base64).map(Self).ok_or_else(|| D::Error::custom("base64: is no base64"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_are_read_as_they_were_written() {
+        for bytes in [&b""[..], b"#cloud-config\n", b"\x1f\x8b\x08\0", b"\xff", b"\xff\xfe", b"\xff\xfe\xfd"] {
+            let content = Content(bytes.to_vec());
+            let text = serde_json::to_string(&content).unwrap();
+            assert_eq!(serde_json::from_str::<Content>(&text).unwrap(), content, "{text}");
+        }
+        assert_eq!(serde_json::to_string(&Content::from("text")).unwrap(), "\"text\"");
+        assert_eq!(serde_json::to_string(&Content(vec![0x1f, 0x8b])).unwrap(), "{\"base64\":\"H4s=\"}");
     }
 }

@@ -3,6 +3,7 @@
 //! Built from a VirtualMachineInstance by `api`, written as JSON beside the wiring request, read by `tapvisor-launcher`.
 //! Paths are absolute and readable by the launcher; sizes are bytes; times are seconds.
 
+pub mod base64;
 mod disk;
 mod nic;
 
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use disk::{Bus, Cache, Disk, DiskSource, NoCloud};
+pub use disk::{Bus, Cache, Content, Disk, DiskFile, DiskFormat, DiskSource, NoCloud};
 pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
 
 /// A virtual machine: everything the guest can see.

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::sys::stat::Mode;
 
 /// What `sun_path` holds beside its closing zero (unix(7)).
 const MOST_BYTES: usize = 107;
@@ -57,12 +59,72 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(Address::of(path)?.path())
 }
 
-/// Connects to who listens at `path`.
+/// A socket to connect to, opened without following a link, and the user who may answer there: the owner of its folder, for
+/// only that user and root can have put it there.
+#[derive(Debug)]
+pub struct Target {
+    socket: File,
+    owner: u32,
+}
+
+impl Target {
+    /// Looks at the socket at `path`.
+    ///
+    /// # Errors
+    /// When nothing is there, or a link or something else than a socket.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let folder = nix::fcntl::open(folder, flags | OFlag::O_DIRECTORY, Mode::empty())?;
+        let socket = File::from(nix::fcntl::openat(&folder, name, flags, Mode::empty())?);
+        if !socket.metadata()?.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no socket"));
+        }
+        Ok(Self { socket, owner: File::from(folder).metadata()?.uid() })
+    }
+
+    /// An address that leads to this very socket.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.socket.as_raw_fd()))
+    }
+
+    /// Refuses a peer that is another user.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn expect_owner(&self, uid: u32) -> io::Result<()> {
+        if uid == self.owner {
+            return Ok(());
+        }
+        let text = format!("uid {uid} answers, expected uid {}", self.owner);
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+}
+
+/// Connects to the process that listens at `path`, if that is the owner of the folder.
 ///
 /// # Errors
-/// The system's; `NotFound` and `ConnectionRefused` when nobody listens.
+/// The system's; `NotFound` and `ConnectionRefused` when no process listens, `PermissionDenied` when another user does.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(Address::of(path)?.path())
+    let target = Target::of(path)?;
+    let stream = UnixStream::connect(target.path())?;
+    target.expect_owner(peer(&stream)?)?;
+    Ok(stream)
+}
+
+/// Whether the other side is root or the user of this process: others have no business here.
+#[must_use]
+pub fn is_admitted(stream: &UnixStream) -> bool {
+    peer(stream).is_ok_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
+}
+
+/// The user on the other side, as it was when it connected or began to listen.
+fn peer(stream: &UnixStream) -> io::Result<u32> {
+    Ok(nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?.uid())
 }
 
 #[cfg(test)]
@@ -88,5 +150,33 @@ mod tests {
             }
         }
         assert!(listen(&root.path().join("y".repeat(120)).join("console.sock")).is_err());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_socket_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let (real, link) = (root.path().join("real.sock"), root.path().join("control.sock"));
+        let _listener = listen(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert!(connect(&real).is_ok());
+        assert!(connect(&link).is_err());
+        fs::remove_file(&link).unwrap();
+        fs::write(&link, "").unwrap();
+        assert!(connect(&link).unwrap_err().to_string().contains("no socket"));
+    }
+
+    #[test]
+    fn another_user_neither_answers_nor_asks() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("control.sock");
+        let listener = listen(&path).unwrap();
+        assert!(is_admitted(&connect(&path).unwrap()) && is_admitted(&listener.accept().unwrap().0));
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        // The folder of a launcher whose socket somebody else serves.
+        std::os::unix::fs::chown(root.path(), Some(107), Some(107)).unwrap();
+        let error = connect(&path).unwrap_err().to_string();
+        assert_eq!(error, "uid 0 answers, expected uid 107");
     }
 }

@@ -118,6 +118,7 @@ impl Mux {
 
     fn accept(&mut self) {
         match self.listener.accept() {
+            Ok((stream, _)) if !protocol::socket::is_admitted(&stream) => {}
             Ok((stream, _)) => {
                 if let Err(error) = self.add_reader(stream) {
                     tracing::warn!(%error, "a console reader could not be added");

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::outcome::passed_on;
 use crate::rate::Allowance;
-use protocol::socket::Address;
+use protocol::socket::Target;
 
 /// Longest line that is read.
 const MOST_BYTES: u64 = 64 << 10;
@@ -139,7 +139,11 @@ async fn connect(path: &Path) -> UnixStream {
 }
 
 async fn connect_once(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(Address::of(path)?.path()).await
+    // The launcher's folder is its own: it may have put there what it likes.
+    let target = Target::of(path)?;
+    let stream = UnixStream::connect(target.path()).await?;
+    target.expect_owner(stream.peer_cred()?.uid())?;
+    Ok(stream)
 }
 
 async fn ask(path: &Path, request: &Value) -> io::Result<Value> {

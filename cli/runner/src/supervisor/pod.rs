@@ -186,8 +186,8 @@ impl Pod for RealPod {
         };
         let layout = self.store.layout();
         let (vm, scratch) = (layout.vm(&self.network.key), layout.scratch().join(self.network.container_id.as_str()));
-        let output = self.output(&vm)?;
-        Ok(launch::start(launcher, machine, &vm, &self.network.netns, &scratch, output)?)
+        let (own, output) = (layout.own_folders(), self.output(&vm)?);
+        Ok(launch::start(launcher, machine, &vm, &self.network.netns, &scratch, &own, output)?)
     }
 
     fn follow_links(&self) -> Option<LinkWatch> {
