@@ -75,12 +75,12 @@ fn a_wiring_whose_tables_or_settings_are_gone_is_not_called_wired() {
     let table = kernel.facts().tables.first().unwrap().id.clone();
     kernel.execute(&[Op::Nft(hostnet::nft::Transaction::delete([table]))]).unwrap();
     let error = add(&mut kernel, &request, &[], ONE, false).unwrap_err();
-    assert!(error.to_string().contains("tapvisor is missing beside taps that carry this request's mark"), "{error}");
+    assert!(error.to_string().contains("tapvisor is missing, although taps carry this request's mark"), "{error}");
     let mut kernel = wired(pod(), &request);
     let key = Sysctl::net("ipv4/ip_forward");
     kernel.execute(&[Op::WriteSysctl { key, value: "0".to_owned() }]).unwrap();
     let error = add(&mut kernel, &request, &[], ONE, false).unwrap_err();
-    assert!(error.to_string().starts_with("sysctl net/ipv4/ip_forward is 0, not 1 beside"), "{error}");
+    assert!(error.to_string().starts_with("sysctl net/ipv4/ip_forward is 0, not 1"), "{error}");
 }
 
 #[test]
