@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{Gid, setsid};
 use wiring::Owner;
 
 /// This very program, also when its file was replaced or lies in a folder the child's user may not enter: the kernel
@@ -53,13 +53,24 @@ pub(super) fn drop_rights(owner: Owner, groups: &[Gid]) -> nix::Result<()> {
             break;
         }
     }
-    setgroups(groups)?;
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    setresgid(gid, gid, gid)?;
-    // Leaving uid 0 with all three ids empties the permitted, effective and ambient sets; the inheritable one stays.
-    setresuid(uid, uid, uid)?;
+    become_user(owner, groups)?;
     clear_capabilities()?;
     prctl::set_no_new_privs()
+}
+
+/// Changes the ids of this thread, which is the only one after clone3.
+///
+/// Not by the C library: it changes the ids of every thread of a process (nptl(7)), knows the threads that the parent had at
+/// the clone, and waits forever for one of them that was just being made.
+fn become_user(owner: Owner, groups: &[Gid]) -> nix::Result<()> {
+    // SAFETY: setgroups reads as many group ids, 32 bits each as `Gid` is, as the first argument says.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    // SAFETY: setresgid takes three integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, owner.gid, owner.gid, owner.gid) })?;
+    // Leaving uid 0 with all three ids empties the permitted, effective and ambient sets; the inheritable one stays.
+    // SAFETY: setresuid takes three integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, owner.uid, owner.uid, owner.uid) })?;
+    Ok(())
 }
 
 fn clear_capabilities() -> nix::Result<()> {
