@@ -90,7 +90,9 @@ fn foreign_sources() {
         guest.ns().sh(&format!("ip addr del {source}/{length} dev eth0; ip neigh flush dev eth0")).assert_ok();
     }
     assert_eq!(watched(&world), 0, "foreign sources were seen outside the pod");
-    let dropped = counted(chain.pod(), "inet tapvisor", "eth0: not from the guest's IPv4 address")
+    // A source that is not the guest's already fails to ask for the gateway's Ethernet address.
+    let dropped = counted(chain.pod(), "arp tapvisor", "eth0: ARP not from the guest's address")
+        + counted(chain.pod(), "inet tapvisor", "eth0: not from the guest's IPv4 address")
         + counted(chain.pod(), "inet tapvisor", "eth0: not from the guest's IPv6 addresses");
     assert!(dropped >= foreign.len() as u64, "{dropped} packets were dropped");
     for target in ["10.244.1.1", "fd00:10:244:1::1"] {
