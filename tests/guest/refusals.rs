@@ -316,7 +316,7 @@ fn taken_disks() {
     run(&host, &on("b1", "/run/disks/disk.img"), &[]).assert_ok();
     run(&host, &on("b2", "/run/disks/same.img"), &[])
         .assert_fails(1, &["default/b2: volume root", "in use by VM default/b1"]);
-    host.world.tapvisor(&["rm", "-f", "b1"]).assert_ok();
+    host.world.tapvisor(&["rm", "b1"]).assert_ok();
     host.assert_nothing_left();
 }
 
