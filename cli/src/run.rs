@@ -248,8 +248,10 @@ fn forget(store: &Store, written: &[Written]) {
         Err(error) => return tracing::warn!("{}", runner::chain(&error)),
         Ok(host) => host,
     };
-    let removed = written.iter().map(|vm| store.remove(&host, &vm.key, &vm.lock).map_err(Failure::from));
-    let failures = removed.chain([release_host(store, &host).map_err(Failure::from)]).filter_map(Result::err);
+    let remove = |vm: &Written| store.remove(&host, &vm.key, &vm.lock).map_err(Failure::from);
+    let mut failures: Vec<_> = written.iter().filter_map(|vm| remove(vm).err()).collect();
+    // The host is restored only once no VM is written down any more.
+    failures.extend(release_host(store, &host).map_err(Failure::from).err());
     for failure in failures {
         tracing::warn!("{}", failure.messages.join("; "));
     }

@@ -72,7 +72,8 @@ impl Host {
             processes.is_empty().then_some(())
         };
         wait_for("the last process to end", Duration::from_secs(60), gone);
-        let mounts = self.world.sh("grep -F ' /run/tapvisor' /proc/self/mounts || true").text();
+        // A trial may have put a file system of its own at /run/tapvisor.
+        let mounts = self.world.sh("grep -F ' /run/tapvisor/' /proc/self/mounts || true").text();
         assert!(mounts.is_empty(), "{mounts}");
         let folders = "/run/tapvisor /var/cache/tapvisor/scratch";
         let files = format!(
