@@ -184,7 +184,10 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Under the lock: whoever has opened the file already finds it gone and makes a new one. One that cannot be removed
         // now is used again or swept.
-        if let Some((_, path)) = &self.file {
+        if let Some((_, path)) = &self.file
+            && fs::remove_file(path).is_err()
+        {
+            // An error that does not last must leave nothing.
             drop(fs::remove_file(path));
         }
     }
