@@ -52,15 +52,26 @@ pub fn undo(kernel: &mut (impl Kernel + ?Sized), before: &Facts, plan: &Plan) ->
     Ok(tear_down(kernel, &inverse).into_iter().map(|failure| in_words(&failure)).collect())
 }
 
-/// Carries out every operation whatever became of the others; what is gone already counts as removed.
+/// Carries out every operation whatever became of the others; what is gone already counts as removed, and what was to be set on
+/// a link that is gone as set.
 pub fn tear_down(kernel: &mut (impl Kernel + ?Sized), ops: &[Op]) -> Vec<Failure> {
     ops.iter()
         .enumerate()
         .filter_map(|(index, op)| match kernel.execute(std::slice::from_ref(op)) {
-            Err(failure) if !(op.removes() && failure.error.is_absent()) => Some(Failure { index, ..failure }),
+            Err(failure) if !(is_of_a_link(op) && failure.error.is_absent()) => Some(Failure { index, ..failure }),
             _ => None,
         })
         .collect()
+}
+
+/// Whether an operation is moot without the link or entry that it names.
+fn is_of_a_link(op: &Op) -> bool {
+    op.removes()
+        || match op {
+            Op::SetLink { .. } => true,
+            Op::WriteSysctl { key, .. } => key.link().is_some(),
+            _ => false,
+        }
 }
 
 fn in_words(failure: &Failure) -> String {

@@ -6,8 +6,9 @@ mod cases;
 use std::collections::BTreeMap;
 
 use hostnet::facts::{Facts, Link, LinkKind};
+use hostnet::op::{LinkChange, Op};
 use hostnet::sysctl::Sysctl;
-use hostnet::{Fake, Kernel, Plan, apply};
+use hostnet::{Fake, Kernel, Plan, apply, tear_down};
 
 #[cfg(test)]
 fn namespace() -> Fake {
@@ -46,4 +47,18 @@ fn plans_are_written_as_they_are_read() {
     let text = include_str!("plan.json");
     let plan: Plan = serde_json::from_str(text).unwrap();
     assert_eq!(serde_json::to_value(&plan).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+}
+
+#[test]
+fn what_is_to_be_set_on_a_link_that_is_gone_is_no_failure_of_tear_down() {
+    let name = |text: &str| text.parse().unwrap();
+    let write = |key: Sysctl| Op::WriteSysctl { key, value: "0".to_owned() };
+    let gone = [
+        write(Sysctl::ipv4_conf(&name("gone0"), "forwarding")),
+        Op::SetLink { link: name("gone0"), set: LinkChange::up() },
+        Op::DeleteLink { link: name("gone0") },
+    ];
+    assert_eq!(tear_down(&mut namespace(), &gone).len(), 0);
+    // A setting of the whole namespace that is not there is one.
+    assert_eq!(tear_down(&mut namespace(), &[write(Sysctl::net("ipv4/no_such_setting"))]).len(), 1);
 }

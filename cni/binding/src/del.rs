@@ -16,7 +16,8 @@ use super::{existing, rules};
 ///
 /// The order is the reverse of ADD's: as long as a tap is there, it tells what is still to be restored.
 pub(crate) fn plan(group: u32, request: Option<&Request>, facts: &Facts) -> Plan {
-    let grouped: Vec<_> = facts.links.iter().filter(|link| link.group == group).collect();
+    let in_group = || facts.links.iter().filter(|link| link.group == group);
+    let grouped: Vec<_> = in_group().filter(|link| existing::is_ours(link)).collect();
     let half_made = half_made(request, facts);
     let mut ops = Vec::new();
     let others = facts.links.iter().any(|link| link.group != group && mark(link).is_some());
@@ -27,8 +28,9 @@ pub(crate) fn plan(group: u32, request: Option<&Request>, facts: &Facts) -> Plan
     grouped.iter().filter_map(|link| mark(link)).for_each(|mark| ops.extend(restore(&mark, facts)));
     match grouped.as_slice() {
         [] => {}
-        [link] => ops.push(Op::DeleteLink { link: link.name.clone() }),
-        _ => ops.push(Op::DeleteGroup { group }),
+        // One message for all, unless another program has put a link of its own into the group.
+        [_, _, ..] if grouped.len() == in_group().count() => ops.push(Op::DeleteGroup { group }),
+        links => ops.extend(links.iter().map(|link| Op::DeleteLink { link: link.name.clone() })),
     }
     ops.extend(half_made.into_iter().map(|link| Op::DeleteLink { link }));
     Plan { ops }

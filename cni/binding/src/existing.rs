@@ -82,6 +82,12 @@ fn claim(link: &Link, group: u32, owner: Owner) -> Result<Claim, Refusal> {
     }
 }
 
+/// Whether a link of an attachment's group was made by this plugin: a tap with a mark, or a service tap, which has none.
+pub(crate) fn is_ours(link: &Link) -> bool {
+    let is_service_tap = link.alias.is_none() && link.name.as_str().starts_with("svc-");
+    matches!(link.kind, LinkKind::Tun(_)) && (mark(link).is_some() || is_service_tap)
+}
+
 /// A tap between its creation and the message that gives it group and mark.
 pub(crate) fn is_half_made(link: &Link, owner: Owner) -> bool {
     link.group == 0

@@ -13,7 +13,10 @@ use terms::IfName;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// What happened to a link.
+/// The links to follow, with what messages call each: the interface in the manifest.
+pub(crate) type PodLinks = Vec<(IfName, String)>;
+
+/// What happened to a link, by what messages call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
     /// It is not there any more.
@@ -29,10 +32,10 @@ impl LinkEvent {
     pub(crate) fn log(&self) {
         match self {
             Self::Gone(link) => {
-                tracing::warn!(link, "a pod interface is gone: the guest has no network there any more")
+                tracing::warn!(interface = link, "a pod interface is gone: the guest has no network there any more")
             }
-            Self::Down(link) => tracing::warn!(link, "a pod interface is down"),
-            Self::Up(link) => tracing::info!(link, "a pod interface is up again"),
+            Self::Down(link) => tracing::warn!(interface = link, "a pod interface is down"),
+            Self::Up(link) => tracing::info!(interface = link, "a pod interface is up again"),
         }
     }
 }
@@ -61,7 +64,7 @@ impl Drop for LinkWatch {
 ///
 /// # Errors
 /// When the namespace cannot be entered or the socket not be opened.
-pub(crate) fn follow(netns: &Netns, links: Vec<IfName>) -> io::Result<LinkWatch> {
+pub(crate) fn follow(netns: &Netns, links: PodLinks) -> io::Result<LinkWatch> {
     let runtime = tokio::runtime::Handle::current();
     // A netlink socket belongs to the namespace of the thread that opens it, and to the reactor it is registered with.
     let opened = netns.run(|| {
@@ -74,7 +77,7 @@ pub(crate) fn follow(netns: &Netns, links: Vec<IfName>) -> io::Result<LinkWatch>
 
 /// Follows `links` in the namespace of this thread, for tests.
 #[cfg(test)]
-pub(crate) fn follow_here(links: Vec<IfName>) -> io::Result<LinkWatch> {
+pub(crate) fn follow_here(links: PodLinks) -> io::Result<LinkWatch> {
     let (connection, handle, messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
     Ok(watch(connection, handle, messages, links))
 }
@@ -83,7 +86,7 @@ fn watch<A: Send + 'static>(
     connection: impl Future<Output = ()> + Send + 'static,
     handle: rtnetlink::Handle,
     mut messages: impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, A)> + Unpin + Send + 'static,
-    links: Vec<IfName>,
+    links: PodLinks,
 ) -> LinkWatch {
     let (tell, events) = mpsc::channel(16);
     let mut changes = Changes { links, not_up: BTreeSet::new() };
@@ -111,20 +114,18 @@ fn watch<A: Send + 'static>(
 
 /// Tells changes from repetitions: the kernel reports a link whenever anything about it was set.
 struct Changes {
-    links: Vec<IfName>,
+    links: PodLinks,
     not_up: BTreeSet<String>,
 }
 
 impl Changes {
     fn note(&mut self, event: LinkEvent) -> Option<LinkEvent> {
         let (LinkEvent::Gone(name) | LinkEvent::Down(name) | LinkEvent::Up(name)) = &event;
-        if !self.links.iter().any(|link| link.as_str() == name) {
-            return None;
-        }
-        let is_new = match &event {
-            LinkEvent::Gone(_) => true,
-            LinkEvent::Down(name) => self.not_up.insert(name.clone()),
-            LinkEvent::Up(name) => self.not_up.remove(name),
+        let (_, called) = self.links.iter().find(|(link, _)| link.as_str() == name)?;
+        let (is_new, event) = match event {
+            LinkEvent::Gone(_) => (true, LinkEvent::Gone(called.clone())),
+            LinkEvent::Down(name) => (self.not_up.insert(name), LinkEvent::Down(called.clone())),
+            LinkEvent::Up(name) => (self.not_up.remove(&name), LinkEvent::Up(called.clone())),
         };
         is_new.then_some(event)
     }
@@ -153,12 +154,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_changes_of_pod_interfaces_are_told() {
-        let mut changes = Changes { links: vec!["eth0".parse().unwrap()], not_up: BTreeSet::new() };
+    fn only_changes_of_pod_interfaces_are_told_by_their_names_in_the_manifest() {
+        let links = vec![("eth0".parse().unwrap(), "default".to_owned())];
+        let mut changes = Changes { links, not_up: BTreeSet::new() };
         let (up, down) = (|name: &str| LinkEvent::Up(name.to_owned()), |name: &str| LinkEvent::Down(name.to_owned()));
         let told = [up("eth0"), down("eth0"), down("eth0"), down("tap0"), up("eth0"), up("eth0")]
             .map(|event| changes.note(event));
-        assert_eq!(told, [None, Some(down("eth0")), None, None, Some(up("eth0")), None]);
-        assert_eq!(changes.note(LinkEvent::Gone("eth0".to_owned())), Some(LinkEvent::Gone("eth0".to_owned())));
+        assert_eq!(told, [None, Some(down("default")), None, None, Some(up("default")), None]);
+        assert_eq!(changes.note(LinkEvent::Gone("eth0".to_owned())), Some(LinkEvent::Gone("default".to_owned())));
     }
 }

@@ -21,6 +21,7 @@ use crate::launch::{self, LaunchError};
 use crate::launcher::LauncherFile;
 use crate::layout::VmLayout;
 use crate::network::{NetworkError, PodNetwork, Wired};
+use crate::record::Attachment;
 use crate::resolv::Resolv;
 use crate::served::{Catalogue, ServedError, instance_of};
 use crate::store::{HostLock, Store, StoreError};
@@ -191,7 +192,8 @@ impl Pod for RealPod {
     }
 
     fn follow_links(&self) -> Option<LinkWatch> {
-        let interfaces = self.network.attachments.list.iter().map(|attachment| attachment.ifname.clone());
+        let named = |attachment: &Attachment| (attachment.ifname.clone(), attachment.called().to_owned());
+        let interfaces = self.network.attachments.list.iter().map(named);
         let netns = Netns::open(&self.network.netns).map_err(std::io::Error::other);
         let followed = netns.and_then(|netns| links::follow(&netns, interfaces.collect()));
         // It costs a line in a log, not the VM.
