@@ -124,8 +124,8 @@ fn shown(field: Field, value: &Value) -> Shown<'_> {
     Shown(value, field.kind(), Some(field))
 }
 
-/// Names of the bits of a field, joined by commas; numbers where there are none.
-fn bits(field: Field, bits: u64) -> String {
+/// Names of the bits of a field, joined; a number where there are none.
+fn bits(field: Field, bits: u64, separator: &str) -> String {
     let names: &[(u64, &str)] = match field {
         Field::CtState => &[
             (super::CT_INVALID, "invalid"),
@@ -141,7 +141,7 @@ fn bits(field: Field, bits: u64) -> String {
     if bits & !known != 0 || bits == 0 {
         return format!("{bits:#x}");
     }
-    names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+    names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(separator)
 }
 
 impl fmt::Display for Statement {
@@ -207,10 +207,13 @@ fn test_text(f: &mut fmt::Formatter<'_>, fields: &[Field], test: &Test) -> fmt::
         Test::IsNot(value) => write!(f, "!= {}", shown(field, value)),
         Test::Within(network) => write!(f, "{network}"),
         Test::NotWithin(network) => write!(f, "!= {network}"),
-        Test::Range(from, to) => write!(f, "{}-{}", shown(field, from), shown(field, to)),
-        Test::AnyBit(wanted) => write!(f, "{}", bits(field, *wanted)),
-        Test::NoBit(wanted) => write!(f, "& {} == 0", bits(field, *wanted)),
-        Test::Bits { mask, value } => write!(f, "& {} == {}", bits(field, *mask), bits(field, *value)),
+        // A range with a name at one end reads worse than one of numbers.
+        Test::Range(from, to) => {
+            write!(f, "{}-{}", Shown(from, ValueKind::Number, None), Shown(to, ValueKind::Number, None))
+        }
+        Test::AnyBit(wanted) => f.write_str(&bits(field, *wanted, ",")),
+        Test::NoBit(wanted) => write!(f, "& ({}) == 0", bits(field, *wanted, "|")),
+        Test::Bits { mask, value } => write!(f, "& ({}) == {}", bits(field, *mask, "|"), bits(field, *value, "|")),
         Test::OneOf(values) => write!(f, "{{ {} }}", list(values)),
         Test::NoneOf(values) => write!(f, "!= {{ {} }}", list(values)),
         Test::InSet(set) => write!(f, "@{set}"),
