@@ -1,8 +1,5 @@
 //! How a command ends: its exit code, and what it says on stderr.
 
-use std::process::ExitCode;
-
-use super::terminal;
 use protocol::chain::chain;
 use runner::files::FileError;
 use runner::host::HostError;
@@ -65,15 +62,6 @@ impl Failure {
     pub(crate) fn with(mut self, later: Self) -> Self {
         self.messages.extend(later.messages);
         self
-    }
-
-    /// Says it and gives the exit code.
-    #[must_use]
-    pub(crate) fn report(&self) -> ExitCode {
-        for message in &self.messages {
-            terminal::say(&format!("tapvisor: {message}"));
-        }
-        ExitCode::from(self.code)
     }
 }
 

@@ -5,18 +5,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use api::manifest::{Body, Object};
-use serde_json::Value;
 use terms::ObjectKey;
 
 use super::arguments::{Rm, Stop};
 use super::failure::{Exit, Failure};
 use super::names::Named;
+use super::plugins::plugin_folders;
 use super::progress::Progress;
 use super::run::{self, wait_until_running};
 use super::supervisor::{AskError, Line};
 use super::{names, open_store, services, terminal};
-use protocol::control::{Verb, ask};
-use runner::network::PluginFolders;
+use protocol::client::ask;
+use protocol::control::{Answer, Verb};
 use runner::protocol::Request;
 use runner::reap::{Reaped, abandon, kill_supervisor, reap_one, stop_unsupervised};
 use runner::record::{Kind, OnHost, Phase};
@@ -269,12 +269,6 @@ fn start_stopped(store: &Store, key: &ObjectKey) -> Result<Phase, Failure> {
     Ok(store.status(key)?.phase)
 }
 
-/// Where plugins are, by this command's environment.
-pub(crate) fn plugin_folders(store: &Store) -> PluginFolders {
-    let cni_path = std::env::var("CNI_PATH").ok();
-    PluginFolders::new(&store.layout().plugin_links(), &runner::start::own_folder(), cni_path.as_deref())
-}
-
 /// A line to a VM's supervisor; one that is alive and has no socket does not answer.
 fn expect_line(store: &Store, key: &ObjectKey) -> Result<Line, AskError> {
     Line::to(store, key).ok_or_else(|| match store.supervisor(key) {
@@ -300,7 +294,7 @@ fn command(name: &str, verb: Verb, done: &str, phase: Phase) -> Result<ExitCode,
     store.status(&key)?;
     let answer = ask(&store.layout().vm(&key).control_socket(), verb, PATIENCE)
         .map_err(|error| Failure::new(Exit::Failed, format!("{key} does not answer: is it running? ({error})")))?;
-    if let Some(error) = answer.get("error").and_then(Value::as_str) {
+    if let Answer::Error { error, .. } = answer {
         return Err(Failure::new(Exit::Failed, format!("{key}: {error}")));
     }
     wait_until_told(&store, &key, phase)?;

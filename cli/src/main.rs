@@ -11,6 +11,7 @@ mod interrupt;
 mod lifecycle;
 mod logs;
 mod names;
+mod plugins;
 mod progress;
 mod ps;
 mod run;

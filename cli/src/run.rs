@@ -13,7 +13,7 @@ use super::arguments::Run;
 use super::console::{self, Left};
 use super::failure::{Exit, Failure};
 use super::interrupt::{Interrupts, What};
-use super::lifecycle::plugin_folders;
+use super::plugins::plugin_folders;
 use super::progress::Progress;
 use super::supervisor::{Line, Sender};
 use super::{open_store, services, terminal};

@@ -1,6 +1,7 @@
 //! Writing to the terminal, or to whatever stands in its place.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -27,6 +28,17 @@ pub(crate) fn write_out(bytes: &[u8]) {
     if lost.is_none() {
         let mut out = io::stdout().lock();
         *lost = out.write_all(bytes).and_then(|()| out.flush()).err();
+    }
+}
+
+impl Failure {
+    /// Says it and gives the exit code.
+    #[must_use]
+    pub(crate) fn report(&self) -> ExitCode {
+        for message in &self.messages {
+            say(&format!("tapvisor: {message}"));
+        }
+        ExitCode::from(self.code)
     }
 }
 

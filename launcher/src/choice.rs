@@ -3,9 +3,10 @@
 use std::os::fd::OwnedFd;
 
 use machine::Emulation as Demand;
+use protocol::control::Accelerator;
 use protocol::probe::Verdict;
 
-use super::emulation::{Accelerator, Emulation};
+use super::emulation::Emulation;
 use super::engine::Engine;
 use crate::sys::kvm_probe::{self, NODE};
 
@@ -32,8 +33,7 @@ pub(crate) fn choose(demand: Demand, kvm: Option<OwnedFd>) -> Result<Choice, Str
         }
         verdict => verdict,
     };
-    decide(demand, Some(verdict))
-        .inspect(|choice| tracing::info!(accelerator = choice.accelerator_name(), kvm = choice.kvm))
+    decide(demand, Some(verdict)).inspect(|choice| tracing::info!(engine = %choice.engine().kind(), kvm = choice.kvm))
 }
 
 fn can_open_node() -> bool {
@@ -60,14 +60,6 @@ impl Choice {
     /// Whether the kernel can move the guest's packets.
     pub(crate) fn wants_vhost(&self) -> bool {
         self.accelerator == Accelerator::Kvm
-    }
-
-    /// `kvm` or `tcg`.
-    pub(crate) fn accelerator_name(&self) -> &'static str {
-        match self.accelerator {
-            Accelerator::Tcg => "tcg",
-            Accelerator::Kvm => "kvm",
-        }
     }
 
     /// What was found out about /dev/kvm.

@@ -1,7 +1,6 @@
 //! The control socket: one JSON object a line, each answered by one, and a stream of events for who asks for it.
 //!
-//! Request: `{"id": any, "verb": status|powerdown|stop|pause|resume|reset|events}`; `stop` takes `"graceSeconds"`.
-//! Answer: `{"id": …, "ok": {…}}` or `{"id": …, "error": "why not"}`. After `events`: `{"event": {"type": …}}` lines.
+//! The messages are in `protocol::control`.
 //! Guarantees: a line is at most 64 KiB, connections are few, and one that does not read is cut off.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,9 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use protocol::control::Verb;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use protocol::control::{Answer, Event, Message, Report, Request};
+use serde_json::Value;
 
 const MAX_LINE_BYTES: u64 = 64 << 10;
 const MAX_CONNECTIONS: usize = 16;
@@ -24,19 +22,6 @@ const MAX_UNREAD_LINES: usize = 256;
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 const FLUSH_TRIES: u32 = 50;
 const FLUSH_PAUSE: Duration = Duration::from_millis(10);
-
-/// A line of the client's.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct Request {
-    #[serde(default)]
-    id: Value,
-    /// What is asked.
-    pub(crate) verb: Verb,
-    /// `stop` only: instead of the machine's own grace period.
-    #[serde(default)]
-    pub(crate) grace_seconds: Option<u64>,
-}
 
 /// A request and the way back.
 #[derive(Debug)]
@@ -56,7 +41,7 @@ pub(crate) struct Client {
 /// A line on its way to a client, counted until it is written or dropped.
 #[derive(Debug)]
 struct Line {
-    text: String,
+    text: Vec<u8>,
     _count: Counted,
 }
 
@@ -104,24 +89,28 @@ impl Control {
 
 impl Call {
     /// Answers; the client comes back for those who want events.
-    pub(crate) fn answer(self, result: Result<Value, String>) -> Client {
+    pub(crate) fn answer(self, result: Result<Report, String>) -> Client {
         let id = self.request.id;
-        let line = match result {
-            Ok(value) => json!({"id": id, "ok": value}),
-            Err(reason) => json!({"id": id, "error": reason}),
-        };
-        self.client.send(line.to_string());
+        self.client.send(&Message::Answer(match result {
+            Ok(ok) => Answer::Ok { id, ok },
+            Err(error) => Answer::Error { id, error },
+        }));
         self.client
     }
 }
 
 impl Client {
     /// Tells of an event; `false` when the client is gone or does not read.
-    pub(crate) fn tell(&self, event: &Value) -> bool {
-        self.send(json!({"event": event}).to_string())
+    pub(crate) fn tell(&self, event: &Event) -> bool {
+        self.send(&Message::Event { event: event.clone() })
     }
 
-    fn send(&self, text: String) -> bool {
+    fn refuse(&self, id: Value, error: impl Into<String>) -> bool {
+        self.send(&Message::Answer(Answer::Error { id, error: error.into() }))
+    }
+
+    fn send(&self, message: &Message) -> bool {
+        let text = message.to_line();
         self.lines.try_send(Line { text, _count: Counted::one_of(&self.unwritten) }).is_ok()
     }
 }
@@ -184,9 +173,8 @@ fn admit(
 }
 
 fn write_lines(mut stream: UnixStream, lines: &Receiver<Line>) {
-    for mut line in lines {
-        line.text.push('\n');
-        if stream.write_all(line.text.as_bytes()).is_err() {
+    for line in lines {
+        if stream.write_all(&line.text).is_err() {
             break;
         }
     }
@@ -202,14 +190,14 @@ fn read_requests(stream: UnixStream, client: Client, on_call: impl Fn(Call) -> b
         match reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
             Ok(1..) if line.ends_with(b"\n") => {}
             Ok(read) if read as u64 == MAX_LINE_BYTES => {
-                client.send(json!({"id": null, "error": "a line is at most 65536 bytes"}).to_string());
+                client.refuse(Value::Null, "a line is at most 65536 bytes");
                 return;
             }
             _ => return,
         }
         let is_heard = match serde_json::from_slice(&line) {
             Ok(request) => on_call(Call { request, client: client.clone() }),
-            Err(error) => client.send(json!({"id": id_of(&line), "error": format!("request: {error}")}).to_string()),
+            Err(error) => client.refuse(id_of(&line), format!("request: {error}")),
         };
         if !is_heard {
             return;
@@ -228,17 +216,25 @@ fn id_of(line: &[u8]) -> Value {
 #[cfg(test)]
 impl Call {
     /// A call, and the lines that its client is sent.
-    pub(crate) fn to_be_answered(verb: Verb) -> (Self, impl Iterator<Item = String>) {
+    pub(crate) fn to_be_answered(verb: protocol::control::Verb) -> (Self, impl Iterator<Item = String>) {
         let (lines, sent) = sync_channel(MAX_UNREAD_LINES);
         let client = Client { lines, unwritten: Arc::default() };
         let request = Request { id: Value::Null, verb, grace_seconds: None };
-        (Self { request, client }, std::iter::from_fn(move || sent.try_recv().ok().map(|line: Line| line.text)))
+        (
+            Self { request, client },
+            std::iter::from_fn(move || {
+                sent.try_recv().ok().map(|line: Line| String::from_utf8_lossy(&line.text).into_owned())
+            }),
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use protocol::control::Verb;
+    use serde_json::json;
 
     use super::*;
 
@@ -276,8 +272,8 @@ mod tests {
         bench.send("{\"id\":\"a\",\"verb\":\"stop\",\"graceSeconds\":3}\n");
         let call = bench.calls.recv().unwrap();
         assert_eq!((call.request.verb, call.request.grace_seconds), (Verb::Stop, Some(3)));
-        call.answer(Ok(json!({"state": "stopping"})));
-        assert_eq!(bench.line(), json!({"id": "a", "ok": {"state": "stopping"}}));
+        call.answer(Ok(Report::Done {}));
+        assert_eq!(bench.line(), json!({"id": "a", "ok": {}}));
     }
 
     #[test]
@@ -303,8 +299,8 @@ mod tests {
     fn a_client_that_does_not_read_events_is_cut_off() {
         let mut bench = bench();
         bench.send("{\"verb\":\"events\"}\n");
-        let client = bench.calls.recv().unwrap().answer(Ok(json!({})));
-        let event = json!({"type": "reset", "padding": "x".repeat(1000)});
+        let client = bench.calls.recv().unwrap().answer(Ok(Report::Done {}));
+        let event = Event::DiskFailed { disk: "root".to_owned(), reason: "x".repeat(1000), paused: false };
         assert!((0..10_000).any(|_| !client.tell(&event)));
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
 use machine::{Machine, WatchdogAction};
+use protocol::control::EngineKind;
 use terms::{MacAddr, Mtu};
 
 use block::OpenDisk;
@@ -39,6 +40,12 @@ pub struct OpenNic {
 
 /// Something that can execute machines.
 pub trait Engine {
+    /// Which engine it is.
+    fn kind(&self) -> EngineKind;
+
+    /// Whether it can give the guest a device of the host's.
+    fn has_passthrough(&self) -> bool;
+
     /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last. `begun` is
     /// called once, when all programs of the engine are started and before it makes a thread: this process confines itself.
     ///

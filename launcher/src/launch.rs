@@ -14,8 +14,7 @@ use hostnet::linux::Linux;
 use hostnet::{Ask, KernelError};
 use machine::{Boot, Machine};
 use nix::sys::signal::{SigSet, Signal};
-use serde_json::{Value, json};
-use wiring::Owner;
+use wiring::{Binding, Owner};
 
 use super::choice::{self, Choice};
 use super::confine::{self, Confinement};
@@ -27,6 +26,7 @@ use super::orphans;
 use super::run::{EventLoop, Input};
 use block::{DiskError, Given};
 use protocol::chain::chain;
+use protocol::control::{ConfinementStatus, NicStatus, State, Status};
 use protocol::descriptors::{DescriptorError, Inherited};
 use protocol::launch_file::LaunchFile;
 use protocol::options::LaunchOptions;
@@ -130,9 +130,11 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     Outcome::clear(&args.dir).map_err(system("use --dir"))?;
     let (input, inputs) = mpsc::channel();
     let signals = hold_signals().map_err(system("hold signals"))?;
-    let LaunchFile { machine, wiring, .. } = read_file(&args.machine)?;
-    check_boot(&machine.boot)?;
-    let choice = choice::choose(machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
+    let file = read_file(&args.machine)?;
+    check_boot(&file.machine.boot)?;
+    let choice = choice::choose(file.machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
+    check_bindings(&file, &choice.engine())?;
+    let LaunchFile { machine, wiring, .. } = file;
     let facts = Linux::here().gather(&Ask::network())?;
     let of_nics = args.nic_resolv_conf.iter().map(|(nic, path)| (nic.clone(), read_resolv(path)));
     let resolvers = Resolvers { of_pod: read_resolv(&args.resolv_conf), of_nics: of_nics.collect() };
@@ -157,7 +159,7 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let services = services.collect::<Result<_, _>>()?;
     let (console, control) = doors.serve(args, input)?;
     let description = Description { machine, choice, wired, services, confinement };
-    let describe = || description.json();
+    let describe = || description.status();
     let outcome = EventLoop { machine: running, grace, describe: &describe }.run(&inputs);
     console.finish();
     control.finish();
@@ -224,6 +226,14 @@ fn check_boot(boot: &Boot) -> Result<(), LaunchError> {
         fs::File::open(path).map_err(|source| LaunchError::BootFile { what, path: path.clone(), source })?;
     }
     Ok(())
+}
+
+/// A passthrough device needs an engine that has them.
+fn check_bindings(file: &LaunchFile, engine: &impl Engine) -> Result<(), EngineError> {
+    let passed = file.nics().find(|(_, interface)| interface.binding == Binding::Sriov);
+    let Some((nic, _)) = passed.filter(|_| !engine.has_passthrough()) else { return Ok(()) };
+    let (name, engine) = (&nic.name, engine.kind());
+    Err(EngineError::Unsupported(format!("NIC {name:?}: binding sriov: engine {engine} has no passthrough devices")))
 }
 
 fn me() -> Owner {
@@ -321,25 +331,31 @@ struct Description {
 }
 
 impl Description {
-    fn json(&self) -> Value {
+    fn status(&self) -> Status {
         let nics = self.wired.iter().zip(&self.services).zip(&self.machine.nics).map(|((nic, service), asked)| {
-            let mut line =
-                json!({"name": nic.name, "tap": nic.tap, "mac": nic.mac, "mtuBytes": nic.mtu, "queues": nic.queues});
-            line["linkDown"] = asked.link_down.into();
             let of_service = service.as_ref().map(Service::not_told).unwrap_or_default();
-            line["notTold"] = nic.not_told.iter().cloned().chain(of_service).collect::<Vec<_>>().into();
-            line["service"] = service.as_ref().map_or(Value::Null, Service::status);
-            line
+            NicStatus {
+                tap: Some(nic.tap.clone()),
+                mtu_bytes: nic.mtu.value(),
+                queues: nic.queues,
+                link_down: asked.link_down,
+                not_told: nic.not_told.iter().cloned().chain(of_service).collect(),
+                service: service.as_ref().map(Service::status),
+                ..NicStatus::new(&nic.name, nic.mac)
+            }
         });
-        json!({
-            "namespace": self.machine.namespace,
-            "name": self.machine.name,
-            "uuid": self.machine.uuid,
-            "engine": "emulation",
-            "accelerator": self.choice.accelerator_name(),
-            "kvm": self.choice.kvm(),
-            "nics": nics.collect::<Vec<_>>(),
-            "confinement": {"landlock": self.confinement.landlock, "seccomp": self.confinement.seccomp},
-        })
+        Status {
+            namespace: self.machine.namespace.clone(),
+            name: self.machine.name.clone(),
+            uuid: self.machine.uuid.clone(),
+            engine: Some(self.choice.engine().kind()),
+            kvm: self.choice.kvm().to_owned(),
+            nics: nics.collect(),
+            confinement: Some(ConfinementStatus {
+                landlock: self.confinement.landlock,
+                seccomp: self.confinement.seccomp,
+            }),
+            ..Status::new(State::Starting)
+        }
     }
 }

@@ -4,9 +4,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use machine::WatchdogAction;
-use protocol::control::Verb;
-use serde_json::{Value, json};
+use protocol::control::{self, Report, Status, Verb};
 
 use super::control::{Call, Client};
 use super::engine::{Done, EngineError, Event, Running};
@@ -34,7 +32,7 @@ pub(crate) struct EventLoop<'a> {
     /// Time between the power button and the end by force.
     pub(crate) grace: Duration,
     /// What `status` tells beside the state.
-    pub(crate) describe: &'a dyn Fn() -> Value,
+    pub(crate) describe: &'a dyn Fn() -> Status,
 }
 
 impl EventLoop<'_> {
@@ -47,14 +45,14 @@ impl EventLoop<'_> {
                 Next::Input(Input::Engine(event)) => {
                     tracing::info!(?event, "machine");
                     let outcome = lifecycle.on_event(&event);
-                    tell(&mut listeners, &event_line(&event, outcome.as_ref()));
+                    tell(&mut listeners, &told(&event, outcome.as_ref()));
                     if let Some(outcome) = outcome {
                         return outcome;
                     }
                 }
                 Next::Input(Input::Lease(lease)) => {
                     tracing::info!(nic = lease.nic, address = %lease.address, "lease");
-                    tell(&mut listeners, &json!({"type": "lease", "nic": lease.nic, "address": lease.address}));
+                    tell(&mut listeners, &control::Event::Lease { nic: lease.nic, address: lease.address });
                 }
                 Next::Input(Input::Terminate) => {
                     let action = VmAction::Stop { grace: self.grace };
@@ -76,14 +74,14 @@ impl EventLoop<'_> {
         let grace = call.request.grace_seconds.map_or(self.grace, Duration::from_secs);
         let action = match call.request.verb {
             Verb::Status => {
-                call.answer(Ok(self.status(lifecycle)));
+                call.answer(Ok(self.report(lifecycle)));
                 return None;
             }
-            Verb::Events => return Some(call.answer(Ok(self.status(lifecycle)))),
+            Verb::Events => return Some(call.answer(Ok(self.report(lifecycle)))),
             Verb::Stop => {
                 // Accepted: the deadline ends a machine whose engine takes no command.
                 self.carry_out(lifecycle, VmAction::Stop { grace }, Box::new(warn));
-                call.answer(Ok(json!({})));
+                call.answer(Ok(Report::Done {}));
                 return None;
             }
             Verb::Powerdown => VmAction::Powerdown,
@@ -105,18 +103,19 @@ impl EventLoop<'_> {
         }
     }
 
-    fn status(&self, lifecycle: &Lifecycle) -> Value {
-        let mut status = (self.describe)();
-        status["state"] = json!(lifecycle.state());
-        status["resets"] = json!(lifecycle.resets());
-        status["watchdogFired"] = json!(lifecycle.watchdog_fired());
-        status
+    fn report(&self, lifecycle: &Lifecycle) -> Report {
+        Report::Status(Box::new(Status {
+            state: lifecycle.state(),
+            resets: lifecycle.resets(),
+            watchdog_fired: lifecycle.watchdog_fired(),
+            ..(self.describe)()
+        }))
     }
 }
 
 fn answer_with(call: Call, result: Result<(), EngineError>) {
     // The client comes back for those who want events.
-    drop(call.answer(result.map(|()| json!({})).map_err(|error| error.to_string())));
+    drop(call.answer(result.map(|()| Report::Done {}).map_err(|error| error.to_string())));
 }
 
 fn warn(result: Result<(), EngineError>) {
@@ -147,27 +146,19 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn tell(listeners: &mut Vec<Client>, line: &Value) {
-    listeners.retain(|listener| listener.tell(line));
+fn tell(listeners: &mut Vec<Client>, event: &control::Event) {
+    listeners.retain(|listener| listener.tell(event));
 }
 
-fn event_line(event: &Event, outcome: Option<&Outcome>) -> Value {
-    match event {
-        Event::Running => json!({"type": "running"}),
-        Event::Paused => json!({"type": "paused"}),
-        Event::Reset { by_guest } => json!({"type": "reset", "byGuest": by_guest}),
-        Event::Watchdog(action) => {
-            let action = match action {
-                WatchdogAction::Poweroff => "poweroff",
-                WatchdogAction::Reset => "reset",
-                WatchdogAction::Shutdown => "shutdown",
-            };
-            json!({"type": "watchdog", "action": action})
-        }
-        Event::DiskFailed { disk, reason, paused } => {
-            json!({"type": "diskFailed", "disk": disk, "reason": reason, "paused": paused})
-        }
-        Event::Ended(_) => json!({"type": "ended", "outcome": outcome}),
+/// An event as clients are told of it.
+fn told(event: &Event, outcome: Option<&Outcome>) -> control::Event {
+    match event.clone() {
+        Event::Running => control::Event::Running,
+        Event::Paused => control::Event::Paused,
+        Event::Reset { by_guest } => control::Event::Reset { by_guest },
+        Event::Watchdog(action) => control::Event::Watchdog { action },
+        Event::DiskFailed { disk, reason, paused } => control::Event::DiskFailed { disk, reason, paused },
+        Event::Ended(_) => control::Event::Ended { outcome: outcome.cloned() },
     }
 }
 
@@ -205,7 +196,7 @@ mod tests {
         let (command, commands) = mpsc::channel();
         let machine = Stuck { events: input.clone(), commands: command, waiting: Vec::new() };
         input.send(Input::Engine(Event::Running)).unwrap();
-        let describe = || json!({});
+        let describe = || Status::new(control::State::Starting);
         let grace = Duration::from_millis(50);
         let (call, mut answered) = Call::to_be_answered(Verb::Pause);
         input.send(Input::Call(call)).unwrap();
@@ -223,7 +214,7 @@ mod tests {
         let machine = Stuck { events: input.clone(), commands: command, waiting: Vec::new() };
         let (call, mut answered) = Call::to_be_answered(Verb::Stop);
         input.send(Input::Call(call)).unwrap();
-        let describe = || json!({});
+        let describe = || Status::new(control::State::Starting);
         let grace = Duration::from_millis(50);
         EventLoop { machine: Box::new(machine), grace, describe: &describe }.run(&inputs);
         assert!(answered.next().is_some_and(|line| line.contains("\"ok\"")));

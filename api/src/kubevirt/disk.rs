@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Volume;
-use super::spec::BootOrders;
+use super::boot_order::BootOrders;
 use super::volume::{self, NamedVolume};
 use crate::metadata::Labels;
 use crate::reader::{Fields, Node, Scope};

@@ -1,6 +1,7 @@
 //! Firmware, direct kernel boot, and the machine's switches that decide nothing here.
 
 use super::ImagePullPolicy;
+use super::texts::read_path;
 use super::volume::{read_image, read_pull_policy, read_pull_secret};
 use crate::reader::{Fields, Node, Scope};
 
@@ -148,17 +149,6 @@ fn read_kernel_args(node: &Node<'_>) -> Option<String> {
     let text = node.text()?;
     if text.contains(['\n', '\r', '\0']) || text.len() > 2047 {
         node.expected("one line of at most 2047 bytes");
-    }
-    Some(text.to_owned())
-}
-
-/// An absolute path within a container image, without `..`.
-pub(super) fn read_path(node: &Node<'_>) -> Option<String> {
-    let text = node.text()?;
-    if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') || text.split('/').any(|part| part == "..")
-    {
-        node.expected("the absolute path of a file, without \"..\"");
-        return None;
     }
     Some(text.to_owned())
 }

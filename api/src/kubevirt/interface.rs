@@ -6,9 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use terms::{MacAddr, Protocol};
 use wiring::{Binding, MASQUERADE_GATEWAY_MAC};
 
-use super::Port;
-use super::network::plain_ipv4;
-use super::spec::BootOrders;
+use super::boot_order::BootOrders;
+use super::texts::{is_port_name, plain_ipv4};
 use crate::reader::{Fields, Node};
 use machine::{DhcpOptions, NicModel, PrivateOption};
 
@@ -24,6 +23,17 @@ pub(super) struct Interface {
     pub(super) link_down: bool,
 }
 
+/// A declared port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// What Services and probes may call it.
+    pub name: Option<String>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Number, not 0.
+    pub port: u16,
+}
+
 const MODELS: &[(&str, NicModel)] = &[
     ("virtio", NicModel::Virtio),
     ("e1000", NicModel::E1000),
@@ -33,18 +43,6 @@ const MODELS: &[(&str, NicModel)] = &[
 const BINDINGS: &[(&str, Binding)] = &[("masquerade", Binding::Masquerade), ("bridge", Binding::Bridge)];
 const LACKING_BINDINGS: &[&str] = &["binding", "passtBinding", "sriov"];
 const REMOVED_BINDINGS: &[&str] = &["macvtap", "passt", "slirp"];
-
-/// A name may stand in interface names, in cni-args and in annotations.
-pub(super) fn read_name(interface: &Fields<'_>) -> Option<String> {
-    let node = interface.required("name")?;
-    let text = node.text()?;
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if text.is_empty() || text.len() > 63 || !text.bytes().all(good) {
-        node.expected("1 to 63 letters, digits, '-' and '_'");
-        return None;
-    }
-    Some(text.to_owned())
-}
 
 /// Reads an element of `interfaces` but for its name.
 pub(super) fn read(interface: &Fields<'_>, boot_orders: &mut BootOrders) -> Interface {
@@ -112,16 +110,6 @@ fn read_ports(nodes: &[Node<'_>]) -> Vec<Port> {
         ports.extend(port.flatten());
     }
     ports
-}
-
-/// An IANA service name (RFC 6335 §5.1).
-pub(crate) fn is_port_name(name: &str) -> bool {
-    name.len() <= 15
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && name.bytes().any(|b| b.is_ascii_lowercase())
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-        && !name.contains("--")
 }
 
 fn read_dhcp(options: &Fields<'_>) -> DhcpOptions {

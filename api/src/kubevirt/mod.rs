@@ -2,6 +2,7 @@
 //!
 //! Types here hold what validation has joined: a NIC has its network, a disk its volume, a probe its port's number.
 
+mod boot_order;
 mod compute;
 mod disk;
 mod dns;
@@ -11,17 +12,19 @@ mod network;
 mod nic;
 mod probe;
 mod spec;
+mod texts;
 mod volume;
 
 pub use compute::{ResourceAmounts, Resources};
 pub use disk::{Disk, DiskDevice};
 pub use dns::{DnsConfig, DnsPolicy};
 pub use firmware::{Firmware, KernelBoot, KernelBootContainer};
-pub(crate) use interface::is_port_name;
+pub use interface::Port;
 pub use network::Network;
-pub use nic::{Nic, Port};
+pub use nic::Nic;
 pub use probe::{Probe, ProbeAction, Scheme};
 pub use spec::{EvictionStrategy, Spec};
+pub(crate) use texts::is_port_name;
 pub use volume::{CloudInit, CloudInitData, ImagePullPolicy, Volume};
 
 use sha2::{Digest, Sha256};

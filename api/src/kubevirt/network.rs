@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use terms::{IpNetwork, Ipv4Network, Ipv6Network, ObjectKey};
 
-use super::interface;
+use super::texts::{plain_ipv4, read_name};
 use crate::metadata::DEFAULT_NAMESPACE;
 use crate::reader::{Fields, Node};
 
@@ -50,7 +50,7 @@ pub(super) struct NamedNetwork<'a> {
 pub(super) fn read<'a>(position: usize, node: &Node<'a>) -> Option<NamedNetwork<'a>> {
     let (name, network) = node.fields(|fields| {
         fields.unsupported(&["resourceClaim"]);
-        let name = interface::read_name(fields);
+        let name = read_name(fields);
         let (pod, multus) = (fields.field("pod"), fields.field("multus"));
         let lacking = fields.field("resourceClaim").is_some();
         match usize::from(pod.is_some()) + usize::from(multus.is_some()) + usize::from(lacking) {
@@ -107,18 +107,6 @@ fn parse_cidr<A>(
         node.expected(format_args!("an {family} address, '/' and a prefix length from {low} to {high}"));
     }
     parsed
-}
-
-/// An IPv4 address without the leading zeros that KubeVirt accepts and drops: `10.10.010.0` is 10.10.10.0.
-pub(super) fn plain_ipv4(text: &str) -> Option<String> {
-    let octets: Option<Vec<String>> = text
-        .split('.')
-        .map(|octet| {
-            let digits = !octet.is_empty() && octet.len() <= 8 && octet.bytes().all(|b| b.is_ascii_digit());
-            octet.parse::<u32>().ok().filter(|_| digits).map(|number| number.to_string())
-        })
-        .collect();
-    octets.map(|octets| octets.join("."))
 }
 
 fn read_multus(multus: &Fields<'_>) -> Option<Network> {

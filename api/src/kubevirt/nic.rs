@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use terms::{MacAddr, Protocol};
+use terms::MacAddr;
 use wiring::{Binding, Request};
 
 use super::Network;
-use super::interface::{self, Interface};
+use super::boot_order::BootOrders;
+use super::interface::{self, Interface, Port};
 use super::network::{self, NamedNetwork};
-use super::spec::BootOrders;
+use super::texts::read_name;
 use crate::reader::{Fields, Node, Scope};
 use machine::{DhcpOptions, NicModel};
 
@@ -39,17 +40,6 @@ pub struct Nic {
     pub link_down: bool,
 }
 
-/// A declared port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// What Services and probes may call it.
-    pub name: Option<String>,
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// Number, not 0.
-    pub port: u16,
-}
-
 /// KubeVirt's cluster-wide default (`network.defaultNetworkInterface`).
 const DEFAULT_BINDING: Binding = Binding::Bridge;
 const DEFAULT_NAME: &str = "default";
@@ -72,7 +62,7 @@ pub(super) fn read(
     let mut joined = Vec::new();
     let mut names = BTreeMap::new();
     for node in interfaces.iter().take(Request::MAX_INTERFACES) {
-        let read = node.fields(|fields| (interface::read_name(fields), interface::read(fields, boot_orders)));
+        let read = node.fields(|fields| (read_name(fields), interface::read(fields, boot_orders)));
         let Some((Some(name), interface)) = read else { continue };
         if let Some(earlier) = names.insert(name.clone(), node.path().to_owned()) {
             node.named("name").refuse(format!("{name:?} is the name of {earlier} too"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use terms::Protocol;
 
-use super::interface::is_port_name;
+use super::texts::is_port_name;
 use super::{Network, Nic};
 use crate::reader::{Fields, Node};
 

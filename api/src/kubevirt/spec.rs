@@ -1,9 +1,8 @@
 //! The specification of a VirtualMachineInstance.
 
-use std::collections::BTreeMap;
-
 use terms::ObjectKey;
 
+use super::boot_order::BootOrders;
 use super::{Disk, DnsConfig, Firmware, Nic, Probe, Resources, compute, disk, dns, firmware, nic, probe};
 use crate::reader::{Fields, Node, Scope};
 use machine::{Cpu, RebootPolicy, WatchdogAction};
@@ -219,20 +218,4 @@ fn read_watchdog(watchdog: &Fields<'_>) -> Option<WatchdogAction> {
     ];
     let action = watchdog.required("i6300esb")?.fields(|device| device.one_of("action", words, &[]));
     action.map(|action| action.unwrap_or(WatchdogAction::Reset))
-}
-
-/// Boot order numbers in use, with the path of the device that has each.
-#[derive(Default)]
-pub(super) struct BootOrders(BTreeMap<u32, String>);
-
-impl BootOrders {
-    /// Reads `bootOrder` of a disk or an interface.
-    pub(super) fn read(&mut self, device: &Fields<'_>) -> Option<u32> {
-        let node = device.field("bootOrder")?;
-        let order = node.integer(1..=u32::MAX)?;
-        if let Some(other) = self.0.insert(order, device.node().path().to_owned()) {
-            node.refuse(format!("{order} is taken by {other}"));
-        }
-        Some(order)
-    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use terms::ObjectKey;
 
-use super::firmware::read_path;
+use super::texts::read_path;
 use crate::quantity::Quantity;
 use crate::reader::{Fields, Node, Scope};
 use machine::DiskFormat;

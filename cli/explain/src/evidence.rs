@@ -6,8 +6,7 @@ use hostnet::{Facts, RouteQuery};
 use terms::IfName;
 use wiring::Request;
 
-use super::launcher::Launcher;
-use super::ways::Purpose;
+use super::launcher::Status;
 use crate::record::{Network, VmStatus};
 
 /// Everything a diagnosis is made of.
@@ -32,7 +31,7 @@ pub struct Evidence {
     /// When the namespace was made.
     pub(crate) wired_unix_seconds: u64,
     /// What the launcher says; why not, if it does not.
-    pub(crate) launcher: Result<Launcher, String>,
+    pub(crate) launcher: Result<Status, String>,
     /// Which ports were asked.
     pub probes: Vec<Probe>,
     /// Which ways the kernel was asked for.
@@ -66,6 +65,15 @@ pub(crate) struct Way {
     pub(crate) journey: RouteQuery,
     /// The index of the link that it leaves by; the error number if it does not leave.
     pub(crate) leads: Result<u32, Option<i32>>,
+}
+
+/// Where a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To the VM, from the namespace that is asked.
+    ToVm,
+    /// Beyond all networks that the namespace knows, from the VM.
+    Beyond,
 }
 
 /// Where a probe starts.

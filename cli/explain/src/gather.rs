@@ -11,9 +11,9 @@ use hostnet::{Ask, Facts, Kernel as _, KernelError, Linux, Netns, NetnsError};
 use terms::{IfName, Protocol};
 use wiring::{Binding, Request};
 
-use super::diagnose::{Case, NicView};
+use super::case::{Case, NicView};
 use super::evidence::{Evidence, From, Probe, Way};
-use super::launcher::Launcher;
+use super::launcher;
 use super::reach::{self, Question};
 use super::{firewall, ways};
 use crate::record::VmRecord;
@@ -85,12 +85,7 @@ pub fn gather(record: VmRecord, asking: Asking<'_>) -> Result<Evidence, GatherEr
     Ok(evidence)
 }
 
-fn look(
-    evidence: &mut Evidence,
-    host: &Netns,
-    pod: Result<&Netns, &String>,
-    launcher: &Path,
-) -> Result<(), GatherError> {
+fn look(evidence: &mut Evidence, host: &Netns, pod: Result<&Netns, &String>, socket: &Path) -> Result<(), GatherError> {
     let request = &evidence.request;
     let (seen, drops) = match pod {
         Ok(pod) => match pod.run(|| look_at_pod(request).map(|facts| (facts, reverse_path_drops()))) {
@@ -102,7 +97,7 @@ fn look(
     };
     (evidence.pod, evidence.pod_reverse_path_drops) = (seen, drops);
     // After the rules' counters: what they have led to the launcher has reached it by now, or never will.
-    evidence.launcher = Launcher::ask(launcher).map_err(|error| error.to_string());
+    evidence.launcher = launcher::ask(socket).map_err(|error| error.to_string());
     let (facts, drops) = host.run(|| look_at_host().map(|facts| (facts, reverse_path_drops())))??;
     (evidence.host, evidence.host_reverse_path_drops) = (facts, drops);
     let links = host_links(evidence).into_iter().map(|link| Sysctl::ipv4_conf(&link, "rp_filter"));

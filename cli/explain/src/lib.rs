@@ -5,10 +5,12 @@
 //! *Guarantees:* nothing is changed. What is sent is one datagram to the discard port of the guest and of the pod's gateways, for
 //! the neighbours' entries, and one connection to each port that the VM declares, closed at once; `--passive` sends nothing.
 
+mod case;
 mod changes;
 mod diagnose;
 mod evidence;
 mod explanation;
+mod fib;
 pub mod firewall;
 mod gather;
 mod launcher;

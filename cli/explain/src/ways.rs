@@ -7,17 +7,9 @@ use hostnet::{Facts, Linux, RouteQuery};
 use terms::IfName;
 use wiring::Family;
 
-use super::diagnose::{Case, NicView, fib};
-use super::evidence::{From, Way};
-
-/// Where a packet goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To the VM, from the namespace that is asked.
-    ToVm,
-    /// Beyond all networks that the namespace knows, from the VM.
-    Beyond,
-}
+use super::case::{Case, NicView};
+use super::evidence::{From, Purpose, Way};
+use super::fib;
 
 /// Addresses that are nobody's (RFC 5737, RFC 3849, RFC 9637): what leads to them is the default route.
 const BEYOND: [&str; 5] = ["192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "3fff::1"];

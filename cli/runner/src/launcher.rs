@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::start::own_folder;
-
 /// Name of the file beside this program.
 pub const LAUNCHER: &str = "tapvisor-launcher";
 
@@ -48,4 +46,11 @@ impl LauncherFile {
 #[must_use]
 pub fn launcher_path() -> PathBuf {
     own_folder().join(LAUNCHER)
+}
+
+/// The folder of this program: our plugins lie beside it.
+#[must_use]
+pub fn own_folder() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.parent().map(std::path::Path::to_path_buf).unwrap_or_default()
 }

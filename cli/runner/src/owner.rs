@@ -16,10 +16,8 @@ use wiring::Owner;
 use super::files::{self, FileError};
 use super::layout::Layout;
 use super::process;
+pub use super::process::POD_OWNER;
 use super::store::{Store, StoreError};
-
-/// User and group of VM processes in pods, and of VMs that an earlier release has started.
-pub const POD_OWNER: Owner = Owner { uid: 107, gid: 107 };
 
 /// Beyond the numbers that distributions, systemd and container engines give out (systemd's "Users, Groups, UIDs and
 /// GIDs"), and below the sign bit, which some programs mistake.

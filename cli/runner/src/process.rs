@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use wiring::Owner;
 
-use super::owner::POD_OWNER;
+/// User and group of VM processes in pods, and of VMs that an earlier release has started.
+pub const POD_OWNER: Owner = Owner { uid: 107, gid: 107 };
 
 /// A process that was alive when it was noted down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

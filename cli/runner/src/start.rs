@@ -337,13 +337,6 @@ fn container_id() -> Result<ContainerId, StartError> {
     hex(&bytes).parse().map_err(|invalid| StartError::Random(io::Error::other(format!("{invalid}"))))
 }
 
-/// The folder of this program: our plugins lie beside it.
-#[must_use]
-pub fn own_folder() -> PathBuf {
-    let program = std::env::current_exe().unwrap_or_default();
-    program.parent().map(std::path::Path::to_path_buf).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use terms::{IpNetwork, ObjectKey, Protocol};
 
-use super::{Served, ServiceError};
+use super::ServiceError;
 
 /// What a Service was given, in the order in which its manifest lists families and ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,15 @@ pub struct Assigned {
     pub cluster_ips: Vec<IpAddr>,
     /// The host port of each of the Service's ports that has one; empty for a Service that has none.
     pub node_ports: Vec<Option<u16>>,
+}
+
+/// A Service and what it was given.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// The manifest's.
+    pub service: &'a Service,
+    /// Ours.
+    pub assigned: &'a Assigned,
 }
 
 /// The ranges of cluster addresses and what of them is taken.

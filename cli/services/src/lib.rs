@@ -14,9 +14,9 @@ use std::net::IpAddr;
 
 use terms::{ObjectKey, Protocol};
 
-pub use allocate::{Assigned, Pool};
+pub use allocate::{Assigned, Pool, Served};
 pub use frontend::Frontend;
-pub use resolve::{Endpoint, Served};
+pub use resolve::Endpoint;
 pub use table::Services;
 
 /// Why a Service cannot be served.

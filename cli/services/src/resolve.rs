@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use api::kubevirt::Spec;
 use api::metadata::Labels;
-use api::service::{Service, ServiceKind, ServicePort};
+use api::service::{ServiceKind, ServicePort};
 use terms::IpNetwork;
 use wiring::Family;
 
-use super::{Assigned, Frontend, Services};
+use super::{Frontend, Served, Services};
 
 /// A VM as a Service sees it.
 #[derive(Debug, Clone)]
@@ -24,15 +24,6 @@ pub struct Endpoint<'a> {
     pub addresses: &'a [IpAddr],
     /// Whether it may receive traffic.
     pub ready: bool,
-}
-
-/// A Service and what it was given.
-#[derive(Debug, Clone, Copy)]
-pub struct Served<'a> {
-    /// The manifest's.
-    pub service: &'a Service,
-    /// Ours.
-    pub assigned: &'a Assigned,
 }
 
 impl Services {
@@ -107,6 +98,7 @@ mod tests {
     use api::manifest::{Body, parse};
 
     use super::*;
+    use crate::Assigned;
 
     const TEXT: &str = "
 apiVersion: v1

@@ -15,7 +15,7 @@ use terms::{IfName, IpNetwork, ObjectKey, VlanId};
 use wiring::{Owner, Request};
 
 use super::judge::{Forwarding, Kvm, Seen, VmUsers};
-use crate::lifecycle::plugin_folders;
+use crate::plugins::plugin_folders;
 use explain::firewall::{self, Dropping, dropping};
 use explain::refusing::refusals;
 use protocol::chain::chain;

@@ -1,8 +1,18 @@
-//! The control socket's words, for both ends, and its client.
+//! The control socket's messages, one JSON object a line, for both ends.
+//!
+//! A client sends requests, each is answered by one [`Answer`]; after [`Verb::Events`] there are [`Message::Event`] lines as
+//! well. The two ends may be of two releases: readers ignore fields that they do not know, and what was added after
+//! [`VERSION`] 1 has a default.
 
+use machine::WatchdogAction;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::net::IpAddr;
 
-pub use crate::ask::ask;
+use crate::outcome::Outcome;
+pub use crate::status::{
+    Accelerator, ConfinementStatus, EngineKind, LeaseStatus, NicStatus, ServiceStatus, State, Status, VERSION,
+};
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,16 +34,220 @@ pub enum Verb {
     Events,
 }
 
-/// The machine's state as others see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum State {
-    /// Not a single instruction yet.
-    Starting,
-    /// The processors run.
+/// A line of a client's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Request {
+    /// Comes back in the answer.
+    #[serde(default)]
+    pub id: Value,
+    /// What is asked.
+    pub verb: Verb,
+    /// `stop` only: instead of the machine's own grace period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
+}
+
+impl Request {
+    /// A request with a number.
+    #[must_use]
+    pub fn new(id: u32, verb: Verb) -> Self {
+        Self { id: id.into(), verb, grace_seconds: None }
+    }
+
+    /// The request as it is sent.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        to_line(self)
+    }
+}
+
+/// A line of the launcher's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Message {
+    /// Something happened; sent to those who asked for events.
+    Event {
+        /// What.
+        event: Event,
+    },
+    /// The answer to a request.
+    Answer(Answer),
+}
+
+impl Message {
+    /// The message as it is sent.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        to_line(self)
+    }
+}
+
+fn to_line(message: &impl Serialize) -> Vec<u8> {
+    // Nothing in these types refuses to be JSON: names are text and numbers are finite.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// What comes of a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// It was carried out.
+    Ok {
+        /// The request's.
+        #[serde(default)]
+        id: Value,
+        /// What there is to report.
+        ok: Report,
+    },
+    /// It was not.
+    Error {
+        /// The request's.
+        #[serde(default)]
+        id: Value,
+        /// Why not.
+        error: String,
+    },
+}
+
+/// What a request that was carried out reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// To [`Verb::Status`] and [`Verb::Events`].
+    Status(Box<Status>),
+    /// To everything else.
+    Done {},
+}
+
+/// What happened to the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// The processors run, for the first time or again.
     Running,
-    /// The processors stand.
+    /// The processors are halted.
     Paused,
-    /// It was asked to power off.
-    Stopping,
+    /// The machine was reset.
+    Reset {
+        /// Whether by the guest.
+        by_guest: bool,
+    },
+    /// The watchdog was not fed and acts.
+    Watchdog {
+        /// What it does.
+        action: WatchdogAction,
+    },
+    /// A disk could not be read or written.
+    DiskFailed {
+        /// The disk's name.
+        disk: String,
+        /// The host's reason.
+        reason: String,
+        /// Whether the machine is halted until it is resumed.
+        paused: bool,
+    },
+    /// The guest got an address.
+    Lease {
+        /// The NIC's name.
+        nic: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The machine has ended; the last event.
+    Ended {
+        /// How.
+        outcome: Option<Outcome>,
+    },
+    /// One that this release does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use terms::IfName;
+
+    use super::*;
+    use crate::outcome::Verdict;
+
+    fn golden(messages: &[String]) {
+        let text: String = messages.iter().map(|line| format!("{line}\n")).collect();
+        assert_eq!(text, include_str!("../tests/golden/control.txt"));
+    }
+
+    fn name(text: &str) -> IfName {
+        text.parse().unwrap()
+    }
+
+    fn status() -> Status {
+        let lease = LeaseStatus { address: [10, 0, 2, 2].into(), asked: 2, answered: 2, leased: true, grants: 1 };
+        let service = ServiceStatus { ipv4: Some(lease), router_solicitations: 1, ..ServiceStatus::default() };
+        let nic = NicStatus {
+            tap: Some(name("k6t-eth0")),
+            mtu_bytes: 1450,
+            queues: 1,
+            service: Some(service),
+            ..NicStatus::new("default", "02:11:22:33:44:55".parse().unwrap())
+        };
+        Status {
+            namespace: "default".to_owned(),
+            name: "web".to_owned(),
+            uuid: "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".to_owned(),
+            engine: Some(EngineKind::Qemu(Accelerator::Tcg)),
+            kvm: "/dev/kvm only interprets".to_owned(),
+            nics: vec![nic],
+            confinement: Some(ConfinementStatus { landlock: true, seccomp: true }),
+            ..Status::new(State::Running)
+        }
+    }
+
+    #[test]
+    fn messages_have_the_documented_texts_and_read_back() {
+        let stop = Request { grace_seconds: Some(3), ..Request::new(1, Verb::Stop) };
+        let outcome = Outcome { outcome: Verdict::Crashed, reason: "panic".to_owned(), requested: false };
+        let id = || Value::from(1);
+        let events = [
+            Event::Running,
+            Event::Paused,
+            Event::Reset { by_guest: true },
+            Event::Watchdog { action: WatchdogAction::Poweroff },
+            Event::DiskFailed { disk: "root".to_owned(), reason: "no room".to_owned(), paused: true },
+            Event::Lease { nic: "default".to_owned(), address: [10, 0, 2, 2].into() },
+            Event::Ended { outcome: Some(outcome) },
+        ];
+        let answers = [
+            Answer::Ok { id: id(), ok: Report::Done {} },
+            Answer::Error { id: id(), error: "the machine is paused already".to_owned() },
+            Answer::Ok { id: id(), ok: Report::Status(Box::new(status())) },
+        ];
+        let messages = answers.map(Message::Answer).into_iter();
+        let messages: Vec<_> = messages.chain(events.map(|event| Message::Event { event })).collect();
+        let lines: Vec<_> = messages.iter().map(|message| String::from_utf8(message.to_line()).unwrap()).collect();
+        let read: Vec<Message> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, messages);
+        let request = String::from_utf8(stop.to_line()).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&request).unwrap(), stop);
+        let trimmed = |line: &String| line.trim_end().to_owned();
+        golden(&std::iter::once(&request).chain(&lines).map(trimmed).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_message_of_another_release_is_understood_as_far_as_it_is_known() {
+        let read = |line: &str| serde_json::from_str::<Message>(line).unwrap();
+        let later = read(r#"{"event":{"type":"migrated","to":"b"}}"#);
+        assert_eq!(later, Message::Event { event: Event::Unknown });
+        let Message::Answer(Answer::Ok { ok: Report::Status(status), .. }) =
+            read(r#"{"id":2,"ok":{"state":"paused","later":1,"nics":[{"name":"a","mac":"02:00:00:00:00:01"}]}}"#)
+        else {
+            panic!("no status")
+        };
+        assert_eq!(
+            (status.state, status.version, status.engine, status.nics[0].mtu_bytes),
+            (State::Paused, 0, None, 0)
+        );
+        assert!(serde_json::from_str::<Request>(r#"{"id":1,"verb":"status","force":true}"#).is_err());
+    }
 }

@@ -2,6 +2,7 @@
 //! control socket, how it ends, and what its probe of /dev/kvm says.
 
 pub mod chain;
+pub mod client;
 pub mod control;
 pub mod launch_file;
 pub mod options;
@@ -9,7 +10,7 @@ pub mod outcome;
 pub mod probe;
 pub mod socket;
 
-mod ask;
+mod status;
 mod sys;
 
 pub use sys::descriptors;

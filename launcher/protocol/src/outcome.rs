@@ -11,7 +11,7 @@ pub const OUTCOME_FILE: &str = "outcome.json";
 
 /// What became of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// In one word.
     pub outcome: Verdict,

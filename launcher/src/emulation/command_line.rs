@@ -7,6 +7,7 @@
 use std::os::fd::RawFd;
 
 use machine::{Boot, Bus, Cache, Disk, Machine, Nic, NicModel, RebootPolicy, WatchdogAction};
+use protocol::control::Accelerator;
 use serde_json::{Map, Value, json};
 use terms::{MacAddr, Mtu};
 
@@ -26,15 +27,6 @@ const MAX_NICS: usize = 16;
 const MAX_VIRTIO_DISKS: usize = 22 * FUNCTIONS;
 /// Ports of the AHCI controller that is part of q35.
 const SATA_PORTS: usize = 6;
-
-/// What executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accelerator {
-    /// QEMU's translator.
-    Tcg,
-    /// The host's processor.
-    Kvm,
-}
 
 /// Numbers of inherited descriptors.
 #[derive(Debug, Clone, PartialEq, Eq)]

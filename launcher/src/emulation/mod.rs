@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use machine::Boot;
 use nix::sys::signal::Signal;
+use protocol::control::{Accelerator, EngineKind};
 use serde_json::Map;
 
-pub(crate) use command_line::Accelerator;
 use command_line::{Descriptors, DiskDescriptors, LayerDescriptor, NicDescriptors};
 use monitor::Monitor;
 use process::{Handle, Process};
@@ -50,6 +50,14 @@ struct Qemu {
 }
 
 impl Engine for Emulation {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Qemu(self.accelerator)
+    }
+
+    fn has_passthrough(&self) -> bool {
+        false
+    }
+
     fn start(
         &self,
         parts: Parts,

@@ -1,22 +1,17 @@
 //! What the guest is told of its network: read off the tap (masquerade) or the pod interface (bridge), never invented.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use dhcp::{Lifetime, Prefix, Router, V4Config, V6Config};
+use dhcp::{Prefix, Router, V4Config, V6Config};
 use hostnet::facts::{Address, AddressScope, Link};
 use sha2::{Digest, Sha256};
 use terms::{IpNetwork, Ipv6Network, MacAddr, Mtu};
 use wiring::{Binding, Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL};
 
 use super::default_route;
-use super::verify::{Place, VerifyError};
-use super::view::View;
-
-/// Leases end with the launcher, which ends with the guest; a day keeps renewals in use.
-const LEASE: Lifetime = Lifetime::Seconds(86_400);
-/// The longest RFC 4861 §6.2.1 lets a router promise.
-const ROUTER_LIFETIME_SECONDS: u16 = 9000;
+use super::place::{Place, VerifyError};
+use super::view::{LEASE, View, v6};
 
 /// RFC 8200 §5.
 const IPV6_LEAST_MTU: u32 = 1280;
@@ -134,18 +129,4 @@ fn masqueraded(
         return Err(at.not_wired(format!("{} holds no gateway address", vm.name)));
     }
     Ok((v4, v6))
-}
-
-pub(super) fn v6(address: Ipv6Addr, router: Router, prefixes: Vec<Prefix>) -> V6Config {
-    let (preferred, valid, boot_file_url, routes) = (LEASE, LEASE, None, Vec::new());
-    V6Config {
-        address,
-        preferred,
-        valid,
-        router,
-        router_lifetime_seconds: ROUTER_LIFETIME_SECONDS,
-        prefixes,
-        routes,
-        boot_file_url,
-    }
 }

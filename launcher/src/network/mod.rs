@@ -3,12 +3,14 @@
 mod attach;
 mod default_route;
 mod guest;
+mod place;
 mod resolv;
 mod service;
 mod verify;
 mod view;
 
 pub(crate) use attach::{AttachError, Descriptors, attach};
+pub(crate) use place::VerifyError;
 pub(crate) use resolv::{ResolvConf, Resolvers};
 pub(crate) use service::{Lease, Service};
-pub(crate) use verify::{VerifyError, WiredNic, verify};
+pub(crate) use verify::{WiredNic, verify};

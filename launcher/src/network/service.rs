@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use dhcp::{Config, ConfigError, Engine, Frame, Observations};
 use hostnet::tap::VNET_HEADER_BYTES;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Value, json};
+use protocol::control::{LeaseStatus, ServiceStatus};
 
 /// Largest frame a tap hands over: header, Ethernet, 64 KiB.
 const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES as usize + 14 + 65_536;
@@ -55,30 +55,29 @@ impl Service {
     }
 
     /// For `status`: addresses, and which of them the guest holds.
-    pub(crate) fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> ServiceStatus {
         let engine = self.lock();
         let seen = engine.snapshot();
         let family = |address: &Option<IpAddr>, seen: Asked| {
-            address.map(|address| {
-                json!({
-                    "address": address,
-                    "asked": seen.asked,
-                    "answered": seen.answered,
-                    "leased": seen.is_leased,
-                    "grants": seen.grants,
-                })
-            })
+            let Asked { asked, answered, is_leased: leased, grants } = seen;
+            address.map(|address| LeaseStatus { address, asked, answered, leased, grants })
         };
         let (v4, v6) = (&seen.v4, &seen.v6);
         let is_leased = (v4.lease.is_some(), v6.lease.is_some());
-        json!({
-            "ipv4": family(&self.v4, Asked { asked: v4.received, answered: v4.answered, is_leased: is_leased.0, grants: v4.acks }),
-            "ipv6": family(&self.v6, Asked { asked: v6.received, answered: v6.answered, is_leased: is_leased.1, grants: v6.grants }),
-            "routerSolicitations": seen.router_solicitations,
-            "routerAdvertisements": seen.router_advertisements,
-            "strangersIgnored": seen.ignored.strangers,
-            "clients": seen.clients.iter().map(|(mac, _)| mac).collect::<Vec<_>>(),
-        })
+        ServiceStatus {
+            ipv4: family(
+                &self.v4,
+                Asked { asked: v4.received, answered: v4.answered, is_leased: is_leased.0, grants: v4.acks },
+            ),
+            ipv6: family(
+                &self.v6,
+                Asked { asked: v6.received, answered: v6.answered, is_leased: is_leased.1, grants: v6.grants },
+            ),
+            router_solicitations: seen.router_solicitations,
+            router_advertisements: seen.router_advertisements,
+            strangers_ignored: seen.ignored.strangers,
+            clients: seen.clients.iter().map(|(mac, _)| *mac).collect(),
+        }
     }
 
     /// What an answer had no room for, in words.

@@ -6,6 +6,7 @@ use machine::{Machine, Nic};
 use terms::{IfName, MacAddr, Mtu};
 use wiring::{Binding, Family, Interface, Mark, NicKey, Owner, Request};
 
+use super::place::{Place, VerifyError};
 use super::{Resolvers, default_route, guest};
 
 /// A NIC whose wiring is as asked for.
@@ -34,20 +35,6 @@ pub(crate) struct WiredService {
     pub(crate) answers: dhcp::Config,
 }
 
-/// Why the machine does not start on this network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum VerifyError {
-    /// The machine file contradicts itself.
-    #[error("nics[{index}] {nic:?}: {flaw}")]
-    Machine { index: usize, nic: String, flaw: String },
-    /// Something that the plugin makes is not there.
-    #[error("the pod's network was not wired: NIC {nic:?}: {missing}")]
-    NotWired { nic: String, missing: String },
-    /// It is there and is something else.
-    #[error("NIC {nic:?}: {device}: {property} should be {expected} and is {found}")]
-    Mismatch { nic: String, device: IfName, property: &'static str, expected: String, found: String },
-}
-
 /// Compares what `facts` hold with what `request` asked for, NIC by NIC in the machine's order; `me` is who will attach.
 ///
 /// # Errors
@@ -67,7 +54,7 @@ pub(crate) fn verify(
         let tap = match interface.binding {
             Binding::Masquerade => key.masquerade_tap(),
             Binding::Bridge => key.bridge_tap(),
-            Binding::Sriov => return Err(flaw("the emulation engine has no passthrough devices".to_owned())),
+            Binding::Sriov => return Err(flaw("binding sriov: there is no wiring to verify".to_owned())),
         };
         let at = Place { index, machine, request, interfaces: &interfaces, interface, nic, facts, me };
         at.verify(&tap, &key)
@@ -117,19 +104,6 @@ fn plugged_in<'a>(machine: &Machine, request: &'a Request) -> Result<Vec<&'a Int
         found.ok_or_else(|| VerifyError::Machine { index, nic: nic.name.clone(), flaw })
     };
     machine.nics.iter().enumerate().map(interface).collect()
-}
-
-/// One NIC and all there is to know about it.
-pub(super) struct Place<'a> {
-    pub(super) index: usize,
-    pub(super) machine: &'a Machine,
-    /// Of all NICs, in the machine's order.
-    pub(super) interfaces: &'a [&'a Interface],
-    pub(super) interface: &'a Interface,
-    pub(super) nic: &'a Nic,
-    pub(super) facts: &'a Facts,
-    request: &'a Request,
-    me: Owner,
 }
 
 impl Place<'_> {
@@ -208,33 +182,6 @@ impl Place<'_> {
             Some(wished) => self.equal(&pod.name, "MAC address", &wished, &found).map(|()| found),
             None => Ok(found),
         }
-    }
-
-    fn equal<T: PartialEq + ToString>(
-        &self,
-        device: &IfName,
-        property: &'static str,
-        expected: &T,
-        found: &T,
-    ) -> Result<(), VerifyError> {
-        if expected == found {
-            return Ok(());
-        }
-        Err(self.differs(device, property, expected.to_string(), found.to_string()))
-    }
-
-    pub(super) fn differs(
-        &self,
-        device: &IfName,
-        property: &'static str,
-        expected: String,
-        found: String,
-    ) -> VerifyError {
-        VerifyError::Mismatch { nic: self.nic.name.clone(), device: device.clone(), property, expected, found }
-    }
-
-    pub(super) fn not_wired(&self, missing: String) -> VerifyError {
-        VerifyError::NotWired { nic: self.nic.name.clone(), missing }
     }
 }
 

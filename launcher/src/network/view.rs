@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dhcp::{Prefix, Router, V4Config, V6Config};
+use dhcp::{Lifetime, Prefix, Router, V4Config, V6Config};
 use hostnet::facts::{Address, AddressScope, Link, Route, RouteKind, TABLE_MAIN};
 use terms::{IpNetwork, Ipv4Network, Ipv6Network};
 use wiring::{Family, Mark, VIRTUAL_ROUTER};
 
-use super::guest;
+/// Leases end with the launcher, which ends with the guest; a day keeps renewals in use.
+pub(super) const LEASE: Lifetime = Lifetime::Seconds(86_400);
+/// The longest RFC 4861 §6.2.1 lets a router promise.
+const ROUTER_LIFETIME_SECONDS: u16 = 9000;
 
 /// Bounds of the DHCP engine: beyond them a configuration is refused.
 const MOST_V4_ROUTES: usize = 256;
@@ -191,7 +194,7 @@ impl View<'_> {
         self.at_most(MOST_PREFIXES, &mut prefixes, |to| format!("the network {to}"));
         self.at_most(MOST_V6_ROUTES, &mut routes, |to| format!("the route to {to}"));
         let prefixes = prefixes.into_iter().map(|network| Prefix { network, on_link: true }).collect();
-        let config = guest::v6(address, next.map_or(Router::None, router_by), prefixes);
+        let config = v6(address, next.map_or(Router::None, router_by), prefixes);
         Some(match default {
             Some(_) => config,
             None => V6Config { router_lifetime_seconds: 0, routes, ..config },
@@ -251,4 +254,18 @@ fn is_global(address: Ipv6Addr) -> bool {
 /// A server identifier where there is no gateway, as KubeVirt chooses it: 169.254.75.1 and the NIC's number.
 fn server_without_gateway(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(169, 254, 75, 10_u8.saturating_add(u8::try_from(index).unwrap_or(u8::MAX)))
+}
+
+pub(super) fn v6(address: Ipv6Addr, router: Router, prefixes: Vec<Prefix>) -> V6Config {
+    let (preferred, valid, boot_file_url, routes) = (LEASE, LEASE, None, Vec::new());
+    V6Config {
+        address,
+        preferred,
+        valid,
+        router,
+        router_lifetime_seconds: ROUTER_LIFETIME_SECONDS,
+        prefixes,
+        routes,
+        boot_file_url,
+    }
 }

@@ -8,7 +8,7 @@ use terms::IfName;
 use wiring::{Binding, Request};
 
 use crate::evidence::{Evidence, From, Outcome, Probe};
-use crate::launcher::Launcher;
+use crate::launcher::Status;
 use crate::record::{Kind, Network, Phase, VmStatus};
 
 /// The link group of the taps.
@@ -142,7 +142,7 @@ fn host(pod: &Facts) -> Facts {
     }
 }
 
-fn launcher(request: &Request, pod: &Facts) -> Launcher {
+fn launcher(request: &Request, pod: &Facts) -> Status {
     let has = |is_ipv4: bool| global(pod).any(|held| held.address.is_ipv4() == is_ipv4);
     let bridged =
         |is_ipv4: bool| global(pod).find(|held| held.address.is_ipv4() == is_ipv4).map(|held| held.address.ip());

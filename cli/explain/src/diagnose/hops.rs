@@ -7,8 +7,9 @@ use hostnet::sysctl::Sysctl;
 use terms::IfName;
 use wiring::{Family, Mark};
 
-use super::{Case, NicView, fib};
+use super::{Case, NicView};
 use crate::explanation::{Counted, Hop, HopKind, Traffic};
+use crate::fib;
 
 /// In which direction a device's "sent" goes.
 #[derive(Clone, Copy)]
@@ -144,7 +145,7 @@ fn rules(case: &Case<'_>, nic: &NicView<'_>) -> Hop {
 
 fn guest(case: &Case<'_>, nic: &NicView<'_>) -> Hop {
     let mut hop = Hop::new(HopKind::Guest, "guest");
-    hop.state = case.seen.launcher.as_ref().ok().map(|launcher| launcher.state.clone());
+    hop.state = case.seen.launcher.as_ref().ok().map(|launcher| launcher.state.to_string());
     hop.notes.extend(nic.launcher.map(|nic| nic.mac.to_string()));
     for address in nic.guest_addresses() {
         let lease = nic.lease(Family::of(address));

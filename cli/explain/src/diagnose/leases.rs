@@ -6,7 +6,7 @@ use wiring::Family;
 
 use super::{Case, Findings, NicView, Words};
 use crate::explanation::{Code, Severity};
-use crate::launcher::Lease;
+use crate::launcher::LeaseStatus;
 
 /// A guest that ran this long after the wiring was made is not the first on it: rules have counted others' questions.
 const START_SECONDS: u64 = 60;
@@ -19,7 +19,7 @@ pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings)
     }
 }
 
-fn judge_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &Lease, findings: &mut Findings) {
+fn judge_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &LeaseStatus, findings: &mut Findings) {
     if lease.grants > 0 {
         return;
     }

@@ -3,6 +3,7 @@
 use super::{Case, Findings, Words};
 use crate::explanation::{Code, Severity};
 use crate::record::{Kind, Phase};
+use protocol::control::State;
 
 pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     let status = &case.seen.status;
@@ -47,7 +48,7 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
             );
             findings.add(Severity::Error, Code::LauncherSilent, None, "launcher", words);
         }
-        Ok(launcher) if launcher.state == "paused" => {
+        Ok(launcher) if launcher.state == State::Paused => {
             let why = status.reason.as_ref().filter(|_| status.phase == Phase::Paused);
             let remedy = format!("`tapvisor unpause {name}`");
             let words = Words::new(

@@ -1,8 +1,6 @@
 //! What is wrong, told from evidence alone: one file for each part of the way.
 
 mod boot;
-mod case;
-pub(super) mod fib;
 mod guest;
 mod hops;
 mod leases;
@@ -19,8 +17,7 @@ pub(super) mod fixtures;
 #[cfg(test)]
 mod tests;
 
-pub(super) use case::{Case, NicView};
-
+use super::case::{Case, NicView};
 use super::evidence::Evidence;
 use super::explanation::{Code, Explanation, Finding, NicPath, Severity};
 

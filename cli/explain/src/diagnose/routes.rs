@@ -8,8 +8,9 @@ use hostnet::sysctl::Sysctl;
 use terms::IfName;
 use wiring::Family;
 
-use super::{Case, Findings, NicView, Words, fib, source};
+use super::{Case, Findings, NicView, Words, source};
 use crate::explanation::{Code, Finding, Severity};
+use crate::fib;
 use crate::record::Network;
 use crate::{firewall, refusing};
 

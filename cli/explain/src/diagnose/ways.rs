@@ -4,10 +4,10 @@ use hostnet::Facts;
 use hostnet::facts::Link;
 use nix::libc;
 
-use super::{Case, Findings, Words, fib};
-use crate::evidence::{From, Way};
+use super::{Case, Findings, Words};
+use crate::evidence::{From, Purpose, Way};
 use crate::explanation::{Code, Severity};
-use crate::ways::Purpose;
+use crate::fib;
 
 /// Judged after routes and settings: what these account for is not said twice.
 pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {

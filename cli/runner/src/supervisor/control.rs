@@ -6,15 +6,15 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::outcome::passed_on;
 use crate::rate::Allowance;
+use protocol::control::{Accelerator, Answer, EngineKind, Event, Message, Report, Request, State, Verb};
 use protocol::socket::Target;
 
 /// Longest line that is read.
@@ -67,9 +67,9 @@ impl Control {
 /// Requests the launcher whose socket is at `path` to end the machine within `grace`. Returns whether it accepted.
 pub(crate) async fn request_stop(path: &Path, grace: Duration) -> bool {
     const PATIENCE: Duration = Duration::from_secs(2);
-    let request = json!({"id": 1, "verb": "stop", "graceSeconds": grace.as_secs()});
+    let request = Request { grace_seconds: Some(grace.as_secs()), ..Request::new(1, Verb::Stop) };
     let answer = tokio::time::timeout(PATIENCE, ask(path, &request)).await;
-    matches!(answer, Ok(Ok(answer)) if answer.get("ok").is_some())
+    matches!(answer, Ok(Ok(Answer::Ok { .. })))
 }
 
 impl Drop for Control {
@@ -80,7 +80,9 @@ impl Drop for Control {
 
 async fn listen(path: &Path, tell: &mpsc::Sender<LauncherEvent>) -> io::Result<()> {
     let mut stream = connect(path).await;
-    stream.write_all(b"{\"id\":1,\"verb\":\"events\"}\n{\"id\":2,\"verb\":\"status\"}\n").await?;
+    for request in [Request::new(1, Verb::Events), Request::new(2, Verb::Status)] {
+        stream.write_all(&request.to_line()).await?;
+    }
     let mut reader = BufReader::new(stream);
     let mut pace = Pace::new();
     while let Some(line) = read_line(&mut reader).await? {
@@ -146,9 +148,9 @@ async fn connect_once(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-async fn ask(path: &Path, request: &Value) -> io::Result<Value> {
+async fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = connect_once(path).await?;
-    stream.write_all(format!("{request}\n").as_bytes()).await?;
+    stream.write_all(&request.to_line()).await?;
     let line = read_line(&mut BufReader::new(stream)).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(serde_json::from_slice(&line)?)
 }
@@ -159,44 +161,52 @@ async fn read_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<
     Ok(line.ends_with(b"\n").then_some(line))
 }
 
-/// What an event says, or the answer to `status`.
-fn understand(line: &[u8]) -> impl Iterator<Item = LauncherEvent> {
-    let line: Value = serde_json::from_slice(line).unwrap_or_default();
-    emulated(&line).into_iter().chain(happened(&line))
+/// A launcher's text as it is passed on: bounded and without control characters.
+pub(crate) fn passed_on(text: &str) -> String {
+    const MOST_CHARACTERS: usize = 500;
+    text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
 }
 
-fn emulated(line: &Value) -> Option<LauncherEvent> {
-    let text = |name: &str| line.pointer(name).and_then(Value::as_str);
-    (text("/ok/accelerator") == Some("tcg"))
-        .then(|| LauncherEvent::Emulated(passed_on(text("/ok/kvm").unwrap_or_default())))
-}
-
-/// An event's type, or the state.
-fn happened(line: &Value) -> Option<LauncherEvent> {
-    let event = line.pointer("/event/type").and_then(Value::as_str);
-    let state = line.pointer("/ok/state").and_then(Value::as_str);
-    match (event, state) {
-        (Some("running"), _) | (_, Some("running")) => Some(LauncherEvent::Running),
-        (Some("paused"), _) | (_, Some("paused")) => Some(LauncherEvent::Paused),
-        (Some("diskFailed"), _) if line.pointer("/event/paused") == Some(&Value::Bool(true)) => {
-            let text = |name: &str| line.pointer(name).and_then(Value::as_str).unwrap_or_default();
-            Some(LauncherEvent::DiskFailed(passed_on(&format!(
-                "disk {}: {}",
-                text("/event/disk"),
-                text("/event/reason")
-            ))))
+/// What a line of the launcher's says: an event, or its status.
+fn understand(line: &[u8]) -> Vec<LauncherEvent> {
+    match serde_json::from_slice(line) {
+        Ok(Message::Event { event }) => vec![happened(event, line)],
+        Ok(Message::Answer(Answer::Ok { ok: Report::Status(status), .. })) => {
+            let emulated = status.engine == Some(EngineKind::Qemu(Accelerator::Tcg));
+            let emulated = emulated.then(|| LauncherEvent::Emulated(passed_on(&status.kvm)));
+            let state = match status.state {
+                State::Running => Some(LauncherEvent::Running),
+                State::Paused => Some(LauncherEvent::Paused),
+                State::Starting | State::Stopping => None,
+            };
+            emulated.into_iter().chain(state).collect()
         }
-        (Some(_), _) => Some(LauncherEvent::Other(line.get("event")?.to_string())),
-        _ => None,
+        Ok(Message::Answer(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn happened(event: Event, line: &[u8]) -> LauncherEvent {
+    match event {
+        Event::Running => LauncherEvent::Running,
+        Event::Paused => LauncherEvent::Paused,
+        Event::DiskFailed { disk, reason, paused: true } => {
+            LauncherEvent::DiskFailed(passed_on(&format!("disk {disk}: {reason}")))
+        }
+        _ => {
+            let line: Value = serde_json::from_slice(line).unwrap_or_default();
+            LauncherEvent::Other(line.get("event").map(Value::to_string).unwrap_or_default())
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn understood(line: &str) -> Vec<LauncherEvent> {
-        understand(line.as_bytes()).collect()
+        understand(line.as_bytes())
     }
 
     #[test]
@@ -247,7 +257,10 @@ mod tests {
     #[test]
     fn emulation_is_told_with_its_reason_before_the_guest_runs() {
         let status = |accelerator| {
-            understood(&json!({"ok": {"state": "running", "accelerator": accelerator, "kvm": "why"}}).to_string())
+            understood(
+                &json!({"ok": {"state": "running", "engine": "qemu", "accelerator": accelerator, "kvm": "why"}})
+                    .to_string(),
+            )
         };
         assert_eq!(status("tcg"), [LauncherEvent::Emulated("why".to_owned()), LauncherEvent::Running]);
         assert_eq!(status("kvm"), [LauncherEvent::Running]);

@@ -3,29 +3,16 @@
 use std::path::Path;
 use std::process::ExitStatus;
 
-use serde::Deserialize;
+use protocol::outcome::Outcome;
 
+use super::control::passed_on;
 use super::machine::LauncherExit;
 use crate::files;
 use api::run_strategy::RunOutcome;
 
-/// `outcome.json`, as far as it is needed here. The launcher may have been taken over: it is only text and a flag.
-#[derive(Debug, Deserialize)]
-struct OutcomeFile {
-    reason: String,
-    #[serde(default)]
-    requested: bool,
-}
-
-/// A launcher's text as it is passed on: bounded and without control characters.
-pub(crate) fn passed_on(text: &str) -> String {
-    const MOST_CHARACTERS: usize = 500;
-    text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
-}
-
 /// What a launcher's exit status and what it left in `outcome.json` mean.
 pub(super) fn launcher_exit(status: ExitStatus, outcome_file: &Path) -> LauncherExit {
-    let file: Option<OutcomeFile> = files::read_json(outcome_file).ok();
+    let file: Option<Outcome> = files::read_json(outcome_file).ok();
     let (code, requested) = (status.code(), file.as_ref().is_some_and(|file| file.requested));
     let reason = match file {
         Some(file) => passed_on(&file.reason),

@@ -9,8 +9,9 @@ use terms::IfName;
 use wiring::{Binding, Family, GuestSubnet, Interface, Mark, NicKey};
 
 use crate::evidence::Evidence;
-use crate::launcher::{LauncherNic, Lease};
+use crate::launcher::{LeaseStatus, NicStatus};
 use crate::record::Kind;
+use protocol::control::State;
 
 /// Everything about one VM.
 pub(crate) struct Case<'a> {
@@ -35,7 +36,7 @@ pub(crate) struct NicView<'a> {
     pub(crate) is_macvlan: bool,
     /// Under which others reach it.
     pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) launcher: Option<&'a LauncherNic>,
+    pub(crate) launcher: Option<&'a NicStatus>,
 }
 
 impl<'a> Case<'a> {
@@ -47,22 +48,22 @@ impl<'a> Case<'a> {
     }
 
     /// How the VM's namespace is entered by hand.
-    pub(super) fn enter(&self) -> String {
+    pub(crate) fn enter(&self) -> String {
         format!("ip netns exec {}", self.netns())
     }
 
-    pub(super) fn netns(&self) -> String {
+    pub(crate) fn netns(&self) -> String {
         let path = &self.seen.status.netns;
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
     /// The VM's name as commands take it.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.seen.status.argument.clone()
     }
 
     /// Makes the wiring anew.
-    pub(super) fn wire_anew(&self) -> String {
+    pub(crate) fn wire_anew(&self) -> String {
         let name = self.name();
         match self.seen.status.kind {
             Kind::VirtualMachine => format!("`tapvisor stop {name}` and `tapvisor start {name}` wire it anew."),
@@ -71,7 +72,7 @@ impl<'a> Case<'a> {
     }
 
     /// Starts the guest anew on the wiring that it has, as far as its kind allows.
-    pub(super) fn restart(&self) -> String {
+    pub(crate) fn restart(&self) -> String {
         match self.seen.status.kind {
             Kind::VirtualMachine => format!("`tapvisor restart {}`", self.name()),
             Kind::VirtualMachineInstance => self.run_again(),
@@ -84,8 +85,8 @@ impl<'a> Case<'a> {
     }
 
     /// Whether the guest's processors run now.
-    pub(super) fn runs(&self) -> bool {
-        self.seen.launcher.as_ref().is_ok_and(|launcher| launcher.state == "running")
+    pub(crate) fn runs(&self) -> bool {
+        self.seen.launcher.as_ref().is_ok_and(|launcher| launcher.state == State::Running)
     }
 
     /// Whether the pod's gateway is the host itself.
@@ -98,13 +99,13 @@ impl<'a> Case<'a> {
     }
 
     /// What a rule of ours has counted, if it is there and counts.
-    pub(super) fn counted(&self, family: TableFamily, chain: &str, rule: &str) -> Option<u64> {
+    pub(crate) fn counted(&self, family: TableFamily, chain: &str, rule: &str) -> Option<u64> {
         let rule = self.rules(family, chain).find(|found| found.comment.as_deref() == Some(rule))?;
         rule.counter.map(|counter| counter.packets)
     }
 
     /// The rules of a chain of ours.
-    pub(super) fn rules(&self, family: TableFamily, chain: &str) -> impl Iterator<Item = &'a RuleFacts> {
+    pub(crate) fn rules(&self, family: TableFamily, chain: &str) -> impl Iterator<Item = &'a RuleFacts> {
         let table = self.pod.and_then(|pod| pod.table(&TableId::new(family, "tapvisor")));
         let chain = table.and_then(|table| table.chains.iter().find(|found| found.name == chain));
         chain.into_iter().flat_map(|chain| &chain.rules)
@@ -152,7 +153,7 @@ impl<'a> NicView<'a> {
     }
 
     /// Whether the manifest says `state: down`.
-    pub(super) fn is_unplugged(&self) -> bool {
+    pub(crate) fn is_unplugged(&self) -> bool {
         self.launcher.is_some_and(|nic| nic.link_down)
     }
 
@@ -161,7 +162,7 @@ impl<'a> NicView<'a> {
     }
 
     /// Which families the pod's interface has.
-    pub(super) fn has(&self, family: Family) -> bool {
+    pub(crate) fn has(&self, family: Family) -> bool {
         self.addresses.iter().any(|address| Family::of(*address) == family)
     }
 
@@ -187,7 +188,7 @@ impl<'a> NicView<'a> {
     }
 
     /// A family's lease as the launcher tells of it.
-    pub(super) fn lease(&self, family: Family) -> Option<&'a Lease> {
+    pub(crate) fn lease(&self, family: Family) -> Option<&'a LeaseStatus> {
         let service = self.launcher?.service.as_ref()?;
         match family {
             Family::V4 => service.ipv4.as_ref(),

@@ -6,21 +6,19 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-use crate::control::Verb;
+use crate::control::{Answer, Request, Verb};
 use crate::socket;
 
-/// Asks the launcher that serves `control` and returns its answer, `{"ok": …}` or `{"error": …}`.
+/// Asks the launcher that serves `control` and returns its answer.
 ///
 /// # Errors
 /// When nobody listens, or what comes within `patience` is no answer.
-pub fn ask(control: &Path, verb: Verb, patience: Duration) -> io::Result<Value> {
+pub fn ask(control: &Path, verb: Verb, patience: Duration) -> io::Result<Answer> {
     const MOST_BYTES: u64 = 64 << 10;
     let mut stream = socket::connect(control)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(format!("{}\n", json!({"id": 1, "verb": verb})).as_bytes())?;
+    stream.write_all(&Request::new(1, verb).to_line())?;
     let mut line = Vec::new();
     BufReader::new(stream).take(MOST_BYTES).read_until(b'\n', &mut line)?;
     Ok(serde_json::from_slice(&line)?)
@@ -29,6 +27,7 @@ pub fn ask(control: &Path, verb: Verb, patience: Duration) -> io::Result<Value> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Report;
 
     #[test]
     fn a_launcher_is_asked_in_the_words_it_reads_and_nonsense_is_no_answer() {
@@ -45,7 +44,8 @@ mod tests {
             }
         });
         let patience = Duration::from_secs(5);
-        assert_eq!(ask(&path, Verb::Pause, patience).unwrap()["ok"], json!({}));
+        let done = Answer::Ok { id: 1.into(), ok: Report::Done {} };
+        assert_eq!(ask(&path, Verb::Pause, patience).unwrap(), done);
         assert!(ask(&path, Verb::Pause, patience).is_err());
         assert!(ask(&path, Verb::Pause, patience).is_err());
         launcher.join().unwrap();
