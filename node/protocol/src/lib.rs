@@ -1,0 +1,9 @@
+//! What the node agent and its clients agree on: the types of the agent's API and the names both use.
+
+pub mod names;
+
+mod pod_uid;
+mod report;
+
+pub use pod_uid::{PodUid, PodUidError};
+pub use report::{LauncherReport, Line, LineError, MAX_LINE_BYTES};

@@ -1,0 +1,62 @@
+//! Names that the agent and the controller must spell alike.
+
+/// TCP port of the agent's API, on its pod's addresses.
+pub const PORT: u16 = 8186;
+
+/// The stream of launchers; [`WATCH`] is its only query.
+pub const LAUNCHERS_PATH: &str = "/v1/launchers";
+
+/// The query that keeps the stream open. Without it the stream ends after [`crate::Line::Synced`].
+pub const WATCH: &str = "watch=true";
+
+/// TCP port of the agent's probes, for kubelet: plain HTTP, `GET /healthz` and `GET /readyz`, no other path.
+pub const PROBE_PORT: u16 = 8187;
+
+/// The DNS name in the agent's certificate: clients connect to an address and verify this name. The certificate is for
+/// servers alone (extended key usage serverAuth), so that no node can be a client of another.
+pub const SERVER_NAME: &str = "tapvisor-node.tapvisor.svc";
+
+/// The Secret with the agent's `tls.crt` and `tls.key`, and `ca.crt`, which clients' certificates are signed with.
+pub const TLS_SECRET: &str = "tapvisor-node-tls";
+
+/// The namespace that the agent runs in.
+pub const NAMESPACE: &str = "tapvisor";
+
+/// The name of the agent's DaemonSet and ServiceAccount.
+pub const AGENT: &str = "tapvisor-node";
+
+/// The label of the agent's pods, with the value [`AGENT`].
+pub const AGENT_LABEL: &str = "app.kubernetes.io/name";
+
+/// Resource name of /dev/kvm, on nodes where code has run in it.
+pub const KVM: &str = "devices.kubevirt.io/kvm";
+
+/// Resource name of /dev/net/tun.
+pub const TUN: &str = "devices.kubevirt.io/tun";
+
+/// Resource name of /dev/vhost-net.
+pub const VHOST_NET: &str = "devices.kubevirt.io/vhost-net";
+
+/// Node label, `true` where the agent is ready and launchers may be scheduled.
+pub const SCHEDULABLE: &str = "kubevirt.io/schedulable";
+
+/// Node annotation: when the agent last said that it lives, RFC 3339.
+pub const HEARTBEAT: &str = "kubevirt.io/heartbeat";
+
+/// Prefix of node labels, one per feature of the node's processor.
+pub const CPU_FEATURE_PREFIX: &str = "cpu-feature.node.kubevirt.io/";
+
+/// Prefix of node labels: the model of the node's processor.
+pub const HOST_CPU_PREFIX: &str = "host-model-cpu.node.kubevirt.io/";
+
+/// Node label: the vendor of the node's processor.
+pub const CPU_VENDOR: &str = "cpu-vendor.node.kubevirt.io/";
+
+/// Taint (effect NoSchedule) that an administrator may put on new nodes; the agent removes it once it is ready.
+pub const NOT_READY_TAINT: &str = "node.tapvisor.io/not-ready";
+
+/// Volume (emptyDir) of a launcher pod with the launcher's folder, mounted at `/run/tapvisor`.
+pub const RUN_VOLUME: &str = "run";
+
+/// The launcher's control socket in [`RUN_VOLUME`].
+pub const CONTROL_SOCKET: &str = "control.sock";
