@@ -9,11 +9,11 @@ use hostnet::{Facts, RouteQuery};
 
 use super::diagnose;
 use super::fixtures::{bridge, declared_ports, masquerade, name};
-use crate::evidence::{Evidence, From, Outcome, Way};
+use crate::evidence::{Evidence, From, Outcome, Purpose, Way};
 use crate::explanation::{Code, Finding, Severity};
 use crate::record::{Kind, Phase};
-use crate::ways::Purpose;
 use nix::libc;
+use protocol::control::State;
 
 /// Error findings by code and hop, without repetitions.
 fn errors(evidence: &Evidence) -> Vec<(Code, String)> {
@@ -89,11 +89,11 @@ fn a_vm_that_does_not_run_is_said_with_its_reason() {
     let explanation = diagnose(&stopped);
     assert_eq!(explanation.findings[0].seen, "the VM is Failed: no disk");
     assert!(!explanation.nics[0].hops.is_empty(), "the host's side is still drawn");
-    let paused = broken(masquerade, |vm| vm.launcher.as_mut().unwrap().state = "paused".to_owned());
+    let paused = broken(masquerade, |vm| vm.launcher.as_mut().unwrap().state = State::Paused);
     assert_eq!(errors(&paused), one(Code::Paused, "guest"));
     let full = broken(masquerade, |vm| {
         (vm.status.phase, vm.status.reason) = (Phase::Paused, Some("disk root: no room".to_owned()));
-        vm.launcher.as_mut().unwrap().state = "paused".to_owned();
+        vm.launcher.as_mut().unwrap().state = State::Paused;
     });
     let finding = &diagnose(&full).findings[0];
     assert_eq!(finding.seen, "the guest's processors stand still: disk root: no room");
