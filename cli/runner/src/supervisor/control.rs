@@ -230,7 +230,7 @@ mod tests {
             let mut launcher = listener.accept().await.unwrap().0;
             // A socket that is closed over what was not read takes what was written with it.
             launcher.read_exact(&mut [0; 50]).await.unwrap();
-            let reset = "{\"event\":{\"type\":\"reset\"}}\n".repeat(5000);
+            let reset = "{\"event\":{\"type\":\"reset\",\"byGuest\":true}}\n".repeat(5000);
             launcher.write_all(reset.as_bytes()).await.unwrap();
             launcher.write_all(b"{\"event\":{\"type\":\"paused\"}}\n").await.unwrap();
             std::future::pending::<()>().await;
