@@ -2,9 +2,10 @@
 //!
 //! The launcher is another user's process: its answer is bounded in size and time.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::control::{Answer, Request, Verb};
 use crate::socket;
@@ -12,22 +13,76 @@ use crate::socket;
 /// Asks the launcher that serves `control` and returns its answer.
 ///
 /// # Errors
-/// When nobody listens, or what comes within `patience` is no answer.
+/// When no process listens on `control`, or no valid answer has arrived whole within `patience`.
 pub fn ask(control: &Path, verb: Verb, patience: Duration) -> io::Result<Answer> {
-    const MOST_BYTES: u64 = 64 << 10;
+    let deadline = now() + patience;
     let mut stream = socket::connect(control)?;
-    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     stream.write_all(&Request::new(1, verb).to_line())?;
+    Ok(serde_json::from_slice(&read_line(&mut stream, deadline)?)?)
+}
+
+/// Reads up to a newline. A peer that sends one byte at a time does not move the deadline.
+fn read_line(stream: &mut UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
+    const MOST_BYTES: usize = 64 << 10;
     let mut line = Vec::new();
-    BufReader::new(stream).take(MOST_BYTES).read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)?)
+    let mut part = [0; 4096];
+    while line.len() < MOST_BYTES {
+        let left = deadline.saturating_duration_since(now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => match part[..count].iter().position(|byte| *byte == b'\n') {
+                Some(end) => {
+                    line.extend(&part[..end]);
+                    break;
+                }
+                None => line.extend(&part[..count]),
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(line)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bound on waiting for another process")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::sync::mpsc;
+
     use super::*;
     use crate::control::Report;
+
+    #[test]
+    fn an_answer_byte_by_byte_does_not_move_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let listener = socket::listen(&path).unwrap();
+        let (ended, asked) = mpsc::channel::<()>();
+        let launcher = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Ends when the client has gone, long before the limit on bytes.
+            while asked.recv_timeout(Duration::from_millis(20)).is_err() {
+                if stream.write_all(b" ").is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+        let error = ask(&path, Verb::Pause, Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        assert!(launcher.join().unwrap(), "the launcher still writes");
+        drop(ended);
+    }
 
     #[test]
     fn a_launcher_is_asked_in_the_words_it_reads_and_nonsense_is_no_answer() {
