@@ -1,7 +1,7 @@
 //! The host's network settings under the host lock: taken note of before the first VM, put back after the last.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hostnet::linux::Linux;
 use hostnet::{Ask, Facts, Failure, Kernel, KernelError, Op};
@@ -142,9 +142,7 @@ impl<'a> HostGuard<'a> {
         let path = self.layout.host_state();
         let Some(note) = self.note()? else { return Ok(()) };
         put_back(&mut Linux::here(), note)?;
-        for folder in [self.layout.ipam(), self.layout.cni_cache(), self.layout.plugin_links()] {
-            files::remove_dir(&folder)?;
-        }
+        remove_folders(&[self.layout.ipam(), self.layout.cni_cache(), self.layout.plugin_links()])?;
         Ok(files::remove_file(&path)?)
     }
 }
@@ -161,11 +159,24 @@ fn put_back(kernel: &mut impl Kernel, note: Note) -> Result<(), HostError> {
         if plan.ops.is_empty() {
             break;
         }
-        if let Some(failure) = hostnet::tear_down(kernel, &plan.ops).into_iter().next() {
-            return Err(failure.into());
-        }
+        first_of(hostnet::tear_down(kernel, &plan.ops))?;
     }
     Ok(())
+}
+
+/// Removes each folder, also after a failure.
+fn remove_folders(folders: &[PathBuf]) -> Result<(), FileError> {
+    first_of(folders.iter().filter_map(|folder| files::remove_dir(folder).err()).collect())
+}
+
+/// The first failure as the error; the others go to the log, so that each is reported.
+fn first_of<E: std::error::Error + 'static>(failures: Vec<E>) -> Result<(), E> {
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    for failure in failures {
+        tracing::warn!("{}", crate::chain(&failure));
+    }
+    first.map_or(Ok(()), Err)
 }
 
 fn gather(kernel: &mut impl Kernel) -> Result<Facts, HostError> {
@@ -176,4 +187,23 @@ fn gather(kernel: &mut impl Kernel) -> Result<Facts, HostError> {
 /// A folder with something in it stays; that is what rmdir is for.
 fn remove_if_empty(path: &Path) {
     let _ = std::fs::remove_dir(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_removed_does_not_keep_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, folder) = (dir.path().join("file"), dir.path().join("folder"));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&folder).unwrap();
+        // No process can remove an entry of a regular file.
+        let error = remove_folders(&[file.join("entry"), folder.clone()]).unwrap_err();
+        assert!(error.to_string().contains("file/entry"), "{error}");
+        assert!(!folder.exists());
+    }
 }
