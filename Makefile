@@ -39,6 +39,10 @@ test-guest: setup-test build ## end to end with real guests
 test-cluster: setup-cluster images ## rung cluster: a real Kubernetes of two nodes on this machine, and VMs in it
 	@tests/ladder cluster
 
+.PHONY: soak
+soak: setup-test build ## an hour of a VM process that floods its host; results are kept in tests/README.md; SOAK_SECONDS=3600
+	@FLOOD_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --quiet --package tests --test guest -- --nocapture "floods its log"
+
 .PHONY: cluster cluster-down
 cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with the plugin and the launcher's image; it stays when the shell ends
 	@cargo run --quiet --package tests --bin cluster shell
