@@ -251,6 +251,14 @@ fn every_file_begins_with_what_it_is_for_and_stays_short() {
 }
 
 #[test]
+fn no_doc_comment_holds_code_that_rung_l0_would_not_run() {
+    let is_code = |line: &str| line.trim_start().trim_start_matches("//!").trim_start_matches("///").trim() == "```";
+    let comments = |text: &str| text.lines().filter(|line| line.trim_start().starts_with("//")).any(is_code);
+    let broken: Vec<_> = rust_files().into_iter().filter(|(_, text)| comments(text)).map(|(path, _)| path).collect();
+    none(&broken);
+}
+
+#[test]
 fn every_folder_at_the_top_has_a_short_readme() {
     let folders: BTreeSet<_> = tracked()
         .iter()
