@@ -156,8 +156,10 @@ impl<'w> Guest<'w> {
         let mut console = UnixStream::connect(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         console.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout is not zero");
         let word = next_word();
-        // The quotes keep the echo of what is typed apart from what is said.
-        let typed = format!("echo \"GUEST \"\"begin {word}\"; {line}\necho \"GUEST \"\"done {word} $?\"\n");
+        // One line: the terminal would echo a second one in the middle of what the first prints. The pairs of quotes
+        // keep the echo apart from what is printed.
+        let quoted = line.replace('\'', r"'\''");
+        let typed = format!("echo \"GUEST \"\"begin {word}\"; eval '{quoted}'; echo \"GUEST \"\"done {word} $?\"\n");
         console.write_all(typed.as_bytes()).expect("the console takes what is typed");
         let heard = self.listen(&mut console, &format!("GUEST done {word} "));
         let (_, after) = heard.rsplit_once(&format!("GUEST begin {word}\n")).unwrap_or(("", &heard));
