@@ -1,6 +1,7 @@
 //! `tapvisor launch` from its arguments to its exit code.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -38,8 +39,14 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Runs the machine and leaves `outcome.json`; the exit code says the same in a number.
 #[must_use]
 pub fn launch(args: &LaunchOptions) -> ExitCode {
-    let (outcome, code) = match run(args) {
+    // Open from the start: a confined process opens nothing outside its folder.
+    let (mut termination_log, result) = match open_termination_log(args) {
+        Ok(file) => (file, run(args)),
+        Err(error) => (None, Err(error)),
+    };
+    let (outcome, code) = match result {
         Ok(outcome) => (outcome.clone(), outcome.exit_code()),
+        Err(error) if error.is_not_wired() => (Outcome::not_wired(chain(&error)), error.exit_code()),
         Err(error) => (Outcome::failed(chain(&error)), error.exit_code()),
     };
     match code {
@@ -49,7 +56,19 @@ pub fn launch(args: &LaunchOptions) -> ExitCode {
     if let Err(error) = outcome.write(&args.dir) {
         tracing::error!(dir = %args.dir.display(), %error, "the outcome could not be written");
     }
+    if let Some(file) = &mut termination_log
+        && let Err(error) = outcome.to_termination_message().and_then(|message| file.write_all(&message))
+    {
+        tracing::error!(%error, "the outcome could not be written to --termination-log");
+    }
     ExitCode::from(code)
+}
+
+/// Truncates it and does not create it: kubelet made the file, and mounted it where it is.
+fn open_termination_log(args: &LaunchOptions) -> Result<Option<fs::File>, LaunchError> {
+    let Some(path) = &args.termination_log else { return Ok(None) };
+    let file = fs::File::options().write(true).truncate(true).open(path);
+    file.map(Some).map_err(system("open --termination-log"))
 }
 
 /// Why a machine could not be run.
@@ -99,9 +118,14 @@ enum LaunchError {
 }
 
 impl LaunchError {
-    /// 3 invalid machine file, 6 the host lacks something, 1 otherwise.
+    fn is_not_wired(&self) -> bool {
+        matches!(self, Self::Verify(VerifyError::NotWired { .. } | VerifyError::AnotherRequest { .. }))
+    }
+
+    /// 3 invalid machine file, 6 the host lacks something, 8 the network is not wired, 1 otherwise.
     fn exit_code(&self) -> u8 {
         match self {
+            _ if self.is_not_wired() => 8,
             Self::ReadFile { .. } | Self::BadFile { .. } | Self::Verify(VerifyError::Machine { .. }) => 3,
             Self::Answers { .. } | Self::Engine(EngineError::Unsupported(_)) => 3,
             Self::Disk(DiskError::Missing { .. } | DiskError::Refused { .. } | DiskError::Unfit { .. }) => 3,
@@ -312,9 +336,8 @@ impl Doors {
     }
 
     fn serve(self, args: &LaunchOptions, input: Sender<Input>) -> Result<(Console, Control), LaunchError> {
-        use std::io::IsTerminal;
-        let with_stdio = args.console_stdio || std::io::stdout().is_terminal();
-        let console = Console::serve(self.guest, self.console, with_stdio).map_err(system("serve the console"))?;
+        let console =
+            Console::serve(self.guest, self.console, args.console_stdio).map_err(system("serve the console"))?;
         let on_call = move |call| input.send(Input::Call(call)).is_ok();
         let control = control::serve(self.control, on_call).map_err(system("serve control.sock"))?;
         Ok((console, control))

@@ -9,6 +9,7 @@ mod choice;
 pub mod confine;
 mod console;
 mod control;
+pub mod ctl;
 mod emulation;
 pub mod engine;
 #[cfg(test)]

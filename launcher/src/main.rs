@@ -1,4 +1,4 @@
-//! `tapvisor-launcher`: runs one virtual machine, or says what /dev/kvm can do.
+//! `tapvisor-launcher`: runs one virtual machine, asks one that runs, or says what /dev/kvm can do.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -19,9 +19,10 @@ fn main() -> ExitCode {
     let wants_help = |argument: &OsString| argument == "--help" || argument == "-h";
     match command.to_str() {
         Some("launch") if !arguments.iter().any(wants_help) => launch(arguments),
+        Some("ctl") if !arguments.iter().any(wants_help) => launcher::ctl::ctl(&arguments),
         Some("probe") if arguments.is_empty() => probe(),
         Some("--version" | "version") => print(&format!("tapvisor-launcher {}\n", env!("CARGO_PKG_VERSION"))),
-        Some("launch" | "--help" | "-h") => print(&usage()),
+        Some("launch" | "ctl" | "--help" | "-h") => print(&usage()),
         _ => refuse(&usage()),
     }
 }
@@ -31,12 +32,24 @@ fn launch(arguments: Vec<OsString>) -> ExitCode {
         Ok(options) => options,
         Err(error) => return refuse(&format!("tapvisor-launcher: {error}\n\n{USAGE}")),
     };
+    if options.console_stdio && same_file() {
+        return refuse(
+            "tapvisor-launcher: --console-stdio: log and console would mix, for standard output and standard error are one \
+                       file: add 2>FILE, or use `tapvisor-launcher ctl console`\n",
+        );
+    }
     log_to_stderr();
     // Executed by a descriptor, a process goes by its number; `top` and `ps` should say what it is.
     if let Err(error) = nix::sys::prctl::set_name(c"tapvisor-launch") {
         tracing::debug!(%error, "goes by another name");
     }
     launcher::launch(&options)
+}
+
+/// Whether standard output and standard error lead to the same place.
+fn same_file() -> bool {
+    let [out, error] = [nix::sys::stat::fstat(std::io::stdout()), nix::sys::stat::fstat(std::io::stderr())];
+    out.is_ok_and(|out| error.is_ok_and(|error| (out.st_dev, out.st_ino) == (error.st_dev, error.st_ino)))
 }
 
 /// One JSON object, whatever /dev/kvm and the kernel are worth: a node that cannot be used is an answer, too.
@@ -50,7 +63,8 @@ fn probe() -> ExitCode {
 
 fn usage() -> String {
     format!(
-        "{USAGE}\nUsage: tapvisor-launcher probe\n\nRuns code in /dev/kvm and says in JSON whether it is usable,\nand what the launcher cannot confine itself with.\n"
+        "{USAGE}\n{}\nUsage: tapvisor-launcher probe\n\nRuns code in /dev/kvm and says in JSON whether it is usable,\nand what the launcher cannot confine itself with.\n",
+        launcher::ctl::USAGE
     )
 }
 

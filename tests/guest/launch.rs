@@ -188,9 +188,30 @@ fn boots_and_stops() {
     for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(process.contains(line), "{line} is not in {process}");
     }
+    ctl_answers(&vm);
     vm.signal("-TERM");
     let (code, outcome) = vm.end();
     assert_eq!((code, &outcome["outcome"], &outcome["requested"]), (Some(0), &json!("poweredOff"), &json!(true)));
+}
+
+/// What `kubectl exec` executes in a launcher pod, as the launcher's user.
+fn ctl_answers(vm: &Launched<'_>) {
+    let ctl = |words: &[&str]| {
+        let mut command = vm.pod.ns.command(AS_IN_A_POD[0]);
+        command.args(&AS_IN_A_POD[1..]).args(["/run/tapvisor-launcher", "ctl", "--dir", "/run/vm"]).args(words);
+        command
+    };
+    let state = || Ran::of(&mut ctl(&["status"])).json()["state"].clone();
+    Ran::of(&mut ctl(&["probe"])).assert_ok();
+    assert_eq!(state(), json!("running"));
+    Ran::of(&mut ctl(&["pause"])).assert_ok();
+    assert_eq!(state(), json!("paused"));
+    Ran::of(&mut ctl(&["pause"])).assert_fails(1, &["/run/vm", "paused"]);
+    Ran::of(&mut ctl(&["unpause"])).assert_ok();
+    let typed = Ran::with_input(&mut ctl(&["console"]), b"echo answer-$((40+2))\n");
+    assert!(typed.text().contains("answer-42"), "the console says what the guest's shell says");
+    let mut nowhere = vm.pod.ns.command("/run/tapvisor-launcher");
+    Ran::of(nowhere.args(["ctl", "--dir", "/run/guest", "status"])).assert_fails(1, &["/run/guest"]);
 }
 
 fn boots_from_disk() {
@@ -256,16 +277,26 @@ fn refuses() {
     let world = World::bare();
     let pod = Pod::new(&world, 1);
     pod.write_machine(&json!({}));
-    let refused = |breakage: &str, words: &[&str]| {
+    // As kubelet leaves it for the container's user.
+    world.write("/run/termination-log", "old");
+    world.sh("chmod 0666 /run/termination-log").assert_ok();
+    let refused = |breakage: &str, (code, verdict): (i32, &str), words: &[&str]| {
         pod.ns.sh(breakage).assert_ok();
-        Ran::of(&mut pod.command()).assert_fails(1, words);
+        Ran::of(pod.command().args(["--termination-log", "/run/termination-log"])).assert_fails(code, words);
         let outcome = std::fs::read_to_string(world.path("/run/vm/outcome.json")).expect("an outcome is left");
-        assert!(outcome.contains("\"failed\""), "{outcome}");
+        assert!(outcome.contains(&format!("\"outcome\":\"{verdict}\"")), "{outcome}");
+        let message = std::fs::read_to_string(world.path("/run/termination-log")).expect("kubelet's file");
+        assert_eq!(message, outcome, "the termination message is the outcome");
     };
-    refused("ip link set k6t-eth0 mtu 1400", &["k6t-eth0", "MTU should be 1500 and is 1400"]);
-    refused("ip link set k6t-eth0 mtu 1500 alias 'tapvisor/3 0000000000000000'", &["wiring digest should be"]);
-    refused("ip link set k6t-eth0 alias ''", &["was not wired", "k6t-eth0", "commit mark"]);
-    refused("ip link delete k6t-eth0", &["was not wired", "k6t-eth0 is not in the namespace"]);
+    let (failed, not_wired) = ((1, "failed"), (8, "notWired"));
+    refused("ip link set k6t-eth0 mtu 1400", failed, &["k6t-eth0", "MTU should be 1500 and is 1400"]);
+    refused(
+        "ip link set k6t-eth0 mtu 1500 alias 'tapvisor/3 0000000000000000'",
+        not_wired,
+        &["another request", "wiring digest should be"],
+    );
+    refused("ip link set k6t-eth0 alias ''", not_wired, &["was not wired", "k6t-eth0", "commit mark"]);
+    refused("ip link delete k6t-eth0", not_wired, &["was not wired", "k6t-eth0 is not in the namespace"]);
     world.write("/run/vm.json", "{\"version\": 2}");
     Ran::of(&mut pod.command()).assert_fails(3, &["/run/vm.json"]);
 }

@@ -113,12 +113,12 @@ fn module(items: Vec<Item>) -> Module {
 
 /// The value of the attribute `path`.
 fn path_of(attributes: &[Attribute]) -> Option<String> {
-    let values = attributes.iter().filter(|attribute| attribute.path().is_ident("path")).filter_map(|attribute| {
+    let mut values = attributes.iter().filter(|attribute| attribute.path().is_ident("path")).filter_map(|attribute| {
         let syn::Expr::Lit(value) = &attribute.meta.require_name_value().ok()?.value else { return None };
         let syn::Lit::Str(text) = &value.lit else { return None };
         Some(text.value())
     });
-    values.last()
+    values.next_back()
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {

@@ -133,11 +133,16 @@ struct Of<'a> {
 
 impl Of<'_> {
     fn file(self, path: &Path, format: Format) -> Result<OpenDisk, DiskError> {
+        let path = &self.only_file(path)?.unwrap_or_else(|| path.to_owned());
         let (top, _) = self.image(path, format, self.disk.read_only)?;
         Ok(OpenDisk { top, base: None })
     }
 
     fn overlay(self, path: &Path, format: Format) -> Result<OpenDisk, DiskError> {
+        let (path, format) = match self.only_file(path)? {
+            Some(file) => (&*file.clone(), self.probed(&file)?),
+            None => (path, format),
+        };
         let (base, virtual_bytes) = self.image(path, format, true)?;
         if self.disk.read_only {
             return Ok(OpenDisk { top: base, base: None });
@@ -147,6 +152,40 @@ impl Of<'_> {
         let mut top = self.made("qcow2", write)?;
         top.top.format = Format::Qcow2;
         Ok(OpenDisk { base: Some(base), ..top })
+    }
+
+    /// The only file in the folder at `path`; `None` when that is no folder, or the image was opened by another process.
+    fn only_file(&self, path: &Path) -> Result<Option<PathBuf>, DiskError> {
+        if self.given.is_some() || !path.is_dir() {
+            return Ok(None);
+        }
+        let listed = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut names: Vec<_> = match listed {
+            // Every ext4 file system has this folder.
+            Ok(entries) => {
+                entries.iter().map(std::fs::DirEntry::file_name).filter(|name| name != "lost+found").collect()
+            }
+            Err(source) => return Err(self.not_opened(path, true, source)),
+        };
+        match (names.pop(), names.len()) {
+            (Some(name), 0) => Ok(Some(path.join(name))),
+            (found, more) => {
+                let found = more + usize::from(found.is_some());
+                Err(self.unfit(path, format!("is a folder with {found} files, expected exactly one, the disk")))
+            }
+        }
+    }
+
+    /// The format of an image that no guest has written to.
+    fn probed(&self, path: &Path) -> Result<Format, DiskError> {
+        let file = self.opened(path, true)?;
+        let bytes = self.bytes(&file, path)?;
+        let kind = magic::kind(&file, bytes).map_err(|source| self.system("read", path, source))?;
+        match kind {
+            Some(magic::Kind::Qcow2) => Ok(Format::Qcow2),
+            Some(kind) => kind.refusal().map_or(Ok(Format::Raw), |flaw| Err(self.unfit(path, flaw.to_string()))),
+            None => Ok(Format::Raw),
+        }
     }
 
     fn empty(self, capacity_bytes: u64) -> Result<OpenDisk, DiskError> {

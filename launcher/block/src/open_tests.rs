@@ -142,7 +142,7 @@ fn what_is_no_disk_says_what_it_is() {
     let cut = open(folder.path(), file(&at("cut"), Format::Qcow2)).unwrap_err().to_string();
     assert!(cut.contains("header is cut off"), "{cut}");
     assert!(refused("pipe").contains("neither a regular file"), "{}", refused("pipe"));
-    assert!(refusal(folder.path(), folder.path()).contains("neither a regular file"));
+    assert!(refusal(folder.path(), folder.path()).contains("is a folder with"));
 }
 
 #[test]
@@ -255,4 +255,43 @@ fn tables_of_a_hostile_disk_are_read_in_little_memory() {
     image.set_len(1 << 30).unwrap();
     let error = probe(&path).unwrap_err().to_string();
     assert!(error.contains("has an L1 table of 536870912 bytes"), "{error}");
+}
+
+#[test]
+fn a_folder_means_the_only_file_in_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, scratch) = (root.path().join("disk"), root.path().join("scratch"));
+    for folder in [&folder, &scratch, &folder.join("lost+found")] {
+        fs::create_dir(folder).unwrap();
+    }
+    let overlay = || disk("root", DiskSource::Overlay { path: folder.clone(), format: Format::Raw });
+    let refused = open(&scratch, overlay()).unwrap_err().to_string();
+    assert!(refused.contains("is a folder with 0 files, expected exactly one"), "{refused}");
+    fs::write(folder.join("disk.img"), [0; 1024]).unwrap();
+    let opened = open(&scratch, overlay()).unwrap();
+    assert_eq!((opened.base.unwrap().format, opened.top.format), (Format::Raw, Format::Qcow2));
+    assert_eq!(open(&scratch, file(&folder, Format::Raw)).unwrap().top.format, Format::Raw);
+    // A part of an image, which no guest has written to, says what it is. A disk that guests write to does not.
+    fs::remove_file(folder.join("disk.img")).unwrap();
+    empty_qcow2(&folder.join("system.qcow2"));
+    assert_eq!(open(&scratch, overlay()).unwrap().base.unwrap().format, Format::Qcow2);
+    fs::write(folder.join("other.img"), [0; 1024]).unwrap();
+    let refused = open(&scratch, overlay()).unwrap_err().to_string();
+    assert!(refused.contains("is a folder with 2 files, expected exactly one"), "{refused}");
+}
+
+#[test]
+fn a_link_in_a_folder_is_followed_no_further_than_in_any_path() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let (folder, secret) = (root.path().join("disk"), root.path().join("secret"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(&secret, [0; 1024]).unwrap();
+    std::os::unix::fs::symlink(&secret, folder.join("disk.img")).unwrap();
+    std::os::unix::fs::lchown(folder.join("disk.img"), Some(65534), None).unwrap();
+    let overlay = disk("root", DiskSource::Overlay { path: folder, format: Format::Raw });
+    let refused = open(root.path(), overlay).unwrap_err().to_string();
+    assert!(refused.contains("goes through the link"), "{refused}");
 }

@@ -66,16 +66,16 @@ pub enum Cache {
 pub enum DiskSource {
     /// A file that keeps what the guest writes.
     File {
-        /// The image.
+        /// The image, or a folder with this one file.
         path: PathBuf,
         /// How it holds the disk. Never found out from the content, which the guest writes.
         format: DiskFormat,
     },
     /// A file that stays as it is; writes go to an overlay that ends with the VM.
     Overlay {
-        /// The image below.
+        /// The image below, or a folder with this one file: `/disk` of a containerDisk that is mounted as an image volume.
         path: PathBuf,
-        /// How it holds the disk.
+        /// How it holds the disk. A folder's file is probed instead: it is part of an image, no guest has written to it.
         format: DiskFormat,
     },
     /// An empty disk that ends with the VM.

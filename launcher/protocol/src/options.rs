@@ -21,7 +21,8 @@ Runs one virtual machine on a network that is already wired. Started by `tapviso
   --resolv-conf FILE     name servers and search list for the guest; /etc/resolv.conf if absent
   --nic-resolv-conf NAME=FILE
                          name servers and search list that the network of the NIC NAME gives, for a NIC without default route
-  --console-stdio        make standard input and output the guest's serial console, as is done on a terminal anyway
+  --console-stdio        make standard input and output the guest's serial console
+  --termination-log FILE an existing file that gets the outcome as well, in at most 4096 bytes: /dev/termination-log in a pod
 ";
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -49,6 +50,8 @@ pub struct LaunchOptions {
     pub nic_resolv_conf: Vec<(String, PathBuf)>,
     /// Whether standard input and output are the guest's serial console.
     pub console_stdio: bool,
+    /// An existing file that gets the outcome as well: a container's termination message.
+    pub termination_log: Option<PathBuf>,
 }
 
 /// What is wrong with a command line.
@@ -82,7 +85,7 @@ pub enum OptionError {
     },
 }
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "--machine",
     "--dir",
     "--scratch",
@@ -93,6 +96,7 @@ const OPTIONS: [&str; 10] = [
     "--resolv-conf",
     "--nic-resolv-conf",
     "--console-stdio",
+    "--termination-log",
 ];
 
 impl LaunchOptions {
@@ -110,6 +114,7 @@ impl LaunchOptions {
             resolv_conf: RESOLV_CONF.into(),
             nic_resolv_conf: Vec::new(),
             console_stdio: false,
+            termination_log: None,
         }
     }
 
@@ -146,6 +151,7 @@ impl LaunchOptions {
             "--machine" => self.machine = value.into(),
             "--dir" => self.dir = value.into(),
             "--scratch" => self.scratch = Some(value.into()),
+            "--termination-log" => self.termination_log = Some(value.into()),
             "--resolv-conf" => self.resolv_conf = value.into(),
             "--kvm-fd" => self.kvm_fd = Some(number(option, &value, value.to_str(), "a descriptor's number")?),
             "--tun-fds" => self.tun_fds = numbers(option, &value)?,
@@ -198,6 +204,9 @@ impl LaunchOptions {
         if self.console_stdio {
             arguments.push("--console-stdio".into());
         }
+        if let Some(file) = &self.termination_log {
+            arguments.extend(["--termination-log".into(), file.as_os_str().to_owned()]);
+        }
         arguments
     }
 }
@@ -248,6 +257,7 @@ mod tests {
             resolv_conf: "/r".into(),
             nic_resolv_conf: vec![("blue".into(), "/r=1".into())],
             console_stdio: true,
+            termination_log: Some("/t".into()),
             ..LaunchOptions::new("/m".into(), "/d".into())
         }
     }
@@ -255,7 +265,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_has_the_documented_words() {
         let line = "--machine /m --dir /d --scratch /s --resolv-conf /r --tun-fds 3,4 --kvm-fd 5 --vhost-net-fds 6 \
-                    --disk-fd root=7 --disk-fd a=b=8 --nic-resolv-conf blue=/r=1 --console-stdio";
+                    --disk-fd root=7 --disk-fd a=b=8 --nic-resolv-conf blue=/r=1 --console-stdio --termination-log /t";
         let written: Vec<_> = all().to_arguments().into_iter().map(|word| word.into_string().unwrap()).collect();
         assert_eq!(written.join(" "), line);
         assert_eq!(parse(line), Ok(all()));

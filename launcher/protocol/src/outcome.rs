@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Name of the file in the VM's folder.
 pub const OUTCOME_FILE: &str = "outcome.json";
 
+/// What kubelet keeps of a container's termination message.
+pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
+
 /// What became of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -36,6 +39,8 @@ pub enum Verdict {
     Killed,
     /// It could not be run, or not any further.
     Failed,
+    /// It was not started: its network namespace is not wired, or for another request. A new pod may succeed.
+    NotWired,
 }
 
 impl Outcome {
@@ -45,14 +50,43 @@ impl Outcome {
         Self { outcome: Verdict::Failed, reason, requested: false }
     }
 
-    /// 0 powered off or stopped on request, 7 the guest failed, 1 the launcher failed.
+    /// A launcher that found its network not wired as the launch file demands.
+    #[must_use]
+    pub fn not_wired(reason: String) -> Self {
+        Self { outcome: Verdict::NotWired, reason, requested: false }
+    }
+
+    /// 0 powered off or stopped on request, 7 the guest failed, 8 the network is not wired, 1 the launcher failed.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.outcome {
             Verdict::PoweredOff => 0,
             Verdict::Killed if self.requested => 0,
             Verdict::Crashed | Verdict::Watchdog => 7,
+            Verdict::NotWired => 8,
             Verdict::Killed | Verdict::Failed => 1,
+        }
+    }
+
+    /// The outcome as a container's termination message: the same JSON, with a reason that is cut so that it fits.
+    ///
+    /// # Errors
+    /// None in practice: keys are text and there are no numbers.
+    pub fn to_termination_message(&self) -> io::Result<Vec<u8>> {
+        const CUT: &str = "…";
+        let mut message = self.clone();
+        loop {
+            let text = serde_json::to_vec(&message)?;
+            if text.len() <= TERMINATION_MESSAGE_BYTES || message.reason.is_empty() {
+                return Ok(text);
+            }
+            // JSON escapes some bytes, so a share is kept until it fits; at least a byte goes each time.
+            let share = message.reason.len() * TERMINATION_MESSAGE_BYTES / text.len();
+            let kept = share.min(message.reason.len().saturating_sub(CUT.len() + 1));
+            message.reason.truncate(message.reason.floor_char_boundary(kept));
+            if kept > 0 {
+                message.reason.push_str(CUT);
+            }
         }
     }
 
@@ -94,9 +128,22 @@ mod tests {
     }
 
     #[test]
+    fn a_termination_message_fits_into_what_kubelet_keeps_and_reads_back() {
+        let outcome = Outcome::not_wired("k6t-eth0 carries no commit mark".to_owned());
+        assert_eq!(outcome.to_termination_message().unwrap(), serde_json::to_vec(&outcome).unwrap());
+        for reason in ["é".repeat(5000), "\u{1}".repeat(5000), "a\"".repeat(5000), "x".repeat(4060)] {
+            let message = Outcome::failed(reason.clone()).to_termination_message().unwrap();
+            assert!((2000..=TERMINATION_MESSAGE_BYTES).contains(&message.len()), "{}", message.len());
+            let read: Outcome = serde_json::from_slice(&message).unwrap();
+            assert!(reason.starts_with(read.reason.strip_suffix('…').unwrap()), "{}", read.reason);
+        }
+    }
+
+    #[test]
     fn a_kill_is_a_success_only_when_it_was_asked_for() {
         let code = |outcome, requested| Outcome { outcome, reason: String::new(), requested }.exit_code();
         assert_eq!((code(Verdict::Killed, true), code(Verdict::Killed, false)), (0, 1));
         assert_eq!((code(Verdict::Crashed, true), code(Verdict::Watchdog, false)), (7, 7));
+        assert_eq!((code(Verdict::NotWired, false), code(Verdict::Failed, false)), (8, 1));
     }
 }

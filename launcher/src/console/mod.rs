@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 pub(crate) use log::RotatingLog;
 use mux::Mux;
+pub(crate) use stdio::RawTerminal;
 
 /// A console being served.
 #[derive(Debug)]

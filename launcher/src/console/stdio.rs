@@ -1,4 +1,4 @@
-//! The process's own terminal as one more reader: in a pod, `kubectl attach` and `kubectl logs` see the guest.
+//! The process's own terminal as one more reader: for who starts the launcher by hand.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -28,10 +28,14 @@ impl Stdio {
 
 /// A terminal that passes every key on, until this value is dropped.
 #[derive(Debug)]
-struct RawTerminal(Termios);
+pub(crate) struct RawTerminal(Termios);
 
 impl RawTerminal {
-    fn set() -> io::Result<Self> {
+    /// Sets the terminal on standard input.
+    ///
+    /// # Errors
+    /// When standard input is no terminal.
+    pub(crate) fn set() -> io::Result<Self> {
         let earlier = tcgetattr(io::stdin())?;
         let mut raw = earlier.clone();
         cfmakeraw(&mut raw);

@@ -14,6 +14,11 @@ pub(crate) enum VerifyError {
     /// Something that the plugin makes is not there.
     #[error("the pod's network was not wired: NIC {nic:?}: {missing}")]
     NotWired { nic: String, missing: String },
+    /// It was wired for another request.
+    #[error(
+        "the pod's network was wired for another request: NIC {nic:?}: {device}: wiring digest should be {expected} and is {found}"
+    )]
+    AnotherRequest { nic: String, device: IfName, expected: String, found: String },
     /// It is there and is something else.
     #[error("NIC {nic:?}: {device}: {property} should be {expected} and is {found}")]
     Mismatch { nic: String, device: IfName, property: &'static str, expected: String, found: String },

@@ -111,8 +111,9 @@ impl Place<'_> {
         let pod = self.link(&self.interface.pod_interface)?;
         let vm = self.link(tap)?;
         let is_multi_queue = self.interface.queues.value() > 1;
-        self.check_tap(vm, Some(is_multi_queue))?;
+        // First: what another request asked for looks like a fault of each device.
         self.check_mark(vm)?;
+        self.check_tap(vm, Some(is_multi_queue))?;
         let expected_mtu = self.interface.mtu.map_or(pod.mtu_bytes, |mtu| mtu.value());
         self.equal(tap, "MTU", &expected_mtu, &vm.mtu_bytes)?;
         let mtu = Mtu::try_from(u64::from(vm.mtu_bytes)).map_err(|error| self.not_wired(error.to_string()))?;
@@ -164,7 +165,15 @@ impl Place<'_> {
                 vm.name
             )));
         }
-        self.equal(&vm.name, "wiring digest", &self.request.digest().to_string(), &mark.digest().to_string())
+        if mark.digest() == self.request.digest() {
+            return Ok(());
+        }
+        Err(VerifyError::AnotherRequest {
+            nic: self.nic.name.clone(),
+            device: vm.name.clone(),
+            expected: self.request.digest().to_string(),
+            found: mark.digest().to_string(),
+        })
     }
 
     /// Behind a masquerade the guest has an address of its own, on a bridged NIC the pod interface's.

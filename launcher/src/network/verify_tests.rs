@@ -293,7 +293,11 @@ fn every_difference_names_device_expected_and_found() {
     });
     assert!(released.contains("another release of the plugin: generation 9, this launcher knows 3"), "{released}");
     let other = changed(&|f| f.links[1].alias = Some("tapvisor/3 00112233445566ff".into()));
-    assert!(other.contains("wiring digest should be") && other.ends_with("and is 00112233445566ff"), "{other}");
+    assert!(
+        other.contains("wired for another request: NIC \"default\": k6t-eth0: wiring digest should be")
+            && other.ends_with("and is 00112233445566ff"),
+        "{other}"
+    );
 }
 
 #[test]
