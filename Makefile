@@ -27,7 +27,7 @@ demo: setup-demo build ## two virtual machines on a dual-stack network, every pr
 test: setup-test build ## all rungs of the test ladder; the last line counts them
 	@tests/ladder l0 l1 conformance guest
 
-.PHONY: test-l0 test-l1 test-conformance test-guest test-cluster
+.PHONY: test-l0 test-l1 test-conformance test-guest test-lab test-cluster
 test-l0: setup-build ## rung L0: pure tests and the rules of the house, no privilege
 	@tests/ladder l0
 test-l1: setup-test build ## rung L1: root and namespaces
@@ -36,12 +36,18 @@ test-conformance: setup-test build ## what a CNI plugin must hold to, with fault
 	@tests/ladder conformance
 test-guest: setup-test build ## end to end with real guests
 	@tests/ladder guest
+test-lab: setup-lab build ## rung L2: a virtual host with a real KVM, vhost-net and 802.1Q, or this machine where its KVM runs code
+	@tests/ladder lab
 test-cluster: setup-cluster images ## rung cluster: a real Kubernetes of two nodes on this machine, and VMs in it
 	@tests/ladder cluster
 
 .PHONY: soak
 soak: setup-test build ## an hour of a VM process that floods its host; results are kept in tests/README.md; SOAK_SECONDS=3600
 	@FLOOD_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --quiet --package tests --test guest -- --nocapture "floods its log"
+
+.PHONY: lab
+lab: setup-lab build ## a shell in that virtual host
+	@cargo run --quiet --package tests --bin lab
 
 .PHONY: cluster cluster-down
 cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with the plugin and the launcher's image; it stays when the shell ends
@@ -102,6 +108,6 @@ install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cn
 guest: built setup-guest ## the guest that the examples boot, into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
-.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-cluster
-setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-cluster: setup-%:
+.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-lab setup-cluster
+setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-lab setup-cluster: setup-%:
 	@tests/setup $*

@@ -81,7 +81,7 @@ const EDGES: [(&str, &[&str]); 22] = [
             "wiring",
         ],
     ),
-    ("tests", &["api", "cni-protocol", "dhcp", "hostnet", "launcher", "services", "terms", "wiring"]),
+    ("tests", &["api", "cni-protocol", "dhcp", "hostnet", "launcher", "machine", "services", "terms", "wiring"]),
 ];
 
 /// Crates that a package must never link, however far down its tree they are.

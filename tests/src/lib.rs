@@ -13,6 +13,7 @@ mod dist;
 mod fake_guest;
 mod guest;
 mod inside;
+pub mod lab;
 mod ns;
 mod outside;
 mod program;

@@ -1,0 +1,7 @@
+//! `lab`: a shell in the lab's host, with the programs under test; `exit` ends it.
+
+use tests::dist_file;
+
+fn main() {
+    tests::lab::shell(&[dist_file("tapvisor-launcher")]);
+}

@@ -1,0 +1,177 @@
+//! The host of the lab under QEMU: an emulated AMD processor with SVM, so that its kernel offers a real KVM.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use machine::base64;
+use tempfile::TempDir;
+
+use super::{Finished, image};
+use crate::dist::workspace;
+
+/// From QEMU's start to the agent's first word; 5 to 10 s on an idle machine.
+const BOOT: Duration = Duration::from_secs(180);
+/// What an answer may take beyond the script's own limit.
+const ANSWER: Duration = Duration::from_secs(90);
+const MEMORY_MIB: &str = "4096";
+
+/// The host has not answered.
+#[derive(Debug)]
+pub struct Hang {
+    after: Duration,
+    console: String,
+}
+
+impl fmt::Display for Hang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer for {} s; console of the host:\n{}", self.after.as_secs(), self.console)
+    }
+}
+
+/// A booted host. QEMU ends with it.
+#[derive(Debug)]
+pub(super) struct Emulated {
+    qemu: Child,
+    agent: BufReader<UnixStream>,
+    folder: TempDir,
+    requests: u32,
+}
+
+impl Emulated {
+    /// Boots it.
+    ///
+    /// # Panics
+    /// When it does not boot; with its console.
+    pub(super) fn boot(programs: &[PathBuf]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("agent");
+        let listener = UnixListener::bind(&socket).expect("a socket for the agent");
+        let mut command = qemu(folder.path(), programs);
+        command.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+        command.arg("-serial").arg(format!("file:{}", folder.path().join("console").display()));
+        command.arg("-serial").arg(format!("unix:{}", socket.display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut qemu = command.spawn().expect("setpriv of util-linux starts QEMU");
+        let agent = accept(&listener, &mut qemu);
+        let mut host = Self { qemu, agent: BufReader::new(agent), folder, requests: 0 };
+        let ready = host.line_until(Instant::now() + BOOT);
+        assert!(ready.as_deref() == Some("READY"), "the host did not boot: {ready:?}\n{}", host.console(0));
+        host
+    }
+
+    /// Runs a script to its end.
+    ///
+    /// # Errors
+    /// When there is no answer, long after the script's own limit.
+    pub(super) fn run(&mut self, script: &str, limit: Duration) -> Result<Finished, Hang> {
+        let logged = self.console_length();
+        self.requests += 1;
+        let id = self.requests.to_string();
+        let line = format!("{id} {} {}\n", limit.as_secs(), base64::encode(script.as_bytes()));
+        let deadline = Instant::now() + limit + ANSWER;
+        let hang = |host: &Self| Hang { after: limit + ANSWER, console: host.console(logged) };
+        if self.agent.get_mut().write_all(line.as_bytes()).is_err() {
+            return Err(hang(self));
+        }
+        let (begin, end) = (format!("BEGIN {id}"), format!("END {id} "));
+        let mut encoded = String::new();
+        loop {
+            let Some(line) = self.line_until(deadline) else { return Err(hang(self)) };
+            match line.strip_prefix(&end) {
+                Some(code) => {
+                    let bytes = base64::decode(&encoded).expect("the agent sends base64");
+                    let output = String::from_utf8_lossy(&bytes).into_owned();
+                    let code = code.parse().expect("the agent sends a number");
+                    return Ok(Finished { code, output, console: self.console(logged) });
+                }
+                None if line == begin => encoded.clear(),
+                None => encoded.push_str(&line),
+            }
+        }
+    }
+
+    /// A line of the agent without its end; nothing when there is none by `deadline`.
+    fn line_until(&mut self, deadline: Instant) -> Option<String> {
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            self.agent.get_ref().set_read_timeout(Some(left)).expect("a socket has a time limit");
+            match self.agent.read_until(b'\n', &mut line) {
+                Ok(0) => return None,
+                Ok(_) if line.ends_with(b"\n") => return Some(String::from_utf8_lossy(&line).trim_end().to_owned()),
+                Ok(_) => {}
+                Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn console_length(&self) -> usize {
+        std::fs::metadata(self.folder.path().join("console")).map_or(0, |data| usize::try_from(data.len()).unwrap_or(0))
+    }
+
+    /// What the kernel wrote from byte `from` on.
+    fn console(&self, from: usize) -> String {
+        let bytes = std::fs::read(self.folder.path().join("console")).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Emulated {
+    fn drop(&mut self) {
+        drop(self.qemu.kill());
+        drop(self.qemu.wait());
+    }
+}
+
+/// The connection of QEMU's second serial port.
+fn accept(listener: &UnixListener, qemu: &mut Child) -> UnixStream {
+    listener.set_nonblocking(true).expect("a socket need not block");
+    let deadline = Instant::now() + BOOT;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).expect("a socket may block");
+                return stream;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("the agent's socket: {error}"),
+        }
+        let ended = qemu.try_wait().expect("QEMU is a child of this process");
+        assert!(ended.is_none() && Instant::now() < deadline, "QEMU did not start: {ended:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// QEMU up to its serial ports and kernel command line. It ends with this process, however that ends.
+fn qemu(folder: &Path, programs: &[PathBuf]) -> Command {
+    let packed = folder.join("programs.cpio");
+    let packing = Command::new(workspace().join("tests/lab/programs")).arg(&packed).args(programs).status();
+    assert!(packing.is_ok_and(|status| status.success()), "the programs under test could not be packed");
+    // A kernel unpacks archives that follow each other into one file system.
+    let initrd = folder.join("initrd");
+    let mut both = std::fs::File::create(&initrd).expect("a file for the host's initrd");
+    for part in [image("host.cpio"), packed] {
+        let mut part = std::fs::File::open(&part).unwrap_or_else(|error| panic!("{}: {error}", part.display()));
+        std::io::copy(&mut part, &mut both).expect("room for the host's initrd");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt"]);
+    // The option ROMs of a display and a NIC would cost seconds.
+    command.args(["-M", "q35", "-m", MEMORY_MIB, "-smp", "2", "-nodefaults", "-display", "none", "-vga", "none"]);
+    command.args(["-nic", "none", "-no-reboot", "-kernel"]).arg(image("vmlinuz")).arg("-initrd").arg(initrd);
+    command
+}
+
+/// A shell in the host on this terminal, until it ends.
+pub(super) fn shell(programs: &[PathBuf]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = qemu(folder.path(), programs);
+    command.args(["-append", "console=ttyS0 panic=-1 quiet lab.shell", "-serial", "mon:stdio"]);
+    let status = command.status().expect("setpriv of util-linux starts QEMU");
+    assert!(status.success(), "QEMU ended with {status}");
+}

@@ -1,0 +1,139 @@
+//! The lab: a host with a real KVM, vhost-net and 802.1Q, in which cases run as shell scripts.
+//!
+//! Flow: the first case boots the host, or finds that this machine's own KVM runs code; each case then is one script.
+//! Guarantees: nothing that a script started is left when the next begins, and a host that does not answer is restarted
+//! once in a run. Assumptions: `tests/setup lab` has built the image, `make build` the programs.
+
+mod emulated;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::dist::{cache_file, dist_file};
+use emulated::Emulated;
+pub use emulated::Hang;
+
+/// How long a script may run on a machine with a real KVM beyond its own limit, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a script did.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; 124 or 143 when its time was over.
+    pub code: i32,
+    /// All that it wrote.
+    pub output: String,
+    /// What the host's kernel wrote on its console meanwhile.
+    pub console: String,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the script ended with {}:\n{}", self.code, self.output)?;
+        if self.console.is_empty() { Ok(()) } else { write!(f, "\n-- console of the host:\n{}", self.console) }
+    }
+}
+
+/// Where scripts run.
+#[derive(Debug)]
+enum Place {
+    /// This machine, whose KVM runs code.
+    Machine,
+    /// A host under QEMU; absent until the first script, and after a hang.
+    Emulated(Option<Emulated>),
+}
+
+/// A host for cases.
+#[derive(Debug)]
+pub struct Lab {
+    place: Place,
+    programs: Vec<PathBuf>,
+    restarted: bool,
+}
+
+impl Lab {
+    /// The lab of this machine, not booted yet. `programs` are put where a script finds them by name.
+    ///
+    /// # Panics
+    /// When the launcher is not built or does not answer.
+    #[must_use]
+    pub fn new(programs: Vec<PathBuf>) -> Self {
+        let place = if has_real_kvm() { Place::Machine } else { Place::Emulated(None) };
+        Self { place, programs, restarted: false }
+    }
+
+    /// Runs a shell script to its end. `$LAB` holds `bin` (in its PATH) and `guest` (bzImage, vmlinux, initrd); `$IP` is
+    /// iproute2's `ip`.
+    /// A host that hangs is restarted and the script begins again, once in a run.
+    ///
+    /// # Panics
+    /// When the host cannot be started, or hangs a second time; with its console.
+    pub fn run(&mut self, case: &str, script: &str, limit: Duration) -> Finished {
+        match &mut self.place {
+            Place::Machine => on_this_machine(&self.programs, script, limit),
+            Place::Emulated(host) => {
+                let running = host.get_or_insert_with(|| Emulated::boot(&self.programs));
+                let hang = match running.run(script, limit) {
+                    Ok(finished) => return finished,
+                    Err(hang) => hang,
+                };
+                *host = None;
+                assert!(!self.restarted, "the host hung for the second time in {case:?}\n{hang}");
+                self.restarted = true;
+                eprintln!("lab: the host hung in {case:?} and is restarted\n{hang}");
+                self.run(case, script, limit)
+            }
+        }
+    }
+
+    /// Whether scripts run on this machine and not in a host of their own.
+    #[must_use]
+    pub fn is_machine(&self) -> bool {
+        matches!(self.place, Place::Machine)
+    }
+}
+
+/// A shell in the host on this terminal, until it ends.
+///
+/// # Panics
+/// When QEMU cannot be executed.
+pub fn shell(programs: &[PathBuf]) {
+    emulated::shell(programs);
+}
+
+/// Whether /dev/kvm of this machine runs code, by the launcher's own probe.
+fn has_real_kvm() -> bool {
+    let output = Command::new(dist_file("tapvisor-launcher")).arg("probe").output().expect("the launcher starts");
+    let probe: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the probe prints JSON");
+    probe["kvm"] == "usable"
+}
+
+fn on_this_machine(programs: &[PathBuf], script: &str, limit: Duration) -> Finished {
+    let lab = tempfile::tempdir().expect("a temporary folder");
+    let bin = lab.path().join("bin");
+    std::fs::create_dir(&bin).expect("a folder for programs");
+    for program in programs {
+        let name = program.file_name().expect("a program has a name");
+        std::os::unix::fs::symlink(program, bin.join(name)).expect("a link to a program");
+    }
+    std::os::unix::fs::symlink(cache_file("lab/guest"), lab.path().join("guest")).expect("a link to the guests");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    // All that the script starts is in a PID namespace of its own and ends with it.
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--net", "timeout"]);
+    command.args(["-k", "5", &limit.as_secs().to_string(), "sh", "-c", script]);
+    command.env("LAB", lab.path()).env("IP", "ip").env("PATH", path).stdin(Stdio::null());
+    let started = Instant::now();
+    let output = command.output().expect("unshare starts");
+    assert!(started.elapsed() < limit + GRACE + GRACE, "a script outlived its limit");
+    let text = [output.stdout, output.stderr].concat();
+    let output_text = String::from_utf8_lossy(&text).into_owned();
+    Finished { code: output.status.code().unwrap_or(-1), output: output_text, console: String::new() }
+}
+
+/// A file of the image that `tests/setup lab` builds.
+fn image(name: &str) -> PathBuf {
+    cache_file(&Path::new("lab").join(name).to_string_lossy())
+}
