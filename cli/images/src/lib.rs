@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use locks::LockError;
 
 pub use extract::Reader;
-pub use store::{Image, InUse, Removed, Store};
+pub use store::{Image, Removed, Store};
+pub use sweep::InUse;
 
 /// Largest index, manifest or configuration that is read.
 const MAX_JSON_BYTES: u64 = 8 << 20;

@@ -14,7 +14,7 @@ use super::blob::{self, BlobName, Described};
 use super::extract::{self, Reader, Source, Wanted};
 use super::import::{self, Import};
 use super::staging::Staging;
-use super::sweep::Sweep;
+use super::sweep::{InUse, Sweep};
 use super::{ImageError, pack, reference, system};
 
 /// Where tools put an image's name: the layout's own annotation, and containerd's.
@@ -26,9 +26,6 @@ const MAX_DEPTH: usize = 3;
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 /// How long a command waits for another one that changes the store.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Files taken out of images that somebody needs, and who that is.
-pub type InUse = BTreeMap<PathBuf, String>;
 
 /// A folder with images.
 #[derive(Debug, Clone)]

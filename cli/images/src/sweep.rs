@@ -1,14 +1,16 @@
 //! Removes from the store what no image and no VM needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ImageError;
 use super::blob::BlobName;
-use super::store::InUse;
 use super::system;
+
+/// Files taken out of images that VMs need, each with the name of the VM.
+pub type InUse = BTreeMap<PathBuf, String>;
 
 /// One sweep, under the store's lock.
 pub(super) struct Sweep<'a> {
@@ -44,7 +46,7 @@ impl Sweep<'_> {
     }
 }
 
-fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, ImageError> {
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let listing = fs::read_dir(folder).map_err(system("list", folder))?;
     listing.map(|entry| entry.map(|entry| entry.path()).map_err(system("list", folder))).collect()
 }

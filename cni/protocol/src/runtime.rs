@@ -8,6 +8,7 @@
 
 mod attachment;
 mod cache;
+mod config_error;
 mod conversation;
 mod document;
 mod drop_in;
@@ -17,6 +18,7 @@ mod verbs;
 
 pub use attachment::Attachment;
 pub use cache::{CacheError, Cached};
+pub use config_error::ConfigError;
 pub use exec::ExecError;
-pub use list::{ConfigError, ConfigList};
+pub use list::ConfigList;
 pub use verbs::{Runtime, RuntimeError};

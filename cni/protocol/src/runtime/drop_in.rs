@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::ConfigError;
+use super::config_error::ConfigError;
 
 /// The files of a folder with one of these extensions, in the order of their names.
 pub(super) fn files(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, ConfigError> {
@@ -32,12 +32,4 @@ pub(super) fn load(folder: &Path) -> Result<Vec<Map<String, Value>>, ConfigError
 pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, ConfigError> {
     let text = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| ConfigError::Json { path: path.to_owned(), source })
-}
-
-/// What to add to "nothing found" when some files could not be read.
-pub(super) fn listing(refused: &[String]) -> String {
-    match refused {
-        [] => String::new(),
-        _ => format!(", and these could not be read: {}", refused.join("; ")),
-    }
 }

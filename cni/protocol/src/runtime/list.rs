@@ -1,10 +1,11 @@
 //! Network configuration lists: from a file with its drop-ins, or from a value (specification section 1).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use terms::NetworkName;
 
+use super::config_error::ConfigError;
 use super::drop_in;
 use crate::spec::{UnknownVersion, Version};
 
@@ -25,57 +26,6 @@ pub(super) struct PluginConf {
     pub(super) kind: String,
     /// The rest, unknown keys included.
     pub(super) document: Map<String, Value>,
-}
-
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{path}")]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not JSON.
-    #[error("{path}: is not JSON")]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
-    /// A file's configuration is refused.
-    #[error("{path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<ConfigError>,
-    },
-    /// A field is missing or of another shape.
-    #[error("network configuration: {field}: {rule}")]
-    Field {
-        /// Its path.
-        field: String,
-        /// What it must be.
-        rule: String,
-    },
-    /// None of its versions is spoken.
-    #[error(transparent)]
-    Version(#[from] UnknownVersion),
-    /// No file of a folder has the network.
-    #[error("{dir}: no configuration of network {name:?}{refused}", refused = drop_in::listing(refused))]
-    NotFound {
-        /// The folder.
-        dir: PathBuf,
-        /// The network.
-        name: String,
-        /// Files that could not be read, with the reason.
-        refused: Vec<String>,
-    },
 }
 
 impl ConfigList {

@@ -1,0 +1,64 @@
+//! Why a network configuration is refused.
+
+use std::path::PathBuf;
+
+use crate::spec::UnknownVersion;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}")]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not JSON.
+    #[error("{path}: is not JSON")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A file's configuration is refused.
+    #[error("{path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<ConfigError>,
+    },
+    /// A field is missing or of another shape.
+    #[error("network configuration: {field}: {rule}")]
+    Field {
+        /// Its path.
+        field: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// None of its versions is spoken.
+    #[error(transparent)]
+    Version(#[from] UnknownVersion),
+    /// No file of a folder has the network.
+    #[error("{dir}: no configuration of network {name:?}{refused}", refused = listing(refused))]
+    NotFound {
+        /// The folder.
+        dir: PathBuf,
+        /// The network.
+        name: String,
+        /// Files that could not be read, with the reason.
+        refused: Vec<String>,
+    },
+}
+
+/// What to add to "nothing found" when some files could not be read.
+fn listing(refused: &[String]) -> String {
+    match refused {
+        [] => String::new(),
+        _ => format!(", and these could not be read: {}", refused.join("; ")),
+    }
+}
