@@ -22,6 +22,11 @@ pub(crate) fn attribute(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes_of(attributes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
+/// Whether the first attribute of a kind is this text with a closing NUL.
+pub(crate) fn is_text(attributes: &[u8], wanted: u16, text: &str) -> bool {
+    attribute(attributes, wanted).and_then(|bytes| bytes.strip_suffix(b"\0")) == Some(text.as_bytes())
+}
+
 /// Text up to its NUL.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()

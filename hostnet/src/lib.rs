@@ -9,6 +9,7 @@ pub mod kernel;
 pub mod linux;
 pub mod netns;
 pub mod nft;
+mod omit;
 pub mod op;
 mod sys;
 pub mod sysctl;

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use terms::{IfName, IpNetwork, MacAddr, Mtu, Protocol, VlanId};
 
-use crate::facts::{AddrGenMode, Address, MacvlanMode, Route, is_default};
+use crate::facts::{AddrGenMode, Address, MacvlanMode, Route};
 use crate::nft::{IpVersion, Transaction};
+use crate::omit::is_default;
 use crate::sysctl::Sysctl;
 
 /// Operations in the order in which they take effect.

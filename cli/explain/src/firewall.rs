@@ -1,16 +1,17 @@
-//! Firewalls of others that drop by default what the host forwards: who they are, and whom they let through.
+//! Firewalls of other programs that drop by default what the host forwards: whose they are, and what they let through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use hostnet::nft::{Base, ChainFacts, Family, Hook, Policy, RuleFacts, TableFacts, TableId};
+use hostnet::nft::{
+    Base, ChainFacts, ElementData, Family, Hook, Policy, RuleFacts, Statement, TableFacts, TableId, Verdict, VerdictMap,
+};
 use hostnet::{KernelError, Linux};
-use nix::libc;
+use services::Services;
 use terms::IfName;
 
-use super::line::{Masked, is_comment, is_link, verdict_code, verdict_target};
-use services::Services;
+use super::condition::{is_condition, names_address, names_link};
 
 /// The hooks that forwarded packets come by.
 pub(super) const ON_THE_WAY: [Hook; 3] = [Hook::Prerouting, Hook::Forward, Hook::Postrouting];
@@ -52,52 +53,52 @@ impl Dropping<'_> {
         concerns(self.table.id.family, address)
     }
 
-    /// Whether some rule that packets come to accepts everything, or what a rule on the way there tells by the address, its
-    /// network or the link. No simulation of the firewall: it is enough to see that somebody has thought of these packets.
+    /// Whether some rule that packets reach accepts everything, or accepts packets that a rule before it selects by the
+    /// address, its network or the link. It does not simulate the firewall: a rule for these packets is enough.
     pub fn lets_through(&self, address: IpAddr, link: Option<&IfName>) -> bool {
-        let names_ours =
-            |rule: &RuleFacts| names_address(rule, address) || link.is_some_and(|link| names_link(rule, link));
+        let names_ours = |statement: &Statement| {
+            names_address(statement, address) || link.is_some_and(|link| names_link(statement, link))
+        };
         let chains: BTreeMap<&str, &ChainFacts> = self.table.chains.iter().map(|chain| (&*chain.name, chain)).collect();
-        let (mut ways, mut gone) = (vec![(self.chain, Share::All)], BTreeSet::new());
-        while let Some((chain, share)) = ways.pop() {
-            if !gone.insert((&chain.name, share)) {
+        let (mut ahead, mut seen) = (vec![(self.chain, Share::All)], BTreeSet::new());
+        while let Some((chain, share)) = ahead.pop() {
+            if !seen.insert((&chain.name, share)) {
                 continue;
             }
             for rule in &chain.rules {
                 let share = match share {
-                    _ if names_ours(rule) => Share::Ours,
-                    Share::All if rule.body.iter().any(|line| is_condition(line)) => Share::Some,
+                    _ if rule.statements.iter().any(names_ours) => Share::Ours,
+                    Share::All if rule.statements.iter().any(is_condition) => Share::Some,
                     share => share,
                 };
                 if accepts(rule) && share != Share::Some {
                     return true;
                 }
-                let next = self.verdicts(rule).into_iter().filter_map(|verdict| chains.get(target(&verdict)?).copied());
-                ways.extend(next.map(|next| (next, share)));
+                let next = self.targets(rule).into_iter().filter_map(|target| chains.get(target).copied());
+                ahead.extend(next.map(|next| (next, share)));
             }
         }
         false
     }
 
-    /// Where a rule may lead: its own verdict, or those of a map, with a name or made on the fly.
-    fn verdicts(&self, rule: &RuleFacts) -> Vec<String> {
+    /// The chains that a rule may lead to: by its own verdict, or by those of a map.
+    fn targets<'b>(&'b self, rule: &'b RuleFacts) -> Vec<&'b str> {
         let of_map = |name: &str| {
-            let map = self.table.sets.iter().filter(|set| set.name == name);
-            map.flat_map(|map| &map.elements).filter_map(|element| element.data.clone()).collect()
+            let map = self.table.sets.iter().filter(|set| set.name == name).flat_map(|set| &set.elements);
+            map.filter_map(
+                |element| if let Some(ElementData::Verdict(verdict)) = &element.data { target(verdict) } else { None },
+            )
+            .collect::<Vec<_>>()
         };
-        let of_line = |line: &String| match line.split_once(' ') {
-            Some(("immediate", _)) => verdict(line).into_iter().collect(),
-            Some(("lookup", rest)) => match rest.strip_prefix('@') {
-                Some(named) => of_map(named.split(' ').next().unwrap_or_default()),
-                None => rest
-                    .split(['{', ',', '}'])
-                    .filter_map(|element| element.split(':').nth(1))
-                    .map(str::to_owned)
-                    .collect(),
-            },
+        let of_statement = |statement: &'b Statement| match statement {
+            Statement::Verdict(verdict) => target(verdict).into_iter().collect(),
+            Statement::VerdictMap { map: VerdictMap::Named(name), .. } => of_map(name),
+            Statement::VerdictMap { map: VerdictMap::Inline(pairs), .. } => {
+                pairs.iter().filter_map(|(_, verdict)| target(verdict)).collect()
+            }
             _ => Vec::new(),
         };
-        rule.body.iter().flat_map(of_line).collect()
+        rule.statements.iter().flat_map(of_statement).collect()
     }
 
     /// Whose it is, as far as its chains tell.
@@ -130,73 +131,67 @@ pub(super) fn concerns(family: Family, address: IpAddr) -> bool {
 }
 
 /// The chain that a verdict leads to.
-fn target(verdict: &str) -> Option<&str> {
-    let (word, chain) = verdict.split_once(' ')?;
-    matches!(word, "jump" | "goto").then_some(chain)
+fn target(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+        _ => None,
+    }
 }
 
-/// Which packets come to a rule.
+/// Which packets reach a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Share {
     /// All.
     All,
-    /// Those that a rule has told by what is ours.
+    /// Those of the VM, which a rule has selected.
     Ours,
-    /// Those that some other condition has picked.
+    /// Those that some other condition has selected.
     Some,
 }
 
 fn accepts(rule: &RuleFacts) -> bool {
-    rule.body.last().is_some_and(|line| verdict_code(line) == Some(libc::NF_ACCEPT))
-}
-
-/// A jump or a goto in an `immediate`.
-fn verdict(line: &str) -> Option<String> {
-    let word = match verdict_code(line)? {
-        libc::NFT_JUMP => "jump",
-        libc::NFT_GOTO => "goto",
-        _ => return None,
-    };
-    Some(format!("{word} {}", verdict_target(line)?))
-}
-
-fn is_condition(line: &str) -> bool {
-    !line.starts_with("counter") && !line.starts_with("immediate") && !is_comment(line)
-}
-
-/// Whether it compares something with the address, or with a network that the address is in.
-pub(super) fn names_address(rule: &RuleFacts, address: IpAddr) -> bool {
-    let mut masked = Masked::default();
-    rule.body.iter().any(|line| {
-        masked.load(line);
-        masked.compares(line, address, None)
-    })
-}
-
-fn names_link(rule: &RuleFacts, link: &IfName) -> bool {
-    rule.body.iter().any(|line| is_link(line, link))
+    rule.statements.last() == Some(&Statement::Verdict(Verdict::Accept))
 }
 
 #[cfg(test)]
 mod tests {
-    use hostnet::nft::{ChainKind, ElementFacts, SetFacts, TableId};
+    use hostnet::nft::{ChainKind, ElementFacts, ElementKey, Field, SetFacts, Test, Value};
 
     use super::*;
 
-    const ACCEPT: &str = "immediate 2=0c00028008000100";
-
-    fn rule(conditions: &[&str]) -> RuleFacts {
-        let accept = format!("{ACCEPT}00000001");
-        let body = conditions.iter().map(|line| (*line).to_owned()).chain(["counter".to_owned(), accept]).collect();
-        RuleFacts { handle: 1, comment: None, counter: None, body }
+    /// `ip saddr 172.30.77.0/24`.
+    fn ours() -> Statement {
+        within("172.30.77.0/24")
     }
 
-    /// A rule that jumps to a chain with a name of one letter.
-    fn jump(conditions: &[&str], to: u8) -> RuleFacts {
-        let mut jump = rule(conditions);
-        jump.body.pop();
-        jump.body.push(format!("immediate 2=1400028008000100fffffffd06000200{to:02x}000000"));
-        jump
+    fn within(network: &str) -> Statement {
+        test(Field::IpSaddr, Test::Within(network.parse().unwrap()))
+    }
+
+    fn test(field: Field, test: Test) -> Statement {
+        Statement::Match { fields: vec![field], test }
+    }
+
+    fn tcp() -> Statement {
+        test(Field::L4proto, Test::Is(6u8.into()))
+    }
+
+    fn extension(name: &str) -> Statement {
+        Statement::Foreign { expression: "match".to_owned(), extension: Some(name.to_owned()) }
+    }
+
+    fn rule(conditions: &[Statement]) -> RuleFacts {
+        ending(conditions, Verdict::Accept)
+    }
+
+    fn ending(conditions: &[Statement], verdict: Verdict) -> RuleFacts {
+        let end = [Statement::Counter, Statement::Verdict(verdict)];
+        let statements = conditions.iter().cloned().chain(end).collect();
+        RuleFacts { handle: 1, comment: None, counter: None, statements }
+    }
+
+    fn jump(conditions: &[Statement], to: &str) -> RuleFacts {
+        ending(conditions, Verdict::Jump(to.to_owned()))
     }
 
     fn table(names: &[&str], rules: Vec<RuleFacts>) -> TableFacts {
@@ -221,52 +216,57 @@ mod tests {
     }
 
     #[test]
-    fn only_rules_that_packets_come_to_count() {
+    fn only_rules_that_packets_reach_count() {
         let lets_through = |forward, rules_of_u: Vec<RuleFacts>, sets| {
             let mut table = TableFacts { sets, ..table(&["u"], forward) };
             table.chains[1].rules = rules_of_u;
             dropping(&[table])[0].lets_through("172.30.77.5".parse().unwrap(), None)
         };
-        let (all, ours) = (rule(&[]), "cmp 1=00000001 3=07000100ac1e4d00");
-        assert!(!lets_through(vec![], vec![all.clone()], vec![]), "nobody jumps there");
-        assert!(lets_through(vec![jump(&[], b'u')], vec![all.clone()], vec![]));
-        assert!(lets_through(vec![jump(&[ours], b'u')], vec![all.clone()], vec![]), "the jump names the network");
-        assert!(!lets_through(vec![jump(&["meta 1=06"], b'u')], vec![all.clone()], vec![]), "others jump there");
-        assert!(lets_through(vec![jump(&["meta 1=06"], b'u')], vec![rule(&[ours])], vec![]));
-        assert!(!lets_through(vec![jump(&[], b'u')], vec![jump(&[], b'u')], vec![]), "a ring ends");
-        let by_map =
-            |line: &str| vec![RuleFacts { body: vec!["meta 1=06".to_owned(), line.to_owned()], ..all.clone() }];
-        let element =
-            ElementFacts { key: "01".into(), key_end: None, data: Some("goto u".into()), expires_milliseconds: None };
+        let all = rule(&[]);
+        assert!(!lets_through(vec![], vec![all.clone()], vec![]), "no rule jumps there");
+        assert!(lets_through(vec![jump(&[], "u")], vec![all.clone()], vec![]));
+        assert!(lets_through(vec![jump(&[ours()], "u")], vec![all.clone()], vec![]), "the jump names the network");
+        assert!(!lets_through(vec![jump(&[tcp()], "u")], vec![all.clone()], vec![]), "others jump there");
+        assert!(lets_through(vec![jump(&[tcp()], "u")], vec![rule(&[ours()])], vec![]));
+        assert!(!lets_through(vec![jump(&[], "u")], vec![jump(&[], "u")], vec![]), "a ring ends");
+        let by_map = |map| {
+            let statement = Statement::VerdictMap { fields: vec![Field::Iifname], map };
+            vec![RuleFacts { statements: vec![statement], ..all.clone() }]
+        };
+        let goto = || Verdict::Goto("u".to_owned());
+        let element = ElementFacts {
+            key: vec![ElementKey::Is(Value::Bytes(vec![1]))],
+            data: Some(ElementData::Verdict(goto())),
+            expires_milliseconds: None,
+        };
         let map = SetFacts { name: "ways".into(), dynamic: false, elements: vec![element] };
-        for line in ["lookup {00:accept,01:jump u} 2=00000001", "lookup @ways 2=00000001"] {
-            assert!(lets_through(by_map(line), vec![rule(&[ours])], vec![map.clone()]), "{line}");
-            assert!(!lets_through(by_map(line), vec![all.clone()], vec![map.clone()]), "{line}");
+        let inline = vec![(vec![Value::Bytes(vec![0])], Verdict::Accept), (vec![Value::Bytes(vec![1])], goto())];
+        for by in [VerdictMap::Inline(inline), VerdictMap::Named("ways".to_owned())] {
+            assert!(lets_through(by_map(by.clone()), vec![rule(&[ours()])], vec![map.clone()]), "{by:?}");
+            assert!(!lets_through(by_map(by.clone()), vec![all.clone()], vec![map.clone()]), "{by:?}");
         }
     }
 
     #[test]
     fn a_rule_that_accepts_the_address_its_network_its_link_or_all_lets_through() {
         let address: IpAddr = "172.30.77.5".parse().unwrap();
-        let link = "veth1".parse().unwrap();
+        let link: IfName = "veth1".parse().unwrap();
         let lets_through = |rules| dropping(&[table(&[], rules)])[0].lets_through(address, Some(&link));
         assert!(!lets_through(Vec::new()));
         assert!(lets_through(vec![rule(&[])]), "everything");
-        assert!(lets_through(vec![rule(&["match 1=636f6d6d656e7400 3=6f6b00"])]), "everything, with a comment");
-        assert!(!lets_through(vec![rule(&["match 1=636f6e6e747261636b00"])]), "what belongs to a connection");
-        assert!(lets_through(vec![rule(&["payload 1=00", "cmp 1=00000001 3=07000100ac1e4d00"])]), "172.30.77.0/24");
-        assert!(!lets_through(vec![rule(&["cmp 1=00000001 3=07000100ac1e4e00"])]), "172.30.78.0/24");
-        assert!(!lets_through(vec![rule(&["cmp 1=00000001 2=00000001 3=07000100ac1e4d00"])]), "not that network");
-        let masked = ["bitwise 3=00000004 4=08000100fff00000", "cmp 1=00000001 3=08000100ac100000"];
-        assert!(lets_through(vec![rule(&masked)]), "172.16.0.0/12");
-        for (bytes, by_link) in [
-            ("140001007665746831000000000000000000000000", true),
-            ("0800010076657468", true),
-            ("0a000100766574683100", true),
-            ("0800010062720000", false),
-        ] {
-            let line = format!("cmp 1=00000001 3={bytes}");
-            assert_eq!(lets_through(vec![rule(&["meta 1=06", &line])]), by_link, "{line}");
-        }
+        assert!(lets_through(vec![rule(&[extension("comment")])]), "everything, with a comment");
+        assert!(!lets_through(vec![rule(&[extension("conntrack")])]), "what belongs to a connection");
+        assert!(lets_through(vec![rule(&[ours()])]));
+        assert!(!lets_through(vec![rule(&[within("172.30.78.0/24")])]));
+        assert!(lets_through(vec![rule(&[within("172.16.0.0/12")])]));
+        let not_ours = test(Field::IpSaddr, Test::NotWithin("172.30.77.0/24".parse().unwrap()));
+        assert!(!lets_through(vec![rule(&[not_ours])]));
+        let listed = test(Field::IpDaddr, Test::OneOf(vec![address.into()]));
+        assert!(lets_through(vec![rule(&[listed])]));
+        let by_link = |name: Test| vec![rule(&[test(Field::Iifname, name)])];
+        assert!(lets_through(by_link(Test::Is(Value::from(&link)))));
+        assert!(lets_through(by_link(Test::NameStart("veth".to_owned()))));
+        assert!(!lets_through(by_link(Test::NameStart("br".to_owned()))));
+        assert!(!lets_through(by_link(Test::IsNot(Value::from(&link)))));
     }
 }

@@ -7,6 +7,7 @@
 
 mod case;
 mod changes;
+mod condition;
 mod diagnose;
 mod evidence;
 mod explanation;
@@ -14,7 +15,6 @@ mod fib;
 pub mod firewall;
 mod gather;
 mod launcher;
-mod line;
 mod picture;
 mod reach;
 pub mod record;

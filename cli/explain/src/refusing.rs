@@ -1,16 +1,15 @@
-//! Rules of others that refuse what the host forwards to or from a VM, whatever the policy of their chain.
+//! Rules of other programs that refuse what the host forwards to or from a VM, whatever the policy of their chain.
 //!
-//! No simulation of a firewall: followed is only what all of a VM's packets, or all to or from its address or link, come to.
+//! It does not simulate a firewall: it follows only rules that all packets of a VM, or all to or from its address or link, reach.
 
 use std::fmt;
 use std::net::IpAddr;
 
-use hostnet::nft::{ChainFacts, RuleFacts, TableFacts};
-use nix::libc;
+use hostnet::nft::{ChainFacts, Field, RuleFacts, Statement, TableFacts, Test, Value, Verdict};
 use terms::IfName;
 
+use super::condition::{is_comment, is_extension, is_foreign, lone_test, names_address, names_link};
 use super::firewall::{ON_THE_WAY, concerns};
-use super::line::{Masked, datum, is_comment, verdict_code, verdict_target};
 
 /// A rule that refuses.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +19,7 @@ pub struct Refusal<'a> {
     rule: &'a RuleFacts,
 }
 
-/// What a rule or a chain comes to.
+/// What a rule or a chain decides.
 enum Decision<'a> {
     Accepted,
     Refused(Refusal<'a>),
@@ -50,7 +49,7 @@ impl fmt::Display for Refusal<'_> {
 }
 
 impl Refusal<'_> {
-    /// How it is got out of a link's way.
+    /// The command that makes the firewall let a link's packets through.
     pub fn remedy(&self, link: &str) -> String {
         if self.table.id.name == "firewalld" {
             return format!("`firewall-cmd --zone=trusted --add-interface={link}`");
@@ -83,25 +82,24 @@ impl<'a> Packets<'a, '_> {
     }
 
     fn act(self, chain: &'a ChainFacts, rule: &'a RuleFacts, depth: usize) -> Option<Decision<'a>> {
-        /// iptables' REJECT, by its name in NFTA_TARGET_NAME.
-        const REJECT: &str = "target 1=52454a454354";
         let refused = || Some(Decision::Refused(Refusal { table: self.table, chain, rule }));
-        for line in &rule.body {
-            if line.starts_with("reject") || line.starts_with(REJECT) {
+        for statement in &rule.statements {
+            if refuses(statement) {
                 return refused();
             }
-            match verdict_code(line) {
-                Some(libc::NF_ACCEPT) => return Some(Decision::Accepted),
-                Some(libc::NF_DROP) => return refused(),
-                Some(libc::NFT_RETURN) => return Some(Decision::Returned),
-                Some(code @ (libc::NFT_JUMP | libc::NFT_GOTO)) => {
-                    let name = verdict_target(line)?;
-                    let next = self.table.chains.iter().find(|chain| chain.name == name)?;
+            let Statement::Verdict(verdict) = statement else { continue };
+            match verdict {
+                Verdict::Accept => return Some(Decision::Accepted),
+                Verdict::Drop => return refused(),
+                Verdict::Return => return Some(Decision::Returned),
+                Verdict::Jump(name) | Verdict::Goto(name) => {
+                    let next = self.table.chains.iter().find(|chain| chain.name == *name)?;
                     let decision = self.decide(next, depth + 1);
-                    // From where a goto leads nobody comes back.
-                    return if code == libc::NFT_GOTO { decision.or(Some(Decision::Returned)) } else { decision };
+                    // After a goto the rest of the chain is left out.
+                    let is_goto = matches!(verdict, Verdict::Goto(_));
+                    return if is_goto { decision.or(Some(Decision::Returned)) } else { decision };
                 }
-                _ => {}
+                Verdict::Continue => {}
             }
         }
         None
@@ -109,55 +107,76 @@ impl<'a> Packets<'a, '_> {
 
     /// Whether a rule asks for nothing but the VM's address or link.
     fn all_come_to(self, rule: &RuleFacts) -> bool {
-        const ACTIONS: [&str; 5] = ["counter", "immediate", "reject", "log", "target"];
-        const LOADS: [&str; 2] = ["meta", "payload"];
-        let (mut loaded, mut masked) = ("", Masked::default());
-        rule.body.iter().all(|line| {
-            let word = line.split(' ').next().unwrap_or_default();
-            match word {
-                _ if LOADS.contains(&word) => {
-                    loaded = line;
-                    true
-                }
-                "bitwise" => {
-                    masked.load(line);
-                    true
-                }
-                "cmp" => masked.compares(line, self.address, self.link) || self.is_family(loaded, line),
-                _ => ACTIONS.contains(&word) || is_comment(line),
+        rule.statements.iter().all(|statement| match statement {
+            Statement::Match { .. } => {
+                names_address(statement, self.address)
+                    || self.link.is_some_and(|link| names_link(statement, link))
+                    || self.is_family(statement)
             }
+            Statement::Counter | Statement::Verdict(_) | Statement::Reject(_) | Statement::Set { .. } => true,
+            Statement::Foreign { .. } => {
+                is_comment(statement) || ["reject", "log", "target"].iter().any(|kind| is_foreign(statement, kind))
+            }
+            _ => false,
         })
     }
 
-    /// Whether a comparison picks the address' family, as nft puts it before addresses in tables of both.
-    fn is_family(self, loaded: &str, line: &str) -> bool {
-        // NFTA_META_KEY with NFT_META_NFPROTO.
-        let of_packet = loaded.starts_with("meta ") && loaded.ends_with(" 2=0000000f");
-        let wanted = if self.address.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 };
-        // NFTA_CMP_OP is absent where it is NFT_CMP_EQ.
-        of_packet && !line.contains(" 2=") && datum(line, "3=") == Some(wanted.to_le_bytes()[..1].to_vec())
+    /// Whether it asks for the address' family, as rules of tables of both families do.
+    fn is_family(self, statement: &Statement) -> bool {
+        // NFPROTO_* of `linux/netfilter.h`.
+        let wanted: u8 = if self.address.is_ipv4() { 2 } else { 10 };
+        lone_test(statement) == Some((Field::Nfproto, &Test::Is(Value::from(wanted))))
     }
+}
+
+/// Whether it refuses and answers: `reject` of any kind, or REJECT of iptables.
+fn refuses(statement: &Statement) -> bool {
+    matches!(statement, Statement::Reject(_))
+        || is_foreign(statement, "reject")
+        || is_extension(statement, "target", "REJECT")
 }
 
 #[cfg(test)]
 mod tests {
-    use hostnet::nft::{Base, ChainKind, Counter, Family, Hook, Policy, TableId};
+    use hostnet::nft::{Base, ChainKind, Counter, Family, Hook, Policy, Reject, TableId};
 
     use super::*;
 
-    const DROP: &str = "immediate 2=0c0002800800010000000000";
-    const ACCEPT: &str = "immediate 2=0c0002800800010000000001";
-    const RETURN: &str = "immediate 2=0c00028008000100fffffffb";
-    const TO_U: &str = "immediate 2=1400028008000100fffffffd0600020075000000";
-    const ON_TO_U: &str = "immediate 2=1400028008000100fffffffc0600020075000000";
-    /// `ip saddr 172.30.77.5`.
-    const OURS: [&str; 2] =
-        ["payload 1=00000001 2=00000001 3=0000000c 4=00000004", "cmp 1=00000001 3=08000100ac1e4d05"];
-    const OTHERS: [&str; 2] = [OURS[0], "cmp 1=00000001 3=08000100ac1e4d06"];
+    const DROP: Statement = Statement::Verdict(Verdict::Drop);
+    const ACCEPT: Statement = Statement::Verdict(Verdict::Accept);
+    const RETURN: Statement = Statement::Verdict(Verdict::Return);
 
-    fn rule(handle: u64, conditions: &[&str], act: &str) -> RuleFacts {
-        let body = conditions.iter().chain([&"counter", &act]).map(|line| (*line).to_owned()).collect();
-        RuleFacts { handle, comment: None, counter: Some(Counter { packets: 3, bytes: 9 }), body }
+    fn to_u() -> Statement {
+        Statement::Verdict(Verdict::Jump("u".to_owned()))
+    }
+
+    fn on_to_u() -> Statement {
+        Statement::Verdict(Verdict::Goto("u".to_owned()))
+    }
+
+    fn test(field: Field, value: Value) -> Statement {
+        Statement::Match { fields: vec![field], test: Test::Is(value) }
+    }
+
+    fn saddr(address: &str) -> Statement {
+        test(Field::IpSaddr, Value::Ip(address.parse().unwrap()))
+    }
+
+    fn ours() -> Statement {
+        saddr("172.30.77.5")
+    }
+
+    fn others() -> Statement {
+        saddr("172.30.77.6")
+    }
+
+    fn foreign(expression: &str, extension: Option<&str>) -> Statement {
+        Statement::Foreign { expression: expression.to_owned(), extension: extension.map(str::to_owned) }
+    }
+
+    fn rule(handle: u64, conditions: &[Statement], act: Statement) -> RuleFacts {
+        let statements = conditions.iter().cloned().chain([Statement::Counter, act]).collect();
+        RuleFacts { handle, comment: None, counter: Some(Counter { packets: 3, bytes: 9 }), statements }
     }
 
     /// The handle of the rule that refuses.
@@ -177,38 +196,49 @@ mod tests {
     fn a_rule_that_refuses_all_or_what_is_ours_is_found() {
         let first = |rules| refused(Family::Ip, rules, vec![]);
         assert_eq!(first(vec![]), None);
-        for act in [DROP, "reject 1=00000003", "target 1=52454a45435400 2=01"] {
-            assert_eq!(first(vec![rule(4, &OURS, act)]), Some(4), "{act}");
-            assert_eq!(first(vec![rule(4, &[], act)]), Some(4), "{act}");
-            assert_eq!(first(vec![rule(4, &OTHERS, act)]), None, "{act}");
+        let acts = [
+            DROP,
+            Statement::Reject(Reject::PortUnreachable),
+            foreign("reject", None),
+            foreign("target", Some("REJECT")),
+        ];
+        for act in acts {
+            assert_eq!(first(vec![rule(4, &[ours()], act.clone())]), Some(4), "{act:?}");
+            assert_eq!(first(vec![rule(4, &[], act.clone())]), Some(4), "{act:?}");
+            assert_eq!(first(vec![rule(4, &[others()], act.clone())]), None, "{act:?}");
         }
-        let by_link = ["meta 1=00000001 2=00000006", "cmp 1=00000001 3=140001007665746831000000000000000000000000"];
-        assert_eq!(first(vec![rule(4, &by_link, DROP)]), Some(4));
-        assert_eq!(first(vec![rule(4, &[OURS[0], OURS[1], "ct 1=01"], DROP)]), None, "of some connections only");
-        assert_eq!(first(vec![rule(4, &[OURS[0], OURS[1], "cmp 1=00000001 3=060001000050"], DROP)]), None, "one port");
-        assert_eq!(first(vec![rule(3, &OURS, ACCEPT), rule(4, &[], DROP)]), None, "accepted before");
-        assert_eq!(first(vec![rule(3, &OTHERS, ACCEPT), rule(4, &[], DROP)]), Some(4));
+        let by_link = test(Field::Oifname, Value::Device("veth1".parse().unwrap()));
+        assert_eq!(first(vec![rule(4, &[by_link], DROP)]), Some(4));
+        let established = Statement::Match { fields: vec![Field::CtState], test: Test::AnyBit(2) };
+        assert_eq!(first(vec![rule(4, &[ours(), established], DROP)]), None, "of some connections only");
+        assert_eq!(first(vec![rule(4, &[ours(), test(Field::TcpDport, 80u16.into())], DROP)]), None, "one port");
+        assert_eq!(first(vec![rule(4, &[foreign("match", Some("comment"))], DROP)]), Some(4), "with a comment");
+        assert_eq!(first(vec![rule(4, &[foreign("match", Some("conntrack"))], DROP)]), None);
+        assert_eq!(first(vec![rule(3, &[ours()], ACCEPT), rule(4, &[], DROP)]), None, "accepted before");
+        assert_eq!(first(vec![rule(3, &[others()], ACCEPT), rule(4, &[], DROP)]), Some(4));
     }
 
     #[test]
     fn jumps_gotos_and_returns_are_followed() {
         let last = || rule(9, &[], DROP);
-        let refuse = || vec![rule(5, &OURS, DROP)];
-        assert_eq!(refused(Family::Ip, vec![rule(1, &[], TO_U)], refuse()), Some(5));
-        assert_eq!(refused(Family::Ip, vec![rule(1, &OTHERS, TO_U)], refuse()), None, "others jump there");
+        let refuse = || vec![rule(5, &[ours()], DROP)];
+        assert_eq!(refused(Family::Ip, vec![rule(1, &[], to_u())], refuse()), Some(5));
+        assert_eq!(refused(Family::Ip, vec![rule(1, &[others()], to_u())], refuse()), None, "others jump there");
         let back = || vec![rule(5, &[], RETURN), rule(6, &[], DROP)];
-        assert_eq!(refused(Family::Ip, vec![rule(1, &[], TO_U), last()], back()), Some(9));
-        assert_eq!(refused(Family::Ip, vec![rule(1, &[], ON_TO_U), last()], back()), None, "a goto does not come back");
-        assert_eq!(refused(Family::Ip, vec![rule(1, &[], TO_U)], vec![rule(2, &[], TO_U)]), None, "a ring ends");
+        assert_eq!(refused(Family::Ip, vec![rule(1, &[], to_u()), last()], back()), Some(9));
+        assert_eq!(
+            refused(Family::Ip, vec![rule(1, &[], on_to_u()), last()], back()),
+            None,
+            "a goto does not come back"
+        );
+        assert_eq!(refused(Family::Ip, vec![rule(1, &[], to_u())], vec![rule(2, &[], to_u())]), None, "a ring ends");
     }
 
     #[test]
     fn only_rules_for_the_family_count() {
-        let of = |family: &str| ["meta 1=00000001 2=0000000f".to_owned(), format!("cmp 1=00000001 3=05000100{family}")];
-        let (v4, v6) = (of("02"), of("0a"));
-        let drop_all = |family: &[String; 2]| vec![rule(4, &[&family[0], &family[1]], DROP)];
-        assert_eq!(refused(Family::Inet, drop_all(&v4), vec![]), Some(4));
-        assert_eq!(refused(Family::Inet, drop_all(&v6), vec![]), None);
+        let drop_all = |family: u8| vec![rule(4, &[test(Field::Nfproto, family.into())], DROP)];
+        assert_eq!(refused(Family::Inet, drop_all(2), vec![]), Some(4));
+        assert_eq!(refused(Family::Inet, drop_all(10), vec![]), None);
         assert_eq!(refused(Family::Ip6, vec![rule(4, &[], DROP)], vec![]), None);
     }
 }

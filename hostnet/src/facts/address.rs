@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use terms::{IfName, IpNetwork};
 
-use super::is_default;
+use crate::omit::is_default;
 
 /// An IP address on a link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use terms::{IfName, MacAddr};
 
-use super::is_default;
+use crate::omit::is_default;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

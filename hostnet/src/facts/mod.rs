@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use terms::IfName;
 
-use crate::nft::{TableFacts, TableId};
+use crate::nft::{LinkIndices, TableFacts, TableId};
 use crate::sysctl::Sysctl;
 
 pub use address::{Address, AddressFlags, AddressScope};
@@ -127,7 +127,12 @@ impl Facts {
     }
 }
 
-/// Whether a field has its type's default and can stay out of the JSON.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
+impl LinkIndices for Facts {
+    fn index_of(&self, link: &IfName) -> Option<u32> {
+        self.link(link).map(|link| link.index)
+    }
+
+    fn link_at(&self, index: u32) -> Option<&IfName> {
+        self.link_at(index).map(|link| &link.name)
+    }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use terms::{IfName, IpNetwork};
 
-use super::is_default;
+use crate::omit::is_default;
 
 /// The table of ordinary routes (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;

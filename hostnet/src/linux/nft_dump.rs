@@ -7,13 +7,16 @@ use super::Linux;
 use super::steps::{Bus, Steps};
 use crate::attributes::Writer;
 use crate::attributes::{attribute, attributes_of, text};
-use crate::hex::hex;
+use crate::facts::Facts;
 use crate::kernel::KernelError;
 use crate::nft::batch::successor;
-use crate::nft::canon::{body, data_text, joined};
+use crate::nft::decode::{DecodeContext, decode};
+use crate::nft::element_bytes::{ElementKinds, Encoded, decode_data};
+use crate::nft::encoding::kinds_of;
 use crate::nft::uapi::{chain, data, element, elements, hook, list, rule, set, table};
 use crate::nft::{
-    Base, ChainFacts, ChainKind, ElementFacts, Family, Hook, Policy, RuleFacts, SetFacts, TableFacts, TableId,
+    Base, ChainFacts, ChainKind, ElementFacts, Family, Hook, LinkIndices, Policy, RuleFacts, SetFacts, TableFacts,
+    TableId,
 };
 
 /// `struct nfgenmsg`.
@@ -22,11 +25,27 @@ pub(super) const GENERIC_BYTES: usize = 4;
 /// NFPROTO_UNSPEC of `linux/netfilter.h`.
 const ALL_FAMILIES: u8 = 0;
 
-/// A set as listed, with what readers of facts do not need.
+/// A set as listed, its elements in bytes.
 pub(super) struct Listed {
-    pub(super) facts: SetFacts,
+    pub(super) name: String,
     pub(super) unnamed: bool,
+    /// In the order of their keys.
+    pub(super) elements: Vec<Encoded>,
+    /// Milliseconds until each vanishes, in the same order.
+    expires: Vec<Option<u64>>,
+    kinds: (u32, u32),
+    dynamic: bool,
     interval: bool,
+}
+
+impl Listed {
+    fn facts(self) -> SetFacts {
+        let kinds = ElementKinds { key: kinds_of(self.kinds.0), data: kinds_of(self.kinds.1) };
+        let elements = self.elements.iter().zip(self.expires);
+        let elements = elements
+            .map(|(element, expires_milliseconds)| ElementFacts { expires_milliseconds, ..kinds.decode(element) });
+        SetFacts { name: self.name, dynamic: self.dynamic, elements: elements.collect() }
+    }
 }
 
 impl<S: Steps> Linux<S> {
@@ -38,20 +57,23 @@ impl<S: Steps> Linux<S> {
             other => other?,
         };
         let sets = self.read_sets(id)?;
+        // Only there do rules name devices by their index.
+        let links = if id.family == Family::Netdev { self.read_links(false)? } else { Vec::new() };
+        let links = Facts { links, ..Facts::default() };
         let mut chains: Vec<ChainFacts> =
             self.list(id, libc::NFT_MSG_GETCHAIN, NLM_F_DUMP, &[(chain::TABLE, &id.name)], |bytes| {
                 // The kernel lists the chains of all tables of the family.
                 (attribute(bytes, chain::TABLE).map(text)? == id.name).then(|| read_chain(bytes, id.family))
             })?;
         let rules = self.list(id, libc::NFT_MSG_GETRULE, NLM_F_DUMP, &[(rule::TABLE, &id.name)], |bytes| {
-            Some((attribute(bytes, rule::CHAIN).map(text)?, read_rule(bytes, &sets)))
+            Some((attribute(bytes, rule::CHAIN).map(text)?, read_rule(bytes, id.family, &sets, &links)))
         })?;
         for (name, rule) in rules {
             if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
                 chain.rules.push(rule);
             }
         }
-        let sets = sets.into_iter().filter(|set| !set.unnamed).map(|set| set.facts).collect();
+        let sets = sets.into_iter().filter(|set| !set.unnamed).map(Listed::facts).collect();
         Ok(Some(TableFacts { id: id.clone(), chains, sets }))
     }
 
@@ -77,28 +99,29 @@ impl<S: Steps> Linux<S> {
 
     pub(super) fn read_sets(&mut self, id: &TableId) -> Result<Vec<Listed>, KernelError> {
         let mut sets = self.list(id, libc::NFT_MSG_GETSET, NLM_F_DUMP, &[(set::TABLE, &id.name)], |bytes| {
-            let flags = attribute(bytes, set::FLAGS).and_then(|flags| flags.first_chunk().copied());
-            let flags = flags.map_or(0, u32::from_be_bytes);
+            let number = |kind| attribute(bytes, kind)?.first_chunk().copied().map(u32::from_be_bytes);
+            let flags = number(set::FLAGS).unwrap_or_default();
             let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
             let name = attribute(bytes, set::NAME).map(text)?;
             Some(Listed {
-                facts: SetFacts { name, dynamic: has(libc::NFT_SET_EVAL), elements: Vec::new() },
+                name,
                 unnamed: has(libc::NFT_SET_ANONYMOUS),
+                elements: Vec::new(),
+                expires: Vec::new(),
+                kinds: (number(set::KEY_TYPE).unwrap_or_default(), number(set::DATA_TYPE).unwrap_or_default()),
+                dynamic: has(libc::NFT_SET_EVAL),
                 interval: has(libc::NFT_SET_INTERVAL),
             })
         })?;
         for set in &mut sets {
-            let wanted = [(elements::TABLE, id.name.as_str()), (elements::SET, set.facts.name.as_str())];
-            let found = self.list(id, libc::NFT_MSG_GETSETELEM, NLM_F_DUMP, &wanted, |bytes| {
-                let all = attribute(bytes, elements::ELEMENTS)?;
-                Some(
-                    attributes_of(all)
-                        .filter(|(kind, _)| *kind == list::ELEM)
-                        .filter_map(|(_, one)| read_element(one))
-                        .collect::<Vec<_>>(),
-                )
+            let wanted = [(elements::TABLE, id.name.as_str()), (elements::SET, set.name.as_str())];
+            let mut found = Vec::new();
+            self.list(id, libc::NFT_MSG_GETSETELEM, NLM_F_DUMP, &wanted, |bytes| {
+                let all = attributes_of(attribute(bytes, elements::ELEMENTS)?);
+                found.extend(all.filter(|(kind, _)| *kind == list::ELEM).filter_map(|(_, one)| read_element(one)));
+                None::<()>
             })?;
-            set.facts.elements = paired(found.into_iter().flatten().collect(), set.interval);
+            (set.elements, set.expires) = paired(found, set.interval).into_iter().unzip();
         }
         Ok(sets)
     }
@@ -181,47 +204,54 @@ pub(super) fn read_chain(bytes: &[u8], family: Family) -> ChainFacts {
     ChainFacts { name: attribute(bytes, chain::NAME).map(text).unwrap_or_default(), base, rules: Vec::new() }
 }
 
-fn read_rule(bytes: &[u8], sets: &[Listed]) -> RuleFacts {
-    let contents = |name: &str, _| {
-        sets.iter().find(|set| set.unnamed && set.facts.name == name).map(|set| joined(&set.facts.elements))
-    };
-    let (body, counter) = body(attribute(bytes, rule::EXPRESSIONS).unwrap_or_default(), &contents);
+fn read_rule(bytes: &[u8], family: Family, sets: &[Listed], links: &dyn LinkIndices) -> RuleFacts {
+    let unnamed =
+        |name: &str, _| sets.iter().find(|set| set.unnamed && set.name == name).map(|set| set.elements.as_slice());
+    let expressions = attribute(bytes, rule::EXPRESSIONS).unwrap_or_default();
+    let (statements, counter) = decode(expressions, &DecodeContext { family, links, unnamed: &unnamed });
     // Type 0, length, text with closing NUL (nftables' `udata.h`).
     let comment = attribute(bytes, rule::USERDATA).and_then(|data| match data {
         [0, length, words @ ..] => words.get(..usize::from(*length)).map(text),
         _ => None,
     });
     let handle = attribute(bytes, rule::HANDLE).and_then(|handle| handle.first_chunk().copied());
-    RuleFacts { handle: handle.map_or(0, u64::from_be_bytes), comment, counter, body }
+    RuleFacts { handle: handle.map_or(0, u64::from_be_bytes), comment, counter, statements }
 }
 
-/// An element, and whether it only says that a range ends before it.
-fn read_element(bytes: &[u8]) -> Option<(Vec<u8>, bool, ElementFacts)> {
-    let key = attribute(attribute(bytes, element::KEY)?, data::VALUE)?.to_vec();
+/// One listed element.
+struct ListedElement {
+    encoded: Encoded,
+    expires_milliseconds: Option<u64>,
+    /// It only says that a range ends before it.
+    is_end: bool,
+}
+
+fn read_element(bytes: &[u8]) -> Option<ListedElement> {
     let flags = attribute(bytes, element::FLAGS).and_then(|flags| flags.first_chunk().copied());
-    let is_end = flags.map_or(0, u32::from_be_bytes) & libc::NFT_SET_ELEM_INTERVAL_END.cast_unsigned() != 0;
     let expiration = attribute(bytes, element::EXPIRATION).and_then(|time| time.first_chunk().copied());
-    let facts = ElementFacts {
-        key: hex(&key),
-        key_end: attribute(bytes, element::KEY_END).and_then(|end| attribute(end, data::VALUE)).map(hex),
-        data: attribute(bytes, element::DATA).and_then(data_text),
-        expires_milliseconds: expiration.map(u64::from_be_bytes),
+    let encoded = Encoded {
+        key: attribute(attribute(bytes, element::KEY)?, data::VALUE)?.to_vec(),
+        key_end: attribute(bytes, element::KEY_END).and_then(|end| attribute(end, data::VALUE)).map(<[u8]>::to_vec),
+        data: attribute(bytes, element::DATA).and_then(decode_data),
     };
-    Some((key, is_end, facts))
+    let is_end = flags.map_or(0, u32::from_be_bytes) & libc::NFT_SET_ELEM_INTERVAL_END.cast_unsigned() != 0;
+    Some(ListedElement { encoded, expires_milliseconds: expiration.map(u64::from_be_bytes), is_end })
 }
 
-/// Sorts elements by key and joins each range's two halves.
-fn paired(mut found: Vec<(Vec<u8>, bool, ElementFacts)>, interval: bool) -> Vec<ElementFacts> {
+/// Sorts elements by key and joins each range's two halves; with each, the milliseconds until it vanishes.
+fn paired(mut found: Vec<ListedElement>, interval: bool) -> Vec<(Encoded, Option<u64>)> {
     // Of equal keys the end of one range comes before the beginning of the next.
-    found.sort_by(|one, other| one.0.cmp(&other.0).then(other.1.cmp(&one.1)));
-    let ends: Vec<_> = found.iter().filter(|(_, is_end, _)| *is_end).map(|(key, ..)| key.clone()).collect();
-    let starts = found.into_iter().filter(|(_, is_end, _)| !is_end);
-    let starts = starts.map(|(key, _, mut facts)| {
-        if interval && facts.key_end.is_none() {
-            let end = ends.iter().find(|end| **end > key).and_then(|end| predecessor(end));
-            facts.key_end = Some(hex(&end.unwrap_or_else(|| vec![0xff; key.len()])));
+    found.sort_by(|one, other| one.encoded.key.cmp(&other.encoded.key).then(other.is_end.cmp(&one.is_end)));
+    let is_whole = |one: &ListedElement| !interval || one.encoded.key_end.is_some();
+    let ends: Vec<_> = found.iter().filter(|one| one.is_end).map(|one| one.encoded.key.clone()).collect();
+    let starts = found.into_iter().filter(|one| !one.is_end);
+    let starts = starts.map(|mut one| {
+        if !is_whole(&one) {
+            let key = &one.encoded.key;
+            let end = ends.iter().find(|end| *end > key).and_then(|end| predecessor(end));
+            one.encoded.key_end = Some(end.unwrap_or_else(|| vec![0xff; key.len()]));
         }
-        facts
+        (one.encoded, one.expires_milliseconds)
     });
     starts.collect()
 }

@@ -8,7 +8,7 @@ use terms::IfName;
 use super::compile::{TranslateContext, compile};
 use super::encoding::NftError;
 use super::expression::{SetRef, libc_u32};
-use super::uapi::{self, chain, elements, hook, rule, set, table};
+use super::uapi::{chain, elements, hook, rule, set, table};
 use super::{Chain, Command, Family, Policy, Rule, Set, Table, TableId, Transaction};
 use crate::attributes::Writer;
 
@@ -334,25 +334,5 @@ impl TranslateContext for InBatch<'_, '_> {
         self.batch.set(self.table, &set, Some(number), unnamed)?;
         self.batch.elements(libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE, self.table, &set, Some(number))?;
         Ok(SetRef { name: set.name, id: Some(number) })
-    }
-}
-
-impl Family {
-    /// NFPROTO_* of `linux/netfilter.h`.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::Inet => uapi::NFPROTO_INET,
-            Self::Ip => 2,
-            Self::Arp => 3,
-            Self::Netdev => uapi::NFPROTO_NETDEV,
-            Self::Bridge => 7,
-            Self::Ip6 => 10,
-        }
-    }
-
-    /// The family of such a number.
-    pub(crate) fn of(number: u8) -> Option<Self> {
-        let all = [Self::Inet, Self::Ip, Self::Arp, Self::Netdev, Self::Bridge, Self::Ip6];
-        all.into_iter().find(|family| family.number() == number)
     }
 }

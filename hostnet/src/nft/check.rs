@@ -1,37 +1,45 @@
 //! What a table would look like if it were as asked for, and where the kernel's differs.
 
-use std::cell::RefCell;
-
 use terms::IfName;
 
-use super::canon::{Contents, body, element_facts, joined};
 use super::compile::{TranslateContext, compile};
+use super::decode::{DecodeContext, Unnamed, decode};
 use super::drift::TableDrift;
-use super::encode::encode_element;
+use super::element_bytes::{ElementKinds, Encoded, encode_element};
 use super::expression::SetRef;
-use super::same::same_body;
-use super::{ChainFacts, ElementFacts, NftError, RuleFacts, Set, SetFacts, Table, TableFacts};
-use crate::attributes::Writer;
-use crate::facts::Facts;
+use super::uapi::{expr, list};
+use super::{
+    ChainFacts, Counter, ElementFacts, Family, LinkIndices, NftError, Rule, RuleFacts, Set, SetFacts, Statement, Table,
+    TableFacts,
+};
+use crate::attributes::{Writer, attribute, attributes_of};
 
 impl TableFacts {
-    /// What the kernel would list for `table`, in a namespace with the links of `facts`; handles are 0.
+    /// What the kernel would list for `table`, in a namespace with these links; handles are 0.
     ///
     /// # Errors
     /// When the table cannot be expressed, or names a link that is not there.
-    pub fn expected(table: &Table, facts: &Facts) -> Result<Self, NftError> {
+    pub fn expected(table: &Table, links: &dyn LinkIndices) -> Result<Self, NftError> {
+        let mut offline = OfflineCompiler::of(table.id.family, links);
         let chains = table.chains.iter().map(|chain| {
             let rules = chain.rules.iter().map(|rule| {
-                let mut writer = Writer::default();
-                let mut around = OfflineCompiler { facts, sets: RefCell::default() };
-                compile(&mut writer, table.id.family, rule, &mut around)?;
-                let (body, counter) = body(&writer.bytes, &|_, number| around.contents(number));
-                Ok(RuleFacts { handle: 0, comment: rule.comment.clone(), counter, body })
+                offline.compile(rule)?;
+                let (statements, counter) = offline.statements();
+                Ok(RuleFacts { handle: 0, comment: rule.comment.clone(), counter, statements })
             });
             let rules = rules.collect::<Result<_, NftError>>()?;
             Ok(ChainFacts { name: chain.name.clone(), base: chain.base.clone(), rules })
         });
-        Ok(Self { id: table.id.clone(), chains: chains.collect::<Result<_, NftError>>()?, sets: expected_sets(table)? })
+        let chains = chains.collect::<Result<_, NftError>>()?;
+        let sets = table.sets.iter().map(|set| {
+            let (elements, kinds) = (encoded_elements(set)?, ElementKinds::of(set));
+            Ok(SetFacts {
+                name: set.name.clone(),
+                dynamic: set.flags.dynamic,
+                elements: elements.iter().map(|element| kinds.decode(element)).collect(),
+            })
+        });
+        Ok(Self { id: table.id.clone(), chains, sets: sets.collect::<Result<_, NftError>>()? })
     }
 
     /// Where `found` differs from this; nothing if it is the same. Counters and handles do not matter, nor do the elements of
@@ -71,7 +79,7 @@ impl TableFacts {
         let mut rest = found.rules.as_slice();
         let mut added = Vec::new();
         for rule in &chain.rules {
-            match rest.iter().position(|other| other.body == rule.body) {
+            match rest.iter().position(|other| other.statements == rule.statements) {
                 Some(at) => {
                     let (before, after) = rest.split_at(at);
                     added.extend(before);
@@ -88,57 +96,59 @@ impl TableFacts {
         drift.extend(added.into_iter().map(|rule| TableDrift::RuleAdded {
             table: self.id.clone(),
             chain: chain.name.clone(),
-            handle: rule.handle,
+            rule: Box::new(rule.clone()),
         }));
     }
 }
 
 /// Whether sets hold the same, in whatever order; when elements expire does not matter.
 fn same_elements(one: &[ElementFacts], other: &[ElementFacts]) -> bool {
-    joined(one) == joined(other)
+    let sorted = |elements: &[ElementFacts]| {
+        let mut sorted: Vec<_> =
+            elements.iter().map(|element| ElementFacts { expires_milliseconds: None, ..element.clone() }).collect();
+        sorted.sort();
+        sorted
+    };
+    sorted(one) == sorted(other)
 }
 
-/// What the kernel would list for the named sets of `table`.
-pub(crate) fn expected_sets(table: &Table) -> Result<Vec<SetFacts>, NftError> {
-    let sets = table.sets.iter().map(|set| {
-        let mut elements =
-            set.elements.iter().map(|element| encode_element(set, element)).collect::<Result<Vec<_>, _>>()?;
-        elements.sort_by(|one, other| one.key.cmp(&other.key));
-        Ok(SetFacts {
-            name: set.name.clone(),
-            dynamic: set.flags.dynamic,
-            elements: elements.iter().map(element_facts).collect(),
-        })
-    });
-    sets.collect()
+/// The elements of a set in bytes, in the order of their keys.
+pub(crate) fn encoded_elements(set: &Set) -> Result<Vec<Encoded>, NftError> {
+    let mut elements = set.elements.iter().map(|one| encode_element(set, one)).collect::<Result<Vec<_>, _>>()?;
+    elements.sort_by(|one, other| one.key.cmp(&other.key));
+    Ok(elements)
 }
 
 /// The rules of a table, met one after another as the kernel lists them.
+///
+/// The kernel mostly lists the bytes that it was given, so these are compared first; rules are decoded only where they differ.
 pub(crate) struct Expected<'a> {
     table: &'a Table,
-    facts: &'a Facts,
     /// How many rules of each chain were met.
     met: Vec<usize>,
-    writer: Writer,
+    offline: OfflineCompiler<'a>,
 }
 
 impl<'a> Expected<'a> {
-    /// In a namespace with the links of `facts`.
-    pub(crate) fn of(table: &'a Table, facts: &'a Facts) -> Self {
-        Self { table, facts, met: vec![0; table.chains.len()], writer: Writer::default() }
+    /// In a namespace with these links.
+    pub(crate) fn of(table: &'a Table, links: &'a dyn LinkIndices) -> Self {
+        Self { table, met: vec![0; table.chains.len()], offline: OfflineCompiler::of(table.id.family, links) }
     }
 
-    /// Whether the next rule of a chain, whose name ends with NUL, is the one with this body.
-    pub(crate) fn next_is(&mut self, chain: &[u8], body: &[u8], contents: &Contents<'_>) -> bool {
+    /// Whether the next rule of a chain, whose name ends with NUL, is the one with these expressions.
+    pub(crate) fn next_is(&mut self, chain: &[u8], expressions: &[u8], unnamed: &Unnamed<'_>) -> bool {
         let is_it = |name: &str| chain.strip_suffix(b"\0") == Some(name.as_bytes());
         let chains = self.table.chains.iter().zip(&mut self.met);
         let Some((chain, met)) = chains.into_iter().find(|(chain, _)| is_it(&chain.name)) else { return false };
         let Some(rule) = chain.rules.get(*met) else { return false };
         *met += 1;
-        self.writer.bytes.clear();
-        let mut around = OfflineCompiler { facts: self.facts, sets: RefCell::default() };
-        compile(&mut self.writer, self.table.id.family, rule, &mut around).is_ok()
-            && same_body((&self.writer.bytes, &|_, number| around.contents(number)), (body, contents))
+        if self.offline.compile(rule).is_err() {
+            return false;
+        }
+        same_bytes(&self.offline.writer.bytes, expressions) || {
+            let context = DecodeContext { family: self.table.id.family, links: self.offline.links, unnamed };
+            decode(expressions, &context).0 == self.offline.statements().0
+        }
     }
 
     /// Whether all rules were met.
@@ -147,31 +157,61 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Compiling aside from any transaction: indices come from facts, sets made on the fly are kept.
-struct OfflineCompiler<'a> {
-    facts: &'a Facts,
-    sets: RefCell<Vec<String>>,
+/// Whether two rules have the same expressions byte for byte, but for what counters have seen.
+fn same_bytes(one: &[u8], other: &[u8]) -> bool {
+    let expressions = |bytes| attributes_of(bytes).filter(|(kind, _)| *kind == list::ELEM).map(|(_, one)| one);
+    let is_counter = |expression| attribute(expression, expr::NAME) == Some(b"counter\0");
+    let (mut left, mut right) = (expressions(one), expressions(other));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(left), Some(right)) if left == right || (is_counter(left) && is_counter(right)) => {}
+            _ => return false,
+        }
+    }
 }
 
-impl OfflineCompiler<'_> {
-    fn contents(&self, number: Option<u32>) -> Option<String> {
-        let at = usize::try_from(number?).ok()?.checked_sub(1)?;
-        self.sets.borrow().get(at).cloned()
+/// Compiles outside of any transaction: indices come from a snapshot, sets without a name are kept.
+struct OfflineCompiler<'a> {
+    family: Family,
+    links: &'a dyn LinkIndices,
+    writer: Writer,
+    /// The sets without a name of the rule compiled last.
+    sets: Vec<Vec<Encoded>>,
+}
+
+impl<'a> OfflineCompiler<'a> {
+    fn of(family: Family, links: &'a dyn LinkIndices) -> Self {
+        Self { family, links, writer: Writer::default(), sets: Vec::new() }
+    }
+
+    /// Puts a rule's expressions into `writer`.
+    fn compile(&mut self, rule: &Rule) -> Result<(), NftError> {
+        let mut writer = std::mem::take(&mut self.writer);
+        writer.bytes.clear();
+        self.sets.clear();
+        let compiled = compile(&mut writer, self.family, rule, self);
+        self.writer = writer;
+        compiled
+    }
+
+    /// The statements of the rule that was compiled last, as they are read back from the kernel.
+    fn statements(&self) -> (Vec<Statement>, Option<Counter>) {
+        let unnamed = |_: &str, number: Option<u32>| {
+            let at = usize::try_from(number?).ok()?.checked_sub(1)?;
+            self.sets.get(at).map(Vec::as_slice)
+        };
+        decode(&self.writer.bytes, &DecodeContext { family: self.family, links: self.links, unnamed: &unnamed })
     }
 }
 
 impl TranslateContext for OfflineCompiler<'_> {
     fn link_index(&mut self, link: &IfName) -> Result<u32, NftError> {
-        let found = self.facts.link(link).map(|link| link.index);
-        found.ok_or_else(|| NftError::Other(format!("there is no link {link}")))
+        self.links.index_of(link).ok_or_else(|| NftError::Other(format!("there is no link {link}")))
     }
 
     fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError> {
-        let elements =
-            set.elements.iter().map(|element| encode_element(&set, element).map(|encoded| element_facts(&encoded)));
-        let elements = elements.collect::<Result<Vec<_>, _>>()?;
-        let mut sets = self.sets.borrow_mut();
-        sets.push(joined(&elements));
-        Ok(SetRef { name: set.name, id: u32::try_from(sets.len()).ok() })
+        self.sets.push(encoded_elements(&set)?);
+        Ok(SetRef { name: set.name, id: u32::try_from(self.sets.len()).ok() })
     }
 }

@@ -6,6 +6,7 @@ use terms::IfName;
 
 use super::encoding::{Encoding, NftError};
 use super::expression::{self, SetRef, decide, expression, libc_u32, load, look_up, register};
+use super::presupposition::{Presupposition, is_established, presupposed};
 use super::uapi;
 use super::{Element, Family, Field, Rule, Set, Statement, Test, UpdateSet, Value, Verdict, VerdictMap};
 use crate::attributes::Writer;
@@ -34,7 +35,7 @@ struct Compiler<'a> {
     writer: &'a mut Writer,
     family: Family,
     /// What earlier tests of the rule established.
-    known: Vec<(Field, Vec<u8>)>,
+    known: Vec<Presupposition>,
     around: &'a mut dyn TranslateContext,
 }
 
@@ -63,54 +64,31 @@ impl Compiler<'_> {
             Statement::Notrack => expression(self.writer, "notrack", |_| {}),
             Statement::UpdateSet(update) => self.update_set(update)?,
             Statement::Limit(limit) => self.limit(*limit),
+            Statement::Foreign { expression, .. } => {
+                return Err(NftError::Other(format!(
+                    "an expression {expression:?} of another program cannot be written"
+                )));
+            }
         }
         Ok(())
     }
 
     /// Tests what a field presupposes, unless the rule has done so.
     fn presuppose(&mut self, field: Field) {
-        let routed = matches!(self.family, Family::Inet | Family::Ip | Family::Ip6);
-        let framed = matches!(self.family, Family::Bridge | Family::Netdev);
-        let ethertype = |number: u16| Some((Field::Protocol, number.to_be_bytes().to_vec()));
-        let version = |number: u8| Some((Field::Nfproto, vec![number]));
-        let transport = |number: u8| Some((Field::L4proto, vec![number]));
-        let needed = match field {
-            // ETH_P_* of `linux/if_ether.h`, NFPROTO_* of `linux/netfilter.h`.
-            Field::IpSaddr | Field::IpDaddr if framed => ethertype(0x0800),
-            Field::Ip6Saddr | Field::Ip6Daddr if framed => ethertype(0x86dd),
-            Field::IpSaddr | Field::IpDaddr if self.family == Family::Inet => version(2),
-            Field::Ip6Saddr | Field::Ip6Daddr if self.family == Family::Inet => version(10),
-            Field::ArpOperation | Field::ArpSenderEther | Field::ArpSenderIp | Field::ArpTargetIp if framed => {
-                ethertype(0x0806)
-            }
-            Field::TcpSport | Field::TcpDport | Field::TcpFlags => transport(6),
-            Field::UdpSport | Field::UdpDport => transport(17),
-            Field::IcmpType => transport(1),
-            Field::Icmpv6Type | Field::NdTarget => transport(58),
-            // A link-layer header must be an Ethernet one (ARPHRD_ETHER).
-            Field::EtherSaddr | Field::EtherDaddr | Field::EtherType if routed => {
-                expression(self.writer, "meta", |writer| {
-                    writer.u32(uapi::meta::KEY, libc_u32(libc::NFT_META_IIFTYPE));
-                    writer.u32(uapi::meta::DREG, register(0));
-                });
-                expression::compare(self.writer, 0, libc::NFT_CMP_EQ, &libc::ARPHRD_ETHER.to_ne_bytes());
-                None
-            }
-            _ => None,
-        };
-        if let Some((field, bytes)) = needed
-            && !self.known.contains(&(field, bytes.clone()))
-            // A frame's own ethertype is the packet's unless it tells of a tag, which is no IP version.
-            && !(field == Field::Protocol && self.known.contains(&(Field::EtherType, bytes.clone())))
+        if let Some(needed) = presupposed(self.family, field)
+            && !is_established(&needed, &self.known)
         {
-            load(self.writer, field, 0);
-            expression::compare(self.writer, 0, libc::NFT_CMP_EQ, &bytes);
-            self.known.push((field, bytes));
+            load(self.writer, needed.0, 0);
+            expression::compare(self.writer, 0, libc::NFT_CMP_EQ, &needed.1);
+            self.known.push(needed);
         }
     }
 
     /// Loads fields one after another from slot 0 on.
     fn key(&mut self, fields: &[Field]) -> Result<(), NftError> {
+        if fields.is_empty() {
+            return Err(NftError::Other("a key has no fields".to_owned()));
+        }
         // All presuppositions first: they use the same registers.
         fields.iter().for_each(|field| self.presuppose(*field));
         let mut slot = 0;
@@ -154,6 +132,7 @@ impl Compiler<'_> {
                 self.known.push((field, bytes));
             }
             Test::IsNot(value) => compare(self.writer, true, &encode(value)?),
+            Test::NameStart(start) => compare(self.writer, false, name_start(field, start)?),
             Test::Within(network) | Test::NotWithin(network) => {
                 let (address, mask) = encoding.network(*network, &field)?;
                 if mask.iter().any(|byte| *byte != 0xff) {
@@ -221,4 +200,10 @@ impl Compiler<'_> {
 
 fn element((key, verdict): &(Vec<Value>, Verdict)) -> Element {
     Element::of(key.iter().cloned()).verdict(verdict.clone())
+}
+
+/// The bytes that the name of a device must begin with.
+fn name_start(field: Field, start: &str) -> Result<&[u8], NftError> {
+    let is_name = field.encoding() == Encoding::Name && (1..=IfName::MAX_BYTES).contains(&start.len());
+    is_name.then_some(start.as_bytes()).ok_or_else(|| NftError::Other(format!("{field:?} cannot begin with {start:?}")))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::TableId;
+use super::{RuleFacts, TableId};
 
 /// One difference of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub enum TableDrift {
         table: TableId,
         /// The chain.
         chain: String,
-        /// The kernel's number for the rule.
-        handle: u64,
+        /// The rule.
+        rule: Box<RuleFacts>,
     },
     /// A set is not there.
     SetMissing {
@@ -83,8 +83,8 @@ impl fmt::Display for TableDrift {
                 let name = comment.as_deref().unwrap_or("without a comment");
                 write!(f, "rule \"{name}\" of chain {table} {chain} is missing or altered")
             }
-            Self::RuleAdded { table, chain, handle } => {
-                write!(f, "rule with handle {handle} of chain {table} {chain} was added")
+            Self::RuleAdded { table, chain, rule } => {
+                write!(f, "rule \"{rule}\" (handle {}) of chain {table} {chain} was added", rule.handle)
             }
             Self::SetMissing { table, set } => write!(f, "set {table} {set} is missing"),
             Self::SetElements { table, set } => write!(f, "set {table} {set} has other elements"),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use terms::IpNetwork;
+use terms::{IfName, IpNetwork, MacAddr};
 
 use super::{Field, Value, ValueKind};
 
@@ -17,6 +17,8 @@ pub(crate) enum Encoding {
     Network(usize),
     /// A number of 32 bits in the host's order.
     Host,
+    /// So many bytes of a type that only other programs use.
+    Bytes(usize),
 }
 
 /// What no nft rule or set can express.
@@ -49,7 +51,7 @@ impl Encoding {
             Self::Ipv4 | Self::Host => 4,
             Self::Ipv6 | Self::Name => 16,
             Self::Ether => 6,
-            Self::Network(bytes) => bytes,
+            Self::Network(bytes) | Self::Bytes(bytes) => bytes,
         }
     }
 
@@ -58,6 +60,7 @@ impl Encoding {
         match self {
             Self::Ipv6 | Self::Name => 4,
             Self::Ether => 2,
+            Self::Bytes(bytes) => u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX),
             _ => 1,
         }
     }
@@ -80,9 +83,27 @@ impl Encoding {
                 let (high, low) = bytes.split_at(bytes.len().saturating_sub(width));
                 high.iter().all(|byte| *byte == 0).then(|| low.to_vec())
             }
+            (Self::Bytes(_), Value::Bytes(bytes)) => Some(bytes.clone()),
             _ => None,
         };
         bytes.ok_or_else(|| NftError::Value { value: value.clone(), place: format!("{place:?}") })
+    }
+
+    /// The value of bytes that the kernel lists; bytes of another length, or that are no value of this kind, stay bytes.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Value {
+        let value = match self {
+            Self::Ipv4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| Value::Ip(octets.into())),
+            Self::Ipv6 => <[u8; 16]>::try_from(bytes).ok().map(|octets| Value::Ip(octets.into())),
+            Self::Ether => <[u8; 6]>::try_from(bytes)
+                .ok()
+                .map(|octets| MacAddr::new(octets).map_or(Value::GroupMac(octets), Value::Mac)),
+            Self::Name => device(bytes).map(Value::Device),
+            Self::Host => <[u8; 4]>::try_from(bytes).ok().map(|number| u32::from_ne_bytes(number).into()),
+            Self::Network(width) => (bytes.len() == width && width <= 8)
+                .then(|| Value::Number(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))),
+            Self::Bytes(_) => None,
+        };
+        value.unwrap_or_else(|| Value::Bytes(bytes.to_vec()))
     }
 
     /// A bit mask's bytes.
@@ -102,6 +123,13 @@ impl Encoding {
             _ => Err(NftError::Network { network, place: format!("{place:?}") }),
         }
     }
+}
+
+/// The name that bytes hold, with nothing but NULs behind it.
+fn device(bytes: &[u8]) -> Option<IfName> {
+    let (name, rest) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == 0)?)?;
+    let name = std::str::from_utf8(name).ok().filter(|_| rest.iter().all(|byte| *byte == 0))?;
+    name.parse().ok()
 }
 
 /// Pads a part of a concatenation to whole registers.
@@ -143,6 +171,8 @@ impl Field {
             | Self::Fib { .. }
             | Self::Random { .. }
             | Self::RoundRobin { .. } => Encoding::Host,
+            Self::Payload { bytes, .. } => Encoding::Bytes(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            Self::Meta { .. } | Self::Conntrack { .. } => Encoding::Bytes(4),
         }
     }
 
@@ -162,7 +192,7 @@ impl Field {
                 Encoding::Ether => ValueKind::Ether,
                 Encoding::Network(2) => ValueKind::Port,
                 Encoding::Network(_) => ValueKind::L4proto,
-                Encoding::Name | Encoding::Host => ValueKind::Number,
+                Encoding::Name | Encoding::Host | Encoding::Bytes(_) => ValueKind::Number,
             },
         }
     }
@@ -198,6 +228,31 @@ impl ValueKind {
             Self::Ifname => 41,
         }
     }
+}
+
+/// The kinds of which a type's number tells; `None` if one of them is unknown here.
+pub(crate) fn kinds_of(number: u32) -> Option<Vec<ValueKind>> {
+    const ALL: [ValueKind; 12] = [
+        ValueKind::Number,
+        ValueKind::Ipv4,
+        ValueKind::Ipv6,
+        ValueKind::Ether,
+        ValueKind::EtherType,
+        ValueKind::ArpOperation,
+        ValueKind::L4proto,
+        ValueKind::Port,
+        ValueKind::IcmpType,
+        ValueKind::Mark,
+        ValueKind::Icmpv6Type,
+        ValueKind::Ifname,
+    ];
+    let mut kinds = Vec::new();
+    let mut rest = number;
+    while rest != 0 {
+        kinds.insert(0, *ALL.iter().find(|kind| kind.number() == rest & 0x3f)?);
+        rest >>= 6;
+    }
+    (!kinds.is_empty()).then_some(kinds)
 }
 
 /// `nft`'s number for a concatenation: six bits for each part.

@@ -1,7 +1,7 @@
 //! The kernel's expressions: what a rule is compiled to.
 
 use super::uapi::{self, bitwise, cmp, data, expr, immediate, list, lookup, range, verdict};
-use super::{Field, Verdict};
+use super::{Family, Field, Reject, Verdict};
 use crate::attributes::Writer;
 use crate::nft::{Direction, FibResult};
 
@@ -23,23 +23,40 @@ pub(crate) fn expression(writer: &mut Writer, name: &str, fill: impl FnOnce(&mut
     });
 }
 
+/// The key of a field that `meta` loads.
+pub(crate) fn meta_key(field: Field) -> Option<u32> {
+    let key = match field {
+        Field::Iifname => libc::NFT_META_IIFNAME,
+        Field::Oifname => libc::NFT_META_OIFNAME,
+        Field::Iifgroup => libc::NFT_META_IIFGROUP,
+        Field::L4proto => libc::NFT_META_L4PROTO,
+        Field::Nfproto => libc::NFT_META_NFPROTO,
+        Field::Protocol => libc::NFT_META_PROTOCOL,
+        Field::Mark => libc::NFT_META_MARK,
+        Field::Pkttype => libc::NFT_META_PKTTYPE,
+        Field::Meta { key } => return Some(key),
+        _ => return None,
+    };
+    Some(libc_u32(key))
+}
+
+/// The key of a field that `ct` loads, and the direction (IP_CT_DIR_ORIGINAL) where it has one.
+pub(crate) fn ct_key(field: Field) -> Option<(u32, Option<u8>)> {
+    let (key, direction) = match field {
+        Field::CtState => (libc::NFT_CT_STATE, None),
+        Field::CtStatus => (libc::NFT_CT_STATUS, None),
+        Field::CtMark => (libc::NFT_CT_MARK, None),
+        Field::CtDirection => (libc::NFT_CT_DIRECTION, None),
+        Field::CtOriginalIpDaddr => (libc::NFT_CT_DST_IP, Some(0)),
+        Field::CtOriginalIp6Daddr => (libc::NFT_CT_DST_IP6, Some(0)),
+        Field::Conntrack { key } => return Some((key, None)),
+        _ => return None,
+    };
+    Some((libc_u32(key), direction))
+}
+
 /// Loads a field into the registers from `slot` on.
 pub(crate) fn load(writer: &mut Writer, field: Field, slot: u32) {
-    let meta = |writer: &mut Writer, key: libc::c_int| {
-        expression(writer, "meta", |writer| {
-            writer.u32(uapi::meta::KEY, libc_u32(key));
-            writer.u32(uapi::meta::DREG, register(slot));
-        });
-    };
-    let ct = |writer: &mut Writer, key: libc::c_int, direction: Option<u8>| {
-        expression(writer, "ct", |writer| {
-            writer.u32(uapi::ct::KEY, libc_u32(key));
-            writer.u32(uapi::ct::DREG, register(slot));
-            if let Some(direction) = direction {
-                writer.raw(uapi::ct::DIRECTION, &[direction]);
-            }
-        });
-    };
     let numgen = |writer: &mut Writer, kind: libc::c_int, modulus: u32| {
         expression(writer, "numgen", |writer| {
             writer.u32(uapi::numgen::DREG, register(slot));
@@ -47,39 +64,28 @@ pub(crate) fn load(writer: &mut Writer, field: Field, slot: u32) {
             writer.u32(uapi::numgen::TYPE, libc_u32(kind));
         });
     };
+    if let Some(key) = meta_key(field) {
+        return expression(writer, "meta", |writer| {
+            writer.u32(uapi::meta::KEY, key);
+            writer.u32(uapi::meta::DREG, register(slot));
+        });
+    }
+    if let Some((key, direction)) = ct_key(field) {
+        return expression(writer, "ct", |writer| {
+            writer.u32(uapi::ct::KEY, key);
+            writer.u32(uapi::ct::DREG, register(slot));
+            if let Some(direction) = direction {
+                writer.raw(uapi::ct::DIRECTION, &[direction]);
+            }
+        });
+    }
     match field {
-        Field::Iifname => meta(writer, libc::NFT_META_IIFNAME),
-        Field::Oifname => meta(writer, libc::NFT_META_OIFNAME),
-        Field::Iifgroup => meta(writer, libc::NFT_META_IIFGROUP),
-        Field::L4proto => meta(writer, libc::NFT_META_L4PROTO),
-        Field::Nfproto => meta(writer, libc::NFT_META_NFPROTO),
-        Field::Protocol => meta(writer, libc::NFT_META_PROTOCOL),
-        Field::Mark => meta(writer, libc::NFT_META_MARK),
-        Field::Pkttype => meta(writer, libc::NFT_META_PKTTYPE),
-        Field::CtState => ct(writer, libc::NFT_CT_STATE, None),
-        Field::CtStatus => ct(writer, libc::NFT_CT_STATUS, None),
-        Field::CtMark => ct(writer, libc::NFT_CT_MARK, None),
-        Field::CtDirection => ct(writer, libc::NFT_CT_DIRECTION, None),
-        Field::CtOriginalIpDaddr => ct(writer, libc::NFT_CT_DST_IP, Some(0)),
-        Field::CtOriginalIp6Daddr => ct(writer, libc::NFT_CT_DST_IP6, Some(0)),
         Field::Random { modulus } => numgen(writer, libc::NFT_NG_RANDOM, modulus),
         Field::RoundRobin { modulus } => numgen(writer, libc::NFT_NG_INCREMENTAL, modulus),
         Field::Fib { address, result } => expression(writer, "fib", |writer| {
             writer.u32(uapi::fib::DREG, register(slot));
-            writer.u32(
-                uapi::fib::RESULT,
-                match result {
-                    FibResult::Oif => uapi::FIB_OIF,
-                    FibResult::AddressKind => uapi::FIB_ADDRTYPE,
-                },
-            );
-            writer.u32(
-                uapi::fib::FLAGS,
-                match address {
-                    Direction::Source => uapi::FIB_SADDR,
-                    Direction::Destination => uapi::FIB_DADDR,
-                },
-            );
+            writer.u32(uapi::fib::RESULT, fib_result(result));
+            writer.u32(uapi::fib::FLAGS, fib_flags(address));
         }),
         field => {
             if let Some(place) = place(field) {
@@ -94,7 +100,23 @@ pub(crate) fn load(writer: &mut Writer, field: Field, slot: u32) {
     }
 }
 
-/// Where in the packet a field stands.
+/// NFT_FIB_RESULT_*
+pub(crate) fn fib_result(result: FibResult) -> u32 {
+    match result {
+        FibResult::Oif => uapi::FIB_OIF,
+        FibResult::AddressKind => uapi::FIB_ADDRTYPE,
+    }
+}
+
+/// NFTA_FIB_F_*
+pub(crate) fn fib_flags(address: Direction) -> u32 {
+    match address {
+        Direction::Source => uapi::FIB_SADDR,
+        Direction::Destination => uapi::FIB_DADDR,
+    }
+}
+
+/// Where in the packet a field is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) base: u32,
@@ -123,10 +145,46 @@ pub(crate) fn place(field: Field) -> Option<Place> {
         Field::TcpDport | Field::UdpDport | Field::ThDport => (TRANSPORT, 2),
         Field::TcpFlags => (TRANSPORT, 13),
         Field::NdTarget => (TRANSPORT, 8),
+        Field::Payload { base, offset, bytes } => return Some(Place { base, offset, bytes }),
         _ => return None,
     };
     let bytes = u32::try_from(field.encoding().bytes()).ok()?;
     Some(Place { base: libc_u32(base), offset, bytes })
+}
+
+impl Field {
+    /// Whether it is part of the packet itself, not what the kernel knows of it.
+    #[must_use]
+    pub fn is_in_packet(self) -> bool {
+        place(self).is_some()
+    }
+}
+
+/// Kind and code of a refusal (NFTA_REJECT_*) in a family's tables.
+pub(crate) fn reject_code(family: Family, how: Reject) -> (u32, u8) {
+    // Codes of RFC 792 and RFC 4443 §3.1; the icmpx ones are the kernel's, which picks by the packet's family.
+    let by_family = |icmpx: libc::c_int, v4: u8, v6: u8| match family {
+        Family::Ip => (libc::NFT_REJECT_ICMP_UNREACH, v4),
+        Family::Ip6 => (libc::NFT_REJECT_ICMP_UNREACH, v6),
+        _ => (libc::NFT_REJECT_ICMPX_UNREACH, icmpx.to_le_bytes()[0]),
+    };
+    let (kind, code) = match how {
+        Reject::PortUnreachable => by_family(libc::NFT_REJECT_ICMPX_PORT_UNREACH, 3, 4),
+        Reject::AdminProhibited => by_family(libc::NFT_REJECT_ICMPX_ADMIN_PROHIBITED, 13, 1),
+        Reject::TcpReset => (libc::NFT_REJECT_TCP_RST, 0),
+    };
+    (libc_u32(kind), code)
+}
+
+/// Kind and offset of the checksum that covers a field, and the flags of its update (NFTA_PAYLOAD_CSUM_*).
+///
+/// The IPv4 header has a checksum (RFC 791 §3.1, at byte 10); transport checksums cover the addresses of both IP versions.
+pub(crate) fn checksum(field: Field) -> (u32, u32, u32) {
+    match field {
+        Field::IpSaddr | Field::IpDaddr => (libc_u32(libc::NFT_PAYLOAD_CSUM_INET), 10, uapi::CSUM_PSEUDO_HEADER),
+        Field::Ip6Saddr | Field::Ip6Daddr => (0, 0, uapi::CSUM_PSEUDO_HEADER),
+        _ => (0, 0, 0),
+    }
 }
 
 /// Compares a register with bytes; `op` is one of NFT_CMP_*.

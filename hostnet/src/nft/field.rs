@@ -83,6 +83,25 @@ pub enum Field {
         /// What is asked.
         result: FibResult,
     },
+    /// Part of a packet by its place, where it has no name here.
+    Payload {
+        /// Which header it is in (NFT_PAYLOAD_* of `linux/netfilter/nf_tables.h`).
+        base: u32,
+        /// Bytes from the beginning of the header.
+        offset: u32,
+        /// Its length in bytes.
+        bytes: u32,
+    },
+    /// What the kernel knows of a packet, where it has no name here.
+    Meta {
+        /// Which (NFT_META_*).
+        key: u32,
+    },
+    /// What the kernel knows of a connection, where it has no name here.
+    Conntrack {
+        /// Which (NFT_CT_*).
+        key: u32,
+    },
     /// A random number below `modulus`.
     Random {
         /// How many numbers there are; not zero.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Base, TableId};
-use crate::facts::is_default;
+use super::{Base, ElementData, ElementKey, Statement, TableId};
+use crate::omit::is_default;
 
 /// A table as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,9 +45,9 @@ pub struct RuleFacts {
     /// What its first counter has seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter: Option<Counter>,
-    /// Its expressions in canonical text, one line each, equal for equal rules.
+    /// What it does: the same statements as it was written from, if it is ours and unchanged.
     #[serde(default)]
-    pub body: Vec<String>,
+    pub statements: Vec<Statement>,
 }
 
 /// What a counter has seen.
@@ -74,18 +74,15 @@ pub struct SetFacts {
     pub elements: Vec<ElementFacts>,
 }
 
-/// An element as the kernel lists it; bytes in hexadecimal.
+/// An element as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ElementFacts {
-    /// The key's bytes; each part of a concatenation is padded to four.
-    pub key: String,
-    /// The key's bytes at the end of a range.
+    /// Its key, one item for each kind of the set's key.
+    pub key: Vec<ElementKey>,
+    /// What a map yields for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_end: Option<String>,
-    /// The datum's bytes, or a verdict.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
+    pub data: Option<ElementData>,
     /// Milliseconds until it vanishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_milliseconds: Option<u64>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Value, Verdict};
-use crate::facts::is_default;
+use crate::omit::is_default;
 
 /// A named set, or a map if it has `data`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +180,7 @@ impl Element {
 }
 
 /// One item of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ElementKey {
     /// Exactly this.
@@ -190,7 +190,7 @@ pub enum ElementKey {
 }
 
 /// What a map yields for an element.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ElementData {
     /// What to do with the packet.

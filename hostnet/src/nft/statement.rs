@@ -24,7 +24,7 @@ pub enum Statement {
     Verdict(Verdict),
     /// Decides by a map; a key that is not in it goes on.
     VerdictMap {
-        /// The key.
+        /// The key; empty where another program's rule computes it in a way that this program does not know.
         fields: Vec<Field>,
         /// Where it is looked up.
         map: VerdictMap,
@@ -75,6 +75,14 @@ pub enum Statement {
     UpdateSet(UpdateSet),
     /// Goes on only for packets within a rate, or only for those above it.
     Limit(Limit),
+    /// An expression of a rule of another program, of a kind or form that this program does not write; it cannot be written.
+    Foreign {
+        /// The kernel's name for the expression (`nft_expr_type.name`).
+        expression: String,
+        /// The extension of xtables that a `match` or `target` calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extension: Option<String>,
+    },
 }
 
 /// What a field must be.
@@ -85,6 +93,8 @@ pub enum Test {
     Is(Value),
     /// Not equal.
     IsNot(Value),
+    /// The name of a device begins with this text (`"veth*"` in `nft`).
+    NameStart(String),
     /// In the network.
     Within(IpNetwork),
     /// Not in the network.
@@ -113,7 +123,7 @@ pub enum Test {
 }
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// It passes this hook's chain.

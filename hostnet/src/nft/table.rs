@@ -4,62 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, Element, Rule, Set};
-
-/// Which packets a table sees (NFPROTO_* of `linux/netfilter.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Family {
-    /// IPv4 and IPv6.
-    Inet,
-    /// IPv4.
-    Ip,
-    /// IPv6.
-    Ip6,
-    /// ARP.
-    Arp,
-    /// What crosses a bridge.
-    Bridge,
-    /// What enters or leaves one device.
-    Netdev,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Inet => "inet",
-            Self::Ip => "ip",
-            Self::Ip6 => "ip6",
-            Self::Arp => "arp",
-            Self::Bridge => "bridge",
-            Self::Netdev => "netdev",
-        })
-    }
-}
-
-/// Family and name of a table.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TableId {
-    /// Its family.
-    pub family: Family,
-    /// Its name.
-    pub name: String,
-}
-
-impl TableId {
-    /// The table of that family and name.
-    #[must_use]
-    pub fn new(family: Family, name: &str) -> Self {
-        Self { family, name: name.to_owned() }
-    }
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.family, self.name)
-    }
-}
+use super::{Chain, Element, Family, Rule, Set, TableId};
 
 /// A table with all it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::{
     Base, Chain, ChainKind, Command, Direction, Element, ElementData, ElementKey, FibResult, Field, Hook, IpVersion,
-    Limit, NatTarget, Policy, Reject, Rule, Set, SetData, Statement, Table, Test, Transaction, UpdateSet, Value,
-    ValueKind, Verdict, VerdictMap,
+    Limit, NatTarget, Policy, Reject, Rule, RuleFacts, Set, SetData, Statement, Table, Test, Transaction, UpdateSet,
+    Value, ValueKind, Verdict, VerdictMap,
 };
+use crate::hex::hex;
 
 /// Items with a separator between them.
 struct Joined<'a, T>(&'a [T], &'static str);
@@ -63,6 +64,9 @@ impl fmt::Display for Field {
             Self::CtOriginalIp6Daddr => "ct original ip6 daddr",
             Self::Random { modulus } => return write!(f, "numgen random mod {modulus}"),
             Self::RoundRobin { modulus } => return write!(f, "numgen inc mod {modulus}"),
+            Self::Meta { key } => return write!(f, "meta {key}"),
+            Self::Conntrack { key } => return write!(f, "ct {key}"),
+            Self::Payload { base, offset, bytes } => return payload_text(f, *base, *offset, *bytes),
             Self::Fib { address, result } => {
                 let address = if *address == Direction::Source { "saddr" } else { "daddr" };
                 let result = if *result == FibResult::Oif { "oif" } else { "type" };
@@ -70,6 +74,17 @@ impl fmt::Display for Field {
             }
         })
     }
+}
+
+/// A part of a packet by its place, in bits as nft has it.
+fn payload_text(f: &mut fmt::Formatter<'_>, base: u32, offset: u32, bytes: u32) -> fmt::Result {
+    let base = match base.cast_signed() {
+        libc::NFT_PAYLOAD_LL_HEADER => "ll",
+        libc::NFT_PAYLOAD_NETWORK_HEADER => "nh",
+        libc::NFT_PAYLOAD_TRANSPORT_HEADER => "th",
+        _ => "ih",
+    };
+    write!(f, "@{base},{},{}", u64::from(offset) * 8, u64::from(bytes) * 8)
 }
 
 /// Names that nft has for numbers of a kind.
@@ -116,6 +131,7 @@ impl fmt::Display for Shown<'_> {
             Value::Mac(mac) => write!(f, "{mac}"),
             Value::GroupMac([a, b, c, d, e, g]) => write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"),
             Value::Device(name) => write!(f, "\"{name}\""),
+            Value::Bytes(bytes) => write!(f, "0x{}", hex(bytes)),
         }
     }
 }
@@ -172,6 +188,8 @@ impl fmt::Display for Statement {
             Self::Notrack => f.write_str("notrack"),
             Self::UpdateSet(update) => write!(f, "{update}"),
             Self::Limit(limit) => write!(f, "{limit}"),
+            Self::Foreign { expression, extension: Some(extension) } => write!(f, "{expression} {extension}"),
+            Self::Foreign { expression, extension: None } => f.write_str(expression),
         }
     }
 }
@@ -205,6 +223,7 @@ fn test_text(f: &mut fmt::Formatter<'_>, fields: &[Field], test: &Test) -> fmt::
     match test {
         Test::Is(value) => write!(f, "{}", shown(field, value)),
         Test::IsNot(value) => write!(f, "!= {}", shown(field, value)),
+        Test::NameStart(start) => write!(f, "\"{start}*\""),
         Test::Within(network) => write!(f, "{network}"),
         Test::NotWithin(network) => write!(f, "!= {network}"),
         // A range with a name at one end reads worse than one of numbers.
@@ -257,6 +276,12 @@ impl fmt::Display for Rule {
             Some(comment) => write!(f, " comment \"{comment}\""),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for RuleFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Joined(&self.statements, " "))
     }
 }
 

@@ -46,7 +46,7 @@ numbers! {
     /// NFTA_LOOKUP_*
     lookup { SET = 1, SREG = 2, DREG = 3, SET_ID = 4, FLAGS = 5 }
     /// NFTA_DYNSET_*
-    dynset { SET_NAME = 1, OP = 3, SREG_KEY = 4, TIMEOUT = 6 }
+    dynset { SET_NAME = 1, SET_ID = 2, OP = 3, SREG_KEY = 4, TIMEOUT = 6 }
     /// NFTA_PAYLOAD_*
     payload { DREG = 1, BASE = 2, OFFSET = 3, LEN = 4, SREG = 5, CSUM_TYPE = 6, CSUM_OFFSET = 7, CSUM_FLAGS = 8 }
     /// NFTA_META_*

@@ -17,7 +17,7 @@ pub const CT_NEW: u64 = 1 << 3;
 pub const CT_UNTRACKED: u64 = 1 << 6;
 
 /// A value. Which one a field takes, its width and its byte order are the field's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Value {
     /// A number: port, protocol, mark, type, state bits.
@@ -30,6 +30,8 @@ pub enum Value {
     GroupMac([u8; 6]),
     /// A device's name.
     Device(IfName),
+    /// Bytes of a type that only other programs use, as in the packet or register; those of both ends where it is a range.
+    Bytes(Vec<u8>),
 }
 
 impl From<IpAddr> for Value {

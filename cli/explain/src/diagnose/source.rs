@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use hostnet::nft::{ChainFacts, Hook, RuleFacts, TableFacts};
+use hostnet::nft::{ChainFacts, Hook, RuleFacts, Statement, TableFacts};
 use serde_json::Value;
 use wiring::Family;
 
 use super::{Case, Findings, NicView, Words};
 use crate::explanation::{Code, Severity};
-use crate::firewall;
+use crate::{condition, firewall};
 
 pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     let configured = case.seen.networks.iter().find(|network| network.ifname == nic.interface.pod_interface);
@@ -43,12 +43,20 @@ fn is_masqueraded(tables: &[TableFacts], address: IpAddr) -> bool {
     let rules = concerned
         .filter(|table| table.chains.iter().any(is_behind_routing))
         .flat_map(|table| table.chains.iter().flat_map(|chain| &chain.rules));
-    rules.into_iter().any(|rule| firewall::names_address(rule, address) || masquerades_any(rule))
+    let names_it = |rule: &RuleFacts| rule.statements.iter().any(|one| condition::names_address(one, address));
+    rules.into_iter().any(|rule| names_it(rule) || masquerades_any(rule))
 }
 
+/// Whether a rule masquerades, by nft or by MASQUERADE of iptables, and asks for no part of the packet.
 fn masquerades_any(rule: &RuleFacts) -> bool {
-    /// iptables' MASQUERADE, by its name in NFTA_TARGET_NAME.
-    const MASQUERADE: &str = "target 1=4d415351554552414445";
-    let masquerades = rule.body.iter().any(|line| line.starts_with("masq") || line.starts_with(MASQUERADE));
-    masquerades && !rule.body.iter().any(|line| line.starts_with("payload"))
+    let masquerades = |one: &Statement| {
+        *one == Statement::Masquerade
+            || condition::is_foreign(one, "masq")
+            || condition::is_extension(one, "target", "MASQUERADE")
+    };
+    let asks_packet = |one: &Statement| match one {
+        Statement::Match { fields, .. } => fields.iter().any(|field| field.is_in_packet()),
+        _ => false,
+    };
+    rule.statements.iter().any(masquerades) && !rule.statements.iter().any(asks_packet)
 }

@@ -2,7 +2,8 @@
 
 use hostnet::facts::{Link, LinkKind, Neighbour, NeighbourState, Route};
 use hostnet::nft::{
-    Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, RuleFacts, TableFacts, TableId,
+    Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Field, Hook, Policy, RuleFacts, Statement, TableFacts,
+    TableId, Test, Value,
 };
 use hostnet::sysctl::Sysctl;
 use hostnet::{Facts, RouteQuery};
@@ -426,11 +427,12 @@ fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
             vm.host.tables = ids.map(table).into();
         })
     };
-    let rule = |line: &str| RuleFacts { handle: 1, comment: None, counter: None, body: vec![line.to_owned()] };
+    let rule = |statement| RuleFacts { handle: 1, comment: None, counter: None, statements: vec![statement] };
     assert_eq!(errors(&with(vec![], false)), one(Code::MasqueradeGone, "host"));
     assert_eq!(errors(&with(vec![], true)), []);
-    assert_eq!(errors(&with(vec![rule("masq")], false)), []);
-    let ours = [rule("cmp 1=00000001 3=080001000af40105"), rule("masq")];
+    assert_eq!(errors(&with(vec![rule(Statement::Masquerade)], false)), []);
+    let saddr = Test::Is(Value::Ip("10.244.1.5".parse().unwrap()));
+    let ours = [rule(Statement::Match { fields: vec![Field::IpSaddr], test: saddr }), rule(Statement::Masquerade)];
     assert_eq!(errors(&with(ours.to_vec(), false)), []);
     let mut unwished = with(vec![], false);
     unwished.networks[0].config["plugins"][0]["ipMasq"] = false.into();

@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn chain(name: &str, rules: usize) -> ChainFacts {
-        let rule = RuleFacts { handle: 1, comment: None, counter: None, body: Vec::new() };
+        let rule = RuleFacts { handle: 1, comment: None, counter: None, statements: Vec::new() };
         ChainFacts { name: name.to_owned(), base: None, rules: vec![rule; rules] }
     }
 

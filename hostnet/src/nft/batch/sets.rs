@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
-use super::super::encode::{Encoded, EncodedData, encode_element};
+use super::super::element_bytes::{Encoded, EncodedData, encode_element};
 use super::super::encoding::{NftError, key_bytes, type_number};
 use super::super::expression::{libc_u32, value, verdict_data};
 use super::super::uapi::{self, data, desc, element, elements, list, set};

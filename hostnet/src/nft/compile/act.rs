@@ -7,7 +7,7 @@ use terms::IfName;
 use super::super::encoding::NftError;
 use super::super::expression::{self, SetRef, constant, expression, libc_u32, look_up, register};
 use super::super::uapi;
-use super::super::{Family, Field, IpVersion, Limit, NatTarget, Reject, Value};
+use super::super::{Field, IpVersion, Limit, NatTarget, Reject, Value};
 use super::Compiler;
 
 impl Compiler<'_> {
@@ -41,12 +41,7 @@ impl Compiler<'_> {
             });
             return Ok(());
         };
-        // The IPv4 header has a checksum (RFC 791 §3.1, at byte 10); transport checksums cover the addresses of both.
-        let (kind, offset, flags) = match field {
-            Field::IpSaddr | Field::IpDaddr => (libc_u32(libc::NFT_PAYLOAD_CSUM_INET), 10, uapi::CSUM_PSEUDO_HEADER),
-            Field::Ip6Saddr | Field::Ip6Daddr => (0, 0, uapi::CSUM_PSEUDO_HEADER),
-            _ => (0, 0, 0),
-        };
+        let (kind, offset, flags) = expression::checksum(field);
         expression(self.writer, "payload", |writer| {
             writer.u32(uapi::payload::SREG, register(0));
             writer.u32(uapi::payload::BASE, place.base);
@@ -134,22 +129,12 @@ impl Compiler<'_> {
     }
 
     pub(super) fn reject(&mut self, how: Reject) {
-        // Codes of RFC 792 and RFC 4443 §3.1; the icmpx ones are the kernel's, which picks by the packet's family.
-        let by_family = |icmpx: libc::c_int, v4: u8, v6: u8| match self.family {
-            Family::Ip => (libc::NFT_REJECT_ICMP_UNREACH, v4),
-            Family::Ip6 => (libc::NFT_REJECT_ICMP_UNREACH, v6),
-            _ => (libc::NFT_REJECT_ICMPX_UNREACH, icmpx.to_le_bytes()[0]),
-        };
-        let (kind, code) = match how {
-            Reject::PortUnreachable => by_family(libc::NFT_REJECT_ICMPX_PORT_UNREACH, 3, 4),
-            Reject::AdminProhibited => by_family(libc::NFT_REJECT_ICMPX_ADMIN_PROHIBITED, 13, 1),
-            Reject::TcpReset => {
-                self.presuppose(Field::TcpFlags);
-                (libc::NFT_REJECT_TCP_RST, 0)
-            }
-        };
+        if how == Reject::TcpReset {
+            self.presuppose(Field::TcpFlags);
+        }
+        let (kind, code) = expression::reject_code(self.family, how);
         expression(self.writer, "reject", |writer| {
-            writer.u32(uapi::reject::TYPE, libc_u32(kind));
+            writer.u32(uapi::reject::TYPE, kind);
             writer.raw(uapi::reject::CODE, &[code]);
         });
     }
