@@ -2,8 +2,7 @@
 
 use hostnet::facts::{Link, LinkKind, Neighbour, NeighbourState, Route};
 use hostnet::nft::{
-    Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Field, Hook, Policy, RuleFacts, Statement, TableFacts,
-    TableId, Test, Value,
+    Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, Rule, RuleFacts, TableFacts, TableId,
 };
 use hostnet::sysctl::Sysctl;
 use hostnet::{Facts, RouteQuery};
@@ -427,13 +426,12 @@ fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
             vm.host.tables = ids.map(table).into();
         })
     };
-    let rule = |statement| RuleFacts { handle: 1, comment: None, counter: None, statements: vec![statement] };
+    let facts = |rule: Rule| RuleFacts { handle: 1, comment: None, counter: None, statements: rule.statements };
     assert_eq!(errors(&with(vec![], false)), one(Code::MasqueradeGone, "host"));
     assert_eq!(errors(&with(vec![], true)), []);
-    assert_eq!(errors(&with(vec![rule(Statement::Masquerade)], false)), []);
-    let saddr = Test::Is(Value::Ip("10.244.1.5".parse().unwrap()));
-    let ours = [rule(Statement::Match { fields: vec![Field::IpSaddr], test: saddr }), rule(Statement::Masquerade)];
-    assert_eq!(errors(&with(ours.to_vec(), false)), []);
+    assert_eq!(errors(&with(vec![facts(Rule::default().masquerade())], false)), []);
+    let ours = Rule::default().saddr("10.244.1.5".parse().unwrap()).masquerade();
+    assert_eq!(errors(&with(vec![facts(ours)], false)), []);
     let mut unwished = with(vec![], false);
     unwished.networks[0].config["plugins"][0]["ipMasq"] = false.into();
     assert_eq!(errors(&unwished), []);
