@@ -12,10 +12,10 @@ pub(super) fn secondary_interface(network: &str) -> Result<IfName, Invalid> {
     format!("pod{}", &digits[..11]).parse()
 }
 
-/// A locally administered address of an interface.
-pub(super) fn mac(key: &ObjectKey, interface: &str) -> MacAddr {
+/// A locally administered address of an interface; `vm` identifies the VM.
+pub(super) fn mac(vm: &str, interface: &str) -> MacAddr {
     let derived = |salt: &str| {
-        let hash = Sha256::digest(format!("{key}/{interface}{salt}"));
+        let hash = Sha256::digest(format!("{vm}/{interface}{salt}"));
         let mut bytes = [0; 5];
         bytes.copy_from_slice(&hash[..5]);
         bytes
@@ -48,9 +48,10 @@ mod tests {
     #[test]
     fn identities_differ_by_namespace_name_and_interface_and_are_well_formed() {
         let (web, other) = (ObjectKey::new("default", "web").unwrap(), ObjectKey::new("test", "web").unwrap());
-        assert_ne!(mac(&web, "default"), mac(&web, "blue"));
-        assert_ne!(mac(&web, "default"), mac(&other, "default"));
-        assert_eq!(mac(&web, "default").bytes()[0], 2);
+        assert_ne!(mac("default/web", "default"), mac("default/web", "blue"));
+        assert_ne!(mac("default/web", "default"), mac("test/web", "default"));
+        assert_eq!(mac("default/web", "default").bytes()[0], 2);
+        assert_ne!(super::uuid(&web), super::uuid(&other));
         let uuid = uuid(&web);
         assert_eq!((uuid.len(), &uuid[14..15]), (36, "8"));
         assert!(matches!(&uuid[19..20], "8" | "9" | "a" | "b"), "{uuid}");

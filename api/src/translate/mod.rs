@@ -32,6 +32,8 @@ pub struct Surroundings<'a> {
     pub emulation: Emulation,
     /// The name of the pod's first interface.
     pub primary_interface: IfName,
+    /// UID of the VM in a cluster, which MAC addresses are derived from; without one they derive from namespace and name.
+    pub vm_uid: Option<&'a str>,
     /// Whether a service mesh's proxy shares the pod when the annotation `sidecar.istio.io/inject` asks for one.
     pub has_mesh_sidecar: bool,
 }

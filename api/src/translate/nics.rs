@@ -88,7 +88,7 @@ fn interface(
     subnets: &mut Subnets,
 ) -> Interface {
     let mut interface = Interface::new(&nic.name, pod_interface.clone(), nic.binding);
-    interface.mac = Some(mac(instance, nic));
+    interface.mac = Some(mac(instance, nic, surroundings.vm_uid));
     interface.queues = queues(instance, nic);
     if nic.binding == Binding::Masquerade {
         let (cidr, cidr6) = subnets.take(nic);
@@ -114,8 +114,9 @@ fn guest_nic(nic: &kubevirt::Nic) -> Nic {
 }
 
 /// A bridge-bound guest gets a derived address too: the pod interface's own would change with each start.
-fn mac(instance: &VirtualMachineInstance, nic: &kubevirt::Nic) -> terms::MacAddr {
-    nic.mac.unwrap_or_else(|| identity::mac(&instance.metadata.key, &nic.name))
+fn mac(instance: &VirtualMachineInstance, nic: &kubevirt::Nic, vm_uid: Option<&str>) -> terms::MacAddr {
+    let owner = || vm_uid.map_or_else(|| instance.metadata.key.to_string(), str::to_owned);
+    nic.mac.unwrap_or_else(|| identity::mac(&owner(), &nic.name))
 }
 
 /// A queue pair for each virtual CPU, where the model has queues and the manifest asks for them.

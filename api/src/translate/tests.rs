@@ -17,12 +17,17 @@ fn instance(name: &str, spec: &str) -> VirtualMachineInstance {
 }
 
 fn launch(instance: &VirtualMachineInstance) -> Result<Translation, Vec<TranslateError>> {
+    launch_of(instance, None)
+}
+
+fn launch_of(instance: &VirtualMachineInstance, vm_uid: Option<&str>) -> Result<Translation, Vec<TranslateError>> {
     let surroundings = Surroundings {
         secrets: &BTreeMap::new(),
         images: &ImageFiles::default(),
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Required,
         primary_interface: "eth0".parse().unwrap(),
+        vm_uid,
         has_mesh_sidecar: false,
     };
     translate(instance, &surroundings)
@@ -36,6 +41,13 @@ fn the_same_object_gives_the_same_machine_and_another_name_another() {
     assert_eq!(one, launch(&instance("a", SMALL)).unwrap());
     assert_ne!(one.machine.uuid, two.machine.uuid);
     assert_ne!(one.wiring.interfaces()[0].mac, two.wiring.interfaces()[0].mac);
+}
+
+#[test]
+fn mac_addresses_in_a_cluster_follow_the_uid_and_not_the_name() {
+    let mac = |name, uid| launch_of(&instance(name, SMALL), Some(uid)).unwrap().wiring.interfaces()[0].mac.unwrap();
+    assert_eq!(mac("a", "uid-1"), mac("b", "uid-1"));
+    assert_ne!(mac("a", "uid-1"), mac("a", "uid-2"));
 }
 
 #[test]

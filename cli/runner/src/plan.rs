@@ -395,6 +395,7 @@ fn surroundings<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> Surrounding
         owner: POD_OWNER,
         emulation: Emulation::Allowed,
         primary_interface: constant("eth0"),
+        vm_uid: None,
         has_mesh_sidecar: false,
     }
 }

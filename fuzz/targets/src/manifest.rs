@@ -48,6 +48,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,
         primary_interface: "eth0".parse().expect("eth0 is a name"),
+        vm_uid: None,
         has_mesh_sidecar: false,
     };
     let _images = container_images(instance);
