@@ -1,0 +1,145 @@
+//! Admission of instances: the same reader that makes launcher pods says what is refused, each field by its path.
+//!
+//! Flow: an AdmissionReview of admission.k8s.io/v1 comes in, its answer goes out; there is no I/O here.
+
+use kube::ResourceExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::ClusterConfig;
+use crate::objects::VirtualMachineInstance;
+use crate::vmi::launch;
+
+/// Most complaints that are told at once.
+const MOST_COMPLAINTS: usize = 50;
+/// Kubernetes cuts longer warnings off.
+const LONGEST_WARNING: usize = 250;
+
+#[derive(Debug, Deserialize)]
+struct Review {
+    request: Request,
+}
+
+#[derive(Debug, Deserialize)]
+struct Request {
+    uid: String,
+    #[serde(default)]
+    name: String,
+    object: Value,
+}
+
+/// An AdmissionReview that answers a request.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response,
+}
+
+#[derive(Debug, Serialize)]
+struct Response {
+    uid: String,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    code: u16,
+    reason: &'static str,
+    message: String,
+}
+
+/// Answers a review of an instance that is to be created.
+///
+/// # Errors
+/// The body is no AdmissionReview.
+pub(crate) fn answer(body: &[u8], config: &ClusterConfig) -> Result<Vec<u8>, serde_json::Error> {
+    let Review { request: Request { uid, name, object } } = serde_json::from_slice(body)?;
+    let (complaints, warnings) = match serde_json::from_value::<VirtualMachineInstance>(object) {
+        Ok(mut object) => {
+            if object.name_any().is_empty() {
+                object.metadata.name = Some(name);
+            }
+            let reading = launch::read(&object, config);
+            (reading.launch.err().unwrap_or_default(), reading.warnings)
+        }
+        Err(error) => (vec![error.to_string()], Vec::new()),
+    };
+    let status =
+        (!complaints.is_empty()).then(|| Status { code: 422, reason: "Invalid", message: joined(&complaints) });
+    let warnings = warnings.into_iter().map(|warning| warning.chars().take(LONGEST_WARNING).collect()).collect();
+    let response = Response { uid, allowed: status.is_none(), status, warnings };
+    serde_json::to_vec(&Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })
+}
+
+fn joined(complaints: &[String]) -> String {
+    let shown = complaints.iter().take(MOST_COMPLAINTS).cloned().collect::<Vec<_>>().join("; ");
+    match complaints.len().saturating_sub(MOST_COMPLAINTS) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reviewed(spec: Value) -> Value {
+        let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"namespace": "vms", "name": "web", "uid": "u"}, "spec": spec});
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {"uid": "r1", "name": "web", "operation": "CREATE", "object": object}});
+        let answer = answer(review.to_string().as_bytes(), &ClusterConfig::new("launcher:1".into())).unwrap();
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    #[test]
+    fn a_valid_instance_is_allowed_without_a_warning() {
+        let answer =
+            reviewed(json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}}, "nodeSelector": {"disk": "fast"}}));
+        let response = json!({"uid": "r1", "allowed": true});
+        assert_eq!(
+            answer,
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+        );
+    }
+
+    #[test]
+    fn every_field_that_is_not_implemented_is_refused_by_its_path() {
+        let answer = reviewed(
+            json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"tpm": {}, "gpus": [{"name": "g"}]}, "typo": 1}}),
+        );
+        let response = &answer["response"];
+        assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(422)));
+        let message = response["status"]["message"].as_str().unwrap();
+        for part in [
+            "spec.domain.devices.tpm: not supported",
+            "spec.domain.devices.gpus: not supported",
+            "spec.domain.typo: unknown field",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_field_without_effect_is_a_warning() {
+        let answer =
+            reviewed(json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {"autoattachMemBalloon": true}}}));
+        assert_eq!(answer["response"]["allowed"], true);
+        let warning = answer["response"]["warnings"][0].as_str().unwrap();
+        assert!(warning.starts_with("spec.domain.devices.autoattachMemBalloon: has no effect"), "{warning}");
+    }
+
+    #[test]
+    fn what_is_no_review_is_an_error() {
+        for body in [&b""[..], b"{}", b"{\"request\": {\"uid\": 1}}"] {
+            assert!(answer(body, &ClusterConfig::new("launcher:1".into())).is_err());
+        }
+    }
+}

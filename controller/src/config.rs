@@ -1,0 +1,147 @@
+//! What an operator configures for the whole cluster in the KubeVirt object.
+
+use serde_json::Value;
+
+use crate::objects::KubeVirt;
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClusterConfig {
+    /// Image of the launcher's container.
+    pub(crate) launcher_image: String,
+    /// Whether guests run in emulation instead of KVM; no pod asks for a KVM device then.
+    pub(crate) use_emulation: bool,
+    /// RuntimeClass of launcher pods.
+    pub(crate) runtime_class: Option<String>,
+    /// Which way the wiring request reaches the CNI plugin.
+    pub(crate) wiring_channel: WiringChannel,
+    /// Whether pods ask the node agent's device plugins for /dev/net/tun.
+    pub(crate) requests_tun: bool,
+}
+
+/// Which way the wiring request reaches the CNI plugin; never both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WiringChannel {
+    /// The pod annotation, which the runtime hands to the plugin.
+    Annotation,
+    /// The last element of Multus' networks annotation.
+    Multus,
+}
+
+/// Why a KubeVirt object's configuration is not put in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub(crate) struct ConfigError {
+    path: String,
+    reason: String,
+}
+
+const CONFIGURATION: &str = "spec.configuration";
+
+/// Annotation of the KubeVirt object that says where the wiring request goes: `annotation` or `multus`.
+const WIRING_CHANNEL: &str = "tapvisor.io/wiring-channel";
+
+impl ClusterConfig {
+    /// Whether launcher pods need a node whose agent is ready: without a RuntimeClass the agent gives them their devices.
+    pub(crate) fn requires_agent(&self) -> bool {
+        self.requests_tun
+    }
+
+    /// The configuration without a KubeVirt object.
+    pub(crate) fn new(launcher_image: String) -> Self {
+        Self {
+            launcher_image,
+            use_emulation: false,
+            runtime_class: None,
+            wiring_channel: WiringChannel::Annotation,
+            requests_tun: true,
+        }
+    }
+
+    /// The configuration that a KubeVirt object asks for.
+    ///
+    /// # Errors
+    /// Every field whose value is of the wrong type.
+    pub(crate) fn read(defaults: &Self, object: &KubeVirt) -> Result<Self, Vec<ConfigError>> {
+        let (mut config, mut errors) = (defaults.clone(), Vec::new());
+        let configuration = object.spec.fields.get("configuration").unwrap_or(&Value::Null);
+        let read = |path: &str| -> Option<Value> {
+            path.split('.')
+                .try_fold(configuration, |value, name| value.get(name))
+                .filter(|value| !value.is_null())
+                .cloned()
+        };
+        match read("developerConfiguration.useEmulation") {
+            Some(Value::Bool(value)) => config.use_emulation = value,
+            Some(other) => errors.push(wrong("developerConfiguration.useEmulation", "true or false", &other)),
+            None => {}
+        }
+        match read("defaultRuntimeClass") {
+            Some(Value::String(name)) => {
+                // The class' handler gives the pod its device nodes.
+                config.requests_tun = name.is_empty();
+                config.runtime_class = Some(name).filter(|name| !name.is_empty());
+            }
+            Some(other) => errors.push(wrong("defaultRuntimeClass", "the name of a RuntimeClass", &other)),
+            None => {}
+        }
+        let annotations = object.metadata.annotations.iter().flatten();
+        for (_, value) in annotations.filter(|(key, _)| *key == WIRING_CHANNEL) {
+            match value.as_str() {
+                "annotation" => config.wiring_channel = WiringChannel::Annotation,
+                "multus" => config.wiring_channel = WiringChannel::Multus,
+                other => errors.push(ConfigError {
+                    path: format!("metadata.annotations[{WIRING_CHANNEL}]"),
+                    reason: format!("must be annotation or multus, is {other:?}"),
+                }),
+            }
+        }
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+}
+
+fn wrong(path: &str, expected: &str, found: &Value) -> ConfigError {
+    ConfigError { path: format!("{CONFIGURATION}.{path}"), reason: format!("must be {expected}, is {found}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(spec: Value, annotation: Option<&str>) -> Result<ClusterConfig, String> {
+        let mut object =
+            json!({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"name": "kubevirt"}, "spec": spec});
+        if let Some(value) = annotation {
+            object["metadata"]["annotations"] = json!({WIRING_CHANNEL: value});
+        }
+        let object = serde_json::from_value(object).unwrap();
+        let join = |errors: Vec<ConfigError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        ClusterConfig::read(&ClusterConfig::new("launcher:1".into()), &object).map_err(join)
+    }
+
+    #[test]
+    fn an_empty_object_changes_nothing() {
+        assert_eq!(read(json!({}), None), Ok(ClusterConfig::new("launcher:1".into())));
+    }
+
+    #[test]
+    fn emulation_runtime_class_and_wiring_channel_are_read() {
+        let spec = json!({"configuration": {"developerConfiguration": {"useEmulation": true}, "defaultRuntimeClass": "tapvisor"}});
+        let config = read(spec, Some("multus")).unwrap();
+        assert!(config.use_emulation && !config.requests_tun);
+        assert_eq!((config.runtime_class.as_deref(), config.wiring_channel), (Some("tapvisor"), WiringChannel::Multus));
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_by_its_path() {
+        let spec =
+            json!({"configuration": {"developerConfiguration": {"useEmulation": "yes"}, "defaultRuntimeClass": 1}});
+        assert_eq!(
+            read(spec, Some("both")).unwrap_err(),
+            "spec.configuration.developerConfiguration.useEmulation: must be true or false, is \"yes\"; \
+             spec.configuration.defaultRuntimeClass: must be the name of a RuntimeClass, is 1; \
+             metadata.annotations[tapvisor.io/wiring-channel]: must be annotation or multus, is \"both\""
+        );
+    }
+}

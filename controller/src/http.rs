@@ -1,0 +1,137 @@
+//! The HTTP of a replica: health and metrics in the clear, admission over TLS.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use crate::admission;
+use crate::config::ClusterConfig;
+use crate::metrics::Metrics;
+use crate::tls::ServerCertificate;
+
+/// Where the API server asks about instances.
+const INSTANCES: &str = "/validate/virtualmachineinstances";
+/// Longest review: the API server takes objects of at most 3 MiB, and a review can hold two.
+const MAX_BODY: usize = 8 << 20;
+/// Longest a client may take for the header of a request.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+/// Pause after a connection that could not be accepted, most often for lack of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Answer = Response<Full<Bytes>>;
+
+/// What a replica answers with.
+pub(crate) struct Server {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) certificate: ServerCertificate,
+    /// What instances are judged by; which engine runs them makes no difference to that.
+    pub(crate) config: ClusterConfig,
+}
+
+/// Listens for /healthz, /readyz and /metrics; the future serves them, for ever.
+///
+/// # Errors
+/// The system's, where the address is in use.
+pub(crate) async fn serve_health(address: SocketAddr, server: Arc<Server>) -> io::Result<impl Future<Output = ()>> {
+    let listener = TcpListener::bind(address).await?;
+    Ok(async move {
+        loop {
+            let Some(stream) = accept(&listener).await else { continue };
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                serve(stream, |request| std::future::ready(health(&request, &server))).await;
+            });
+        }
+    })
+}
+
+/// Listens for the API server's reviews; the future answers them, for ever.
+///
+/// # Errors
+/// The system's, where the address is in use.
+pub(crate) async fn serve_admission(address: SocketAddr, server: Arc<Server>) -> io::Result<impl Future<Output = ()>> {
+    let listener = TcpListener::bind(address).await?;
+    Ok(async move {
+        loop {
+            let Some(stream) = accept(&listener).await else { continue };
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                match server.certificate.accept(stream).await {
+                    Ok(stream) => serve(stream, |request| review(request, Arc::clone(&server))).await,
+                    Err(error) => tracing::debug!(%error, "a client and the webhook do not agree on keys"),
+                }
+            });
+        }
+    })
+}
+
+async fn accept(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => Some(stream),
+        Err(error) => {
+            tracing::debug!(%error, "a connection is not accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn serve<F: Future<Output = Answer>>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: impl Fn(Request<Incoming>) -> F,
+) {
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+fn health(request: &Request<Incoming>, server: &Server) -> Answer {
+    match request.uri().path() {
+        "/healthz" => plain(StatusCode::OK, "ok\n"),
+        "/readyz" if server.certificate.is_ready() => plain(StatusCode::OK, "ok\n"),
+        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "the webhook has no certificate yet\n"),
+        "/metrics" => plain(StatusCode::OK, server.metrics.text()),
+        _ => plain(StatusCode::NOT_FOUND, "not found\n"),
+    }
+}
+
+async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
+    if (request.method(), request.uri().path()) != (&Method::POST, INSTANCES) {
+        return plain(StatusCode::NOT_FOUND, "not found\n");
+    }
+    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("the review cannot be read: {error}\n")),
+    };
+    match admission::answer(&body, &server.config) {
+        Ok(answer) => {
+            let mut response = Response::new(Full::from(answer));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => plain(StatusCode::BAD_REQUEST, format!("this is no AdmissionReview: {error}\n")),
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response
+}

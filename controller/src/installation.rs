@@ -1,0 +1,93 @@
+//! The KubeVirt object: its configuration is put in force, and its status says so or says why not.
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::MANAGER;
+use crate::config::ClusterConfig;
+use crate::objects::{Condition, InstallationStatus, KubeVirt};
+
+/// Puts the configuration of the object that exists in force, before the first pass over an instance.
+pub(crate) async fn adopt(client: Client, publish: watch::Sender<ClusterConfig>) {
+    let defaults = publish.borrow().clone();
+    match Api::<KubeVirt>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(objects) => {
+            for object in objects {
+                put_in_force(&client, &publish, &defaults, &object).await;
+            }
+        }
+        Err(error) => tracing::warn!(%error, "KubeVirt objects cannot be listed: the defaults are in force"),
+    }
+}
+
+/// Follows changes of the KubeVirt object for ever.
+pub(crate) async fn run(client: Client, publish: watch::Sender<ClusterConfig>) {
+    let defaults = ClusterConfig::new(publish.borrow().launcher_image.clone());
+    let objects = watcher(Api::<KubeVirt>::all(client.clone()), watcher::Config::default());
+    let mut objects = std::pin::pin!(objects.default_backoff().applied_objects());
+    while let Some(object) = objects.next().await {
+        match object {
+            Ok(object) => put_in_force(&client, &publish, &defaults, &object).await,
+            Err(error) => tracing::warn!(%error, "KubeVirt objects cannot be watched"),
+        }
+    }
+}
+
+async fn put_in_force(
+    client: &Client,
+    publish: &watch::Sender<ClusterConfig>,
+    defaults: &ClusterConfig,
+    object: &KubeVirt,
+) {
+    let read = ClusterConfig::read(defaults, object);
+    if let Ok(config) = &read {
+        publish.send_if_modified(|current| std::mem::replace(current, config.clone()) != *config);
+    }
+    let complaints = read.err().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let status = status(object, &complaints);
+    if object.status.as_ref() == Some(&status) {
+        return;
+    }
+    let api: Api<KubeVirt> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({"status": status}));
+    if let Err(error) = api.patch_status(&object.name_any(), &parameters, &patch).await {
+        tracing::warn!(%error, "the status of the KubeVirt object is not written");
+    }
+}
+
+/// Available only with a configuration that is in force.
+fn status(object: &KubeVirt, complaints: &str) -> InstallationStatus {
+    let earlier = object.status.clone().unwrap_or_default();
+    let in_force = complaints.is_empty();
+    let condition = |kind: &str, is_true: bool| {
+        let status = if is_true { "True" } else { "False" };
+        let before = earlier.conditions.iter().find(|condition| condition.kind == kind && condition.status == status);
+        let reason = if in_force { "ConfigurationInForce" } else { "InvalidConfiguration" };
+        Condition {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(complaints.to_owned()).filter(|text| !text.is_empty()),
+            last_transition_time: Some(
+                before.and_then(|condition| condition.last_transition_time.clone()).unwrap_or(Time(Timestamp::now())),
+            ),
+        }
+    };
+    InstallationStatus {
+        phase: Some("Deployed".to_owned()),
+        conditions: vec![
+            condition("Available", true),
+            condition("Progressing", false),
+            condition("Degraded", !in_force),
+        ],
+        observed_generation: if in_force { object.metadata.generation } else { earlier.observed_generation },
+        observed_kube_virt_version: Some(format!("tapvisor-{}", env!("CARGO_PKG_VERSION"))),
+    }
+}

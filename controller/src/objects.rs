@@ -1,0 +1,155 @@
+//! The kubevirt.io/v1 objects as the API server stores them: identity, raw spec, and the status that the controller writes.
+//!
+//! A spec stays a JSON value here, so that fields of another release survive; [`api`] reads it strictly.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// `spec` of a VirtualMachineInstance, as it was written.
+#[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize)]
+#[kube(
+    group = "kubevirt.io",
+    version = "v1",
+    kind = "VirtualMachineInstance",
+    plural = "virtualmachineinstances",
+    namespaced,
+    status = "InstanceStatus",
+    schema = "disabled"
+)]
+pub(crate) struct InstanceSpec {
+    /// Every field.
+    #[serde(flatten)]
+    pub(crate) fields: Map<String, Value>,
+}
+
+/// `status` of a VirtualMachineInstance, as far as the controller writes it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct InstanceStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) phase: Option<Phase>,
+    /// When each phase began.
+    pub(crate) phase_transition_timestamps: Vec<PhaseTransition>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node_name: Option<String>,
+    /// The node of each launcher pod that exists, by the pod's UID.
+    pub(crate) active_pods: BTreeMap<String, String>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) interfaces: Vec<InterfaceStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) qos_class: Option<String>,
+    /// User id of the launcher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) runtime_user: Option<i64>,
+}
+
+/// Phases of an instance, as KubeVirt names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    /// Accepted; it has no pod yet.
+    Pending,
+    /// Its launcher pod exists.
+    Scheduling,
+    /// The launcher runs, the guest does not yet.
+    Scheduled,
+    /// The guest runs.
+    Running,
+    /// The guest powered off, or was stopped on request.
+    Succeeded,
+    /// The guest or its launcher failed.
+    Failed,
+    /// A phase that this release does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Phase {
+    /// Whether the instance has ended.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// When a phase began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PhaseTransition {
+    pub(crate) phase: Phase,
+    pub(crate) phase_transition_timestamp: Time,
+}
+
+/// One condition of an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub(crate) status: String,
+    /// Why, in one CamelCase word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+    /// When `status` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_transition_time: Option<Time>,
+}
+
+/// A NIC of the guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct InterfaceStatus {
+    /// Its name in the specification.
+    pub(crate) name: String,
+    pub(crate) mac: String,
+    /// The first of `ip_addresses`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ip_address: Option<String>,
+    /// Addresses by which it is reached.
+    pub(crate) ip_addresses: Vec<String>,
+    /// `domain`: known from the machine that the launcher runs.
+    pub(crate) info_source: String,
+    /// Queue pairs.
+    pub(crate) queue_count: u64,
+    /// The interface in the pod.
+    pub(crate) pod_interface_name: String,
+}
+
+/// `spec` of a KubeVirt object, as it was written.
+#[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize)]
+#[kube(
+    group = "kubevirt.io",
+    version = "v1",
+    kind = "KubeVirt",
+    plural = "kubevirts",
+    namespaced,
+    status = "InstallationStatus",
+    schema = "disabled"
+)]
+pub(crate) struct InstallationSpec {
+    /// Every field.
+    #[serde(flatten)]
+    pub(crate) fields: Map<String, Value>,
+}
+
+/// `status` of a KubeVirt object.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct InstallationStatus {
+    /// `Deployed` once a configuration is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) phase: Option<String>,
+    pub(crate) conditions: Vec<Condition>,
+    /// The generation whose configuration is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observed_generation: Option<i64>,
+    /// The release that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observed_kube_virt_version: Option<String>,
+}

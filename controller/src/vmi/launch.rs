@@ -1,0 +1,159 @@
+//! What an instance asks for, read strictly: the launch file, the wiring request and the networks of its pod.
+
+use std::path::{Path, PathBuf};
+
+use api::kubevirt::{CloudInitData, Volume};
+use api::manifest::{self, Body};
+use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, Translation, container_images, translate};
+use machine::{DiskFile, DiskFormat, Emulation};
+use protocol::launch_file::LaunchFile;
+use serde_json::{Value, json};
+use wiring::Owner;
+
+use crate::config::ClusterConfig;
+use crate::objects::VirtualMachineInstance;
+
+/// The pod's first interface, as every container runtime names it.
+pub(crate) const PRIMARY_INTERFACE: &str = "eth0";
+/// User and group of the launcher in a pod.
+pub(crate) const LAUNCHER_ID: u32 = 107;
+/// Where the image of each container disk is mounted, in a folder with the volume's name.
+pub(crate) const DISKS: &str = "/run/tapvisor-disks";
+/// Where the image with kernel and initial RAM disk is mounted.
+pub(crate) const KERNEL: &str = "/run/tapvisor-kernel";
+/// The folder of a container disk's image that holds its only file.
+const DISK_FOLDER: &str = "/disk";
+
+/// A valid instance and what the launcher needs for it.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// The instance as `api` reads it.
+    pub(crate) instance: api::kubevirt::VirtualMachineInstance,
+    /// Networks and wiring request.
+    pub(crate) translation: Translation,
+    /// What the launcher reads.
+    pub(crate) file: LaunchFile,
+}
+
+/// An instance that was read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// The launch, or everything that is wrong, each with its path.
+    pub(crate) launch: Result<Launch, Vec<String>>,
+    /// Fields without effect, each with its path and the reason.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads an instance as this cluster would run it.
+pub(crate) fn read(object: &VirtualMachineInstance, config: &ClusterConfig) -> Reading {
+    let value = json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {
+            "name": object.metadata.name,
+            "namespace": object.metadata.namespace,
+            "labels": object.metadata.labels.clone().unwrap_or_default(),
+            "annotations": object.metadata.annotations.clone().unwrap_or_default(),
+        },
+        "spec": Value::Object(object.spec.fields.clone()),
+    });
+    let read = match manifest::from_value(&value, "object") {
+        Ok(read) => read,
+        Err(errors) => {
+            let complaints = errors.iter().map(|error| match error.path.as_str() {
+                "" => error.problem.to_string(),
+                path => format!("{path}: {}", error.problem),
+            });
+            return Reading { launch: Err(complaints.collect()), warnings: Vec::new() };
+        }
+    };
+    // Fields without effect on one machine are for a cluster.
+    let everywhere = read.warnings.iter().filter(|warning| warning.scope == api::Scope::Everywhere);
+    let warnings = everywhere.map(ToString::to_string).collect();
+    let Body::VirtualMachineInstance(instance) = read.body else {
+        return Reading { launch: Err(vec!["kind: must be VirtualMachineInstance".to_owned()]), warnings };
+    };
+    Reading { launch: launch(object, instance, config), warnings }
+}
+
+fn launch(
+    object: &VirtualMachineInstance,
+    instance: api::kubevirt::VirtualMachineInstance,
+    config: &ClusterConfig,
+) -> Result<Launch, Vec<String>> {
+    let refused = refused_in_a_cluster(&instance);
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    let images = image_files(&instance);
+    let primary_interface = PRIMARY_INTERFACE.parse().map_err(|error: terms::Invalid| vec![error.to_string()])?;
+    let surroundings = Surroundings {
+        secrets: &Secrets::new(),
+        images: &images,
+        owner: Owner { uid: LAUNCHER_ID, gid: LAUNCHER_ID },
+        emulation: if config.use_emulation { Emulation::Required } else { Emulation::Forbidden },
+        primary_interface,
+        vm_uid: vm_uid(object),
+        has_mesh_sidecar: true,
+    };
+    let translation = translate(&instance, &surroundings)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let file = LaunchFile::new(translation.machine.clone(), translation.wiring.clone());
+    Ok(Launch { instance, translation, file })
+}
+
+/// UID of the VirtualMachine that owns the instance, which outlives it; without one the instance's own.
+fn vm_uid(object: &VirtualMachineInstance) -> Option<&str> {
+    let owners = object.metadata.owner_references.iter().flatten();
+    let mut vm = owners.filter(|owner| owner.controller == Some(true) && owner.kind == "VirtualMachine");
+    vm.next().map(|owner| owner.uid.as_str()).or(object.metadata.uid.as_deref())
+}
+
+/// What is possible on one machine and not in a launcher pod.
+fn refused_in_a_cluster(instance: &api::kubevirt::VirtualMachineInstance) -> Vec<String> {
+    let mut refused = Vec::new();
+    for disk in &instance.spec.disks {
+        match &disk.volume {
+            Volume::HostDisk { .. } => refused.push(format!(
+                "spec.volumes[{}].hostDisk: not supported: the Pod Security Standard restricted allows no file of the node",
+                disk.name
+            )),
+            Volume::CloudInitNoCloud(cloud_init) => {
+                for data in [&cloud_init.user_data, &cloud_init.network_data].into_iter().flatten() {
+                    if let CloudInitData::SecretRef { path, .. } = data {
+                        refused.push(format!("{path}: not supported in a cluster yet: give the data inline"));
+                    }
+                }
+            }
+            Volume::ContainerDisk { .. } | Volume::EmptyDisk { .. } => {}
+        }
+    }
+    refused
+}
+
+/// Where the files of container images are in the pod. For a disk without a path it is a folder: the launcher takes the
+/// only file in it.
+fn image_files(instance: &api::kubevirt::VirtualMachineInstance) -> ImageFiles {
+    let mut files = ImageFiles::default();
+    for image in container_images(instance) {
+        match image.usage {
+            ImageUse::Disk { volume, path } => {
+                let path = below(&Path::new(DISKS).join(&volume), path.as_deref().unwrap_or(DISK_FOLDER));
+                files.disks.insert(volume, DiskFile { format: format(&path), path });
+            }
+            ImageUse::KernelBoot { kernel, initrd } => {
+                files.kernel = Some(below(Path::new(KERNEL), &kernel));
+                files.initrd = initrd.map(|initrd| below(Path::new(KERNEL), &initrd));
+            }
+        }
+    }
+    files
+}
+
+fn format(path: &Path) -> DiskFormat {
+    if path.extension().is_some_and(|ending| ending == "qcow2") { DiskFormat::Qcow2 } else { DiskFormat::Raw }
+}
+
+fn below(mount: &Path, inside: &str) -> PathBuf {
+    mount.join(inside.trim_start_matches('/'))
+}

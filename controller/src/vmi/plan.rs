@@ -1,0 +1,253 @@
+//! What is to be done for an instance, decided without I/O from the object, its pods and the time.
+//!
+//! Flow: no pod → create one; pod waits → tell why; launcher runs → open the gate, then `Running`; launcher ended →
+//! `Succeeded`, `Failed`, or a new attempt where its network was not wired.
+//! Guarantees: an attempt starts only when no earlier pod of the VM may run; a final phase never changes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::launch::Launch;
+use super::names::UNPAUSED_GATE;
+use super::pod_state::{self, NOT_WIRED, Obstacle, PodState};
+use super::status::StatusWriter;
+use crate::objects::{InstanceStatus, Phase, VirtualMachineInstance};
+
+/// Keeps an instance until its pods are gone.
+pub(crate) const FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
+
+/// The first wait before a pod that was not wired is replaced; it doubles with each further pod.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// How long the kubelet may take to count the gate into the pod's readiness before the guest is reported as not ready.
+const GATE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a decision is made from.
+#[derive(Debug)]
+pub(crate) struct Observed<'a> {
+    /// The instance.
+    pub(crate) object: &'a VirtualMachineInstance,
+    /// What its specification asks for, or everything that is wrong with it.
+    pub(crate) launch: &'a Result<Launch, Vec<String>>,
+    /// Its pods.
+    pub(crate) pods: &'a [Pod],
+    /// Pods of instances that had its name before.
+    pub(crate) earlier: &'a [Pod],
+    /// What the kubelet said last about the sandbox of the newest pod.
+    pub(crate) sandbox_failure: Option<&'a str>,
+    /// The time.
+    pub(crate) now: Timestamp,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    /// Whether the object is to carry [`FINALIZER`].
+    pub(crate) finalizer: bool,
+    /// The status to write.
+    pub(crate) status: InstanceStatus,
+    /// What to do after the status is written, in this order.
+    pub(crate) actions: Vec<Action>,
+    /// When to look again although nothing changed.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// A step on objects other than the instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Creates the Secret with the launch file, if it does not exist.
+    CreateSecret,
+    /// Creates the pod of an attempt, if it does not exist.
+    CreatePod {
+        /// Its number, from 1.
+        attempt: u32,
+    },
+    /// Deletes a pod with its grace period.
+    DeletePod {
+        /// Its name.
+        name: String,
+    },
+    /// Lets Services reach the guest of a pod.
+    SetUnpaused {
+        /// The pod's name.
+        name: String,
+    },
+}
+
+/// Decides for one instance.
+pub(crate) fn plan(observed: &Observed<'_>) -> Plan {
+    let mut planner = Planner::new(observed);
+    if observed.object.metadata.deletion_timestamp.is_some() {
+        planner.end();
+    } else if !planner.status.phase().is_some_and(Phase::is_final) {
+        planner.run();
+    }
+    planner.finish()
+}
+
+struct Planner<'a> {
+    observed: &'a Observed<'a>,
+    status: StatusWriter,
+    finalizer: bool,
+    actions: Vec<Action>,
+    retry_after: Option<Duration>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(observed: &'a Observed<'a>) -> Self {
+        let status = StatusWriter::new(observed.object.status.clone().unwrap_or_default(), observed.now);
+        let finalizer = observed.object.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
+        Self { observed, status, finalizer, actions: Vec::new(), retry_after: None }
+    }
+
+    /// The pod of the last attempt.
+    fn current(&self) -> Option<&'a Pod> {
+        self.observed.pods.iter().max_by_key(|pod| pod_state::attempt(pod))
+    }
+
+    fn run(&mut self) {
+        let Some(pod) = self.current() else {
+            return match self.status.phase() {
+                None | Some(Phase::Pending | Phase::Scheduling | Phase::Unknown) => self.create(1),
+                Some(_) => self.fail("PodNotFound", "the launcher pod was removed before the launcher ended"),
+            };
+        };
+        match pod_state::state(pod) {
+            PodState::Ended { code: Some(NOT_WIRED), message, at } => self.replace(pod, &message, at),
+            PodState::Ended { code, message, .. } => self.settle(code, &message),
+            _ if pod.metadata.deletion_timestamp.is_some() => {
+                self.status.condition("Ready", "False", "PodTerminating", "the launcher pod is being deleted");
+            }
+            PodState::Waiting(obstacle) => self.wait(pod, obstacle),
+            PodState::Running => self.serve(pod),
+        }
+    }
+
+    fn create(&mut self, attempt: u32) {
+        if let Err(complaints) = self.observed.launch {
+            self.status.enter(Phase::Pending);
+            return self.status.condition("Synchronized", "False", "Invalid", &complaints.join("; "));
+        }
+        // What an earlier pod writes to, a second launcher must not open.
+        if let Some(earlier) = self.observed.earlier.iter().find(|pod| pod_state::may_run(pod)) {
+            let name = earlier.metadata.name.as_deref().unwrap_or_default();
+            self.status.enter(Phase::Pending);
+            let message = format!("waits until pod {name}, which ran an earlier instance of this name, is gone");
+            return self.status.condition("Synchronized", "False", "EarlierPodExists", &message);
+        }
+        self.finalizer = true;
+        self.status.enter(Phase::Scheduling);
+        self.status.condition("Ready", "False", "GuestNotRunning", "the launcher pod has not started");
+        if attempt == 1 {
+            self.status.remove_conditions(&["Synchronized"]);
+        }
+        self.actions.extend([Action::CreateSecret, Action::CreatePod { attempt }]);
+    }
+
+    fn wait(&mut self, pod: &Pod, obstacle: Option<Obstacle>) {
+        let refused = self.observed.sandbox_failure.map(|message| Obstacle {
+            condition: "Synchronized",
+            reason: "FailedCreatePodSandBox".to_owned(),
+            message: message.to_owned(),
+        });
+        match obstacle.or(refused) {
+            Some(Obstacle { condition, reason, message }) => {
+                self.status.place(pod);
+                self.status.condition(condition, "False", &reason, &message);
+            }
+            None => self.status.remove_conditions(&["PodScheduled"]),
+        }
+    }
+
+    fn serve(&mut self, pod: &Pod) {
+        let gate = pod_state::condition(pod, UNPAUSED_GATE);
+        if !pod_state::is_unpaused(pod) {
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            return self.actions.push(Action::SetUnpaused { name });
+        }
+        // The kubelet counts the gate a moment later: one write then says both Running and Ready.
+        let ready = pod_state::condition(pod, "Ready");
+        let gate_age = gate.and_then(|gate| gate.last_transition_time).map(|time| self.status.since(time.0));
+        let is_counted = ready.as_ref().is_some_and(|ready| ready.reason.as_deref() != Some("ReadinessGatesNotReady"));
+        if !is_counted && gate_age.is_some_and(|age| age < GATE_PATIENCE) {
+            self.retry_after = Some(GATE_PATIENCE);
+            return;
+        }
+        self.status.place(pod);
+        self.status.enter(Phase::Running);
+        self.status.remove_conditions(&["Synchronized", "PodScheduled"]);
+        if let Ok(launch) = self.observed.launch {
+            self.status.interfaces(launch, pod);
+        }
+        match ready {
+            Some(ready) if ready.status == "True" => self.status.condition("Ready", "True", "", ""),
+            Some(ready) => {
+                let (reason, message) = (ready.reason.unwrap_or_default(), ready.message.unwrap_or_default());
+                self.status.condition("Ready", "False", &reason, &message);
+            }
+            None => {
+                self.status.condition("Ready", "False", "PodConditionMissing", "the pod has no condition Ready yet")
+            }
+        }
+    }
+
+    /// A pod that started before its node's plugin was in place is replaced; its guest never ran.
+    fn replace(&mut self, pod: &Pod, message: &str, ended: Option<Timestamp>) {
+        let attempt = pod_state::attempt(pod);
+        self.status.condition("Synchronized", "False", "NotWired", message);
+        let back_off = back_off(attempt);
+        match ended.map(|at| self.status.since(at)).filter(|waited| *waited < back_off) {
+            Some(waited) => self.retry_after = Some(back_off.saturating_sub(waited)),
+            None => {
+                let older = self.observed.pods.iter().filter(|other| pod_state::attempt(other) < attempt);
+                self.actions
+                    .extend(older.filter_map(|pod| Some(Action::DeletePod { name: pod.metadata.name.clone()? })));
+                self.create(attempt.saturating_add(1));
+            }
+        }
+    }
+
+    fn settle(&mut self, code: Option<i32>, message: &str) {
+        match code {
+            Some(0) => {
+                self.status.enter(Phase::Succeeded);
+                self.status.remove_conditions(&["Synchronized", "PodScheduled"]);
+                self.status.condition("Ready", "False", "GuestNotRunning", "the guest powered off");
+            }
+            Some(code) => self.fail("LauncherFailed", &format!("the launcher ended with code {code}: {message}")),
+            None => self.fail("PodFailed", message),
+        }
+    }
+
+    fn fail(&mut self, reason: &str, message: &str) {
+        self.status.enter(Phase::Failed);
+        self.status.condition("Ready", "False", "GuestNotRunning", message);
+        self.status.condition("Synchronized", "False", reason, message);
+    }
+
+    /// The instance is deleted: its pods first, then the object.
+    fn end(&mut self) {
+        let is_final = self.status.phase().is_some_and(Phase::is_final);
+        if let (Some(PodState::Ended { code, message, .. }), false) = (self.current().map(pod_state::state), is_final) {
+            self.settle(code, &message);
+        }
+        let alive = self.observed.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        self.actions.extend(alive.filter_map(|pod| Some(Action::DeletePod { name: pod.metadata.name.clone()? })));
+        if self.observed.pods.is_empty() {
+            self.finalizer = false;
+        }
+    }
+
+    fn finish(self) -> Plan {
+        let Self { status, finalizer, actions, retry_after, .. } = self;
+        Plan { finalizer, status: status.into_status(), actions, retry_after }
+    }
+}
+
+/// The wait after the end of an attempt.
+fn back_off(attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(6);
+    (FIRST_BACK_OFF * 2_u32.pow(doublings)).min(LONGEST_BACK_OFF)
+}

@@ -1,0 +1,124 @@
+//! A launcher pod reduced to what decisions need.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
+use protocol::outcome::Outcome;
+
+use super::names::{ATTEMPT, COMPUTE, UNPAUSED_GATE};
+use crate::objects::Condition;
+
+/// Exit code of a launcher whose namespace lacks its wiring.
+pub(crate) const NOT_WIRED: i32 = 8;
+
+/// Where a launcher pod is in its life.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PodState {
+    /// It has no node yet, or its containers are being made; with what prevents that, if anything does.
+    Waiting(Option<Obstacle>),
+    /// The launcher runs.
+    Running,
+    /// The launcher ended.
+    Ended {
+        /// Exit code; `None` where the pod was lost before it was known.
+        code: Option<i32>,
+        /// The reason that the launcher or the kubelet gave.
+        message: String,
+        /// When.
+        at: Option<Timestamp>,
+    },
+}
+
+/// What keeps a pod from starting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Obstacle {
+    /// Type of the instance's condition that tells it.
+    pub(crate) condition: &'static str,
+    /// Reason of that condition.
+    pub(crate) reason: String,
+    /// Message of that condition.
+    pub(crate) message: String,
+}
+
+/// Number of the pod among those of its instance.
+pub(crate) fn attempt(pod: &Pod) -> u32 {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(ATTEMPT)).and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// The pod's state.
+pub(crate) fn state(pod: &Pod) -> PodState {
+    let Some(status) = &pod.status else { return PodState::Waiting(None) };
+    let compute = compute(status);
+    if let Some(ContainerState { terminated: Some(ended), .. }) = compute {
+        let message = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or_default();
+        let at = ended.finished_at.as_ref().map(|time| time.0);
+        return PodState::Ended { code: Some(ended.exit_code), message: reason(message), at };
+    }
+    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        let message = status.message.clone().or_else(|| status.reason.clone()).unwrap_or_default();
+        return PodState::Ended { code: None, message, at: None };
+    }
+    match compute {
+        Some(ContainerState { running: Some(_), .. }) => PodState::Running,
+        Some(ContainerState { waiting: Some(waiting), .. }) => {
+            let reason = waiting.reason.clone().unwrap_or_default();
+            let message = waiting.message.clone().unwrap_or_default();
+            let is_normal = matches!(reason.as_str(), "" | "ContainerCreating" | "PodInitializing");
+            let obstacle = Obstacle { condition: "Synchronized", reason, message };
+            PodState::Waiting((!is_normal).then_some(obstacle))
+        }
+        _ => PodState::Waiting(unschedulable(pod)),
+    }
+}
+
+fn compute(status: &PodStatus) -> Option<&ContainerState> {
+    let mut containers = status.container_statuses.iter().flatten();
+    containers.find(|container| container.name == COMPUTE)?.state.as_ref()
+}
+
+/// Whether the launcher may still run: its pod exists and has not ended.
+pub(crate) fn may_run(pod: &Pod) -> bool {
+    !matches!(state(pod), PodState::Ended { .. })
+}
+
+fn unschedulable(pod: &Pod) -> Option<Obstacle> {
+    let condition = condition(pod, "PodScheduled")?;
+    let is_obstacle = condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable");
+    is_obstacle.then(|| Obstacle {
+        condition: "PodScheduled",
+        reason: "Unschedulable".to_owned(),
+        message: condition.message.unwrap_or_default(),
+    })
+}
+
+/// A condition of the pod.
+pub(crate) fn condition(pod: &Pod, kind: &str) -> Option<Condition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == kind)?;
+    Some(Condition {
+        kind: kind.to_owned(),
+        status: found.status.clone(),
+        reason: found.reason.clone(),
+        message: found.message.clone(),
+        last_transition_time: found.last_transition_time.clone(),
+    })
+}
+
+/// Whether the readiness gate says that the guest is not paused.
+pub(crate) fn is_unpaused(pod: &Pod) -> bool {
+    condition(pod, UNPAUSED_GATE).is_some_and(|condition| condition.status == "True")
+}
+
+/// The addresses of the pod, the primary first.
+pub(crate) fn addresses(pod: &Pod) -> Vec<String> {
+    let ips = pod.status.as_ref().and_then(|status| status.pod_ips.as_ref());
+    ips.into_iter().flatten().map(|ip| ip.ip.clone()).collect()
+}
+
+/// The reason in a termination message: that of the launcher's outcome, else the last line of its log.
+fn reason(message: &str) -> String {
+    if let Ok(outcome) = serde_json::from_str::<Outcome>(message) {
+        return outcome.reason;
+    }
+    message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+}

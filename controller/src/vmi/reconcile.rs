@@ -1,0 +1,208 @@
+//! Executes plans: reads an instance and its pods from the caches, writes what the plan says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::launch::{self, Launch};
+use super::names::{CREATED_BY, INSTANCE_ID, UNPAUSED_GATE};
+use super::plan::{Action, FINALIZER, Observed, Plan, plan};
+use super::pod;
+use super::sandbox;
+use crate::MANAGER;
+use crate::config::ClusterConfig;
+use crate::objects::VirtualMachineInstance;
+
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What a reconciliation works with.
+pub(crate) struct Context {
+    /// The API server.
+    pub(crate) client: Client,
+    /// Every launcher pod.
+    pub(crate) pods: Store<Pod>,
+    /// Complaints of kubelets about sandboxes.
+    pub(crate) sandbox_events: Store<Event>,
+    /// The configuration in force.
+    pub(crate) config: watch::Receiver<ClusterConfig>,
+}
+
+/// Why a plan was not executed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    /// The API server refused a request or did not answer.
+    #[error("cannot {what}")]
+    Api {
+        /// What was tried.
+        what: String,
+        /// The API server's answer.
+        #[source]
+        source: kube::Error,
+    },
+    /// A defect of this program.
+    #[error("cannot build {what}")]
+    Shape {
+        /// What was to be built.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn api_error(what: String) -> impl FnOnce(kube::Error) -> ReconcileError {
+    move |source| ReconcileError::Api { what, source }
+}
+
+/// One pass over an instance.
+///
+/// # Errors
+/// The first step that failed.
+pub(crate) async fn reconcile(
+    object: Arc<VirtualMachineInstance>,
+    context: Arc<Context>,
+) -> Result<Next, ReconcileError> {
+    let config = context.config.borrow().clone();
+    let launch = launch::read(&object, &config).launch;
+    let (pods, earlier) = pods_of(&object, &context.pods);
+    let newest = pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let sandbox_failure =
+        newest.and_then(|pod| sandbox::failure(&context.sandbox_events, pod.metadata.uid.as_deref()?));
+    let plan = plan(&Observed {
+        object: &object,
+        launch: &launch,
+        pods: &pods,
+        earlier: &earlier,
+        sandbox_failure: sandbox_failure.as_deref(),
+        now: Timestamp::now(),
+    });
+    let steps = Steps { object: &object, client: &context.client, config: &config };
+    steps.write_instance(&plan).await?;
+    for action in &plan.actions {
+        steps.execute(action, &launch).await?;
+    }
+    Ok(plan.retry_after.map_or_else(Next::await_change, Next::requeue))
+}
+
+/// The pods of an instance, and those of instances that had its name before.
+fn pods_of(object: &VirtualMachineInstance, pods: &Store<Pod>) -> (Vec<Pod>, Vec<Pod>) {
+    let (uid, name, namespace) = (object.uid(), object.name_any(), object.namespace());
+    let of_name = |pod: &Pod| {
+        pod.labels().get(CREATED_BY) == uid.as_ref()
+            || (pod.namespace() == namespace
+                && pod.labels().contains_key(INSTANCE_ID)
+                && pod
+                    .owner_references()
+                    .iter()
+                    .any(|owner| owner.name == name && owner.kind == "VirtualMachineInstance"))
+    };
+    let pods = pods.state();
+    let found = pods.iter().filter(|pod| of_name(pod)).map(|pod| Pod::clone(pod));
+    found.partition(|pod| pod.labels().get(CREATED_BY) == uid.as_ref())
+}
+
+/// What follows a failed pass.
+pub(crate) fn on_error(object: Arc<VirtualMachineInstance>, error: &ReconcileError, _: Arc<Context>) -> Next {
+    let namespace = object.namespace().unwrap_or_default();
+    let reason = protocol::chain::chain(error);
+    tracing::warn!(namespace, name = object.name_any(), reason, "the instance will be tried again");
+    Next::requeue(RETRY)
+}
+
+struct Steps<'a> {
+    object: &'a VirtualMachineInstance,
+    client: &'a Client,
+    config: &'a ClusterConfig,
+}
+
+impl Steps<'_> {
+    fn namespaced<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default())
+    }
+
+    /// Finalizer and status in one write by server-side apply; no write when neither changes.
+    async fn write_instance(&self, plan: &Plan) -> Result<(), ReconcileError> {
+        let has_finalizer = self.object.finalizers().iter().any(|name| name == FINALIZER);
+        if has_finalizer == plan.finalizer && self.object.status.as_ref().unwrap_or(&<_>::default()) == &plan.status {
+            return Ok(());
+        }
+        let name = self.object.name_any();
+        let patch = Patch::Apply(json!({
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            // With a UID an apply never creates the object again.
+            "metadata": {
+                "name": name,
+                "uid": self.object.metadata.uid,
+                "finalizers": plan.finalizer.then_some(FINALIZER).into_iter().collect::<Vec<_>>(),
+            },
+            "status": plan.status,
+        }));
+        let api: Api<VirtualMachineInstance> = self.namespaced();
+        let written = api.patch(&name, &PatchParams::apply(MANAGER).force(), &patch).await;
+        gone_is_fine(written.map(drop), "write the instance".to_owned())
+    }
+
+    async fn execute(&self, action: &Action, launch: &Result<Launch, Vec<String>>) -> Result<(), ReconcileError> {
+        match (action, launch) {
+            (Action::CreateSecret, Ok(launch)) => {
+                let secret = pod::secret(self.object, launch);
+                let secret = secret.map_err(|source| ReconcileError::Shape { what: "the Secret", source })?;
+                self.create(&self.namespaced::<Secret>(), &secret).await
+            }
+            (Action::CreatePod { attempt }, Ok(launch)) => {
+                let pod = pod::pod(self.object, launch, self.config, *attempt);
+                let pod = pod.map_err(|source| ReconcileError::Shape { what: "the launcher pod", source })?;
+                self.create(&self.namespaced::<Pod>(), &pod).await
+            }
+            // A plan creates nothing for an instance that was refused.
+            (Action::CreateSecret | Action::CreatePod { .. }, Err(_)) => Ok(()),
+            (Action::DeletePod { name }, _) => {
+                let deleted = self.namespaced::<Pod>().delete(name, &DeleteParams::default()).await;
+                gone_is_fine(deleted.map(drop), format!("delete pod {name}"))
+            }
+            (Action::SetUnpaused { name }, _) => self.set_unpaused(name).await,
+        }
+    }
+
+    /// Names are deterministic: an object that exists was made by an earlier pass that the cache does not show yet.
+    async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<(), ReconcileError>
+    where
+        K: Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&parameters, object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => other.map(drop).map_err(api_error(format!("create {}", object.name_any()))),
+        }
+    }
+
+    async fn set_unpaused(&self, name: &str) -> Result<(), ReconcileError> {
+        let condition = json!({
+            "type": UNPAUSED_GATE,
+            "status": "True",
+            "reason": "NotPaused",
+            "message": "the guest is not paused",
+            "lastTransitionTime": Timestamp::now().round(jiff::Unit::Second).unwrap_or_default(),
+        });
+        let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+        let patched = self.namespaced::<Pod>().patch_status(name, &PatchParams::default(), &patch).await;
+        gone_is_fine(patched.map(drop), format!("set the readiness gate of pod {name}"))
+    }
+}
+
+fn gone_is_fine(result: kube::Result<()>, what: String) -> Result<(), ReconcileError> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map_err(api_error(what)),
+    }
+}

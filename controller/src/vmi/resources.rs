@@ -1,0 +1,71 @@
+//! What a launcher pod asks its node for.
+
+use api::quantity::Quantity;
+use machine::DiskSource;
+use serde_json::{Value, json};
+
+use super::launch::Launch;
+use crate::config::ClusterConfig;
+
+const MIB: u64 = 1 << 20;
+/// Memory of launcher and engine beyond the guest's: measured 9.5 MiB and 60 MiB, and page tables.
+const KVM_OVERHEAD: u64 = 96 * MIB;
+/// The same in emulation: QEMU caches up to 128 MiB of translated code.
+const EMULATION_OVERHEAD: u64 = 320 * MIB;
+/// Log, sockets and overlays that hardly grow.
+const EPHEMERAL_STORAGE: u64 = 50 * MIB;
+/// KubeVirt's allocation ratio: ten virtual CPUs share one.
+const MILLICPUS_OF_A_VCPU: u64 = 100;
+
+/// `resources` of the container `compute`.
+pub(super) fn resources(launch: &Launch, config: &ClusterConfig) -> Value {
+    let machine = &launch.file.machine;
+    let overhead = if config.use_emulation { EMULATION_OVERHEAD } else { KVM_OVERHEAD };
+    let given = &launch.instance.spec.resources;
+    let vcpus = u64::from(machine.cpu.count());
+    let millicpus =
+        given.requests.cpu.as_ref().and_then(Quantity::milli_rounded_up).unwrap_or(vcpus * MILLICPUS_OF_A_VCPU);
+    let memory = given.requests.memory.as_ref().and_then(Quantity::rounded_up).unwrap_or(machine.memory_bytes);
+    let mut requests = json!({
+        "cpu": format!("{millicpus}m"),
+        "memory": mebibytes(memory.saturating_add(overhead)),
+        "ephemeral-storage": mebibytes(scratch_bytes(launch).saturating_add(EPHEMERAL_STORAGE)),
+    });
+    let mut limits = json!({});
+    if let Some(millicpus) = given.limits.cpu.as_ref().and_then(Quantity::milli_rounded_up) {
+        limits["cpu"] = json!(format!("{millicpus}m"));
+    }
+    if let Some(bytes) = given.limits.memory.as_ref().and_then(Quantity::rounded_up) {
+        limits["memory"] = mebibytes(bytes.max(machine.memory_bytes).saturating_add(overhead));
+    }
+    let mut devices = Vec::new();
+    if !config.use_emulation {
+        devices.push("kvm");
+    }
+    if !launch.file.machine.nics.is_empty() && config.requests_tun {
+        devices.push("tun");
+        if !config.use_emulation {
+            devices.push("vhost-net");
+        }
+    }
+    for device in devices {
+        let name = format!("devices.kubevirt.io/{device}");
+        limits[&name] = json!("1");
+        requests[&name] = json!("1");
+    }
+    json!({"requests": requests, "limits": limits})
+}
+
+fn mebibytes(bytes: u64) -> Value {
+    json!(format!("{}Mi", bytes.div_ceil(MIB)))
+}
+
+/// The sizes of all disks that end with the VM.
+pub(super) fn scratch_bytes(launch: &Launch) -> u64 {
+    let disks = launch.file.machine.disks.iter();
+    let sizes = disks.map(|disk| match disk.source {
+        DiskSource::Empty { capacity_bytes } => capacity_bytes,
+        _ => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
+}

@@ -1,0 +1,97 @@
+//! The status of an instance as it is put together: each change keeps the times that clients watch.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::launch::{LAUNCHER_ID, Launch, PRIMARY_INTERFACE};
+use super::pod_state;
+use crate::objects::{Condition, InstanceStatus, InterfaceStatus, Phase, PhaseTransition};
+
+/// A status and the time of the changes to it.
+pub(super) struct StatusWriter {
+    status: InstanceStatus,
+    now: Timestamp,
+}
+
+impl StatusWriter {
+    pub(super) fn new(status: InstanceStatus, now: Timestamp) -> Self {
+        Self { status, now }
+    }
+
+    pub(super) fn into_status(self) -> InstanceStatus {
+        self.status
+    }
+
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.status.phase
+    }
+
+    pub(super) fn since(&self, earlier: Timestamp) -> Duration {
+        self.now.duration_since(earlier).try_into().unwrap_or_default()
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase) {
+        if self.status.phase != Some(phase) {
+            self.status.phase = Some(phase);
+            let phase_transition_timestamp = Time(self.now);
+            self.status.phase_transition_timestamps.push(PhaseTransition { phase, phase_transition_timestamp });
+        }
+    }
+
+    /// Takes over node, quality of service and identity of a pod that has a node.
+    pub(super) fn place(&mut self, pod: &Pod) {
+        let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { return };
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        self.status.active_pods = [(uid, node.clone())].into();
+        self.status.qos_class = pod.status.as_ref().and_then(|status| status.qos_class.clone());
+        self.status.runtime_user = Some(i64::from(LAUNCHER_ID));
+        self.status.node_name = Some(node);
+    }
+
+    /// The guest's NICs with the addresses by which they are reached: the pod's on the pod network.
+    pub(super) fn interfaces(&mut self, launch: &Launch, pod: &Pod) {
+        let addresses = pod_state::addresses(pod);
+        let of_nic = |interface: &wiring::Interface| {
+            let is_primary = interface.pod_interface.as_str() == PRIMARY_INTERFACE;
+            let ip_addresses = if is_primary { addresses.clone() } else { Vec::new() };
+            InterfaceStatus {
+                name: interface.name.clone(),
+                mac: interface.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+                ip_address: ip_addresses.first().cloned(),
+                ip_addresses,
+                info_source: "domain".to_owned(),
+                queue_count: u64::from(interface.queues),
+                pod_interface_name: interface.pod_interface.to_string(),
+            }
+        };
+        self.status.interfaces = launch.file.nics().map(|(_, interface)| of_nic(interface)).collect();
+    }
+
+    /// Sets a condition; its time changes only with its status. Empty texts are left out.
+    pub(super) fn condition(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let conditions = &mut self.status.conditions;
+        let earlier = conditions.iter().position(|condition| condition.kind == kind);
+        let since = earlier
+            .filter(|at| conditions[*at].status == status)
+            .and_then(|at| conditions[at].last_transition_time.clone());
+        let condition = Condition {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            reason: text(reason),
+            message: text(message),
+            last_transition_time: Some(since.unwrap_or(Time(self.now))),
+        };
+        match earlier {
+            Some(at) => conditions[at] = condition,
+            None => conditions.push(condition),
+        }
+    }
+
+    pub(super) fn remove_conditions(&mut self, kinds: &[&str]) {
+        self.status.conditions.retain(|condition| !kinds.contains(&condition.kind.as_str()));
+    }
+}

@@ -1,0 +1,238 @@
+//! The table of phases and conditions: what is decided for each state of an instance and its pods.
+
+use super::*;
+
+fn names(plan: &Plan) -> Vec<Action> {
+    plan.actions.clone()
+}
+
+#[test]
+fn a_new_instance_gets_a_finalizer_a_secret_and_a_pod() {
+    let plan = Case::new(small(), vec![]).plan();
+    assert!(plan.finalizer);
+    assert_eq!(plan.status.phase, Some(Phase::Scheduling));
+    assert_eq!(names(&plan), [Action::CreateSecret, Action::CreatePod { attempt: 1 }]);
+    assert_eq!(plan.status.phase_transition_timestamps.len(), 1);
+}
+
+#[test]
+fn an_instance_whose_pod_is_not_in_the_cache_yet_is_planned_the_same() {
+    let plan = Case::new(small_in(Phase::Scheduling), vec![]).plan();
+    assert_eq!(names(&plan), [Action::CreateSecret, Action::CreatePod { attempt: 1 }]);
+}
+
+#[test]
+fn an_invalid_instance_stays_pending_and_every_field_is_named() {
+    let object =
+        instance(json!({"domain": {"memory": {"guest": "128Mi"}, "devices": {"gpus": [{"name": "g"}]}, "foo": 1}}));
+    let plan = Case::new(object, vec![]).plan();
+    assert_eq!((plan.status.phase, plan.actions.len(), plan.finalizer), (Some(Phase::Pending), 0, false));
+    let (status, reason, message) = told(&plan, "Synchronized").unwrap();
+    assert_eq!((status, reason), ("False", "Invalid"));
+    assert!(
+        message.contains("spec.domain.devices.gpus: not supported")
+            && message.contains("spec.domain.foo: unknown field"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_pod_of_an_earlier_instance_of_the_name_holds_back_the_new_one() {
+    let mut case = Case::new(small(), vec![]);
+    case.earlier = vec![launcher_pod(running(json!([])))];
+    let plan = case.plan();
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Pending), 0));
+    assert_eq!(told(&plan, "Synchronized").unwrap().1, "EarlierPodExists");
+    case.earlier = vec![launcher_pod(ended(0, ""))];
+    assert_eq!(case.plan().status.phase, Some(Phase::Scheduling));
+}
+
+#[test]
+fn a_waiting_pod_changes_nothing() {
+    let object = small_in(Phase::Scheduling);
+    for state in
+        [json!({"waiting": {"reason": "ContainerCreating"}}), json!({"waiting": {"reason": "PodInitializing"}})]
+    {
+        let case = Case::new(
+            object.clone(),
+            vec![launcher_pod(json!({"phase": "Pending", "containerStatuses": container(state)}))],
+        );
+        let plan = case.plan();
+        assert_eq!(Some(plan.status), object.status);
+        assert_eq!(plan.actions, []);
+    }
+}
+
+#[test]
+fn what_keeps_a_pod_from_starting_becomes_a_condition() {
+    let waiting = |reason: &str| json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": reason, "message": "why"}}))});
+    for reason in ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"] {
+        let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(waiting(reason))]).plan();
+        assert_eq!(told(&plan, "Synchronized"), Some(("False", reason, "why")));
+        assert_eq!(plan.status.phase, Some(Phase::Scheduling));
+    }
+    let unschedulable = json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available"}]});
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(unschedulable)]).plan();
+    assert_eq!(told(&plan, "PodScheduled"), Some(("False", "Unschedulable", "0/2 nodes are available")));
+}
+
+#[test]
+fn a_refused_network_becomes_a_condition_and_never_a_failure() {
+    let creating = json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "ContainerCreating"}}))});
+    let mut case = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(creating)]);
+    case.sandbox_failure = Some("CNI plugin tapvisor: no");
+    let plan = case.plan();
+    assert_eq!(told(&plan, "Synchronized"), Some(("False", "FailedCreatePodSandBox", "CNI plugin tapvisor: no")));
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Scheduling), 0));
+}
+
+#[test]
+fn a_running_launcher_first_gets_its_gate_opened_without_a_status_write() {
+    let object = small_in(Phase::Scheduling);
+    let plan = Case::new(object.clone(), vec![launcher_pod(running(json!([])))]).plan();
+    assert_eq!(plan.actions, [Action::SetUnpaused { name: "virt-launcher-web-1".to_owned() }]);
+    assert_eq!(Some(plan.status), object.status);
+}
+
+fn gate(at: &str) -> Value {
+    json!({"type": UNPAUSED_GATE, "status": "True", "lastTransitionTime": at})
+}
+
+#[test]
+fn running_and_ready_are_one_write() {
+    let not_counted =
+        json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}]);
+    let object = small_in(Phase::Scheduling);
+    let plan = Case::new(object.clone(), vec![launcher_pod(running(not_counted))]).plan();
+    assert_eq!(Some(plan.status), object.status);
+    assert!(plan.retry_after.is_some());
+    let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
+    let plan = Case::new(object, vec![launcher_pod(running(counted))]).plan();
+    assert_eq!((plan.status.phase, told(&plan, "Ready")), (Some(Phase::Running), Some(("True", "", ""))));
+    assert_eq!(plan.status.node_name.as_deref(), Some("node1"));
+    let nic = &plan.status.interfaces[0];
+    assert_eq!((nic.name.as_str(), nic.ip_address.as_deref()), ("default", Some("10.244.1.8")));
+    assert_eq!(nic.ip_addresses, ["10.244.1.8", "fd00::8"]);
+    assert!(nic.mac.starts_with("02:"), "{nic:?}");
+}
+
+#[test]
+fn a_gate_that_no_kubelet_counts_does_not_hide_that_the_guest_runs() {
+    let old =
+        json!([gate("2026-11-29T11:00:00Z"), {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}]);
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(running(old))]).plan();
+    assert_eq!((plan.status.phase, told(&plan, "Ready").unwrap().0), (Some(Phase::Running), "False"));
+}
+
+#[test]
+fn a_guest_that_fails_its_probe_is_running_and_not_ready() {
+    let conditions = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"}]);
+    let plan = Case::new(small_in(Phase::Running), vec![launcher_pod(running(conditions))]).plan();
+    assert_eq!(
+        (plan.status.phase, told(&plan, "Ready")),
+        (Some(Phase::Running), Some(("False", "ContainersNotReady", "m")))
+    );
+}
+
+#[test]
+fn a_pass_without_change_writes_nothing() {
+    let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
+    let mut case = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(running(counted))]);
+    let first = case.plan();
+    case.object.status = Some(first.status.clone());
+    let second = case.plan();
+    assert_eq!((second.status, second.actions), (first.status, vec![]));
+}
+
+#[test]
+fn exit_codes_of_the_launcher_become_final_phases_with_its_reason() {
+    let outcome = r#"{"outcome":"crashed","reason":"the guest's kernel panicked","requested":false}"#;
+    let plan = Case::new(small_in(Phase::Running), vec![launcher_pod(ended(7, outcome))]).plan();
+    let reason = "the launcher ended with code 7: the guest's kernel panicked";
+    assert_eq!(
+        (plan.status.phase, told(&plan, "Synchronized")),
+        (Some(Phase::Failed), Some(("False", "LauncherFailed", reason)))
+    );
+    let log = "INFO tapvisor: starting\nERROR tapvisor: cannot open /dev/net/tun\n";
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(ended(6, log))]).plan();
+    assert!(told(&plan, "Synchronized").unwrap().2.ends_with("ERROR tapvisor: cannot open /dev/net/tun"));
+    let plan = Case::new(small_in(Phase::Running), vec![launcher_pod(ended(0, ""))]).plan();
+    assert_eq!((plan.status.phase, told(&plan, "Ready").unwrap().1), (Some(Phase::Succeeded), "GuestNotRunning"));
+}
+
+#[test]
+fn a_pod_lost_without_an_exit_code_fails_the_instance() {
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"});
+    let plan = Case::new(small_in(Phase::Running), vec![launcher_pod(evicted)]).plan();
+    assert_eq!(
+        (plan.status.phase, told(&plan, "Synchronized").unwrap().2),
+        (Some(Phase::Failed), "the node was low on memory")
+    );
+    let plan = Case::new(small_in(Phase::Running), vec![]).plan();
+    assert_eq!((plan.status.phase, told(&plan, "Synchronized").unwrap().1), (Some(Phase::Failed), "PodNotFound"));
+}
+
+#[test]
+fn a_launcher_without_its_network_is_replaced_after_a_growing_wait() {
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(ended(8, "not wired"))]).plan();
+    assert_eq!(told(&plan, "Synchronized"), Some(("False", "NotWired", "not wired")));
+    // It ended a second ago, and the first wait is a second.
+    assert_eq!(plan.actions, [Action::CreateSecret, Action::CreatePod { attempt: 2 }]);
+    let pods = vec![launcher_pod(ended(8, "not wired")), pod_of_attempt(2, ended(8, "not wired"))];
+    let plan = Case::new(small_in(Phase::Scheduling), pods).plan();
+    assert_eq!((plan.actions.len(), plan.retry_after.map(|wait| wait.as_secs())), (0, Some(1)));
+    assert_eq!(plan.status.phase, Some(Phase::Scheduling));
+}
+
+#[test]
+fn pods_of_earlier_attempts_are_deleted_when_the_next_is_made() {
+    let mut older = ended(8, "not wired");
+    older["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = json!("2026-11-29T11:00:00Z");
+    let pods = vec![launcher_pod(older.clone()), pod_of_attempt(2, older)];
+    let plan = Case::new(small_in(Phase::Scheduling), pods).plan();
+    let delete = Action::DeletePod { name: "virt-launcher-web-1".to_owned() };
+    assert_eq!(plan.actions, [delete, Action::CreateSecret, Action::CreatePod { attempt: 3 }]);
+}
+
+#[test]
+fn a_final_phase_never_changes() {
+    for phase in [Phase::Succeeded, Phase::Failed] {
+        let object = small_in(phase);
+        let plan = Case::new(object.clone(), vec![]).plan();
+        assert_eq!((Some(plan.status), plan.actions), (object.status, vec![]));
+    }
+}
+
+fn deleted(mut object: VirtualMachineInstance) -> VirtualMachineInstance {
+    object.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
+    object
+}
+
+#[test]
+fn a_deleted_instance_loses_its_pods_and_then_its_finalizer() {
+    let object = deleted(small_in(Phase::Running));
+    let plan = Case::new(object.clone(), vec![launcher_pod(running(json!([])))]).plan();
+    assert_eq!(plan.actions, [Action::DeletePod { name: "virt-launcher-web-1".to_owned() }]);
+    assert!(plan.finalizer);
+    let plan = Case::new(object, vec![]).plan();
+    assert_eq!((plan.actions.len(), plan.finalizer), (0, false));
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_makes_the_instance_not_ready_and_starts_no_other() {
+    let mut pod = launcher_pod(running(json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}])));
+    pod.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
+    let plan = Case::new(small_in(Phase::Running), vec![pod]).plan();
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Running), 0));
+    assert_eq!(told(&plan, "Ready").unwrap().1, "PodTerminating");
+}
+
+#[test]
+fn a_running_instance_that_this_release_would_refuse_keeps_running() {
+    let mut object = instance(json!({"domain": {"memory": {"guest": "128Mi"}, "devices": {}, "foo": 1}}));
+    object.status.get_or_insert_default().phase = Some(Phase::Running);
+    let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
+    let plan = Case::new(object, vec![launcher_pod(running(counted))]).plan();
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Running), 0));
+}

@@ -1,0 +1,128 @@
+//! Launcher pods and Secrets as golden YAML: `tests/golden/NAME.yaml`, rewritten with `TAPVISOR_REWRITE_GOLDEN=1`.
+
+use std::path::Path;
+
+use super::*;
+
+/// Demands that an object is as its golden file says.
+fn assert_golden(name: &str, object: &impl serde::Serialize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.yaml"));
+    let text = serde_saphyr::to_string(&serde_json::to_value(object).unwrap()).unwrap();
+    if std::env::var_os("TAPVISOR_REWRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{} differs; it would be:\n{text}", path.display());
+}
+
+fn assert_golden_pod(name: &str, object: &VirtualMachineInstance, config: &ClusterConfig) {
+    assert_golden(name, &pod::pod(object, &launch(object, config), config, 1).unwrap());
+}
+
+#[test]
+fn a_masquerade_instance_in_emulation() {
+    assert_golden_pod("masquerade-emulation", &small(), &config());
+    assert_golden("masquerade-emulation-secret", &pod::secret(&small(), &launch(&small(), &config())).unwrap());
+}
+
+#[test]
+fn an_instance_with_everything_under_kvm() {
+    let object = instance(json!({
+        "hostname": "front", "subdomain": "guests", "terminationGracePeriodSeconds": 10,
+        "nodeSelector": {"disk": "fast"}, "priorityClassName": "high", "tolerations": [{"operator": "Exists"}],
+        "readinessProbe": {"httpGet": {"port": 80}, "initialDelaySeconds": 5},
+        "domain": {
+            "cpu": {"cores": 2}, "memory": {"guest": "1Gi"},
+            "resources": {"requests": {"memory": "512Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+            "devices": {
+                "disks": [{"name": "root", "bootOrder": 1, "disk": {"bus": "virtio"}}, {"name": "scratch", "disk": {"bus": "virtio"}}],
+                "interfaces": [{"name": "default", "masquerade": {}, "ports": [{"name": "http", "port": 80}]}, {"name": "blue", "bridge": {}}],
+            },
+        },
+        "networks": [{"name": "default", "pod": {}}, {"name": "blue", "multus": {"networkName": "lan"}}],
+        "volumes": [
+            {"name": "root", "containerDisk": {"image": "registry.example/disk:1", "imagePullSecret": "pull", "path": "/disk/disk.img"}},
+            {"name": "scratch", "emptyDisk": {"capacity": "2Gi"}},
+        ],
+    }));
+    assert_golden_pod("everything-kvm", &object, &ClusterConfig { use_emulation: false, ..config() });
+}
+
+#[test]
+fn a_kernel_boot_where_multus_carries_the_wiring() {
+    let object = instance(json!({
+        "domain": {"memory": {"guest": "128Mi"}, "devices": {},
+            "firmware": {"kernelBoot": {"container": {"image": "kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}}}},
+    }));
+    let config = ClusterConfig {
+        wiring_channel: WiringChannel::Multus,
+        runtime_class: Some("tapvisor".to_owned()),
+        requests_tun: false,
+        ..config()
+    };
+    assert_golden_pod("kernel-boot-multus", &object, &config);
+}
+
+#[test]
+fn annotation_and_launch_file_hold_the_same_wiring() {
+    let launch = launch(&small(), &config());
+    let pod = pod::pod(&small(), &launch, &config(), 1).unwrap();
+    let annotation = &pod.metadata.annotations.unwrap()["tapvisor.io/wiring"];
+    assert_eq!(wiring::Request::parse(annotation).unwrap(), launch.file.wiring);
+    let secret = pod::secret(&small(), &launch).unwrap();
+    let file = &secret.string_data.unwrap()["machine.json"];
+    let file = protocol::launch_file::LaunchFile::parse(file.as_bytes()).unwrap();
+    assert_eq!(file.wiring.digest(), launch.file.wiring.digest());
+}
+
+#[test]
+fn annotations_of_an_instance_cannot_replace_the_wiring_or_add_networks() {
+    let mut object = small();
+    let forged =
+        ["tapvisor.io/wiring", "k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network", "example.org/note"];
+    object.metadata.annotations = Some(forged.iter().map(|key| ((*key).to_owned(), "{}".to_owned())).collect());
+    let config = ClusterConfig { wiring_channel: WiringChannel::Multus, ..config() };
+    let annotations = pod::pod(&object, &launch(&object, &config), &config, 1).unwrap().metadata.annotations.unwrap();
+    assert_eq!(annotations.get("example.org/note").map(String::as_str), Some("{}"));
+    assert!(
+        !annotations.contains_key("tapvisor.io/wiring")
+            && !annotations.contains_key("v1.multus-cni.io/default-network")
+    );
+    assert!(annotations["k8s.v1.cni.cncf.io/networks"].contains("tapvisor-wiring"));
+}
+
+#[test]
+fn names_are_the_same_for_the_same_instance_and_fit_dns() {
+    let name = pod::pod_name("web", UID, 1);
+    assert_eq!(name, pod::pod_name("web", UID, 1));
+    assert!(name.starts_with("virt-launcher-web-"), "{name}");
+    let names = [name, pod::pod_name("web", UID, 2), pod::pod_name("web", "another", 1)];
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+    assert!(pod::pod_name(&"a.".repeat(100), UID, 1).len() <= 63);
+}
+
+#[test]
+fn the_mac_address_follows_the_vm_that_owns_the_instance() {
+    let mac = |object: &VirtualMachineInstance| launch(object, &config()).file.wiring.interfaces()[0].mac.unwrap();
+    let mut owned = small();
+    let owner = json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "vm-uid", "controller": true}]);
+    owned.metadata.owner_references = serde_json::from_value(owner).unwrap();
+    let mut restarted = owned.clone();
+    restarted.metadata.uid = Some("another".to_owned());
+    assert_eq!(mac(&owned), mac(&restarted));
+    assert_ne!(mac(&owned), mac(&small()));
+}
+
+#[test]
+fn what_a_launcher_pod_may_not_have_is_refused_by_its_path() {
+    let object = instance(json!({
+        "domain": {"memory": {"guest": "128Mi"}, "devices": {}},
+        "volumes": [{"name": "data", "hostDisk": {"path": "/srv/d.img", "type": "Disk"}},
+            {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}}}],
+    }));
+    let refused = launch::read(&object, &config()).launch.unwrap_err();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(refused[0].starts_with("spec.volumes[data].hostDisk: not supported"), "{refused:?}");
+    assert!(refused[1].starts_with("spec.volumes[1].cloudInitNoCloud.secretRef: not supported"), "{refused:?}");
+}
