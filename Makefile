@@ -88,6 +88,10 @@ lint: setup-lint ## format, clippy, dependencies
 build: setup-build ## tapvisor, tapvisor-launcher and the static plugin tapvisor-cni, in target/dist
 	@tests/build
 
+.PHONY: manifest
+manifest: setup-cluster ## deploy/tapvisor.yaml from deploy/base
+	@PATH="$$(tests/setup cache)/cluster/bin:$$PATH" deploy/manifest
+
 .PHONY: images
 images: build ## OCI archives of the container images, into target/dist/images, without a registry
 	@deploy/images/build "$(TAPVISOR_DIST)"
