@@ -5,7 +5,8 @@ use tests::workspace;
 #[test]
 fn examples_are_read_without_a_complaint() {
     let mut seen = 0;
-    for entry in std::fs::read_dir(workspace().join("examples")).unwrap() {
+    let folders = ["examples", "examples/cluster"].map(|folder| std::fs::read_dir(workspace().join(folder)).unwrap());
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;

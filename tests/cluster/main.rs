@@ -4,6 +4,7 @@ mod end;
 mod nodes;
 mod pods;
 mod product;
+mod vmi;
 mod volumes;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     trials.extend(pods::trials());
     trials.extend(volumes::trials());
     trials.extend(product::trials());
+    trials.extend(vmi::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
     let ended = tests::main(vec![trial("the end of a cluster leaves nothing on the machine", leaves_nothing)]);

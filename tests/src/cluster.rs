@@ -18,6 +18,10 @@ use crate::{Ran, World, cache_file, dist_file, wait_for, workspace};
 /// Longest from the first process to ready nodes, on a machine with other things to do: twenty times what it takes alone.
 const BOOT: Duration = Duration::from_secs(600);
 
+/// Guests are emulated, and the RuntimeClass of the nodes gives launchers their device node.
+const CONFIGURATION: &str = r#"{"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"namespace": "tapvisor", "name": "kubevirt"},
+    "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}, "defaultRuntimeClass": "tapvisor"}}}"#;
+
 /// The nodes.
 pub const NODES: [&str; 2] = ["node1", "node2"];
 
@@ -137,7 +141,8 @@ impl Cluster {
         }
     }
 
-    /// Installs the product as `make build` and `make images` left it: the CNI plugin last in every node's list, and the images.
+    /// Installs the product as `make build` and `make images` left it: the images, the CNI plugin last in every node's list, the
+    /// manifest, and a configuration for nodes without KVM. A second call changes nothing.
     ///
     /// # Panics
     /// When it was not built or cannot be installed.
@@ -147,7 +152,20 @@ impl Cluster {
         for node in NODES {
             Ran::of(self.on_node(node, "bash").arg(bed("chain")).arg(&plugin)).assert_ok();
         }
-        self.import(&images.join("launcher.tar"));
+        for image in ["launcher.tar", "controller.tar"] {
+            self.import(&images.join(image));
+        }
+        let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
+        self.kubectl(&["apply", "--server-side", "-f", &manifest]).assert_ok();
+        for kind in ["virtualmachineinstances", "kubevirts"] {
+            let name = format!("crd/{kind}.kubevirt.io");
+            self.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).assert_ok();
+        }
+        self.apply(CONFIGURATION).assert_ok();
+        let rollout = || {
+            self.kubectl(&["-n", "tapvisor", "rollout", "status", "deployment/tapvisor-controller", "--timeout=20s"])
+        };
+        wait_for("the controller to be ready", BOOT, || rollout().is_ok().then_some(()));
     }
 
     /// Imports an OCI archive, or the folder of an OCI layout, on every node.

@@ -1,0 +1,116 @@
+//! VirtualMachineInstances: from a manifest to a Service, what each costs the API server, and what is left afterwards.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tests::{Cluster, cache_file, trial, wait_for, workspace};
+
+use crate::cluster;
+use crate::pods::{busybox, cluster_ips, fetch, wait_running};
+
+/// A launcher pod and its guest, beside a cluster, on two processors.
+const START: Duration = Duration::from_secs(180);
+
+const CONTROLLER: &str = "system:serviceaccount:tapvisor:tapvisor-controller";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("an applied VM answers HTTP through a Service from the other node and leaves nothing", applied)]
+}
+
+/// The cluster with the product and a client on each node of namespace `vms`.
+pub(crate) fn installed() -> std::sync::Arc<Cluster> {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    let cluster = cluster();
+    INSTALLED.get_or_init(|| {
+        cluster.install_product();
+        cluster.import(&cache_file("guest/images"));
+        for node in tests::cluster::NODES {
+            let name = format!("client-{node}");
+            cluster.apply(&busybox("vms", &name, node, "exec sleep 100000").to_string()).assert_ok();
+            wait_running(&cluster, "vms", &name);
+        }
+    });
+    cluster
+}
+
+/// An object of namespace `vms` as it is now.
+pub(crate) fn object(cluster: &Cluster, kind: &str, name: &str) -> Option<Value> {
+    let ran = cluster.kubectl(&["-n", "vms", "get", kind, name, "-o", "json"]);
+    ran.is_ok().then(|| ran.json())
+}
+
+/// Status, reason and message of a condition, joined by spaces.
+pub(crate) fn condition(object: &Value, kind: &str) -> Option<String> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let found = conditions.iter().find(|condition| condition["type"] == kind)?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    Some(["status", "reason", "message"].map(text).join(" ").trim_end().to_owned())
+}
+
+/// Waits until an instance of namespace `vms` is as `judge` demands.
+pub(crate) fn wait_instance(cluster: &Cluster, name: &str, what: &str, judge: impl Fn(&Value) -> bool) -> Value {
+    let ask = || object(cluster, "vmi", name).filter(&judge);
+    wait_for(&format!("instance {name} {what}"), START, ask).0
+}
+
+/// Waits until an instance runs and Services lead to it.
+pub(crate) fn wait_ready(cluster: &Cluster, name: &str) -> Value {
+    wait_instance(cluster, name, "to be ready", |vmi| {
+        vmi["status"]["phase"] == "Running" && condition(vmi, "Ready").as_deref() == Some("True")
+    })
+}
+
+/// Deletes an instance and demands that no pod and no Secret of it is left.
+pub(crate) fn delete_and_assert_gone(cluster: &Cluster, vmi: &Value) {
+    let (name, uid) =
+        (vmi["metadata"]["name"].as_str().expect("a name"), vmi["metadata"]["uid"].as_str().expect("a UID"));
+    cluster.kubectl(&["-n", "vms", "delete", "vmi", name, "--timeout=120s"]).assert_ok();
+    let label = format!("kubevirt.io/created-by={uid}");
+    let list = || cluster.kubectl(&["-n", "vms", "get", "pods,secrets", "-l", &label, "-o", "name"]);
+    wait_for("the Secret to be collected", START, || list().text().is_empty().then_some(()));
+}
+
+/// What the controller asked of the API server about objects of namespace `vms` whose names contain `part`: verb and
+/// resource, in their order.
+pub(crate) fn writes(cluster: &Cluster, part: &str) -> Vec<String> {
+    let log = std::fs::read_to_string(cluster.logs().join("audit.log")).expect("the API server writes it");
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_ours = |event: &Value| {
+        let about = &event["objectRef"];
+        event["user"]["username"] == CONTROLLER
+            && about["namespace"] == "vms"
+            && about["name"].as_str().is_some_and(|name| name.contains(part))
+            && !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap_or_default())
+    };
+    let describe = |event: Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        format!("{} {}", text(&event["verb"]), text(&event["objectRef"]["resource"]))
+    };
+    events.filter(is_ours).map(describe).collect()
+}
+
+fn applied() {
+    let cluster = installed();
+    let path = workspace().join("examples/cluster/instance.yaml").display().to_string();
+    cluster.kubectl(&["-n", "vms", "apply", "-f", &path]).assert_ok();
+    let vmi = wait_ready(&cluster, "web");
+    let node = vmi["status"]["nodeName"].as_str().expect("it has a node");
+    let other = tests::cluster::NODES.into_iter().find(|name| *name != node).expect("there are two");
+    let service = object(&cluster, "service", "web").expect("it was applied");
+    for address in cluster_ips(&service) {
+        let answer = fetch(&cluster, "vms", &format!("client-{other}"), &address, 80);
+        assert!(answer.contains("web"), "{answer}");
+    }
+    assert_cost(&cluster, vmi["metadata"]["uid"].as_str().expect("a UID"));
+    delete_and_assert_gone(&cluster, &vmi);
+    cluster.kubectl(&["-n", "vms", "delete", "service", "web"]).assert_ok();
+}
+
+/// At most three updates and patches, one Secret and one pod.
+fn assert_cost(cluster: &Cluster, uid: &str) {
+    let all: Vec<_> = [writes(cluster, "web"), writes(cluster, uid)].concat();
+    let count = |verbs: &[&str]| all.iter().filter(|write| verbs.iter().any(|verb| write.starts_with(verb))).count();
+    assert!(count(&["patch", "update"]) <= 3 && count(&["create"]) == 2, "{all:#?}");
+}
