@@ -60,7 +60,7 @@ run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR
 	$(if $(QUICK),--quick) --into tests/bench/RESULTS.md
 benches := bench-start bench-wiring bench-chain bench-workers bench-tail bench-services bench-dhcp bench-path bench-run
 .PHONY: bench $(benches)
-bench: setup-bench ## speed and size beside the floor and the peers, into tests/bench/RESULTS.md; bench-wiring … one section; QUICK=1 takes four minutes
+bench: setup-bench ## speed and size compared with the floor and the peers, into tests/bench/RESULTS.md; bench-wiring … one section; QUICK=1 takes four minutes
 	@tests/build bench
 	@$(run-bench)
 $(benches): bench-%: setup-bench

@@ -3,6 +3,10 @@
 
 #[path = "house_rules/circles.rs"]
 mod circles;
+#[path = "house_rules/specification.rs"]
+mod specification;
+#[path = "house_rules/words.rs"]
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -185,6 +189,7 @@ fn linked(package: &str) -> BTreeSet<String> {
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
+// spec: LAUNCH-3
 #[test]
 fn packages_keep_away_from_what_their_room_forbids() {
     let mut broken = Vec::new();
@@ -218,7 +223,7 @@ fn versions_of_dependencies_are_named_once() {
 }
 
 #[test]
-fn unsafe_stands_only_where_a_sign_says_why() {
+fn unsafe_is_used_only_in_listed_modules() {
     let keyword = ["unsafe", " "].concat();
     let opens = ["expect(", "unsafe_code"].concat();
     let mut broken = Vec::new();
@@ -352,34 +357,6 @@ fn every_link_between_pages_leads_somewhere() {
         }
     }
     none(&broken);
-}
-
-#[test]
-fn every_promise_names_its_test_or_says_there_is_none() {
-    let specification = read("SPECIFICATION.md");
-    let sources: String =
-        tracked().iter().filter(|name| *name != "SPECIFICATION.md").filter_map(|name| sources_of(name)).collect();
-    let is_row = |line: &&str| line.starts_with('|') && !line.starts_with("|-") && !line.starts_with("| -");
-    let mut broken = Vec::new();
-    for table in specification.split("\n\n").filter(|part| part.contains("\n|-") || part.contains("\n| -")) {
-        for row in table.lines().filter(is_row).skip(1) {
-            let holder = row.trim().trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
-            let names: Vec<_> = holder.split('`').skip(1).step_by(2).collect();
-            let unknown = names.iter().find(|name| !sources.contains(**name));
-            match unknown {
-                Some(name) => broken.push(format!("no test or benchmark is called {name}: {row}")),
-                None if names.is_empty() && !holder.contains("no test yet") => {
-                    broken.push(format!("names neither a test nor \"no test yet\": {row}"));
-                }
-                None => {}
-            }
-        }
-    }
-    none(&broken);
-}
-
-fn sources_of(name: &str) -> Option<String> {
-    std::fs::read_to_string(workspace().join(name)).ok()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::metadata::{self, Metadata};
 use crate::reader::Fields;
 
-/// A network beside the pod network.
+/// A secondary network: one that is not the pod network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkAttachmentDefinition {
     /// Identity, labels and annotations.

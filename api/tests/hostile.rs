@@ -1,4 +1,4 @@
-//! Texts that nobody meant as manifests: no panic, no endless run, no complaint that echoes the text at length.
+//! Texts that are no manifests: no panic, no endless run, no complaint that echoes the text at length.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its own files has failed")]
 

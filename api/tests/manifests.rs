@@ -1,7 +1,7 @@
-//! Walks `tests/manifests`: each manifest beside what must come of it.
+//! Walks `tests/manifests`: each manifest and its expected result.
 //!
 //! `NAME.yaml` is read; `NAME.expected.json` holds its complaints, or its warnings and, for each machine, what
-//! translation gives. `TAPVISOR_REWRITE_GOLDEN=1` writes the expectations anew; a review reads the difference.
+//! translation gives. `TAPVISOR_REWRITE_GOLDEN=1` rewrites the expectations; a review reads the difference.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its own files has failed")]
 
@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 use api::Problem;
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, container_images, translate};
+use api::translate::{ImageFiles, ImageUse, Secrets, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use serde_json::{Value, json};
 use wiring::Owner;
 
 const FEWEST_MANIFESTS: usize = 22;
 
+// spec: API-1, API-2, API-3, SVC-8
 #[test]
-fn each_manifest_gives_what_stands_beside_it() {
+fn each_manifest_gives_its_expected_result() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
     let rewrite = std::env::var_os("TAPVISOR_REWRITE_GOLDEN").is_some();
     let mut manifests: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -79,7 +80,7 @@ fn object_outcome(object: &Object, secrets: &Secrets) -> Value {
 
 fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Value {
     let images = images(instance);
-    let surroundings = Surroundings {
+    let context = TranslateContext {
         secrets,
         images: &images,
         owner: Owner { uid: 107, gid: 107 },
@@ -88,7 +89,7 @@ fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Valu
         vm_uid: None,
         has_mesh_sidecar: true,
     };
-    match translate(instance, &surroundings) {
+    match translate(instance, &context) {
         Ok(translation) => serde_json::to_value(translation).unwrap(),
         Err(errors) => json!({ "refused": errors.iter().map(ToString::to_string).collect::<Vec<_>>() }),
     }

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 const AFTER_HELP: &str = "\
 To begin:
   tapvisor doctor                what this host lacks
-  tapvisor run -f vm.yaml        a kubevirt.io/v1 manifest, Services and NetworkAttachmentDefinitions beside it
+  tapvisor run -f vm.yaml        a kubevirt.io/v1 manifest, with Services and NetworkAttachmentDefinitions
   tapvisor explain NAME          when it cannot be reached: where its network breaks, and what to do
 
 Folders:
@@ -23,7 +23,7 @@ Exit codes:
   6 the host lacks something, 7 the guest failed, 130 interrupted";
 
 const RUN_HELP: &str = "\
-Until the VM runs, Ctrl-C takes everything back. Then this terminal is the console of a lone VM: Ctrl-] leaves it and the
+Until the VM runs, Ctrl-C removes everything again. Then this terminal is the console of a lone VM: Ctrl-] leaves it and the
 VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them. A terminal that closes is
 Ctrl-C until the VMs run; from then on they stay.";
 
@@ -176,7 +176,7 @@ pub(crate) struct Rm {
     /// Everything a manifest holds
     #[arg(short, long)]
     pub(crate) file: Option<PathBuf>,
-    /// Pull the plug at once, and forget the VM even if not everything of it can be taken back
+    /// End the guest at once, and remove the VM even if not everything of it can be removed from the host
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -191,7 +191,7 @@ pub(crate) struct Explain {
     /// Then tell what changes, until interrupted; as JSON, one object a line
     #[arg(short, long)]
     pub(crate) watch: bool,
-    /// A TCP port to ask beside the declared ones; may be given more than once
+    /// A TCP port to test in addition to the declared ones; may be given more than once
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Vec<u16>,
     /// Send nothing: look at what is there and ask no port
@@ -259,6 +259,7 @@ mod tests {
     /// What the help has no room for.
     const PAGE: &str = include_str!("../RUNNING.md");
 
+    // spec: CLI-16
     #[test]
     fn help_and_page_have_every_exit_code() {
         let after_success = [
@@ -279,6 +280,7 @@ mod tests {
         assert_eq!(rows.filter_map(first_word).collect::<Vec<_>>(), codes);
     }
 
+    // spec: CLI-16
     #[test]
     fn help_and_page_name_the_folders_and_ranges_there_are() {
         let layout = Layout::default();
@@ -290,7 +292,7 @@ mod tests {
         let plugins = PluginFolders::new(Path::new("/l"), Path::new("/b"), None).list();
         let plugins = plugins[1..].iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":");
         assert!(AFTER_HELP.contains(&plugins) && PAGE.contains(&plugins), "{plugins}");
-        let ranges = ranges().into_iter().chain(runner::served::ranges());
+        let ranges = ranges().into_iter().chain(runner::service_store::ranges());
         ranges.for_each(|range| assert!(PAGE.contains(&range.to_string()), "{range}"));
     }
 }

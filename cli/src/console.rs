@@ -47,7 +47,7 @@ fn not_running(key: &ObjectKey, kind: Kind) -> String {
     format!("{key} does not run and has no console: {remedy}; `tapvisor logs {key}` shows what it wrote")
 }
 
-/// Connects this terminal, or whatever stands in its place, to a VM's console.
+/// Connects standard input and output, a terminal or not, to a VM's console.
 pub(crate) fn attach(store: &Store, key: &ObjectKey) -> Result<Left, Failure> {
     let stream = socket::connect(&store.layout().vm(key).console_socket()).map_err(|error| {
         Failure::new(Exit::Failed, format!("{key} has no console to attach to: is it running? ({error})"))
@@ -92,7 +92,7 @@ fn relay(mut stream: UnixStream, detachable: bool, mut screen: Option<screen::Co
                     }
                 }
             }
-            // Nobody is left to show it to; why is said when the command ends.
+            // The terminal is gone; the command reports the reason when it ends.
             if terminal::is_lost() {
                 return Ok(Left::Detached);
             }

@@ -15,7 +15,7 @@ use runner::protocol::Request;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupts(Arc<Mutex<State>>);
 
-/// Under one lock: an interrupt is either passed on to a supervisor or seen by whoever adds it, never neither.
+/// One lock for all fields: an interrupt is passed on to a supervisor, or is seen when the supervisor is added.
 #[derive(Debug, Default)]
 struct State {
     count: usize,
@@ -63,12 +63,12 @@ impl Interrupts {
         self.state().all_run = true;
     }
 
-    /// Whether there was one.
+    /// Whether there was an interrupt.
     pub(crate) fn seen(&self) -> bool {
         self.state().count > 0
     }
 
-    /// From now on this supervisor is told too. An interrupt that came before is passed on at once.
+    /// Passes interrupts on to this supervisor as well; at once, if one came before.
     pub(crate) fn pass_to(&self, mut sender: Sender) {
         let mut state = self.state();
         if state.count > 0 {
@@ -77,8 +77,7 @@ impl Interrupts {
         state.senders.push(sender);
     }
 
-    /// From now on nobody is told: the VMs are in other hands. Returns whether that came too late, because of an
-    /// interrupt that was passed on before.
+    /// Stops passing interrupts on: the VMs no longer belong to this command. Returns whether an interrupt was passed on before.
     #[must_use]
     pub(crate) fn let_go(&self) -> bool {
         let mut state = self.state();
@@ -86,8 +85,8 @@ impl Interrupts {
         state.count > 0
     }
 
-    /// As if the user had interrupted: everything this command started is taken back.
-    pub(crate) fn take_back(&self) {
+    /// Does as an interrupt does: everything that this command started is removed.
+    pub(crate) fn cancel(&self) {
         let mut state = self.state();
         let stop = Request::Stop { grace_seconds: Some(0), remove: state.what == What::New };
         state.senders.iter_mut().for_each(|sender| tell(sender, stop));
@@ -179,8 +178,9 @@ mod tests {
         (State { senders: vec![sender], what, ..State::default() }, next)
     }
 
+    // spec: CLI-15
     #[test]
-    fn an_interrupt_removes_what_this_command_made_and_only_stops_what_was_there() {
+    fn an_interrupt_removes_new_vms_and_only_stops_those_that_existed() {
         for (what, remove) in [(What::New, true), (What::Known, false)] {
             let (mut state, mut next) = state(what);
             state.pass_on();
@@ -197,6 +197,7 @@ mod tests {
         assert!(!is_ignored(status, Signal::SIGINT) && !is_ignored("", Signal::SIGHUP));
     }
 
+    // spec: CLI-15
     #[test]
     fn a_closed_terminal_leaves_vms_that_run_and_are_not_being_stopped() {
         let (mut state, mut next) = state(What::New);

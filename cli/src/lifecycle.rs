@@ -70,7 +70,7 @@ fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Re
     line.ask(Request::Stop { grace_seconds, remove: false })
 }
 
-/// Kills a supervisor that does not answer, and with it its launcher, and takes back what they had.
+/// Kills a supervisor that does not answer, and with it its launcher, and removes what they had on the host.
 fn end_by_force(store: &Store, key: &ObjectKey) -> Result<(), Failure> {
     if kill_supervisor(store, key) {
         terminal::say(&format!("tapvisor: {key}: its supervisor did not answer and was killed"));
@@ -229,7 +229,7 @@ fn ask_to_remove(store: &Store, key: &ObjectKey, force: bool) -> Result<(), AskE
 
 fn remove_unsupervised(store: &Store, key: &ObjectKey, force: bool, existed: bool) -> Result<(), Failure> {
     let reaped = reap_one(store, key);
-    // The record is of no use any more: what could be taken back by it is taken back, and it goes.
+    // All that this record could help to remove was removed; remove the record too.
     let is_damaged = reaped.as_ref().is_some_and(|vm| vm.is_damaged);
     if let Some(left) = reaped.and_then(|vm| vm.left)
         && !force
@@ -322,11 +322,12 @@ mod tests {
 
     use super::*;
 
+    // spec: CLI-8
     #[test]
     fn several_vms_are_removed_at_the_same_time_and_reported_in_order() {
         let keys: Vec<_> = (0..20).map(|n| ObjectKey::new("default", &format!("vm{n}")).unwrap()).collect();
         let all: Vec<_> = keys.iter().collect();
-        // Nobody passes before all are here: one after the other they would wait for ever.
+        // No thread passes before all have arrived: sequential calls would wait for ever.
         let barrier = Barrier::new(all.len());
         let names = at_once(&all, |key| {
             barrier.wait();

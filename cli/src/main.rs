@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Becomes the VM process; comes back only when that failed.
+/// Executes the VM process; returns only when that failed.
 fn launch(arguments: &[OsString]) -> Failure {
     use std::os::unix::process::CommandExt as _;
     let program = launcher_path();
@@ -75,13 +75,13 @@ fn launch(arguments: &[OsString]) -> Failure {
     Failure::new(Exit::HostLacks, format!("cannot execute {}: {error}", program.display()))
 }
 
-/// Whatever the caller's umask, the launcher's user must get at the folders and images that are made for it. What is nobody
-/// else's business is made with a mode that says so.
+/// Sets a umask that lets the launcher's user read the folders and images made for it, whatever the caller's umask is.
+/// Private files are made with a mode of their own.
 fn let_the_launcher_read() {
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
 }
 
-/// What a supervisor says goes into its VM's log; without one, to where its starter let it go.
+/// A supervisor logs to its VM's log; without one, to the standard error that its starter gave it.
 fn supervise(arguments: &Supervise) -> ExitCode {
     let key = match names::vm(&arguments.name) {
         Ok(key) => key,
@@ -125,7 +125,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The store of this host, after what killed supervisors left was taken back.
+/// The store of this host, after what killed supervisors left was removed.
 fn open_store() -> Result<(Store, Vec<Reaped>), Failure> {
     expect_root()?;
     let store = Store::new(Layout::default());

@@ -172,6 +172,7 @@ fn age(seconds: u64) -> String {
 mod tests {
     use super::*;
 
+    // spec: CLI-9
     #[test]
     fn a_list_fits_eighty_columns_with_every_address_and_reason() {
         let status = |name: &str| -> Status {

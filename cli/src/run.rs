@@ -42,8 +42,8 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     warn_of_disks(&plans);
     expect_devices(&plans)?;
     let written = write_down(&store, &plans, &plugin_folders(&store), arguments.detach, unix_seconds())?;
-    let beside = match Beside::make(&store, &plans, &objects) {
-        Ok(beside) => beside,
+    let companions = match Companions::make(&store, &plans, &objects) {
+        Ok(companions) => companions,
         Err(failure) => {
             forget(&store, &written);
             return Err(failure);
@@ -51,15 +51,15 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     };
     let starts = |vm: &Written| plans.iter().any(|plan| plan.key == vm.key && plan.strategy.starts_by_itself());
     let (starting, resting): (Vec<_>, Vec<_>) = written.into_iter().partition(starts);
-    let take_back = |resting: &[Written]| {
+    let clean_up = |resting: &[Written]| {
         forget(&store, resting);
-        beside.take_back(&store)
+        companions.remove(&store)
     };
     let started = start_all(&store, starting, &interrupts);
     let guests = match started.and_then(|started| started.wait_until_all_run(&interrupts)) {
         Ok(guests) => guests,
         Err(failure) => {
-            let left = take_back(&resting).err();
+            let left = clean_up(&resting).err();
             return Err(left.into_iter().fold(failure, Failure::with));
         }
     };
@@ -67,15 +67,15 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         leave(resting);
         interrupts.all_run();
         let outcome = guests.stay(&store, &plans, &interrupts);
-        return match (outcome, beside.go_with(&store, &plans)) {
+        return match (outcome, companions.remove_with_vms(&store, &plans)) {
             (Err(failure), Err(left)) => Err(failure.with(left)),
             (outcome, gone) => outcome.and_then(|code| gone.map(|()| code)),
         };
     }
-    // Without a VM that was started there is nobody who was told.
+    // An interrupt goes to started VMs alone: without one there is nothing to wait for.
     if interrupts.let_go() && !guests.guests.is_empty() {
         guests.wait_until_all_are_gone();
-        let left = take_back(&resting).err();
+        let left = clean_up(&resting).err();
         return Err(left.into_iter().fold(interrupted(), Failure::with));
     }
     leave(resting);
@@ -97,21 +97,21 @@ fn manifest(arguments: &Run) -> Result<&Path, Failure> {
     }
 }
 
-/// VMs that wait for somebody to start them.
+/// Reports the VMs that `tapvisor start` has to start.
 fn leave(resting: Vec<Written>) {
     for vm in resting {
         terminal::line(&format!("{0} is not started by its run strategy: `tapvisor start {0}`", vm.key));
     }
 }
 
-/// What a manifest asks for beside its VMs.
-struct Beside {
+/// What a manifest contains in addition to its VMs: files of disks to make, and Services.
+struct Companions {
     host_files: Vec<MadeFile>,
     services: Vec<ObjectKey>,
 }
 
-impl Beside {
-    /// All of it, or nothing.
+impl Companions {
+    /// Makes all of it, or nothing.
     fn make(store: &Store, plans: &[VmPlan], objects: &[Object]) -> Result<Self, Failure> {
         let wanted: Vec<_> = plans.iter().flat_map(|plan| plan.host_files.clone()).collect();
         let host_files = make_host_files(store.layout(), &wanted)?;
@@ -124,21 +124,20 @@ impl Beside {
         }
     }
 
-    fn take_back(&self, store: &Store) -> Result<(), Failure> {
+    fn remove(&self, store: &Store) -> Result<(), Failure> {
         remove_host_files(store.layout(), &self.host_files);
         services::take_out(store, &self.services)
     }
 
-    /// Services of VMs that were started here and are all forgotten are forgotten, too. A manifest of Services alone has
-    /// no VMs to go with.
-    fn go_with(&self, store: &Store, plans: &[VmPlan]) -> Result<(), Failure> {
+    /// Removes the Services if this command started VMs and all of them are removed. Services of a manifest without VMs stay.
+    fn remove_with_vms(&self, store: &Store, plans: &[VmPlan]) -> Result<(), Failure> {
         let has_started = plans.iter().any(|plan| plan.strategy.starts_by_itself());
         if !has_started || plans.iter().any(|plan| store.exists(&plan.key)) {
             return Ok(());
         }
         for key in &self.services {
             match services::take_out(store, std::slice::from_ref(key)) {
-                // Somebody was quicker.
+                // Another command removed it already.
                 Err(failure) if failure.code == Exit::NotFound as u8 => {}
                 taken_out => taken_out?,
             }
@@ -148,7 +147,7 @@ impl Beside {
 }
 
 fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted; everything was taken back")
+    Failure::new(Exit::Interrupted, "interrupted; everything was removed")
 }
 
 /// Looks for the tun driver before a plugin stumbles over it.
@@ -257,14 +256,14 @@ fn forget(store: &Store, written: &[Written]) {
     }
 }
 
-/// Starts the supervisors. VMs whose lock is dropped here are taken back by the reaper of the next command, so a failure
+/// Starts the supervisors. VMs whose lock is dropped here are removed by the reaper of the next command, so a failure
 /// in the middle leaves nothing for long.
 fn start_all(store: &Store, starting: Vec<Written>, interrupts: &Interrupts) -> Result<Started, Failure> {
     let progress = Progress::of(starting.iter().map(|vm| vm.key.clone()), "starting");
     let mut guests = Vec::new();
     for vm in starting {
         let key = vm.key.clone();
-        let stream = start_supervisor(store, vm).inspect_err(|_| interrupts.take_back())?;
+        let stream = start_supervisor(store, vm).inspect_err(|_| interrupts.cancel())?;
         guests.push(Guest::follow(Line::with(key, stream), interrupts)?);
     }
     Ok(Started { guests, progress, store: store.clone() })
@@ -297,7 +296,7 @@ struct Started {
     store: Store,
 }
 
-/// One VM in this command's hands.
+/// One VM that this command follows.
 struct Guest {
     key: ObjectKey,
     reports: Receiver<Report>,
@@ -311,10 +310,10 @@ impl Guest {
         let (tell, reports) = mpsc::channel();
         std::thread::Builder::new().name("reports".to_owned()).spawn(move || {
             while let Some(report) = line.next() {
-                // At once: whoever reads the reports may be at the console until the guest ends.
+                // At once: the reader of the reports may stay at the console until the guest ends.
                 if let Report::Paused { reason: Some(reason) } = &report {
                     let key = line.key();
-                    terminal::say(&format!("{key} stands still: {reason}; `tapvisor unpause {key}` lets it go on"));
+                    terminal::say(&format!("{key} is paused: {reason}; `tapvisor unpause {key}` resumes it"));
                 }
                 if tell.send(report).is_err() {
                     break;
@@ -328,7 +327,7 @@ impl Guest {
     fn next(&self) -> Report {
         let gone = || Report::Failed {
             exit_code: Exit::Failed as u8,
-            message: "its supervisor is gone; the next command takes back what it left".to_owned(),
+            message: "its supervisor is gone; the next command removes what it left".to_owned(),
         };
         loop {
             match self.reports.recv() {
@@ -339,7 +338,7 @@ impl Guest {
         }
     }
 
-    /// Whether it came to run; one that somebody stopped in between has ended before.
+    /// Whether the guest runs; `false` if it was stopped meanwhile.
     fn wait_until_runs(&self, progress: &Progress, store: &Store) -> Result<bool, Failure> {
         loop {
             match self.next() {
@@ -376,7 +375,7 @@ impl Guest {
 }
 
 impl Started {
-    /// All of them run, or all of them are taken back.
+    /// All of them run, or all of them are removed.
     fn wait_until_all_run(mut self, interrupts: &Interrupts) -> Result<Self, Failure> {
         let (mut run, mut failure) = (Vec::new(), None::<Failure>);
         for guest in &self.guests {
@@ -386,16 +385,16 @@ impl Started {
                 (Ok(_), _) => {}
                 (Err(found), None) => {
                     failure = Some(found);
-                    interrupts.take_back();
+                    interrupts.cancel();
                 }
-                // The others were taken back because of the first one.
+                // The others were removed because of the first one.
                 (Err(found), Some(first)) if found.code != Exit::Interrupted as u8 => {
                     first.messages.extend(found.messages);
                 }
                 (Err(_), Some(_)) => {}
             }
         }
-        // It was passed on to all of them, whether they ran by then or not. Without one nobody was told.
+        // An interrupt was passed on to all of them, running or not. Without a VM there is nothing to wait for.
         let is_interrupted = interrupts.seen() && !self.guests.is_empty();
         if failure.is_some() || is_interrupted {
             self.wait_until_all_are_gone();
@@ -519,8 +518,9 @@ mod tests {
         Guest { key: key(name), reports, sender }
     }
 
+    // spec: CLI-12
     #[test]
-    fn guests_that_run_or_stand_are_followed_and_one_that_was_stopped_before_is_not() {
+    fn running_and_paused_guests_are_followed_stopped_ones_are_not() {
         let ended = Report::Ended { end: FinalPhase::Stopped, reason: None };
         let guests = vec![
             guest("up", &[Report::Progress { text: "launcher started".to_owned() }, Report::Running]),

@@ -109,7 +109,7 @@ impl Plain {
 
     fn take(&mut self, byte: u8, out: &mut Vec<u8>) {
         self.place = match (self.place, byte) {
-            // A line ends everything: nobody hides what follows behind a string without an end.
+            // A line feed ends every sequence: an unterminated string cannot hide what follows.
             (_, b'\n') => {
                 self.has_return = false;
                 self.end_character(out);
@@ -152,7 +152,7 @@ impl Plain {
         }
     }
 
-    /// UTF-8 as it comes; what is none, and the control characters beyond ASCII, become a replacement character.
+    /// Passes UTF-8 on; invalid bytes, and control characters beyond ASCII, become a replacement character.
     fn write_character(&mut self, byte: u8, out: &mut Vec<u8>) {
         if byte & 0xc0 != 0x80 {
             self.end_character(out);
@@ -196,6 +196,7 @@ mod tests {
         String::from_utf8(whole).unwrap()
     }
 
+    // spec: CLI-5
     #[test]
     fn resets_and_wrapping_codes_of_firmware_do_not_reach_the_terminal() {
         assert_eq!(console(b"\x1bcSeaBIOS\x1b[?7l\x1b[2J\x1b[!p\x1b[?7;25l."), b"SeaBIOS\x1b[2J\x1b[?25l.");
@@ -204,6 +205,7 @@ mod tests {
         assert_eq!(console(b"\x1b\x1bc\x1b["), b"\x1b");
     }
 
+    // spec: CLI-5
     #[test]
     fn the_alternate_screen_is_left_only_where_the_guest_shows_it() {
         let leaves = || restoring().starts_with(b"\x1b[?1049l");
@@ -214,6 +216,7 @@ mod tests {
         assert!(!leaves());
     }
 
+    // spec: CLI-4
     #[test]
     fn a_log_is_text_alone() {
         assert_eq!(plain(b"\x1b[32m[ OK ]\x1b[0m up\r\n"), "[ OK ] up\n");

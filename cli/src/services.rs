@@ -10,27 +10,27 @@ use super::arguments::Output;
 use super::failure::{Exit, Failure};
 use super::{open_store_to_read, terminal};
 use protocol::chain::chain;
-use runner::served::{Catalogue, Known, ServedError};
+use runner::service_store::{Known, ServiceStore, ServiceStoreError};
 use runner::store::Store;
 use services::{Frontend, ServiceError};
 
 /// Writes a manifest's Services down and serves them, all or none.
 pub(crate) fn take_in(store: &Store, objects: &[Object]) -> Result<Vec<ObjectKey>, Failure> {
     let host = store.lock_host()?;
-    let catalogue = Catalogue::new(store, &host);
-    let keys = catalogue.add(objects)?;
-    if let Err(error) = catalogue.serve() {
-        keys.iter().try_for_each(|key| catalogue.remove(key))?;
+    let services = ServiceStore::new(store, &host);
+    let keys = services.add(objects)?;
+    if let Err(error) = services.serve() {
+        keys.iter().try_for_each(|key| services.remove(key))?;
         return Err(error.into());
     }
-    for known in catalogue.list()?.iter().filter(|known| keys.contains(&known.service.metadata.key)) {
+    for known in services.list()?.iter().filter(|known| keys.contains(&known.service.metadata.key)) {
         warn_of_unserved(known);
     }
     Ok(keys)
 }
 
 fn warn_of_unserved(known: &Known) {
-    for address in known.served().unserved() {
+    for address in known.assigned_service().unserved() {
         let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
         terminal::say(&format!(
             "tapvisor: Service {}: {address} has no effect: the Service has no {family}; \
@@ -46,10 +46,10 @@ pub(crate) fn take_out(store: &Store, keys: &[ObjectKey]) -> Result<(), Failure>
         return Ok(());
     }
     let host = store.lock_host()?;
-    let catalogue = Catalogue::new(store, &host);
+    let services = ServiceStore::new(store, &host);
     // Each of them is removed, whatever becomes of the others, and all failures are reported, the first one first.
-    let removed = keys.iter().filter_map(|key| catalogue.remove(key).err()).collect::<Vec<_>>();
-    let failures = removed.into_iter().chain(catalogue.serve().err()).map(Failure::from);
+    let removed = keys.iter().filter_map(|key| services.remove(key).err()).collect::<Vec<_>>();
+    let failures = removed.into_iter().chain(services.serve().err()).map(Failure::from);
     failures.reduce(Failure::with).map_or(Ok(()), Err)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn take_out(store: &Store, keys: &[ObjectKey]) -> Result<(), Failure>
 pub(crate) fn list(output: Output) -> Result<ExitCode, Failure> {
     let store = open_store_to_read()?;
     let host = store.lock_host()?;
-    let frontends = Catalogue::new(&store, &host).frontends()?;
+    let frontends = ServiceStore::new(&store, &host).frontends()?;
     match output {
         Output::Json => terminal::listing("ServiceList", &frontends.iter().map(|f| json!(f)).collect::<Vec<_>>()),
         Output::Table => {
@@ -79,19 +79,21 @@ fn row(frontend: &Frontend) -> Vec<String> {
     ]
 }
 
-impl From<ServedError> for Failure {
-    fn from(error: ServedError) -> Self {
+impl From<ServiceStoreError> for Failure {
+    fn from(error: ServiceStoreError) -> Self {
         let exit = match &error {
-            ServedError::Store(_)
-            | ServedError::File(_)
-            | ServedError::Host(_)
-            | ServedError::Kernel(_)
-            | ServedError::Read(_) => Exit::Failed,
-            ServedError::Service(ServiceError::NoAddressLeft { .. } | ServiceError::NoPortLeft { .. }) => Exit::Failed,
-            ServedError::Service(_) => Exit::Invalid,
-            ServedError::Overlap(_) => Exit::HostLacks,
-            ServedError::Exists(_) => Exit::Exists,
-            ServedError::NotFound(_) => Exit::NotFound,
+            ServiceStoreError::Store(_)
+            | ServiceStoreError::File(_)
+            | ServiceStoreError::Host(_)
+            | ServiceStoreError::Kernel(_)
+            | ServiceStoreError::Read(_) => Exit::Failed,
+            ServiceStoreError::Service(ServiceError::NoAddressLeft { .. } | ServiceError::NoPortLeft { .. }) => {
+                Exit::Failed
+            }
+            ServiceStoreError::Service(_) => Exit::Invalid,
+            ServiceStoreError::Overlap(_) => Exit::HostLacks,
+            ServiceStoreError::Exists(_) => Exit::Exists,
+            ServiceStoreError::NotFound(_) => Exit::NotFound,
         };
         Self::new(exit, chain(&error))
     }

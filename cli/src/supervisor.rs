@@ -164,7 +164,7 @@ impl From<AskError> for Failure {
 pub(crate) struct Sender(UnixStream);
 
 impl Sender {
-    /// Sends a request; its answer comes to whoever reads.
+    /// Sends a request; the reader of the line gets its answer.
     pub(crate) fn send(&mut self, request: Request) -> Result<(), Failure> {
         let mut line = serde_json::to_vec(&request).map_err(std::io::Error::from)?;
         line.push(b'\n');
@@ -200,6 +200,7 @@ mod tests {
         (Line::with(key("web"), ours), supervisor)
     }
 
+    // spec: RUN-9
     #[test]
     fn a_supervisor_that_does_not_answer_is_not_waited_for() {
         let (mut line, supervisor) = line([]);
@@ -208,6 +209,7 @@ mod tests {
         assert_eq!(supervisor.join().unwrap().len(), 2, "the request and a ping");
     }
 
+    // spec: RUN-9
     #[test]
     fn a_supervisor_at_work_is_waited_for_as_long_as_it_answers_pings() {
         let alive = "{\"event\":\"alive\"}\n";

@@ -1,4 +1,4 @@
-//! Writing to the terminal, or to whatever stands in its place.
+//! Writing to standard output and standard error, terminals or not.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -70,7 +70,7 @@ pub(crate) fn say(text: &str) {
     drop(if is_raw { write!(out, "\r\n{text}\r\n") } else { writeln!(out, "{text}") });
 }
 
-/// Whether somebody sits at both ends.
+/// Whether standard input and output are terminals.
 pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
@@ -119,7 +119,7 @@ pub(crate) fn listing(kind: &str, items: &[Value]) {
     json_line(&format!("{document:#}"));
 }
 
-/// Writes a line of JSON. What controls a terminal stands inside strings there, so JSON's own escapes keep its meaning.
+/// Writes a line of JSON. Control characters occur only inside strings, so JSON escapes keep their meaning.
 pub(crate) fn json_line(json: &str) {
     let mut escaped = String::with_capacity(json.len() + 1);
     for character in json.chars() {
@@ -177,6 +177,7 @@ fn split(row: &[String]) -> Vec<Vec<String>> {
 mod tests {
     use super::*;
 
+    // spec: CLI-4
     #[test]
     fn cells_of_several_lines_make_rows_and_control_nothing() {
         let rows = [vec!["web\u{1b}[31m".to_owned(), "10.0.0.1\nfd00::1".to_owned(), "x".to_owned()]];

@@ -110,6 +110,7 @@ mod tests {
         );
     }
 
+    // spec: CTRL-8
     #[test]
     fn every_field_that_is_not_implemented_is_refused_by_its_path() {
         let answer = reviewed(
@@ -127,6 +128,7 @@ mod tests {
         }
     }
 
+    // spec: CTRL-8
     #[test]
     fn a_field_without_effect_is_a_warning() {
         let answer =

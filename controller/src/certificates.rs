@@ -210,6 +210,7 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"annotations": {RENEW_AFTER: renew_after}}})).unwrap()
     }
 
+    // spec: CTRL-9
     #[test]
     fn a_certificate_is_renewed_after_two_thirds_of_its_days() {
         let renewal = renewal(day("2026-01-01"), LEAF_DAYS);
@@ -219,6 +220,7 @@ mod tests {
         assert!(is_due(Some(&secret("never")), day("2026-01-01")) && is_due(None, day("2026-01-01")));
     }
 
+    // spec: CTRL-9
     #[test]
     fn a_servers_certificate_is_trusted_by_its_authority_and_by_no_other() {
         let today = day("2026-01-01");

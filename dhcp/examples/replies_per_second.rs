@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let mut answers = 0;
     for round in 0..ROUNDS {
-        // A second of the engine's time for each pair keeps within its budget.
+        // A second of the engine's time for each pair keeps within its rate limit.
         let now = Duration::from_secs(round.into());
         answers += engine.on_frame(now, &discover).len() + engine.on_frame(now, &request).len();
     }

@@ -1,4 +1,4 @@
-//! A cursor over bytes that strangers sent: every read is checked, none can panic.
+//! A cursor over foreign bytes: every read is checked, none can panic.
 
 /// What is left to read.
 #[derive(Debug, Clone, Copy)]

@@ -78,7 +78,7 @@ pub struct V6Config {
     pub router_lifetime_seconds: u16,
     /// Prefixes announced, never for autonomous configuration.
     pub prefixes: Vec<Prefix>,
-    /// Networks behind the router beside what its default route leads to (RFC 4191); ignored without router.
+    /// Networks behind the router in addition to its default route (RFC 4191); ignored without router.
     pub routes: Vec<Ipv6Network>,
     /// URL to boot from (RFC 5970 option 59).
     pub boot_file_url: Option<String>,
@@ -250,7 +250,7 @@ impl V4Config {
         // 256 routes are at most 2,304 bytes: more than any packet of an Ethernet holds.
         at_most("v4.routes", self.routes.len(), 256)?;
         if self.router.is_some() && self.routes.iter().any(|(network, _)| network.prefix() == 0) {
-            return refuse("v4.routes", "holds a default route beside v4.router");
+            return refuse("v4.routes", "holds a default route, but v4.router gives one too");
         }
         text("v4.boot_file", self.boot_file.as_deref())?;
         text("v4.boot_server", self.boot_server.as_deref())?;

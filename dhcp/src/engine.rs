@@ -5,20 +5,20 @@ use std::time::Duration;
 use terms::MacAddr;
 
 use crate::Frame;
-use crate::budget::Budget;
 use crate::config::{Config, ConfigError};
 use crate::frame::{self, Content, Icmp6};
 use crate::neighbour::{self, Neighbour};
 use crate::observations::Observations;
-use crate::router::{self, Beat};
+use crate::rate_limit::RateLimit;
+use crate::router::{self, AdvertisementTimer};
 use crate::{v4, v6};
 
 /// Serves exactly one guest NIC. `now` is any clock that does not run backwards, the same in every call.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
-    budget: Budget,
-    beat: Beat,
+    rate_limit: RateLimit,
+    timer: AdvertisementTimer,
     neighbour: Neighbour,
     seen: Observations,
 }
@@ -30,15 +30,15 @@ impl Engine {
     /// When a value of the configuration cannot be sent or contradicts another.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
-        let (budget, beat, neighbour) = (Budget::default(), Beat::default(), Neighbour::default());
-        Ok(Self { config, budget, beat, neighbour, seen: Observations::default() })
+        let (rate_limit, timer, neighbour) = Default::default();
+        Ok(Self { config, rate_limit, timer, neighbour, seen: Observations::default() })
     }
 
     /// Takes one frame from the service tap and returns the frames to write to it.
     #[must_use]
     pub fn on_frame(&mut self, now: Duration, frame: &[u8]) -> Vec<Frame> {
         let Some(received) = frame::parse(frame) else {
-            self.seen.ignored.unusable += 1;
+            self.seen.ignored.malformed += 1;
             return Vec::new();
         };
         let source = received.source;
@@ -49,10 +49,10 @@ impl Engine {
                 self.neighbour.on_advertisement(now, &self.config, source, &message)
             }
             _ if !self.config.is_client(source) => {
-                self.seen.ignored.strangers += 1;
+                self.seen.ignored.not_our_client += 1;
                 Vec::new()
             }
-            _ if !self.budget.spend(now) => {
+            _ if !self.rate_limit.spend(now) => {
                 self.seen.ignored.over_budget += 1;
                 Vec::new()
             }
@@ -63,14 +63,14 @@ impl Engine {
     /// When [`Engine::on_deadline`] wants to be called; `None` is never. It may change with every call.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.beat.due(), self.neighbour.deadline()].into_iter().flatten().min()
+        [self.timer.due(), self.neighbour.deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now` and returns the frames to write; calling it early does nothing.
     #[must_use]
     pub fn on_deadline(&mut self, now: Duration) -> Vec<Frame> {
         let mut frames = self.neighbour.on_deadline(now, &self.config);
-        if self.beat.due().is_some_and(|due| due <= now) {
+        if self.timer.due().is_some_and(|due| due <= now) {
             frames.extend(self.advertise(now));
         }
         frames
@@ -93,7 +93,7 @@ impl Engine {
             }
             Content::Udp6(datagram) if datagram.destination_port == v6::SERVER_PORT => {
                 if let Some(v6) = &self.config.v6 {
-                    self.beat.start(now, v6);
+                    self.timer.start(now, v6);
                 }
                 let received = self.seen.v6.received;
                 let answer = v6::answer(now, &self.config, source, &datagram, &mut self.seen);
@@ -108,7 +108,7 @@ impl Engine {
                 self.neighbour.on_solicitation(now, &self.config, &message)
             }
             Content::Udp4(_) | Content::Udp6(_) | Content::Icmp6(_) => {
-                self.seen.ignored.unusable += 1;
+                self.seen.ignored.malformed += 1;
                 Vec::new()
             }
         }
@@ -124,7 +124,7 @@ impl Engine {
 
     fn on_router_solicitation(&mut self, now: Duration, message: &Icmp6<'_>) -> Vec<Frame> {
         if !router::is_valid(message) {
-            self.seen.ignored.unusable += 1;
+            self.seen.ignored.malformed += 1;
             return Vec::new();
         }
         self.seen.router_solicitations += 1;
@@ -133,7 +133,7 @@ impl Engine {
 
     fn advertise(&mut self, now: Duration) -> Option<Frame> {
         let v6 = self.config.v6.as_ref()?;
-        self.beat.restart(now, v6);
+        self.timer.restart(now, v6);
         self.seen.router_advertisements += 1;
         self.seen.advertised_at = Some(now);
         Some(router::advertisement(&self.config, v6))

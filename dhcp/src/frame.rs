@@ -1,6 +1,6 @@
 //! Ethernet, IPv4, IPv6, UDP and ICMPv6, as far as a DHCP server and a router on one link need them.
 //!
-//! Received checksums are not verified: a guest with checksum offload hands over frames whose sums nobody completed
+//! Received checksums are not verified: a guest with checksum offload hands over frames whose sums are not completed
 //! yet, and the link between guest and engine is memory. Fragments, extension headers and VLAN tags are not for us.
 
 use std::net::{Ipv4Addr, Ipv6Addr};

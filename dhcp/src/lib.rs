@@ -10,7 +10,6 @@
 //! *Assumptions.* The service tap carries what the guest sends to its services and, for a virtual router, the gateway's
 //! neighbour advertisements. Checksums of received frames may be unfinished (offload) and are not checked.
 
-mod budget;
 mod bytes;
 #[cfg(test)]
 mod captures;
@@ -22,6 +21,7 @@ mod neighbour;
 mod observations;
 #[cfg(test)]
 mod properties;
+mod rate_limit;
 mod router;
 #[cfg(test)]
 mod tests;

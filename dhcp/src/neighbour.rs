@@ -6,7 +6,7 @@
 //!
 //! *Guarantees.* One entry, one waiting question; never more than one solicitation to the gateway a second.
 //!
-//! *Assumptions.* Advertisements of the gateway reach the service tap, nobody else's do.
+//! *Assumptions.* Advertisements of the gateway reach the service tap, no others do.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl Neighbour {
         frames
     }
 
-    /// Somebody advertises; believed only as the solicited answer to an open question.
+    /// Handles an advertisement; it counts only as the solicited answer to an open solicitation.
     pub(crate) fn on_advertisement(
         &mut self,
         now: Duration,
@@ -130,7 +130,7 @@ impl Neighbour {
         };
         if self.question.is_some_and(|question| question.tries >= TRIES) {
             self.question = None;
-            // Without an answer to the address it had, the gateway may have moved: look for it anew.
+            // No answer from the address it had: the gateway may have moved, so resolve it again by multicast.
             if self.known.take().is_none() {
                 self.is_unreachable = true;
                 self.waiting = None;

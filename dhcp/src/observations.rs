@@ -61,7 +61,7 @@ pub struct V4Observations {
     pub search_left_out: usize,
     /// When the guest last released its address.
     pub released_at: Option<Duration>,
-    /// When the guest last said that somebody else uses its address.
+    /// When the guest last reported that another host uses its address (DECLINE).
     pub declined_at: Option<Duration>,
 }
 
@@ -84,7 +84,7 @@ pub struct V6Observations {
     pub search_left_out: usize,
     /// When the guest last released its address.
     pub released_at: Option<Duration>,
-    /// When the guest last said that somebody else uses its address.
+    /// When the guest last reported that another host uses its address (DECLINE).
     pub declined_at: Option<Duration>,
 }
 
@@ -138,7 +138,7 @@ pub enum Phase {
 /// What is known of the gateway behind a virtual router.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GatewayState {
-    /// Nobody asked yet, or there is no virtual router.
+    /// Not asked for yet, or there is no virtual router.
     #[default]
     Unused,
     /// Asked, no answer yet.
@@ -158,9 +158,9 @@ pub enum GatewayState {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ignored {
     /// Not from the guest's Ethernet address, or speaking for another client.
-    pub strangers: u64,
+    pub not_our_client: u64,
     /// Cut short, of a kind that is not served, or breaking the protocol's rules.
-    pub unusable: u64,
+    pub malformed: u64,
     /// Meant for another server.
     pub other_server: u64,
     /// More than the engine answers in a second.

@@ -1,4 +1,4 @@
-//! Router advertisements (RFC 4861 §6.2, RFC 4191, RFC 8106): answers to solicitations and a beat that keeps the route alive.
+//! Router advertisements (RFC 4861 §6.2, RFC 4191, RFC 8106): answers to solicitations, and unsolicited advertisements that keep the route alive.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -30,22 +30,22 @@ const LEAST_MTU: u32 = 1280;
 /// Lifetime of what an advertisement without default route says: AdvDefaultLifetime of RFC 4861 §6.2.1.
 const PLAIN_LIFETIME: u16 = 1800;
 
-/// When the next unsolicited advertisement is due; never before the guest was heard.
+/// When the next unsolicited advertisement is due; never before the first frame of the guest.
 #[derive(Debug, Default)]
-pub(crate) struct Beat(Option<Duration>);
+pub(crate) struct AdvertisementTimer(Option<Duration>);
 
-impl Beat {
+impl AdvertisementTimer {
     pub(crate) fn due(&self) -> Option<Duration> {
         self.0
     }
 
-    /// Something was just advertised, or the guest just came: the next is a third of the lifetime away.
+    /// Sets the timer to a third of the lifetime, after an advertisement or the guest's first frame.
     pub(crate) fn restart(&mut self, now: Duration, v6: &V6Config) {
         let third = u64::from(lifetime(v6) / 3).clamp(4, 600);
         self.0 = now.checked_add(Duration::from_secs(third));
     }
 
-    /// Starts with the first sign of the guest.
+    /// Starts the timer with the guest's first frame.
     pub(crate) fn start(&mut self, now: Duration, v6: &V6Config) {
         if self.0.is_none() {
             self.restart(now, v6);

@@ -58,7 +58,7 @@ fn virtual_router() -> Router {
 
 /// An ICMPv6 message as etherparse reads it; its checksum is right.
 #[derive(Debug)]
-struct Heard {
+struct Advertised {
     from: Ipv6Addr,
     to: Ipv6Addr,
     mac: [u8; 6],
@@ -66,7 +66,7 @@ struct Heard {
     body: Vec<u8>,
 }
 
-fn hear(frame: &[u8]) -> Heard {
+fn parse(frame: &[u8]) -> Advertised {
     let packet = etherparse::PacketHeaders::from_ethernet_slice(frame).unwrap();
     let Some(etherparse::LinkHeader::Ethernet2(ethernet)) = &packet.link else { panic!("no Ethernet") };
     // What is asked on the network comes from the address it delivers to, what the guest hears from the service's.
@@ -77,7 +77,7 @@ fn hear(frame: &[u8]) -> Heard {
     let message = &frame[14 + 40..];
     let slice = etherparse::Icmpv6Slice::from_slice(message).unwrap();
     assert!(slice.is_checksum_valid(ip.source, ip.destination));
-    Heard {
+    Advertised {
         from: ip.source.into(),
         to: ip.destination.into(),
         mac: ethernet.destination,
@@ -86,9 +86,9 @@ fn hear(frame: &[u8]) -> Heard {
     }
 }
 
-fn hear_one(frames: &[Frame]) -> Heard {
+fn parse_one(frames: &[Frame]) -> Advertised {
     assert_eq!(frames.len(), 1, "one frame expected");
-    hear(&frames[0])
+    parse(&frames[0])
 }
 
 /// Neighbour discovery options as (type, value).
@@ -121,11 +121,11 @@ fn gateway_answers(mac: MacAddr, flags: u8) -> Frame {
 #[test]
 fn a_solicitation_is_answered_with_all_the_link_has() {
     let gateway = Router::Gateway { link_local: "fe80::ff:fe00:0".parse().unwrap(), link_layer: Some(GATEWAY) };
-    let heard = hear_one(&engine(gateway).on_frame(at(1), &router_solicitation()));
-    assert_eq!((heard.kind, heard.to, heard.mac), (134, ALL_NODES, GUEST.bytes()));
-    assert_eq!(heard.from, "fe80::ff:fe00:0".parse::<Ipv6Addr>().unwrap());
-    assert_eq!(heard.body[..4], [64, 0xc0, 0x07, 0x08]);
-    let options = options(&heard.body[12..]);
+    let answer = parse_one(&engine(gateway).on_frame(at(1), &router_solicitation()));
+    assert_eq!((answer.kind, answer.to, answer.mac), (134, ALL_NODES, GUEST.bytes()));
+    assert_eq!(answer.from, "fe80::ff:fe00:0".parse::<Ipv6Addr>().unwrap());
+    assert_eq!(answer.body[..4], [64, 0xc0, 0x07, 0x08]);
+    let options = options(&answer.body[12..]);
     let kinds: Vec<u8> = options.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [1, 5, 3, 3, 25, 31]);
     assert_eq!(options[0].1, GATEWAY.bytes());
@@ -138,34 +138,35 @@ fn a_solicitation_is_answered_with_all_the_link_has() {
 
 #[test]
 fn a_virtual_router_leaves_its_link_layer_to_neighbour_discovery() {
-    let heard = hear_one(&engine(virtual_router()).on_frame(at(1), &router_solicitation()));
-    assert_eq!(heard.from, VIRTUAL);
-    assert!(options(&heard.body[12..]).iter().all(|(kind, _)| *kind != 1));
+    let answer = parse_one(&engine(virtual_router()).on_frame(at(1), &router_solicitation()));
+    assert_eq!(answer.from, VIRTUAL);
+    assert!(options(&answer.body[12..]).iter().all(|(kind, _)| *kind != 1));
 }
 
 #[test]
 fn without_a_router_the_advertisement_has_no_default_route_but_says_dhcp() {
-    let heard = hear_one(&engine(Router::None).on_frame(at(1), &router_solicitation()));
-    assert_eq!((heard.from, &heard.body[1..4]), (SERVICE_LOCAL, &[0xc0, 0, 0][..]));
+    let answer = parse_one(&engine(Router::None).on_frame(at(1), &router_solicitation()));
+    assert_eq!((answer.from, &answer.body[1..4]), (SERVICE_LOCAL, &[0xc0, 0, 0][..]));
 }
 
+// spec: NIC-5
 #[test]
-fn networks_behind_a_router_that_is_not_the_default_one_are_announced_as_they_count() {
+fn networks_behind_a_router_without_a_default_route_are_announced() {
     let mut config = config(virtual_router());
     let v6 = config.v6.as_mut().unwrap();
     v6.router_lifetime_seconds = 0;
     v6.routes = ["::/0", "fd81::/48", "fd81::1/128"].map(|to| to.parse().unwrap()).to_vec();
     let mut engine = Engine::new(config.clone()).unwrap();
-    let heard = hear_one(&engine.on_frame(at(1), &router_solicitation()));
-    assert_eq!(heard.body[2..4], [0, 0], "no default route");
-    let told: Vec<_> = options(&heard.body[12..]).into_iter().filter(|(kind, _)| *kind == 24).collect();
+    let answer = parse_one(&engine.on_frame(at(1), &router_solicitation()));
+    assert_eq!(answer.body[2..4], [0, 0], "no default route");
+    let told: Vec<_> = options(&answer.body[12..]).into_iter().filter(|(kind, _)| *kind == 24).collect();
     let head = |bits: u8| [&[bits, 0][..], &1800_u32.to_be_bytes()].concat();
     let (net, host) = ([0xfd, 0x81, 0, 0, 0, 0, 0, 0], "fd81::1".parse::<Ipv6Addr>().unwrap().octets());
     let expected = [head(0), [&head(48)[..], &net].concat(), [&head(128)[..], &host].concat()];
     assert_eq!(told, expected.map(|value| (24, value)));
     config.v6.as_mut().unwrap().router = Router::None;
-    let heard = hear_one(&Engine::new(config).unwrap().on_frame(at(1), &router_solicitation()));
-    assert!(options(&heard.body[12..]).iter().all(|(kind, _)| *kind != 24), "there is nobody to send it to");
+    let answer = parse_one(&Engine::new(config).unwrap().on_frame(at(1), &router_solicitation()));
+    assert!(options(&answer.body[12..]).iter().all(|(kind, _)| *kind != 24), "there is no address to send it to");
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn solicitations_that_break_the_rules_or_come_from_strangers_get_nothing() {
     let stranger = Link { source: GATEWAY, ..link }.icmp6(GUEST_LOCAL, ALL_ROUTERS, 133, &[0; 4]);
     assert!(engine.on_frame(at(1), &stranger).is_empty());
     let seen = engine.snapshot();
-    assert_eq!((seen.ignored.unusable, seen.ignored.strangers, seen.router_solicitations), (3, 1, 0));
+    assert_eq!((seen.ignored.malformed, seen.ignored.not_our_client, seen.router_solicitations), (3, 1, 0));
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn where_any_client_is_answered_advertisements_go_to_all_nodes() {
     let mut engine = Engine::new(Config { any_client: true, ..config(Router::None) }).unwrap();
     let link = Link { source: OTHER_GATEWAY, destination: [0xff; 6] };
     let answers = engine.on_frame(at(1), &link.icmp6(GUEST_LOCAL, ALL_ROUTERS, 133, &[0; 4]));
-    assert_eq!(hear_one(&answers).mac, multicast_mac(ALL_NODES));
+    assert_eq!(parse_one(&answers).mac, multicast_mac(ALL_NODES));
 }
 
 #[test]
@@ -200,15 +201,15 @@ fn advertisements_repeat_once_the_guest_was_heard() {
     assert_eq!(engine.on_frame(at(100), &router_solicitation()).len(), 1);
     assert_eq!(engine.next_deadline(), Some(at(700)));
     assert!(engine.on_deadline(at(699)).is_empty());
-    assert_eq!(hear_one(&engine.on_deadline(at(700))).kind, 134);
+    assert_eq!(parse_one(&engine.on_deadline(at(700))).kind, 134);
     assert_eq!(engine.next_deadline(), Some(at(1300)));
     assert_eq!(engine.snapshot().router_advertisements, 2);
 }
 
 #[test]
-fn the_first_question_resolves_the_gateway_and_is_answered_with_its_address() {
+fn the_first_solicitation_resolves_the_gateway_and_is_answered() {
     let mut engine = engine(virtual_router());
-    let question = hear_one(&engine.on_frame(at(10), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL)));
+    let question = parse_one(&engine.on_frame(at(10), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL)));
     let group = solicited_node(GATEWAY_GLOBAL);
     assert_eq!((question.kind, question.from, question.to), (135, SERVICE_LOCAL, group));
     assert_eq!(question.mac, multicast_mac(group));
@@ -216,7 +217,7 @@ fn the_first_question_resolves_the_gateway_and_is_answered_with_its_address() {
     assert_eq!(options(&question.body[20..]), [(1, GUEST.bytes().to_vec())]);
     assert_eq!(engine.snapshot().gateway, GatewayState::Resolving);
 
-    let answer = hear_one(&engine.on_frame(at(10), &gateway_answers(GATEWAY, 0x40)));
+    let answer = parse_one(&engine.on_frame(at(10), &gateway_answers(GATEWAY, 0x40)));
     assert_eq!((answer.kind, answer.from, answer.to, answer.mac), (136, VIRTUAL, GUEST_LOCAL, GUEST.bytes()));
     assert_eq!(answer.body[0], 0xe0);
     assert_eq!(answer.body[4..20], VIRTUAL.octets());
@@ -232,12 +233,12 @@ fn resolved_engine() -> Engine {
 }
 
 #[test]
-fn a_known_gateway_is_answered_at_once_and_asked_again_while_the_guest_uses_it() {
+fn a_known_gateway_is_answered_at_once_and_checked_while_in_use() {
     let mut engine = resolved_engine();
-    let answer = hear_one(&engine.on_frame(at(12), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL)));
+    let answer = parse_one(&engine.on_frame(at(12), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL)));
     assert_eq!(answer.kind, 136);
     assert_eq!(engine.next_deadline(), Some(at(40)));
-    let check = hear_one(&engine.on_deadline(at(40)));
+    let check = parse_one(&engine.on_deadline(at(40)));
     assert_eq!((check.kind, check.to, check.mac), (135, GATEWAY_GLOBAL, GATEWAY.bytes()));
     assert!(engine.on_frame(at(40), &gateway_answers(GATEWAY, 0x40)).is_empty());
     for seconds in [70, 100] {
@@ -255,7 +256,7 @@ fn a_known_gateway_is_answered_at_once_and_asked_again_while_the_guest_uses_it()
 fn a_guest_that_asks_again_has_its_answer_checked() {
     let mut engine = resolved_engine();
     let frames = engine.on_frame(at(15), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL));
-    let kinds: Vec<_> = frames.iter().map(|frame| (hear(frame).kind, hear(frame).mac)).collect();
+    let kinds: Vec<_> = frames.iter().map(|frame| (parse(frame).kind, parse(frame).mac)).collect();
     assert_eq!(kinds, [(136, GUEST.bytes()), (135, GATEWAY.bytes())]);
 }
 
@@ -263,11 +264,11 @@ fn a_guest_that_asks_again_has_its_answer_checked() {
 fn a_gateway_that_moved_is_found_and_told_unasked() {
     let mut engine = resolved_engine();
     for seconds in [40, 41, 42] {
-        assert_eq!(hear_one(&engine.on_deadline(at(seconds))).mac, GATEWAY.bytes());
+        assert_eq!(parse_one(&engine.on_deadline(at(seconds))).mac, GATEWAY.bytes());
     }
-    let anew = hear_one(&engine.on_deadline(at(43)));
-    assert_eq!(anew.mac, multicast_mac(solicited_node(GATEWAY_GLOBAL)));
-    let told = hear_one(&engine.on_frame(at(43), &gateway_answers(OTHER_GATEWAY, 0x40)));
+    let repeated = parse_one(&engine.on_deadline(at(43)));
+    assert_eq!(repeated.mac, multicast_mac(solicited_node(GATEWAY_GLOBAL)));
+    let told = parse_one(&engine.on_frame(at(43), &gateway_answers(OTHER_GATEWAY, 0x40)));
     assert_eq!((told.kind, told.to, told.body[0]), (136, ALL_NODES, 0xa0));
     assert_eq!(options(&told.body[20..]), [(2, OTHER_GATEWAY.bytes().to_vec())]);
 }
@@ -280,7 +281,7 @@ fn a_gateway_that_is_silent_is_unreachable_until_the_guest_asks_again() {
     assert_eq!((engine.on_deadline(at(11)).len(), engine.on_deadline(at(12)).len()), (1, 1));
     assert!(engine.on_deadline(at(13)).is_empty());
     assert_eq!((engine.snapshot().gateway, engine.next_deadline()), (GatewayState::Unreachable, None));
-    assert_eq!(hear_one(&engine.on_frame(at(14), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL))).kind, 135);
+    assert_eq!(parse_one(&engine.on_frame(at(14), &neighbour_solicitation(GUEST_LOCAL, VIRTUAL))).kind, 135);
 }
 
 #[test]
@@ -306,10 +307,12 @@ fn questions_for_other_addresses_are_not_ours() {
 
 #[test]
 fn a_duplicate_check_for_the_virtual_router_is_answered_to_all() {
-    let answer = hear_one(&resolved_engine().on_frame(at(12), &neighbour_solicitation(Ipv6Addr::UNSPECIFIED, VIRTUAL)));
+    let answer =
+        parse_one(&resolved_engine().on_frame(at(12), &neighbour_solicitation(Ipv6Addr::UNSPECIFIED, VIRTUAL)));
     assert_eq!((answer.to, answer.body[0]), (ALL_NODES, 0xa0));
 }
 
+// spec: DHCP-16
 #[test]
 fn a_flood_is_answered_with_a_bound() {
     let mut engine = engine(Router::None);

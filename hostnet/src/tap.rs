@@ -203,6 +203,7 @@ mod tests {
         assert_eq!(all.bits(), 0x6f);
     }
 
+    // spec: ISO-8
     #[test]
     fn a_header_of_another_size_is_refused_by_the_taps_name() {
         let name = "tap0".parse().unwrap();

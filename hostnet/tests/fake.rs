@@ -49,6 +49,7 @@ fn plans_are_written_as_they_are_read() {
     assert_eq!(serde_json::to_value(&plan).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
 }
 
+// spec: CNI-DEL-1
 #[test]
 fn what_is_to_be_set_on_a_link_that_is_gone_is_no_failure_of_tear_down() {
     let name = |text: &str| text.parse().unwrap();

@@ -72,7 +72,7 @@ impl Choice {
 mod tests {
     use super::*;
 
-    fn unusable() -> Option<Verdict> {
+    fn interprets_only() -> Option<Verdict> {
         Some(Verdict::Unusable { reason: "/dev/kvm only interprets".into() })
     }
 
@@ -80,9 +80,9 @@ mod tests {
     fn demand_and_probe_decide_together() {
         let accelerator = |demand, verdict| decide(demand, verdict).map(|choice| choice.accelerator);
         assert_eq!(accelerator(Demand::Allowed, Some(Verdict::Usable)), Ok(Accelerator::Kvm));
-        assert_eq!(accelerator(Demand::Allowed, unusable()), Ok(Accelerator::Tcg));
+        assert_eq!(accelerator(Demand::Allowed, interprets_only()), Ok(Accelerator::Tcg));
         assert_eq!(accelerator(Demand::Forbidden, Some(Verdict::Usable)), Ok(Accelerator::Kvm));
-        assert_eq!(accelerator(Demand::Forbidden, unusable()), Err("/dev/kvm only interprets".into()));
+        assert_eq!(accelerator(Demand::Forbidden, interprets_only()), Err("/dev/kvm only interprets".into()));
         assert_eq!(accelerator(Demand::Required, None), Ok(Accelerator::Tcg));
     }
 }

@@ -115,7 +115,7 @@ impl Client {
     }
 }
 
-/// Hands every request of whoever connects to `on_call` until the process ends.
+/// Hands every request of every client to `on_call` until the process ends.
 ///
 /// # Errors
 /// When there is no thread to be had.
@@ -315,6 +315,7 @@ mod tests {
         assert!(text.contains("too many"), "{text}");
     }
 
+    // spec: RUN-8
     #[test]
     fn a_connection_that_could_not_be_served_takes_no_place() {
         use crate::few_descriptors::{all_descriptors, inside};

@@ -176,6 +176,7 @@ mod tests {
         parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
+    // spec: LAUNCH-9
     #[test]
     fn commands_are_read_and_everything_else_is_refused() {
         let pod = |command| Some((PathBuf::from(DIR), command));
@@ -192,6 +193,7 @@ mod tests {
         }
     }
 
+    // spec: LAUNCH-9
     #[test]
     fn a_request_is_answered_by_a_launcher_of_the_same_user_in_any_folder() {
         let folder = tempfile::tempdir().unwrap();

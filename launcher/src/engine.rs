@@ -1,6 +1,6 @@
 //! The seam between the launcher and what executes the guest: a machine and its opened parts in, events out.
 //!
-//! An engine knows nothing of pods, wiring, DHCP or sockets of ours; whoever drives it knows nothing of how it executes.
+//! An engine knows nothing of pods, wiring, DHCP or control sockets; its caller does not know how it executes the guest.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -89,11 +89,11 @@ pub enum Command {
 pub enum Event {
     /// The processors run, for the first time or again.
     Running,
-    /// The processors stand.
+    /// The processors are stopped.
     Paused,
-    /// The guest, or somebody with the reset button, started it anew.
+    /// The machine was reset, by the guest or by a request.
     Reset {
-        /// Whether it was the guest.
+        /// Whether the guest did it.
         by_guest: bool,
     },
     /// The watchdog was not fed and acts.
@@ -104,7 +104,7 @@ pub enum Event {
         disk: String,
         /// The host's reason.
         reason: String,
-        /// Whether the machine stands until it is resumed.
+        /// Whether the machine is paused until it is resumed.
         paused: bool,
     },
     /// It is over.
@@ -116,7 +116,7 @@ pub enum Event {
 pub enum Ending {
     /// The guest switched itself off.
     PoweredOff,
-    /// The guest started anew, and its policy makes that the end.
+    /// The guest reset itself, and the machine's policy makes that the end.
     Rebooted,
     /// The guest's kernel gave up.
     Crashed {

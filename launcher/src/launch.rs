@@ -223,10 +223,10 @@ fn forward_signals(signals: SigSet, input: Sender<Input>) -> std::io::Result<()>
     thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
 
-/// What the engine reports becomes inputs.
+/// Forwards the engine's events as inputs of the loop.
 fn forward_events(events: Receiver<Event>, input: Sender<Input>) -> std::io::Result<()> {
     let forward = move || {
-        // An engine that falls silent without an ending has panicked; nobody listens any more after a regular one.
+        // An engine whose channel closes without an ending has panicked; after a regular ending the loop has returned.
         let silence = Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() });
         events.into_iter().chain([silence]).all(|event| input.send(Input::Engine(event)).is_ok())
     };

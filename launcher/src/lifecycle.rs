@@ -15,13 +15,13 @@ const PRESS_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) enum VmAction {
     /// One press of the power button.
     Powerdown,
-    /// Power off within this time, or be ended.
+    /// Press the power button; end the machine by force after this time.
     Stop { grace: Duration },
-    /// Stand still.
+    /// Stop the processors until [`VmAction::Resume`].
     Pause,
-    /// Go on.
+    /// Let the processors run again.
     Resume,
-    /// Start anew.
+    /// Reset the machine.
     Reset,
 }
 
@@ -49,7 +49,7 @@ impl Lifecycle {
         if self.stop.is_some() { State::Stopping } else { self.state }
     }
 
-    /// How often the guest started anew.
+    /// How often the machine was reset.
     pub(crate) fn resets(&self) -> u64 {
         self.resets
     }
@@ -114,7 +114,7 @@ impl Lifecycle {
         None
     }
 
-    /// The second request is the last one: whoever repeats it does not want to wait.
+    /// The second request ends the grace period: a user who repeats it does not want to wait.
     fn stop(&mut self, now: Instant, grace: Duration) -> Vec<Command> {
         let is_repeated = self.stop.is_some();
         let is_over = is_repeated || grace.is_zero();

@@ -31,7 +31,7 @@ pub(crate) struct EventLoop<'a> {
     pub(crate) machine: Box<dyn Running>,
     /// Time between the power button and the end by force.
     pub(crate) grace: Duration,
-    /// What `status` tells beside the state.
+    /// What `status` reports in addition to the state.
     pub(crate) describe: &'a dyn Fn() -> Status,
 }
 
@@ -64,7 +64,11 @@ impl EventLoop<'_> {
                         self.machine.command(vec![command], Box::new(warn));
                     }
                 }
-                Next::Gone => return Outcome::failed("nobody reports any more".to_owned()),
+                Next::Gone => {
+                    return Outcome::failed(
+                        "internal error: all threads that report to the launcher's loop have ended".to_owned(),
+                    );
+                }
             }
         }
     }
@@ -190,6 +194,7 @@ mod tests {
         }
     }
 
+    // spec: RUN-6
     #[test]
     fn a_stuck_engine_holds_up_neither_sigterm_nor_its_deadline() {
         let (input, inputs) = mpsc::channel();

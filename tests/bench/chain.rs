@@ -88,6 +88,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     }
     Section {
         title: "A whole attachment with the distribution's ptp and host-local",
+        // spec: PERF-5
         command: "bench-chain",
         head: vec!["", "plugins", "wall ms: min / **median** / p99 [middle half]", "CPU ms", "added to the median, ms"],
         rows,

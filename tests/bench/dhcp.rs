@@ -1,4 +1,4 @@
-//! DHCP: answers per second of the engine without a socket, and how long a guest waits beside dnsmasq.
+//! DHCP: answers per second of the engine without a socket, and how long a guest waits, compared with dnsmasq.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -138,7 +138,7 @@ fn engine_rate(frame: &[u8], answers: usize) -> u64 {
     u64::try_from(answers).unwrap_or(0) * 1_000_000 / u64::try_from(best.as_micros()).unwrap_or(1).max(1)
 }
 
-/// Somebody who answers behind a tap.
+/// A server that answers behind a tap.
 struct Server<'w> {
     pod: Ns<'w>,
     _service: Option<DhcpService>,
@@ -332,6 +332,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     });
     Section {
         title: "DHCP",
+        // spec: PERF-9
         command: "bench-dhcp",
         head: vec![
             "",
@@ -344,14 +345,14 @@ pub(crate) fn measure(extent: Extent) -> Section {
         gates: gates.collect(),
         notes: vec![
             "The engine is asked as often as it answers: its clock runs on by 20 ms with each question, because one VM's engine gives \
-             fifty answers a second in the long run, whoever floods it."
+             at most fifty answers a second in the long run."
                 .to_owned(),
             "Both servers are asked from the descriptor of a VM's tap, in turn. Ours: the tap as the plugin wires it, the service tap, the \
              engine in a loop as the launcher's. dnsmasq: at the same tap without our rules, neither pinging nor keeping a lease file. \
              udhcpc runs in a namespace joined to the tap."
                 .to_owned(),
             "Between OFFER and REQUEST udhcpc closes a packet socket, for which the kernel waits tens of milliseconds: that is the client's \
-             and the same whoever answers. The gate is on what the server took: DISCOVER → OFFER and REQUEST → ACK."
+             and does not depend on the server. The gate is on what the server took: DISCOVER → OFFER and REQUEST → ACK."
                 .to_owned(),
             format!("n = {} at the tap, {} by tcpdump.", extent.of(EXCHANGES), extent.of(CLIENTS)),
         ],

@@ -1,4 +1,4 @@
-//! What packets pay on their way to a guest: our bindings beside the bridge and veth of a KubeVirt pod.
+//! What packets pay on their way to a guest: our bindings compared with the bridge and veth of a KubeVirt pod.
 //!
 //! The guest is a namespace joined to the VM's tap by a thread that carries frames between two taps (`FakeGuest`): the same in
 //! every row, and slower than a real guest's vhost, so that differences between rows are smaller than they would be there.
@@ -183,11 +183,11 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let trips = trips.map(Spread::of);
     let rates = streams.map(|ways| ways.map(rates));
     let rows = VARIANTS.iter().enumerate().map(|(at, (name, ..))| {
-        let beside =
+        let compared =
             if at == 0 { "–".to_owned() } else { times(Ratio::between(trips[at], trips[(at - 1) / 2 * 2 + 2])) };
         let [inward, outward] = rates[at]
             .map(|[least, median, upper, most]| format!("{least:.0} / **{median:.0}** / {upper:.0} / {most:.0}"));
-        vec![(*name).to_owned(), milliseconds(trips[at]), beside, inward, outward]
+        vec![(*name).to_owned(), milliseconds(trips[at]), compared, inward, outward]
     });
     // Of streams the better ones: other work on the machine takes away, and one that met none of it says little.
     let faster = |way: usize, ours: usize| rates[ours][way][2] / rates[ours + 1][way][2];
@@ -210,6 +210,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     }
     Section {
         title: "Packets to and from a guest",
+        // spec: PERF-10
         command: "bench-path",
         head: vec![
             "",

@@ -47,7 +47,7 @@ impl Spread {
     }
 }
 
-/// `of` beside `to`: by medians, and by the least values in parentheses, which other work on the machine disturbs less.
+/// `of` divided by `to`: of medians, and of the least values in parentheses, which other work on the machine disturbs less.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ratio {
     pub(crate) medians: f64,

@@ -1,4 +1,4 @@
-//! From `tapvisor run` to a lease and to a web page, and the memory of it, beside QEMU started by hand with the same guest.
+//! From `tapvisor run` to a lease and to a web page, and the memory of it, compared with QEMU started by hand with the same guest.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -71,6 +71,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let waits = Spread::of(waits);
     Section {
         title: "A VM from the command to its web page",
+        // spec: PERF-11
         command: "bench-run",
         head: vec![
             "",

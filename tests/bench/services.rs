@@ -1,4 +1,4 @@
-//! Services: what one more VM behind one of many costs, and what a new connection's look-up costs, beside the linear chains
+//! Services: what one more VM behind one of many costs, and what a new connection's look-up costs, compared with the linear chains
 //! that kube-proxy's iptables mode makes.
 
 use std::collections::BTreeSet;
@@ -22,9 +22,9 @@ const COUNTS: [usize; 3] = [1, 100, 10_000];
 const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
 const PORT: u16 = 8080;
 
-/// How connections are led.
+/// How connections reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Path {
     /// To the backend's own address: no Service.
     None,
     Tapvisor,
@@ -34,12 +34,12 @@ enum Way {
 /// A host that routes between a client and a server.
 struct Scene {
     world: World,
-    way: Way,
+    path: Path,
     services: usize,
 }
 
 impl Scene {
-    fn of(way: Way, services: usize) -> Self {
+    fn of(path: Path, services: usize) -> Self {
         let world = World::bare();
         for (name, host, inner) in [("client", "10.1.0.1", "10.1.0.2"), ("server", "10.1.1.1", "10.1.1.2")] {
             let ns = world.ns(name);
@@ -54,23 +54,23 @@ impl Scene {
             ns.sh(&inside).assert_ok();
         }
         world.sh("echo 1 >/proc/sys/net/ipv4/ip_forward").assert_ok();
-        Self { world, way, services }
+        Self { world, path, services }
     }
 
     /// Where a client connects to: for a Service the one in the middle of all.
     fn target(&self) -> SocketAddr {
-        match self.way {
-            Way::None => (BACKEND, PORT).into(),
+        match self.path {
+            Path::None => (BACKEND, PORT).into(),
             _ => (cluster_address(self.services / 2), 80).into(),
         }
     }
 
     /// Puts Services in place, then gives one a second backend and takes it away again: the time of each update, and its bytes.
     fn install(&self, updates: usize) -> (Duration, Runs, u64) {
-        match self.way {
-            Way::None => (Duration::ZERO, Runs::default(), 0),
-            Way::Tapvisor => self.install_ours(updates),
-            Way::Iptables => self.install_theirs(updates),
+        match self.path {
+            Path::None => (Duration::ZERO, Runs::default(), 0),
+            Path::Tapvisor => self.install_ours(updates),
+            Path::Iptables => self.install_theirs(updates),
         }
     }
 
@@ -189,11 +189,11 @@ fn their_update(number: usize, backends: u8) -> String {
 }
 
 pub(crate) fn measure(extent: Extent) -> Section {
-    let mut ways = vec![(Way::None, 0)];
+    let mut paths = vec![(Path::None, 0)];
     for count in COUNTS {
-        ways.extend([(Way::Tapvisor, count), (Way::Iptables, count)]);
+        paths.extend([(Path::Tapvisor, count), (Path::Iptables, count)]);
     }
-    let scenes: Vec<Scene> = ways.iter().map(|(way, count)| Scene::of(*way, *count)).collect();
+    let scenes: Vec<Scene> = paths.iter().map(|(path, count)| Scene::of(*path, *count)).collect();
     eprintln!("bench: services: updates");
     let updates: Vec<_> = scenes.iter().map(|scene| scene.install(extent.of(25))).collect();
     eprintln!("bench: services: connections");
@@ -211,14 +211,14 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let spreads: Vec<Spread> = connections.into_iter().map(Spread::of).collect();
     let mut rows = Vec::new();
     for ((scene, (whole, runs, bytes)), spread) in scenes.iter().zip(&updates).zip(&spreads) {
-        let [count, whole, update, bytes] = match scene.way {
-            Way::None => [(); 4].map(|()| "–".to_owned()),
+        let [count, whole, update, bytes] = match scene.path {
+            Path::None => [(); 4].map(|()| "–".to_owned()),
             _ => [grouped(scene.services as u64), short(*whole), milliseconds(runs.wall()), grouped(*bytes)],
         };
-        let name = match scene.way {
-            Way::None => "no Service",
-            Way::Tapvisor => "tapvisor",
-            Way::Iptables => "iptables, as kube-proxy lists Services",
+        let name = match scene.path {
+            Path::None => "no Service",
+            Path::Tapvisor => "tapvisor",
+            Path::Iptables => "iptables, as kube-proxy lists Services",
         };
         let per_second = format!("{:.0}", 1.0 / spread.median.as_secs_f64());
         let more = times(Ratio::between(*spread, spreads[0]));
@@ -228,6 +228,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let update = |at: usize| updates[at].1.wall().median.as_secs_f64() * 1e3;
     Section {
         title: "Services",
+        // spec: PERF-8
         command: "bench-services",
         head: vec![
             "",
@@ -264,7 +265,7 @@ fn connect(scene: &Scene, count: usize) -> Vec<Duration> {
             let start = Instant::now();
             let stream = TcpStream::connect_timeout(&target, Duration::from_secs(5));
             let took = start.elapsed();
-            let stream = stream.unwrap_or_else(|error| panic!("{target} by {:?}: {error}", scene.way));
+            let stream = stream.unwrap_or_else(|error| panic!("{target} by {:?}: {error}", scene.path));
             // A reset leaves no port waiting.
             let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
             nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger)

@@ -1,6 +1,6 @@
 //! Wiring by a shell that executes `ip` and `nft`, each rule an execution, as KubeVirt's handler adds them.
 //!
-//! Kinder than the original: KubeVirt enters the namespace anew for each, and makes links while the pod already runs.
+//! Cheaper than the original: KubeVirt enters the namespace again for each, and makes links while the pod already runs.
 
 use std::fmt::Write as _;
 

@@ -50,6 +50,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let own = through.wall().median.saturating_sub(version.wall().median);
     Section {
         title: "Executing the plugin",
+        // spec: PERF-1
         command: "bench-start",
         head: vec![
             "",
@@ -71,7 +72,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
         ],
         notes: vec![
             format!(
-                "VERSION beside the reference's: {}; n = {}.",
+                "VERSION compared with the reference's: {}; n = {}.",
                 times(Ratio::between(reference.wall(), version.wall())),
                 version.count()
             ),

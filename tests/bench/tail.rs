@@ -1,4 +1,4 @@
-//! The slowest ADDs while something writes to the disk: whoever waits for a journal shows here.
+//! The slowest ADDs while a process writes to the disk: a plugin that waits for a journal shows here.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -45,6 +45,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     }
     Section {
         title: "ADD while the disk is written to",
+        // spec: PERF-7
         command: "bench-tail",
         head: vec!["", "disk", "wall ms: min / **median** / p99 [middle half]", "p99 ms", "p99 to the median"],
         rows,

@@ -1,4 +1,4 @@
-//! ADD, CHECK and DEL of the plugin beside what the kernel takes for their calls, and beside a shell of `ip` and `nft`.
+//! ADD, CHECK and DEL of the plugin, compared with the kernel's time for their calls and with a shell of `ip` and `nft`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::shell;
 
 const VERBS: [&str; 3] = ["ADD", "CHECK", "DEL"];
 
-/// The kernel gives taps Ethernet addresses by lot, says some time later that nobody is attached to them, and adds a multicast
+/// The kernel gives taps Ethernet addresses by lot, reports some time later that no process is attached to them, and adds a multicast
 /// route if they come up before that.
 const SETTLE: &str = "for tap in svc-eth0 tap0 k6t-eth0; do
     [ -e /sys/class/net/$tap ] || continue
@@ -213,6 +213,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     notes.push("The shell executes `nft` once for each table, chain and rule (26 times for masquerade), and `ip` once for each link and address, as KubeVirt does by netlink.".to_owned());
     Section {
         title: "Wiring a dual-stack pod",
+        // spec: PERF-2, PERF-3, PERF-4
         command: "bench-wiring",
         head: vec![
             "",

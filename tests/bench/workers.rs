@@ -73,12 +73,13 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let last = WORKERS.len() - 1;
     Section {
         title: "ADD by several workers at once",
+        // spec: PERF-6
         command: "bench-workers",
         head: vec!["ADD per second: least / **median** / most", "1 worker", "2", "4", "8"],
         rows: rows.collect(),
         gates: vec![
             Gate::at_least("8 workers, of the floor", 100.0 * median(0, last) / median(1, last), 60.0, "%"),
-            Gate::at_least("8 workers, beside the reference `bridge`", median(0, last) / median(2, last), 1.0, "×"),
+            Gate::at_least("8 workers, compared with the reference `bridge`", median(0, last) / median(2, last), 1.0, "×"),
         ],
         notes: vec![
             format!("{PODS} pods a turn, n = {} turns of each cell, interleaved.", rates[0][0].len()),
@@ -94,7 +95,7 @@ fn per_second(all: Duration) -> f64 {
     pods / all.as_secs_f64()
 }
 
-/// The time until `workers` have run all programs, each taking the next that nobody has.
+/// The time until `workers` have run all programs, each taking the next free one.
 fn all(world: &World, programs: &[Program], workers: usize) -> Duration {
     let (next, ready) = (AtomicUsize::new(0), std::sync::Barrier::new(workers + 1));
     std::thread::scope(|scope| {

@@ -9,6 +9,7 @@ use tests::cluster::{cgroup, clean};
 use tests::{Ran, cache_file, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
+    // spec: K8S-4
     vec![trial("what a killed cluster leaves is removed by the start of the next", leftovers)]
 }
 
@@ -18,7 +19,7 @@ pub(crate) struct Machine(BTreeSet<String>);
 
 impl Machine {
     /// Links, mounts (but those of `ip netns`, which others may use) and settings of the machine; control groups, loop devices and processes of a cluster.
-    pub(crate) fn look() -> Self {
+    pub(crate) fn gather() -> Self {
         Self::of(crate::NAME)
     }
 

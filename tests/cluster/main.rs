@@ -23,7 +23,7 @@ static BEFORE: OnceLock<Machine> = OnceLock::new();
 fn cluster() -> Arc<Cluster> {
     let mut cluster = CLUSTER.lock().expect("the cluster came up");
     let start = || {
-        BEFORE.get_or_init(Machine::look);
+        BEFORE.get_or_init(Machine::gather);
         Arc::new(Cluster::start(NAME))
     };
     Arc::clone(cluster.get_or_insert_with(start))
@@ -34,7 +34,7 @@ fn leaves_nothing() {
     drop(cluster());
     let cluster = CLUSTER.lock().expect("the cluster came up").take();
     Arc::into_inner(cluster.expect("it runs")).expect("all trials have ended").end();
-    BEFORE.get().expect("the start looked").assert_same(&Machine::look());
+    BEFORE.get().expect("the start looked").assert_same(&Machine::gather());
 }
 
 fn main() -> ExitCode {
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(vmi::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
+    // spec: K8S-4
     let ended = tests::main(vec![trial("the end of a cluster leaves nothing on the machine", leaves_nothing)]);
     // Filters may have left out that last trial.
     if let Some(cluster) = CLUSTER.lock().ok().and_then(|mut cluster| cluster.take()).and_then(Arc::into_inner) {

@@ -13,10 +13,15 @@ const MOMENT: Duration = Duration::from_secs(120);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: K8S-2
         trial("two nodes are ready, each with addresses of both families", nodes_are_ready),
+        // spec: K8S-3
         trial("a killed kubelet is started again and the node takes pods", killed_kubelet),
-        trial("a restricted namespace refuses a privileged pod and takes an ordinary one", restricted),
+        // spec: K8S-3
+        trial("a restricted namespace refuses a privileged pod", restricted),
+        // spec: K8S-3
         trial("virtctl and kubectl speak to the cluster in their own versions", clients),
+        // spec: K8S-3
         trial("the audit log counts the requests of a user", audit_log),
     ]
 }
@@ -76,13 +81,13 @@ fn clients() {
 fn audit_log() {
     let cluster = cluster();
     cluster
-        .kubectl(&["create", "configmap", "audited", "--as", "somebody", "--as-group", "system:masters"])
+        .kubectl(&["create", "configmap", "audited", "--as", "audited-user", "--as-group", "system:masters"])
         .assert_ok();
     let path = cluster.logs().join("audit.log");
     let is_it = |event: &Value| {
         event["verb"] == "create"
             && event["objectRef"]["name"] == "audited"
-            && event["impersonatedUser"]["username"] == "somebody"
+            && event["impersonatedUser"]["username"] == "audited-user"
     };
     wait_for("the request in the audit log", MOMENT, || {
         let log = std::fs::read_to_string(&path).unwrap_or_default();

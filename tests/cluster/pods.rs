@@ -13,7 +13,7 @@ use crate::cluster;
 /// A pod starts in a second on an idle machine.
 const START: Duration = Duration::from_secs(180);
 
-/// A guest under emulation, beside a cluster, on two processors.
+/// A guest under emulation, on two processors that run a cluster too.
 const BOOT: Duration = Duration::from_secs(300);
 
 /// Answers HTTP on port 8080 with the pod's name.
@@ -21,9 +21,13 @@ const SERVE: &str = "mkdir /tmp/www; hostname >/tmp/www/index.html; exec httpd -
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a pod reaches a Service behind a pod of the other node in both families", service),
-        trial("cluster DNS knows a Service, and a headless one by its pods, in both families", dns),
+        // spec: K8S-2
+        trial("a pod reaches a Service on the other node in both families", service),
+        // spec: K8S-2
+        trial("cluster DNS resolves Services and the pods of a headless one", dns),
+        // spec: K8S-2
         trial("a node port leads to the pod from every node in both families", node_port),
+        // spec: K8S-2
         trial("Multus gives pods on both nodes a second interface on one network", second_interface),
     ]
 }

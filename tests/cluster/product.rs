@@ -8,10 +8,8 @@ use crate::cluster;
 use crate::pods::{busybox, cluster_ips, dual_stack, fetch, wait_running};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial(
-        "a VM in a restricted pod answers HTTP through a Service from a pod of the other node",
-        vm_behind_service,
-    )]
+    // spec: K8S-1
+    vec![trial("a VM in a restricted pod serves HTTP through a Service across nodes", vm_behind_service)]
 }
 
 /// The pod of a VM on the second node, and the Secret with its machine file.

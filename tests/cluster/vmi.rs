@@ -10,13 +10,13 @@ use tests::{Cluster, cache_file, trial, wait_for, workspace};
 use crate::cluster;
 use crate::pods::{busybox, cluster_ips, fetch, wait_running};
 
-/// A launcher pod and its guest, beside a cluster, on two processors.
+/// A launcher pod and its guest, on two processors that run a cluster too.
 const START: Duration = Duration::from_secs(180);
 
 const CONTROLLER: &str = "system:serviceaccount:tapvisor:tapvisor-controller";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("an applied VM answers HTTP through a Service from the other node and leaves nothing", applied)]
+    vec![trial("an applied VM serves HTTP through a Service and leaves nothing", applied)]
 }
 
 /// The cluster with the product and a client on each node of namespace `vms`.

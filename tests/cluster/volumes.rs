@@ -8,7 +8,8 @@ use crate::cluster;
 use crate::pods::{busybox, in_pod, wait_running};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("claims for a folder and for a block device are bound to the pod's node and hold data", claims)]
+    // spec: K8S-2
+    vec![trial("claims for a folder and a block device are bound and hold data", claims)]
 }
 
 fn claim(name: &str, mode: &str) -> Value {

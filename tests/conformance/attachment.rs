@@ -8,7 +8,7 @@ use super::call::{Answer, Call};
 use super::facts::{Snapshot, settled};
 use super::groups::Case;
 use super::node::{Pod, shell};
-use super::subject::{Build, Disturbance, Place, Role, Wish};
+use super::subject::{Build, Disturbance, Place, Role, RuntimeOption};
 use super::trouble::Trouble;
 
 /// Prepares pods with the distribution's plugins.
@@ -147,6 +147,7 @@ impl<'a> Attachment<'a> {
     pub(crate) fn call(&self, verb: &str) -> Call {
         let call = Call::new(&self.case.program, verb).env("CNI_PATH", self.case.plugin_path());
         match verb {
+            // spec: CNI-STATUS
             "STATUS" | "GC" => call.env("PATH", std::env::var("PATH").unwrap_or_default()),
             _ => self.environment(call, self.ifname()),
         }
@@ -221,10 +222,10 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// This attachment with a wish in its configuration.
-    pub(crate) fn wishing(mut self, wish: &Wish) -> Self {
-        self.extra = wish.conf.clone();
-        self.args = wish.args.to_owned();
+    /// This attachment with a runtime's option in its configuration.
+    pub(crate) fn with_option(mut self, option: &RuntimeOption) -> Self {
+        self.extra = option.conf.clone();
+        self.args = option.args.to_owned();
         self
     }
 

@@ -60,7 +60,7 @@ impl Call {
         self
     }
 
-    /// The command without its input, for whoever watches the process more closely than [`Call::run`].
+    /// The command without its input, for a caller that traces the process.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(&self.env).current_dir(&self.folder);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::conformance::proofs::{self, Mutant};
-use tests::conformance::{Build, Cell, Effort, GROUPS, Group, Subject, Table, Trouble, judge, results_file, subjects};
+use tests::conformance::{
+    Build, Cell, Effort, GROUPS, Group, Subject, Table, Trouble, results_file, run_group, subjects,
+};
 
 /// In CI: errnos and farewells take turns; `cni-conformance` does all of it. `CHURN` in the environment says how many
 /// cycles with random kills there are.
@@ -52,7 +54,7 @@ fn trial(subject: Subject, group: &'static Group) -> Trial {
         }
         // The rung builds our plugin first: without it nothing would be looked at.
         subject.program().map_err(Failed::from)?;
-        let cell = judge(&subject, group, effort()?);
+        let cell = run_group(&subject, group, effort()?);
         let mut table = Table::default();
         table.set(&subject.name, group.number, cell.clone());
         match cell {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tests::conformance::{Build, Cell, Effort, GROUPS, Table, judge, results_file, subjects};
+use tests::conformance::{Build, Cell, Effort, GROUPS, Table, results_file, run_group, subjects};
 
 const USAGE: &str =
     "usage: cni-conformance [--subject WORDS] [--group N]… [--all-faults] [--cycles N] [--seed N] [--write]
@@ -72,7 +72,7 @@ fn run(options: &Options) -> ExitCode {
     let mut ours_fail = false;
     for subject in subjects().iter().filter(|subject| subject.name.contains(&options.subject)) {
         for group in GROUPS.iter().filter(|group| options.groups.is_empty() || options.groups.contains(&group.number)) {
-            let cell = judge(subject, group, options.effort);
+            let cell = run_group(subject, group, options.effort);
             let _closed = writeln!(std::io::stderr(), "{} · {} {}: {cell}", subject.name, group.number, group.title);
             ours_fail |= subject.build == Build::Ours && !matches!(cell, Cell::Pass { .. } | Cell::NotApplicable(_));
             table.set(&subject.name, group.number, cell);
@@ -88,7 +88,7 @@ fn run(options: &Options) -> ExitCode {
     if ours_fail { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Writes the judged subjects' part of `RESULTS.md` anew.
+/// Rewrites the part of `RESULTS.md` of the subjects that were run.
 fn record(table: &Table) -> std::io::Result<()> {
     let names: Vec<String> = subjects().into_iter().map(|subject| subject.name).collect();
     let old = std::fs::read_to_string(results_file()).unwrap_or_default();

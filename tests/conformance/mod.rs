@@ -18,7 +18,7 @@ mod subjects;
 mod table;
 mod trouble;
 
-pub use groups::{Effort, GROUPS, Group, judge};
+pub use groups::{Effort, GROUPS, Group, run_group};
 pub use subject::{Build, Role, Subject};
 pub use subjects::all as subjects;
 pub use table::{Cell, Table, results_file};

@@ -58,7 +58,7 @@ pub struct Subject {
     pub occupied: Option<&'static str>,
     /// Changes that CHECK must notice.
     pub breakages: Vec<Disturbance>,
-    /// Changes that CHECK must put up with.
+    /// Changes that CHECK must tolerate.
     pub tolerances: Vec<Disturbance>,
     /// Losses that DEL must survive, besides that of the interface.
     pub uprootings: Vec<Disturbance>,
@@ -66,8 +66,8 @@ pub struct Subject {
     pub changed_conf: Value,
     /// States of the node in which STATUS must say "not available".
     pub unready: Vec<Disturbance>,
-    /// What a runtime can ask of it.
-    pub wishes: Vec<Wish>,
+    /// Options that a runtime can pass to it.
+    pub runtime_options: Vec<RuntimeOption>,
     /// Groups that ask for what such a plugin cannot have, and why.
     pub exempt: BTreeMap<u8, &'static str>,
 }
@@ -106,10 +106,10 @@ pub enum Place {
     Pod,
 }
 
-/// Something asked through the runtime, and how it shows.
+/// An option that a runtime passes, and how its effect shows.
 #[derive(Debug, Clone)]
-pub struct Wish {
-    /// What is asked, in words.
+pub struct RuntimeOption {
+    /// Description for the table.
     pub what: &'static str,
     /// Merged into the plugin's configuration.
     pub conf: Value,
@@ -117,7 +117,7 @@ pub struct Wish {
     pub args: &'static str,
     /// Where to look.
     pub place: Place,
-    /// A shell line that succeeds when the wish was met.
+    /// A shell line that succeeds when the option has its effect.
     pub shows: &'static str,
 }
 

@@ -24,7 +24,7 @@ pub enum Cell {
     },
     /// The group asks for what such a plugin cannot have.
     NotApplicable(String),
-    /// Something of the surroundings is missing.
+    /// A requirement of the environment is missing.
     CannotRun(String),
 }
 
@@ -66,7 +66,7 @@ pub struct Table {
     rows: Vec<(String, BTreeMap<u8, Cell>)>,
 }
 
-/// What stands above the table in `RESULTS.md`.
+/// The text above the table in `RESULTS.md`.
 const PREAMBLE: &str = "# Who passes what
 
 Written by `cni-conformance --write`; a test compares the rows of our own plugins with what they do now. ✓ all checks hold,
@@ -83,7 +83,7 @@ pub fn results_file() -> PathBuf {
 }
 
 impl Table {
-    /// All of `RESULTS.md`: the subjects of this table anew, those of `names` that are not in it as `old` has them.
+    /// All of `RESULTS.md`: new rows for the subjects of this table; the other `names` keep their rows of `old`.
     #[must_use]
     pub fn document(&self, names: &[String], old: &str) -> String {
         let titles: Vec<_> = GROUPS.iter().map(|group| format!("{} {}", group.number, group.title)).collect();
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_judged_anew_replaces_its_part_and_leaves_the_others() {
+    fn a_rerun_subject_replaces_its_part_and_leaves_the_others() {
         let names = ["a".to_owned(), "b".to_owned()];
         let (mut both, mut again) = (Table::default(), Table::default());
         for name in &names {

@@ -1,4 +1,4 @@
-//! Why a case could not be carried out: a defect of the suite or its surroundings, never the plugin's.
+//! Why a case could not be carried out: a defect of the suite or its environment, never the plugin's.
 
 /// What the suite tried and how it failed.
 #[derive(Debug, thiserror::Error)]

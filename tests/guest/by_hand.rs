@@ -12,9 +12,13 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("at a terminal: run attaches, Ctrl-] leaves the VM, console comes back, logs -f follows", at_a_terminal),
-        trial("Ctrl-C after the VMs run presses their power buttons, ends with 130 and leaves nothing", interrupted),
-        trial("stop, start, restart, pause and unpause do what they say, and listings say so", verbs),
+        // spec: CLI-13, CLI-15, CLI-17, CLI-19
+        trial("run attaches, Ctrl-] leaves, console comes back, logs -f follows", at_a_terminal),
+        // spec: CLI-13
+        trial("Ctrl-C after VMs run powers them off, ends with 130, leaves nothing", interrupted),
+        // spec: CLI-14
+        trial("stop, start, restart, pause, unpause work and listings show it", verbs),
+        // spec: CLI-14
         trial("bash completes commands and the names of VMs", completion),
     ]
 }

@@ -15,11 +15,10 @@ const MOMENT: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "a guest that starts paused finds a link that is down and a disk that was made, stands while that is full, and its watchdog fires",
-            found,
-        ),
-        trial("VMs with bootOrder on a NIC of each model boot by the network through NAT", by_network),
+        // spec: DHCP-12, LAUNCH-7, CLI-18, CLI-19, RUN-13
+        trial("a paused start, a link down, a full new disk and a watchdog work", found),
+        // spec: NIC-7
+        trial("VMs with bootOrder on a NIC of each model boot from the network", by_network),
     ]
 }
 
@@ -42,14 +41,14 @@ fn found() {
     host.world.write("/etc/resolv.conf", "nameserver 127.0.0.53\n");
     host.world.write("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\n");
     host.world.write("/run/vms.yaml", definition("off", &cable) + &vm.yaml());
-    // As on hosts whose root keeps files from everybody else.
+    // As on hosts whose root makes files private.
     let program = dist_file("tapvisor");
     let started = host.world.sh(&format!("umask 077; '{}' run --detach -f /run/vms.yaml", program.display()));
     assert!(started.is_ok() && started.stderr().contains("many: paused; `tapvisor unpause"), "{}", started.account());
     let many = host.guest("many");
-    let stands =
-        || wait_for("the guest to stand", MOMENT, || Some(status(&host)).filter(|vm| vm["status"] == "Paused"));
-    assert_eq!((&stands().0["reason"], many.console()), (&Value::Null, String::new()));
+    let paused =
+        || wait_for("the guest to pause", MOMENT, || Some(status(&host)).filter(|vm| vm["status"] == "Paused"));
+    assert_eq!((&paused().0["reason"], many.console()), (&Value::Null, String::new()));
     let go_on = || host.world.tapvisor(&["unpause", "many"]).assert_ok();
     go_on();
     let _ = many.wait_told("ready", 1);
@@ -65,7 +64,7 @@ fn found() {
 
     assert_eq!(many.ok("cat /sys/block/vda/size").trim(), "16384", "8 MiB in sectors");
     many.type_line("dd if=/dev/zero of=/dev/vda bs=64k count=96 conv=fsync");
-    let reason = stands().0["reason"].as_str().unwrap_or_default().to_lowercase();
+    let reason = paused().0["reason"].as_str().unwrap_or_default().to_lowercase();
     assert!(reason.starts_with("disk root: ") && reason.contains("no space left"), "{reason}");
     let told = host.world.tapvisor(&["explain", "many"]).stdout().to_lowercase();
     assert!(told.contains("stand still") && told.contains("no space left"), "{told}");

@@ -9,13 +9,17 @@ use crate::vm::{Host, url};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: NET-6
         trial("example demo: NAT and bridge binding side by side", demo),
         trial("example masquerade: both families reach the guest", || reached("masquerade.yaml", "web")),
         trial("example bridge: both families reach the guest", || reached("bridge.yaml", "db")),
         trial("example ports: only the declared port and ping reach the guest", ports),
         trial("example two-nics: two guests meet on a layer-2 network", two_nics),
-        trial("example containerdisk: BIOS boots the disk and an empty disk is beside it", containerdisk),
-        trial("example cloud-init: the volume is labelled cidata and holds the user's data", cloud_init),
+        // spec: DISK-1
+        trial("example containerdisk: BIOS boots the disk, an empty disk is there", containerdisk),
+        // spec: DISK-1
+        trial("example cloud-init: the volume is labelled cidata, with user data", cloud_init),
+        // spec: RUN-12
         trial("example run-strategies: each does its own when the guest powers off", run_strategies),
         trial("example service: the Service's address and node port reach the guest", service),
     ]
@@ -107,7 +111,7 @@ fn cloud_init() {
     let path = run(&host, "cloud-init.yaml");
     let seeded = host.guest("seeded");
     let _ = seeded.wait_told("ready", 1);
-    // The label stands in the file system's first sectors, whatever its kind.
+    // The label is in the file system's first sectors, whatever its kind.
     let _ = seeded.ok("head -c 65536 /dev/vda | grep -aiq cidata");
     let files =
         seeded.ok("mkdir -p /mnt; mount -o ro /dev/vda /mnt && cat /mnt/user-data /mnt/meta-data /mnt/network-config");

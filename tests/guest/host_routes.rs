@@ -11,8 +11,10 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("both bindings on host routes and a link-local gateway, as Calico has it", || both(&CALICO)),
-        trial("both bindings on host routes and a global gateway, as Cilium has it", || both(&CILIUM)),
+        // spec: DHCP-14
+        trial("both bindings work on host routes with a link-local gateway (Calico)", || both(&CALICO)),
+        // spec: DHCP-14
+        trial("both bindings work on host routes with a global gateway (Cilium)", || both(&CILIUM)),
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::manifest::Vm;
 use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
+    // spec: CLI-12
     vec![trial("Ctrl-C at any moment of a start ends with 130 and leaves nothing", at_any_moment)]
 }
 

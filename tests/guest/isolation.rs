@@ -11,9 +11,12 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: ISO-1, ISO-3, ISO-6
         trial("a process of one VM can neither see nor touch another VM", walls),
+        // spec: ISO-4
         trial("killing a launcher ends all that was ever started in its VM", ends_all),
-        trial("a VM process that floods its log and fills its folder leaves bounded bytes on the host", floods),
+        // spec: ISO-7
+        trial("a VM process that floods its log and folder writes bounded bytes", floods),
     ]
 }
 

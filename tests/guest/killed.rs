@@ -11,18 +11,24 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a killed supervisor is repaired by the next command and nobody else notices", || killed("supervise")),
-        trial("a killed launcher is started again by its run strategy and nobody else notices", || killed("launch")),
-        trial("a killed QEMU is started again by its run strategy and nobody else notices", || killed("qemu-system")),
+        // spec: RUN-1, CLI-2
+        trial("a killed supervisor is repaired by the next command, others run on", || killed("supervise")),
+        // spec: RUN-2
+        trial("a killed launcher is restarted by its run strategy, others run on", || killed("launch")),
+        trial("a killed QEMU is restarted by its run strategy, others run on", || killed("qemu-system")),
+        // spec: RUN-1
         trial("everything killed at once leaves nothing after rm", all_at_once),
-        trial("a run that is killed at any moment of its start leaves nothing after rm", killed_while_starting),
-        trial(
-            "an rm whose supervisor is killed at any moment leaves nothing after the next command",
-            killed_while_ending,
-        ),
-        trial("a supervisor that is terminated, as when the host shuts down, has its guest power off", terminated),
-        trial("rm and stop reach a VM whose supervisor is only beginning, or at its end", met),
+        // spec: RUN-1
+        trial("a run killed at any moment of its start leaves nothing after rm", killed_while_starting),
+        // spec: RUN-1
+        trial("an rm whose supervisor is killed leaves nothing after the next command", killed_while_ending),
+        // spec: RUN-3
+        trial("a terminated supervisor powers its guest off, as at a host shutdown", terminated),
+        // spec: RUN-11
+        trial("rm and stop reach a VM whose supervisor is starting or ending", met),
+        // spec: RUN-9
         trial("a supervisor that is stopped or has no socket is ended by --force", unresponsive),
+        // spec: RUN-4, RUN-10
         trial("a full /run ends no guest, and a damaged record is listed and removed", full_and_damaged),
     ]
 }
@@ -34,7 +40,7 @@ fn killed(process: &str) {
     let _ = (web.lease4("eth0"), other.lease4("eth0"));
     kill(&host, &web, process);
     if process == "supervise" {
-        // Nobody is left to apply the strategy: the record says so and goes with `rm`.
+        // No process is left to apply the strategy: the record says so, and `rm` removes it.
         let looked = host.world.tapvisor(&["ps"]);
         assert!(looked.stderr().contains("default/web: its supervisor was killed"), "{}", looked.account());
         host.world.tapvisor(&["stop", "web"]).assert_ok();
@@ -99,7 +105,7 @@ fn killed_while_ending() {
     host.remove(&["--force", "web"]).assert_ok();
     let half = "mkdir -p /run/tapvisor/vms/.new-default.web/launcher; cp /run/host.json /run/tapvisor; sysctl -qw net.ipv4.ip_forward=1";
     host.world.sh(half).assert_ok();
-    assert_eq!(host.remove(&["nobody"]).code(), Some(4));
+    assert_eq!(host.remove(&["absent"]).code(), Some(4));
     host.assert_nothing_left();
 }
 

@@ -12,7 +12,7 @@ use wiring::Request;
 
 const BOOT: Duration = Duration::from_secs(180);
 const MOMENT: Duration = Duration::from_secs(60);
-/// Nothing beside its uid, as in a pod of the level *restricted*.
+/// A uid and no capabilities, as in a pod of the level *restricted*.
 const AS_IN_A_POD: [&str; 7] = [
     "setpriv",
     "--reuid=107",
@@ -25,10 +25,14 @@ const AS_IN_A_POD: [&str; 7] = [
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a launcher without privileges boots, serves leases and powers off when terminated", boots_and_stops),
+        // spec: ISO-9, LAUNCH-9
+        trial("an unprivileged launcher boots, serves leases, powers off on SIGTERM", boots_and_stops),
+        // spec: DISK-1
         trial("a guest with two queues and disks on every bus boots by its firmware", boots_from_disk),
+        // spec: LAUNCH-4
         trial("a guest's panic ends its launcher with 7 and its reset does not", resets_and_panics),
         trial("a killed launcher takes QEMU with it", dies_together),
+        // spec: NIC-1, LAUNCH-8
         trial("a launcher refuses a namespace that is not wired for it and says why", refuses),
     ]
 }
@@ -289,11 +293,11 @@ fn refuses() {
         assert_eq!(message, outcome, "the termination message is the outcome");
     };
     let (failed, not_wired) = ((1, "failed"), (8, "notWired"));
-    refused("ip link set k6t-eth0 mtu 1400", failed, &["k6t-eth0", "MTU should be 1500 and is 1400"]);
+    refused("ip link set k6t-eth0 mtu 1400", failed, &["k6t-eth0", "MTU is 1400, expected 1500"]);
     refused(
         "ip link set k6t-eth0 mtu 1500 alias 'tapvisor/3 0000000000000000'",
         not_wired,
-        &["another request", "wiring digest should be"],
+        &["another request", "wiring digest is 0000000000000000, expected"],
     );
     refused("ip link set k6t-eth0 alias ''", not_wired, &["was not wired", "k6t-eth0", "commit mark"]);
     refused("ip link delete k6t-eth0", not_wired, &["was not wired", "k6t-eth0 is not in the namespace"]);

@@ -14,7 +14,7 @@ mod networks;
 mod nics;
 mod probes;
 mod refusals;
-mod strangers;
+mod spoofing;
 mod vm;
 
 use std::process::ExitCode;
@@ -34,6 +34,6 @@ fn main() -> ExitCode {
     trials.extend(interrupts::trials());
     trials.extend(isolation::trials());
     trials.extend(launch::trials());
-    trials.extend(strangers::trials());
+    trials.extend(spoofing::trials());
     tests::main(trials)
 }

@@ -19,12 +19,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("both bindings on ptp with two families", || both("ptp", &["-4", "-6"], 1500)),
         trial("both bindings on ptp with IPv4 alone", || both("ptp", &["-4"], 1500)),
         trial("both bindings on ptp with IPv6 alone", || both("ptp", &["-6"], 1500)),
+        // spec: NIC-3
         trial("both bindings on bridge with two families and MTU 9000", || both("bridge", &["-4", "-6"], 9000)),
         trial("both bindings on bridge with IPv4 alone", || both("bridge", &["-4"], 1500)),
+        // spec: NIC-3
         trial("both bindings on bridge with IPv6 alone and MTU 1280", || both("bridge", &["-6"], 1280)),
         trial("both bindings on macvlan with two families", macvlan),
+        // spec: NIC-3
         trial("both bindings with two queues", two_queues),
-        trial("a stream of each family goes through both bindings intact with offloads on", streams),
+        // spec: NIC-3
+        trial("streams of both families pass both bindings intact with offloads", streams),
     ]
 }
 

@@ -10,7 +10,8 @@ use crate::manifest::{Vm, document};
 use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("probes take guests into a Service and out of it, and start a dead one again", probes)]
+    // spec: SVC-12
+    vec![trial("probes add guests to a Service, remove them, restart a dead one", probes)]
 }
 
 /// Longest between a change in the guest and what follows from it; a probe asks each second.
@@ -29,7 +30,7 @@ fn probes() {
         often(json!({"httpGet": {"path": "/ready", "port": "http"}})),
     );
     let mut liveness = often(json!({"tcpSocket": {"port": 8080}}));
-    // A guest that boots beside another one takes its time, and what it is asked for is started by hand.
+    // Two guests boot at once and take their time; the server that the probe asks is started by hand.
     (liveness["initialDelaySeconds"], liveness["failureThreshold"]) = (json!(40), json!(10));
     let db = Vm::new("db", "bridge").set("", "readinessProbe", often(json!({"tcpSocket": {"port": 8080}}))).set(
         "",

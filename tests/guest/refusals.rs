@@ -9,24 +9,25 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CLI-1, CLI-17
         trial("what is wrong in a command, a manifest or a network is refused by name", inputs),
-        trial(
-            "a network that this host cannot attach is refused with all else that is wrong, and nothing is left",
-            unattachable,
-        ),
+        // spec: NET-1
+        trial("a network the host cannot attach is refused with all other errors", unattachable),
+        // spec: NET-2
         trial("a network whose plugin fails at ADD and at DEL leaves nothing", stubborn),
-        trial(
-            "a network that cannot be detached keeps its namespace until a retry succeeds or rm --force",
-            undetachable,
-        ),
-        trial("an annotation that the plugin refuses is named, and the network is taken back", annotation),
+        // spec: NET-2, CLI-2
+        trial("a network that cannot be detached keeps its namespace for a retry", undetachable),
+        // spec: CLI-1
+        trial("an annotation that the plugin refuses is named, the network removed", annotation),
+        // spec: CLI-1
         trial("what the host lacks is named with its remedy", host_lacks),
+        // spec: CLI-1
         trial("a disk that is absent, cut short or none is refused by name", disks),
-        trial(
-            "a disk in use, in Tapvisor's folders or behind another user's link is refused before anything is made",
-            taken_disks,
-        ),
-        trial("an exhausted pool of addresses is said, and every VM of the command is taken back", exhausted),
+        // spec: DISK-5
+        trial("a disk in use, in our folders or behind a foreign link is refused", taken_disks),
+        // spec: CLI-1
+        trial("an exhausted address pool is reported and every VM removed", exhausted),
+        // spec: CLI-3
         trial("a full disk is said with the file, wherever it is met", full),
     ]
 }
@@ -77,10 +78,10 @@ fn inputs() {
     }
     host.world.tapvisor(&["run", "-f", "/run/none.yaml"]).assert_fails(3, &["cannot read /run/none.yaml"]);
     for verb in ["stop", "start", "restart", "pause", "unpause", "console", "logs", "rm"] {
-        host.world.tapvisor(&[verb, "nobody"]).assert_fails(4, &["there is no VM default/nobody"]);
+        host.world.tapvisor(&[verb, "absent"]).assert_fails(4, &["there is no VM default/absent"]);
         host.world.tapvisor(&[verb, "No/Body"]).assert_fails(2, &["No", "RFC 1123"]);
     }
-    host.world.tapvisor(&["rm", "svc/nobody"]).assert_fails(4, &["there is no Service default/nobody"]);
+    host.world.tapvisor(&["rm", "svc/absent"]).assert_fails(4, &["there is no Service default/absent"]);
     host.world.tapvisor(&["run"]).assert_fails(2, &["--file"]);
     host.world.tapvisor(&["run", "/run/none.yaml"]).assert_fails(2, &["`tapvisor run -f /run/none.yaml`"]);
     host.assert_nothing_left();
@@ -90,7 +91,7 @@ fn pods(ipam: &Value) -> Value {
     json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipMasq": true, "ipam": ipam}]})
 }
 
-/// Plugins of the test beside the distribution's.
+/// The folder of the test's plugins, and the distribution's.
 const PLUGINS: &str = "CNI_PATH=/run/plugins:/usr/lib/cni";
 
 /// A plugin that speaks these versions, passes on what it is given, and fails a verb while the file of that name is there.
@@ -234,11 +235,11 @@ fn host_lacks() {
     let manifest = Vm::new("web", "masquerade").yaml();
     host.world.write("/run/bad.yaml", &manifest);
     let tapvisor = tests::dist_file("tapvisor").display().to_string();
-    let nobody = ["setpriv", "--reuid=65534", "--clear-groups", &tapvisor, "ps"];
+    let unprivileged = ["setpriv", "--reuid=65534", "--clear-groups", &tapvisor, "ps"];
     // The build's folder need not be open to everybody.
     host.world.sh(&format!("cp '{tapvisor}' /run/tapvisor-copy; chmod 0755 /run/tapvisor-copy")).assert_ok();
-    let nobody = nobody.map(|word| if word == tapvisor { "/run/tapvisor-copy" } else { word });
-    host.world.run(&nobody).assert_fails(6, &["this command needs root"]);
+    let unprivileged = unprivileged.map(|word| if word == tapvisor { "/run/tapvisor-copy" } else { word });
+    host.world.run(&unprivileged).assert_fails(6, &["this command needs root"]);
     let without_plugins = ["env", "CNI_PATH=/run/none", &tapvisor, "run", "-f", "/run/bad.yaml"];
     let words = ["tapvisor-default", "\"ptp\"", "/run/none", "containernetworking-plugins"];
     host.world.run(&without_plugins).assert_fails(6, &words);

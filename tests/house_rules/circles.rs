@@ -1,4 +1,4 @@
-//! No circle of modules inside a crate: of the modules beside each other in a folder, uses go one way.
+//! No circle of modules inside a crate: modules of one folder use each other one way.
 //!
 //! What a parent and its children take from each other is not looked at: a parent puts its children together. A name that a
 //! parent re-exports counts as the child's that it comes from. Tests are not looked at, nor the insides of macro calls.
@@ -26,8 +26,9 @@ struct Module {
     paths: Vec<Name>,
 }
 
+// spec: LAUNCH-3
 #[test]
-fn modules_beside_each_other_use_each_other_one_way() {
+fn modules_of_a_folder_use_each_other_one_way() {
     let mut broken = Vec::new();
     let mut owed: BTreeSet<_> = OWED.into();
     for manifest in super::tracked().iter().filter(|name| name.ends_with("Cargo.toml")) {
@@ -163,7 +164,7 @@ fn imported(item: &ItemUse) -> Vec<(String, Name)> {
     found
 }
 
-/// Circles among modules beside each other: the module above them, and their names.
+/// Circles among modules of one folder: the module above them, and their names.
 fn circles(modules: &BTreeMap<Name, Module>) -> Vec<(String, Vec<String>)> {
     let mut imports = Imports::new();
     // Twice: what is imported may itself be a re-export.

@@ -6,9 +6,13 @@ use tests::{Ran, World, dist_file, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CLI-7
         trial("output that is lost is a failure, and a closed pipe is none", output),
+        // spec: CLI-4
         trial("control sequences of a manifest do not reach the terminal", control_sequences),
-        trial("a VM that does not run is listed in 80 columns, its log is shown and its console refused", stopped),
+        // spec: CLI-6
+        trial("a VM that ended is listed, its log shown, its console refused", stopped),
+        // spec: CLI-10
         trial("a user without root is told to use sudo, and not to mend the host", without_root),
     ]
 }

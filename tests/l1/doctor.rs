@@ -6,11 +6,17 @@ use tests::{Ran, World, dist_file, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: DOC-1, DOC-4
         trial("doctor looks at everything, finds this host fit and changes nothing", fit),
-        trial("doctor names each thing that is made missing, with consequence, remedy and exit code", missing),
-        trial("doctor names the firewall that drops what is forwarded, unless it lets VMs through", firewalls),
-        trial("doctor is not taken in by what ufw accepts on other ways, and sees the routes it allows", ufw),
+        // spec: DOC-1, DOC-3
+        trial("doctor names each missing thing with consequence, remedy, exit code", missing),
+        // spec: EXPL-5, DOC-2
+        trial("doctor names a firewall that drops forwarded packets of VMs", firewalls),
+        // spec: DOC-2
+        trial("doctor ignores what ufw accepts elsewhere and sees allowed routes", ufw),
+        // spec: ISO-3
         trial("doctor names what this kernel refuses of the walls around VMs", walls),
+        // spec: DOC-2
         trial("doctor says of VLANs what ip finds", vlans),
     ]
 }
@@ -105,7 +111,7 @@ fn missing() {
 }
 
 /// What ufw of Debian 12 loads at its start into the chains that forwarded packets pass, and of the others what accepts: rules
-/// of its own that take everything, in chains where no such packet comes. `6` stands for its IPv6 half.
+/// of its own that take everything, in chains where no such packet arrives. `6` is replaced for its IPv6 half.
 const UFW: &str = "
     for tool in iptables ip6tables; do
         v=${tool#ip}; v=${v%tables}

@@ -10,10 +10,15 @@ use tests::{World, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: NET-4
         trial("a full cache stops ADD before any plugin runs", full_before),
-        trial("a cache that fills up during ADD takes back what was done", full_amid),
+        // spec: NET-4
+        trial("a cache that fills up during ADD undoes what was done", full_during_add),
+        // spec: NET-4
         trial("DEL works on a full disk and leaves nothing", del_when_full),
+        // spec: NET-4
         trial("cache files of any age are read, checked and removed", other_ages),
+        // spec: NET-4
         trial("two runtimes at once on one container leave one attachment or none", racing),
     ]
 }
@@ -101,7 +106,7 @@ fn full_before() {
     assert!(bench.files().is_empty(), "{:?}", bench.files());
 }
 
-fn full_amid() {
+fn full_during_add() {
     let bench = Bench::new(64);
     bench.answer(4000);
     let error = chain(&bench.runtime().add(&bench.list, &attachment()).expect_err("the result has no room"));
@@ -144,8 +149,8 @@ fn racing() {
                 bench.runtime().add(&bench.list, &attachment()).expect("the other ADD");
                 first.join().expect("a thread").expect("the one ADD");
             } else {
-                bench.runtime().del(&bench.list, &attachment()).expect("a DEL beside ADD");
-                // What DEL sweeps away may be what ADD is writing; ADD then says so and takes itself back.
+                bench.runtime().del(&bench.list, &attachment()).expect("a DEL during ADD");
+                // DEL may remove what ADD is writing; ADD then reports that and undoes its work.
                 if let Err(error) = first.join().expect("a thread") {
                     assert!(chain(&error).starts_with("CNI cache "), "{error}");
                 }

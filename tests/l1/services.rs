@@ -15,16 +15,25 @@ use wiring::Family;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("VMs on one bridge reach each other and themselves by a Service, br_netfilter on", || bridged("1")),
-        trial("VMs on one bridge reach each other and themselves by a Service, br_netfilter off", || bridged("0")),
-        trial("a node port on ::1 of a VM on a bridge is served, and refused at once under br_netfilter", bridged_v6),
-        trial("routed VMs, the host, its loopback and strangers reach a Service in both families", routed),
+        // spec: SVC-2
+        trial("VMs on one bridge reach a Service and themselves, br_netfilter on", || bridged("1")),
+        // spec: SVC-2
+        trial("VMs on one bridge reach a Service and themselves, br_netfilter off", || bridged("0")),
+        // spec: SVC-3
+        trial("a node port on ::1 is served, and refused under br_netfilter", bridged_v6),
+        // spec: SVC-1, SVC-4
+        trial("routed VMs, the host and outside clients reach a Service", routed),
+        // spec: SVC-5
         trial("a port without ready VMs or without Service is refused at once", refused),
+        // spec: SVC-6
         trial("a client stays with its VM, also when another VM joins", sticky),
         trial("UDP reaches a Service and its answers come from the Service's address", datagrams),
-        trial("a UDP client that goes on sending follows when its VM leaves the Service", moved_datagrams),
-        trial("a UDP client that was there before the Service or its first VM is led to it", early_datagrams),
-        trial("ten thousand Services are one transaction and an update of one stays small", many),
+        // spec: SVC-7
+        trial("a UDP client that keeps sending moves when its VM leaves", moved_datagrams),
+        // spec: SVC-7
+        trial("a UDP client that sent before the Service reaches its first VM", early_datagrams),
+        // spec: SVC-11
+        trial("10,000 Services are one transaction, an update of one stays small", many),
     ]
 }
 
@@ -259,8 +268,8 @@ fn refused() {
     let two = world.ns("vm2");
     let _three = world.ns("vm3");
     shape(&world, ROUTED);
-    let nobody = Frontend { node_port: Some(NODE_PORT), ..web(81, &[]) };
-    install(&world, &services(vec![nobody]), None);
+    let without_vms = Frontend { node_port: Some(NODE_PORT), ..web(81, &[]) };
+    install(&world, &services(vec![without_vms]), None);
     for (address, port) in [(VIP, 81), (VIP, 9999), ("172.30.78.99", 80)] {
         for from in ["vm2", "host"] {
             let answer =
@@ -288,7 +297,7 @@ fn sticky() {
     for _ in 0..20 {
         assert!(outside.enter(|| ask(VIP, 80)).unwrap().starts_with("vm3"));
     }
-    // Another client draws anew; without affinity both VMs are drawn.
+    // Another client gets its own choice; without affinity both VMs are chosen.
     install(&world, &services(vec![web(80, &["172.30.77.2:8080", "172.30.77.3:8080"])]), Some(&both));
     let drawn: BTreeSet<String> = (0..40).map(|_| outside.enter(|| ask(VIP, 80)).unwrap()[..3].to_owned()).collect();
     assert_eq!(drawn, BTreeSet::from(["vm2".to_owned(), "vm3".to_owned()]));
@@ -377,18 +386,18 @@ fn early_datagrams() {
         };
         services(vec![at_node(dns(v4), Family::V4, VIP), at_node(dns(v6), Family::V6, VIP6)])
     };
-    // The kernel tracks connections where somebody's rule asks for their state, as any firewall's does.
+    // The kernel tracks connections only if a rule uses their state, as those of any firewall do.
     world.sh("echo 'table inet mine { chain in { type filter hook input priority 0; ct state invalid drop; }; }' | nft -f -").assert_ok();
-    let (nobody, three) = (behind(&[], &[]), behind(&["172.30.77.3:5353"], &["[fd77::3]:5353"]));
+    let (without_vms, three) = (behind(&[], &[]), behind(&["172.30.77.3:5353"], &["[fd77::3]:5353"]));
     let outside = world.named("outside");
     for node in ["192.0.2.2", "2001:db8:1::2"] {
         let client = client_to(&outside, node, NODE_PORT);
         assert_eq!(client(), None, "{node}: nothing is installed");
         install(&world, &three, None);
         assert_eq!(client().as_deref(), Some("vm3"), "{node}: the Service came");
-        install(&world, &nobody, Some(&three));
+        install(&world, &without_vms, Some(&three));
         assert_eq!(client(), None, "{node}: its VM left");
-        install(&world, &three, Some(&nobody));
+        install(&world, &three, Some(&without_vms));
         assert_eq!(client().as_deref(), Some("vm3"), "{node}: a VM came");
         world.enter(|| {
             let table = Op::Nft(Transaction::delete([Services::table_id()]));

@@ -9,10 +9,15 @@ const MOMENT: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: LAB-1
         trial("the host has KVM, vhost-net and tun", has_devices),
+        // spec: LAB-1
         trial("the host carries 802.1Q frames between namespaces", carries_vlans),
+        // spec: LAB-1
         trial("the launcher's probe says that KVM runs code", probe_is_usable),
+        // spec: LAB-2
         trial("nothing that a script started is left for the next", leaves_nothing),
+        // spec: LAB-2
         trial("a script that outlives its time is ended and says so", ends_what_is_late),
     ]
 }

@@ -74,13 +74,13 @@ fn count_here(program: &Program, processes: File) -> Counts {
     }
 }
 
-/// A stopped shell under ptrace with `options`, that becomes the program once it goes on: what it did before is told from what
-/// the program does by [`libc::PTRACE_EVENT_EXEC`]. Whoever calls waits for it and all that it starts.
+/// A stopped shell under ptrace with `options` that executes the program when it continues: [`libc::PTRACE_EVENT_EXEC`] separates
+/// the shell's calls from the program's. The caller waits for it and all that it starts.
 ///
 /// # Panics
 /// When there is no shell or the caller may not trace it.
 #[must_use]
-#[expect(clippy::zombie_processes, reason = "whoever calls waits for every traced process")]
+#[expect(clippy::zombie_processes, reason = "the caller waits for every traced process")]
 pub fn seized(program: &Program, options: Options) -> Pid {
     let (exec, _output) = program.command();
     let mut shell = Command::new("/bin/sh");

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Ns, World, wait_for};
 
-/// Longest a guest in emulation may take from power-on to its leases: ten times what it takes when two others boot beside
-/// it, for machines that have other things to do.
+/// Longest a guest in emulation may take from power-on to its leases: ten times what it takes when two others boot at
+/// the same time, for machines with other load.
 const BOOT: Duration = Duration::from_secs(180);
 
 /// The guest of a VM in the namespace `default`.
@@ -20,7 +20,7 @@ pub struct Guest<'w> {
     name: String,
 }
 
-/// What a guest was given on a NIC, in its own words.
+/// The lease of a NIC, as the guest reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Address and prefix length.
@@ -51,9 +51,9 @@ impl Lease {
     }
 }
 
-/// What a command in the guest's shell said.
+/// The result of a command in the guest's shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit code.
     pub code: i32,
     /// What it wrote, without carriage returns.
@@ -150,7 +150,7 @@ impl<'w> Guest<'w> {
     /// # Panics
     /// When the shell does not answer within two minutes.
     #[must_use]
-    pub fn sh(&self, line: &str) -> Said {
+    pub fn sh(&self, line: &str) -> CommandOutput {
         let _ = self.wait_told("ready", 1);
         let path = self.file("console.sock");
         let mut console = UnixStream::connect(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -166,7 +166,7 @@ impl<'w> Guest<'w> {
         let (text, end) = after.rsplit_once(&format!("GUEST done {word} ")).expect("it was listened for");
         let told = |line: &&str| !line.starts_with("GUEST ") && !line.contains("\"GUEST \"\"");
         let text = text.lines().filter(told).map(|line| format!("{line}\n")).collect();
-        Said { code: end.split_whitespace().next().and_then(|code| code.parse().ok()).unwrap_or(-1), text }
+        CommandOutput { code: end.split_whitespace().next().and_then(|code| code.parse().ok()).unwrap_or(-1), text }
     }
 
     /// Runs one line in its shell that must succeed.

@@ -64,7 +64,7 @@ impl Outside {
     }
 }
 
-/// Without duplicate address detection: nobody else is here, and a test should not wait for it.
+/// Without duplicate address detection: no other host is here, and a test should not wait for it.
 fn host_side(peer: &str) -> String {
     format!(
         "ip link add uplink0 type veth peer name wan0 netns {peer}

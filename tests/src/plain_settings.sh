@@ -1,4 +1,4 @@
-# The settings of a new network namespace on a machine that nobody has configured. The kernel copies the machine's own IPv4
+# The settings of a new network namespace on a machine without local configuration. The kernel copies the machine's own IPv4
 # settings, and with net.core.devconf_inherit_init_net those of IPv6, into each: on a Docker or Kubernetes host they forward.
 set_all() { # VALUE FILE...
     value=$1

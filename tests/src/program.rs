@@ -16,7 +16,7 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments, without its name.
     pub arguments: Vec<String>,
-    /// Its environment beside PATH.
+    /// Its environment in addition to PATH.
     pub environment: Vec<(&'static str, String)>,
     /// Its standard input.
     pub input: Vec<u8>,

@@ -11,7 +11,7 @@ use nix::pty::{Winsize, openpty};
 
 use crate::{World, wait_for};
 
-/// A program that believes somebody sits before it; it has the terminal for its own, so Ctrl-C is its signal.
+/// A program with a terminal of its own, which is its controlling terminal, so Ctrl-C signals it.
 #[derive(Debug)]
 pub struct Terminal {
     keyboard: File,
@@ -35,7 +35,7 @@ impl Terminal {
         let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).expect("the kernel has terminals left");
         let end = || Stdio::from(pair.slave.try_clone().expect("a descriptor can be copied"));
-        // Whoever runs the tests may ignore signals, as `nohup` does; whoever sits before a terminal does not.
+        // The tests may run with ignored signals, as under `nohup`; a program at a terminal does not.
         let mut command = world.command_without_limit("env");
         command
             .args(["--default-signal", "setsid", "--ctty", "--wait"])

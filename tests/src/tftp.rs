@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Serves a file of less than 512 bytes (RFC 1350) until it was asked for by so many names; returns them.
 ///
 /// # Panics
-/// When nobody asks for four minutes.
+/// When no request arrives for four minutes.
 #[must_use]
 pub fn serve_tftp(socket: &UdpSocket, content: &[u8], count: usize) -> BTreeSet<String> {
     const READ_REQUEST: [u8; 2] = [0, 1];

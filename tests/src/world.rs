@@ -141,7 +141,7 @@ impl World {
         ns
     }
 
-    /// A network namespace that somebody else made under `/run/netns`.
+    /// A network namespace that another program made under `/run/netns`.
     #[must_use]
     pub fn named(&self, name: &str) -> Ns<'_> {
         Ns::new(self, name)

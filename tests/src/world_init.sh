@@ -22,5 +22,5 @@ eval "$PLAIN_SETTINGS"
 unset PLAIN_SETTINGS
 
 echo "$outer_pid"
-# Nobody here waits for orphans: with SIGCHLD ignored the kernel buries them.
+# No process here waits for orphans: with SIGCHLD ignored the kernel reaps them.
 exec env --ignore-signal=CHLD cat

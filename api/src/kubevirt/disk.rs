@@ -153,7 +153,9 @@ fn read_volumes<'a>(volumes: &[Node<'a>]) -> BTreeMap<String, NamedVolume<'a>> {
     for named in volumes.iter().take(MAX_DISKS).filter_map(volume::read) {
         if matches!(named.volume, Some(Volume::CloudInitNoCloud(_))) {
             match &cloud_init {
-                Some(earlier) => named.node.refuse(format!("is a second cloud-init volume beside {earlier}")),
+                Some(earlier) => {
+                    named.node.refuse(format!("is a second cloud-init volume after {earlier}, there can be one"))
+                }
                 None => cloud_init = Some(named.node.path().to_owned()),
             }
         }

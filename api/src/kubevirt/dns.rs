@@ -78,7 +78,7 @@ fn read_option(option: &Fields<'_>) -> Option<String> {
     Some(value.map_or(name.clone(), |value| format!("{name}:{value}")))
 }
 
-/// A word that stands in resolv.conf, where spaces and line ends separate.
+/// A word that is written to resolv.conf, where spaces and line ends separate.
 fn read_word(node: &Node<'_>, what: &str) -> Option<String> {
     let text = node.text()?;
     if text.is_empty() || text.len() > 253 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {

@@ -25,7 +25,7 @@ pub enum Network {
         namespace: Option<String>,
         /// Its name.
         name: String,
-        /// Whether it stands in for the pod network.
+        /// Whether it replaces the pod network.
         is_default: bool,
     },
 }

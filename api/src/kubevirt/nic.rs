@@ -108,7 +108,7 @@ fn read_networks<'a>(networks: &[Node<'a>]) -> BTreeMap<String, NamedNetwork<'a>
         if named.network.as_ref().is_some_and(Network::is_primary) {
             match &primary {
                 Some(earlier) => {
-                    let complaint = "is a second pod network or multus default beside";
+                    let complaint = "is a second pod network or multus default after";
                     named.node.refuse(format!("{complaint} {earlier}, there can be one"));
                 }
                 None => primary = Some(named.node.path().to_owned()),

@@ -248,7 +248,7 @@ fn read_cloud_init(volume: &Fields<'_>) -> Option<CloudInit> {
 }
 
 /// Reads one of three ways to give a file: its text, its text in base64, a reference to a Secret.
-/// The outer `None` stands for complaints, the inner one for nothing given.
+/// The outer `None` means that complaints were reported, the inner one that nothing was given.
 fn read_data(volume: &Fields<'_>, names: [&'static str; 3]) -> Option<Option<CloudInitData>> {
     let [text, base64, secret] = names.map(|name| volume.set(name));
     if [&text, &base64, &secret].into_iter().flatten().count() > 1 {

@@ -66,7 +66,7 @@ pub(super) fn read_body(fields: &Fields<'_>, item_kind: Option<Kind>) -> Option<
     let given = fields.field("kind").is_some() || item_kind.is_none();
     let kind = if given { read_kind(fields) } else { item_kind };
     let Some(kind) = kind else {
-        // Of an unknown kind every field would be unknown, which tells nobody anything.
+        // Every field of an unknown kind would be unknown: reporting each is of no use.
         fields.skip_rest();
         return None;
     };

@@ -47,6 +47,7 @@ fn name(place: &str) -> &str {
     place.rsplit(['.', ' ']).next().unwrap_or_default()
 }
 
+// spec: API-4
 #[test]
 fn the_page_shows_every_field_that_is_read_and_names_every_other() {
     let (shown, said) = shown_and_said();
@@ -65,7 +66,7 @@ fn the_page_shows_every_field_that_is_read_and_names_every_other() {
         kinds.insert(kind);
         assert_eq!(findings.into_parts(), (Vec::new(), Vec::new()));
     }
-    // An instance has what stands below a machine's template.
+    // An instance has the fields that a machine has below its template.
     assert_eq!(kinds.len(), 5);
     let is_told = |(place, becomes): &(&String, &Account)| {
         **becomes == Account::Read && given.contains(*place) || said.contains(&format!("`{}`", name(place)))

@@ -6,6 +6,7 @@ fn complaints(text: &str) -> Vec<String> {
     parse(text, "vm.yaml").unwrap_err().iter().map(ToString::to_string).collect()
 }
 
+// spec: API-1
 #[test]
 fn every_complaint_of_every_document_is_reported_with_its_place() {
     let text = "
@@ -75,7 +76,7 @@ fn lists_of_any_and_of_one_kind_are_read_and_paths_name_the_item() {
 }
 
 #[test]
-fn an_object_given_twice_is_refused_and_a_machine_shares_its_name_with_its_instance() {
+fn an_object_given_twice_is_refused_a_vm_and_its_instance_included() {
     let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}";
     assert_eq!(
         complaints(&format!("{text}\n---\n{text}")),
@@ -90,6 +91,7 @@ fn an_object_given_twice_is_refused_and_a_machine_shares_its_name_with_its_insta
     assert!(complaints(&text)[0].ends_with("default/a is given twice"));
 }
 
+// spec: API-7
 #[test]
 fn what_a_secret_holds_is_not_shown_when_objects_are_printed() {
     let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {password: hunter2}}\n---\n

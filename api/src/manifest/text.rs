@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_given_twice_is_refused_in_yaml_and_json_and_the_next_document_is_read() {
+    fn a_duplicate_key_is_refused_and_the_next_document_is_read() {
         let all = documents("a: 1\na: 2\n---\nb: 1\n");
         assert_eq!(all[0].1.as_ref().unwrap_err(), "key \"a\" is given twice at line 2, column 1");
         assert!(all[1].1.is_ok(), "{all:?}");
@@ -194,6 +194,7 @@ mod tests {
         assert_eq!(document, serde_json::json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}));
     }
 
+    // spec: API-6
     #[test]
     fn size_depth_and_aliases_are_bounded() {
         assert!(only(&" ".repeat(MAX_BYTES + 1)).unwrap_err().contains("at most 1048576"));

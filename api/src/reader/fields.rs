@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Leaves the fields that nobody asked for without a complaint.
+    /// Reports no complaint for the fields that were not read.
     pub(crate) fn skip_rest(&self) {
         self.skip.set(true);
     }

@@ -54,7 +54,7 @@ pub enum Problem {
 /// A field that is read and has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Where it stands.
+    /// The path of the field.
     pub path: String,
     /// Where it has no effect.
     pub scope: Scope,

@@ -1,8 +1,8 @@
 //! Reading a document field by field: every value knows its path, every complaint is kept, every field is accounted for.
 //!
 //! Why not derived deserialisers: they stop at the first error, cannot tell a field that KubeVirt has and we lack from
-//! one that nobody has, and leave a second set of types to convert. Here a wrong value reads as an absent one and
-//! reading goes on, so that one run reports everything; whoever asked for the whole discards the result afterwards.
+//! an unknown one, and leave a second set of types to convert. Here a wrong value reads as an absent one and reading
+//! continues, so that one run reports every complaint; the caller discards the result if there is any.
 
 mod fields;
 mod findings;

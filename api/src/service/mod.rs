@@ -10,7 +10,7 @@ use terms::Protocol;
 use crate::kubevirt::{Port, Spec};
 use crate::metadata::{Labels, Metadata};
 
-/// First and last port on a node's addresses, as Kubernetes has it where nobody says otherwise.
+/// First and last port on a node's addresses, the default of Kubernetes.
 pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// An address and ports in front of machines.
@@ -101,7 +101,7 @@ pub struct ServicePort {
     pub port: u16,
     /// The machine's port.
     pub target: TargetPort,
-    /// The number on the node's addresses, if it is wished.
+    /// The number on the node's addresses, if it has one.
     pub node_port: Option<u16>,
 }
 

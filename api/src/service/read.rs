@@ -42,9 +42,11 @@ fn read_spec(spec: &Fields<'_>, metadata: Option<Metadata>) -> Option<Service> {
     let ip_families = read_families(spec, &cluster_ip);
     let policy = spec.one_of("ipFamilyPolicy", POLICIES, &[]);
     if policy == Some(IpFamilyPolicy::SingleStack) && ip_families.len() > 1 {
-        spec.node().named("ipFamilyPolicy").refuse("SingleStack stands against two families");
+        spec.node()
+            .named("ipFamilyPolicy")
+            .refuse("SingleStack allows one address family, ipFamilies or clusterIPs give two");
     }
-    // One that only stands for an outside name has no ports either; that kind has had its complaint.
+    // An ExternalName Service has no ports either; its kind was reported already.
     let is_name = spec.field("type").is_some_and(|node| node.value() == "ExternalName");
     let ports = read_ports(spec, kind, cluster_ip != ClusterIp::Headless && !is_name);
     let local = |name| spec.one_of(name, &[("Cluster", false), ("Local", true)], &[]).unwrap_or(false);
@@ -114,7 +116,7 @@ fn read_cluster_ip(spec: &Fields<'_>) -> ClusterIp {
     }
     if nodes.iter().any(|node| node.value() == "None") {
         if let Some(node) = nodes.get(1) {
-            node.refuse("None stands alone");
+            node.refuse("must be absent after None, which is the only entry of a headless Service");
         }
         return ClusterIp::Headless;
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use terms::ObjectKey;
 
-use super::{Surroundings, TranslateError};
+use super::{TranslateContext, TranslateError};
 use crate::kubevirt::{self, CloudInit, CloudInitData, DiskDevice, VirtualMachineInstance, Volume};
 use crate::secret::Secret;
 use machine::{Content, Disk, DiskFormat, DiskSource, NoCloud};
@@ -34,12 +34,12 @@ const NETWORK_DATA_KEYS: [&str; 2] = ["networkdata", "networkData"];
 
 pub(super) fn translate(
     instance: &VirtualMachineInstance,
-    surroundings: &Surroundings<'_>,
+    context: &TranslateContext<'_>,
     errors: &mut Vec<TranslateError>,
 ) -> Vec<Disk> {
     let mut disks = Vec::new();
     for disk in &instance.spec.disks {
-        match source(instance, disk, surroundings) {
+        match source(instance, disk, context) {
             Ok(source) => disks.push(Disk {
                 name: disk.name.clone(),
                 bus: disk.bus,
@@ -71,17 +71,17 @@ pub(super) fn host_files(instance: &VirtualMachineInstance) -> Vec<HostFile> {
 fn source(
     instance: &VirtualMachineInstance,
     disk: &kubevirt::Disk,
-    surroundings: &Surroundings<'_>,
+    context: &TranslateContext<'_>,
 ) -> Result<DiskSource, Vec<TranslateError>> {
     match &disk.volume {
         Volume::ContainerDisk { .. } => {
-            let file = surroundings.images.disks.get(&disk.name);
+            let file = context.images.disks.get(&disk.name);
             let file = file.ok_or_else(|| vec![TranslateError::NoImageFile(format!("volume {}", disk.name))])?;
             Ok(DiskSource::Overlay { path: file.path.clone(), format: file.format })
         }
         Volume::EmptyDisk { capacity_bytes } => Ok(DiskSource::Empty { capacity_bytes: *capacity_bytes }),
         Volume::HostDisk { path, format, .. } => Ok(DiskSource::File { path: path.clone(), format: *format }),
-        Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, cloud_init, surroundings.secrets),
+        Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, cloud_init, context.secrets),
     }
 }
 

@@ -19,9 +19,9 @@ pub use nics::{NetworkSource, NetworkUse};
 use crate::kubevirt::VirtualMachineInstance;
 use machine::{Boot, Emulation, Machine};
 
-/// What the machine is made of besides its object.
+/// What a translation needs in addition to the object: it differs between a cluster and one machine.
 #[derive(Debug)]
-pub struct Surroundings<'a> {
+pub struct TranslateContext<'a> {
     /// Secrets that cloud-init data may come from.
     pub secrets: &'a Secrets,
     /// The files of the images that [`container_images`] lists.
@@ -84,8 +84,8 @@ pub enum TranslateError {
 
 /// The networks of an instance alone, in the order of [`Translation::networks`].
 #[must_use]
-pub fn networks(instance: &VirtualMachineInstance, surroundings: &Surroundings<'_>) -> Vec<NetworkUse> {
-    nics::plan(instance, surroundings).networks
+pub fn networks(instance: &VirtualMachineInstance, context: &TranslateContext<'_>) -> Vec<NetworkUse> {
+    nics::plan(instance, context).networks
 }
 
 /// Makes machine, wiring request and networks of an instance.
@@ -94,14 +94,14 @@ pub fn networks(instance: &VirtualMachineInstance, surroundings: &Surroundings<'
 /// All that is missing: Secrets, their keys, image files. A wiring request that breaks a rule is a defect of this crate.
 pub fn translate(
     instance: &VirtualMachineInstance,
-    surroundings: &Surroundings<'_>,
+    context: &TranslateContext<'_>,
 ) -> Result<Translation, Vec<TranslateError>> {
     let mut errors = Vec::new();
-    let nics = nics::plan(instance, surroundings);
-    let wiring = Request::new(surroundings.owner, nics.interfaces);
+    let nics = nics::plan(instance, context);
+    let wiring = Request::new(context.owner, nics.interfaces);
     let wiring = wiring.map_err(|error| errors.push(TranslateError::Wiring(error))).ok();
-    let disks = disks::translate(instance, surroundings, &mut errors);
-    let boot = boot(instance, surroundings.images).map_err(|error| errors.push(error)).ok();
+    let disks = disks::translate(instance, context, &mut errors);
+    let boot = boot(instance, context.images).map_err(|error| errors.push(error)).ok();
     let (Some(wiring), Some(boot), []) = (wiring, boot, errors.as_slice()) else { return Err(errors) };
     let (spec, key) = (&instance.spec, &instance.metadata.key);
     let machine = Machine {
@@ -122,7 +122,7 @@ pub fn translate(
         reboot_policy: spec.reboot_policy,
         start_paused: spec.start_paused,
         grace_period_seconds: spec.grace_period_seconds,
-        emulation: surroundings.emulation,
+        emulation: context.emulation,
     };
     Ok(Translation { machine, wiring, networks: nics.networks, host_files: disks::host_files(instance) })
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use terms::{IfName, Ipv4Network, Ipv6Network, Queues};
 use wiring::{Binding, Interface, Mesh, Port};
 
-use super::{Surroundings, identity};
+use super::{TranslateContext, identity};
 use crate::kubevirt::{self, Network, VirtualMachineInstance};
 use machine::{Nic, NicModel};
 
@@ -34,7 +34,7 @@ pub enum NetworkSource {
         namespace: String,
         /// Its name.
         name: String,
-        /// Whether it stands in for the pod network.
+        /// Whether it replaces the pod network.
         default: bool,
     },
 }
@@ -48,18 +48,18 @@ pub(super) struct Nics {
     pub(super) nics: Vec<Nic>,
 }
 
-pub(super) fn plan(instance: &VirtualMachineInstance, surroundings: &Surroundings<'_>) -> Nics {
+pub(super) fn plan(instance: &VirtualMachineInstance, context: &TranslateContext<'_>) -> Nics {
     let mut subnets = Subnets::around(&instance.spec.nics);
     let mut planned = Nics { networks: Vec::new(), interfaces: Vec::new(), nics: Vec::new() };
     let mut attached = Vec::new();
     for nic in &instance.spec.nics {
         let pod_interface = if nic.network.is_primary() {
-            surroundings.primary_interface.clone()
+            context.primary_interface.clone()
         } else {
             // "pod" and hexadecimal digits always are a name; the primary's would be refused as used twice.
-            identity::secondary_interface(&nic.name).unwrap_or_else(|_| surroundings.primary_interface.clone())
+            identity::secondary_interface(&nic.name).unwrap_or_else(|_| context.primary_interface.clone())
         };
-        planned.interfaces.push(interface(instance, nic, &pod_interface, surroundings, &mut subnets));
+        planned.interfaces.push(interface(instance, nic, &pod_interface, context, &mut subnets));
         planned.nics.push(guest_nic(nic));
         attached.push((!nic.network.is_primary(), nic.network_position, network_use(instance, nic, pod_interface)));
     }
@@ -84,11 +84,11 @@ fn interface(
     instance: &VirtualMachineInstance,
     nic: &kubevirt::Nic,
     pod_interface: &IfName,
-    surroundings: &Surroundings<'_>,
+    context: &TranslateContext<'_>,
     subnets: &mut Subnets,
 ) -> Interface {
     let mut interface = Interface::new(&nic.name, pod_interface.clone(), nic.binding);
-    interface.mac = Some(mac(instance, nic, surroundings.vm_uid));
+    interface.mac = Some(mac(instance, nic, context.vm_uid));
     interface.queues = queues(instance, nic);
     if nic.binding == Binding::Masquerade {
         let (cidr, cidr6) = subnets.take(nic);
@@ -96,7 +96,7 @@ fn interface(
         interface.cidr6 = Some(cidr6);
         interface.ports = nic.ports.iter().map(|p| Port { protocol: p.protocol, port: p.port }).collect();
         let asked = instance.metadata.annotations.get(ISTIO_INJECT).is_some_and(|value| value == "true");
-        let mesh = asked && surroundings.has_mesh_sidecar && nic.network.is_primary();
+        let mesh = asked && context.has_mesh_sidecar && nic.network.is_primary();
         interface.mesh = mesh.then_some(Mesh::Istio);
     }
     interface

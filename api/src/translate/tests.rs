@@ -21,7 +21,7 @@ fn launch(instance: &VirtualMachineInstance) -> Result<Translation, Vec<Translat
 }
 
 fn launch_of(instance: &VirtualMachineInstance, vm_uid: Option<&str>) -> Result<Translation, Vec<TranslateError>> {
-    let surroundings = Surroundings {
+    let context = TranslateContext {
         secrets: &BTreeMap::new(),
         images: &ImageFiles::default(),
         owner: Owner { uid: 107, gid: 107 },
@@ -30,11 +30,12 @@ fn launch_of(instance: &VirtualMachineInstance, vm_uid: Option<&str>) -> Result<
         vm_uid,
         has_mesh_sidecar: false,
     };
-    translate(instance, &surroundings)
+    translate(instance, &context)
 }
 
 const SMALL: &str = "{domain: {memory: {guest: 64Mi}, devices: {}}}";
 
+// spec: API-5
 #[test]
 fn the_same_object_gives_the_same_machine_and_another_name_another() {
     let (one, two) = (launch(&instance("a", SMALL)).unwrap(), launch(&instance("b", SMALL)).unwrap());
@@ -43,6 +44,7 @@ fn the_same_object_gives_the_same_machine_and_another_name_another() {
     assert_ne!(one.wiring.interfaces()[0].mac, two.wiring.interfaces()[0].mac);
 }
 
+// spec: CTRL-4
 #[test]
 fn mac_addresses_in_a_cluster_follow_the_uid_and_not_the_name() {
     let mac = |name, uid| launch_of(&instance(name, SMALL), Some(uid)).unwrap().wiring.interfaces()[0].mac.unwrap();
@@ -84,6 +86,7 @@ fn network_data_alone_comes_with_empty_user_data() {
     assert_eq!((content.user_data.clone(), content.network_data.clone()), ("".into(), Some("x".into())));
 }
 
+// spec: DISK-7
 #[test]
 fn user_data_may_be_any_bytes() {
     let spec = "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: seed, cloudInitNoCloud: {userDataBase64: H4sIAA==}}]}";
@@ -94,6 +97,7 @@ fn user_data_may_be_any_bytes() {
     assert_eq!(serde_json::from_str::<Machine>(&text).unwrap(), translation.machine);
 }
 
+// spec: DISK-2
 #[test]
 fn a_host_disk_is_raw_unless_its_name_or_an_annotation_says_otherwise() {
     let formats = |annotations: &str| {
@@ -124,6 +128,7 @@ fn a_host_disk_is_raw_unless_its_name_or_an_annotation_says_otherwise() {
     }
 }
 
+// spec: DISK-8
 #[test]
 fn a_bus_has_no_more_disks_than_ports() {
     let spec = |bus: &str, count: usize| {
@@ -148,6 +153,7 @@ fn a_bus_has_no_more_disks_than_ports() {
     assert!(error.unwrap_err()[0].to_string().contains("volumes[0]: is disk 7 on bus sata"));
 }
 
+// spec: DISK-8
 #[test]
 fn a_disk_is_no_larger_than_a_file_can_be() {
     let parse = |capacity: &str| {

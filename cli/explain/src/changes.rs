@@ -113,6 +113,7 @@ mod tests {
         assert_eq!(changes(&before, &after), Vec::<String>::new());
     }
 
+    // spec: EXPL-10
     #[test]
     fn what_breaks_and_what_is_mended_is_told_once() {
         let (good, bad) = after(tap_down);

@@ -230,6 +230,7 @@ pub enum Code {
 #[cfg(test)]
 mod tests {
     /// Codes are for other people's programs, so each stands on their page.
+    // spec: EXPL-3
     #[test]
     fn the_page_for_users_has_every_code_and_what_it_means() {
         let (page, source) = (include_str!("../../RUNNING.md"), include_str!("explanation.rs"));

@@ -215,6 +215,7 @@ mod tests {
         assert!(!dropping(&tables)[0].concerns("fd00::1".parse().unwrap()));
     }
 
+    // spec: EXPL-8
     #[test]
     fn only_rules_that_packets_reach_count() {
         let lets_through = |forward, rules_of_u: Vec<RuleFacts>, sets| {
@@ -247,6 +248,7 @@ mod tests {
         }
     }
 
+    // spec: EXPL-8
     #[test]
     fn a_rule_that_accepts_the_address_its_network_its_link_or_all_lets_through() {
         let address: IpAddr = "172.30.77.5".parse().unwrap();

@@ -36,8 +36,9 @@ fn a_healthy_vm_is_drawn_from_host_to_guest() {
     same("bridge.txt", &bridge(), FINE);
 }
 
+// spec: EXPL-9
 #[test]
-fn what_is_broken_is_crossed_where_it_stands_and_told_below() {
+fn what_is_broken_is_crossed_in_place_and_explained_below() {
     same("broken.txt", &broken(), FINE);
     same("broken-plain.txt", &broken(), PLAIN);
 }
@@ -50,6 +51,7 @@ fn colours_are_only_added_around_lines() {
     assert_eq!(coloured.replace("\u{1b}[31m", "").replace("\u{1b}[33m", "").replace("\u{1b}[0m", ""), plain);
 }
 
+// spec: EXPL-9
 #[test]
 fn a_narrow_terminal_breaks_lines_and_no_width_is_too_small() {
     let drawn = picture(&diagnose(&broken()), Style { width: 0, ..FINE });

@@ -192,6 +192,7 @@ mod tests {
         found.first().map(|refusal| refusal.rule.handle)
     }
 
+    // spec: EXPL-5
     #[test]
     fn a_rule_that_refuses_all_or_what_is_ours_is_found() {
         let first = |rules| refused(Family::Ip, rules, vec![]);
@@ -218,6 +219,7 @@ mod tests {
         assert_eq!(first(vec![rule(3, &[others()], ACCEPT), rule(4, &[], DROP)]), Some(4));
     }
 
+    // spec: EXPL-5
     #[test]
     fn jumps_gotos_and_returns_are_followed() {
         let last = || rule(9, &[], DROP);
@@ -234,6 +236,7 @@ mod tests {
         assert_eq!(refused(Family::Ip, vec![rule(1, &[], to_u())], vec![rule(2, &[], to_u())]), None, "a ring ends");
     }
 
+    // spec: EXPL-5
     #[test]
     fn only_rules_for_the_family_count() {
         let drop_all = |family: u8| vec![rule(4, &[test(Field::Nfproto, family.into())], DROP)];

@@ -273,7 +273,7 @@ impl<R: Read> sparse::Blocks for SparseContent<'_, R> {
     }
 }
 
-/// `LENGTH KEY=VALUE\n` over and over; `None` stands for a record that is no such thing.
+/// Records of the form `LENGTH KEY=VALUE\n`; `None` is a malformed record, and the last item.
 fn pax_records(mut text: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
     std::iter::from_fn(move || {
         if text.is_empty() {

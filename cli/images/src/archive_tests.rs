@@ -31,6 +31,7 @@ fn flaw_of(archive: impl Read) -> String {
     }
 }
 
+// spec: IMG-1
 #[test]
 fn names_and_headers_without_end_are_refused_by_their_length() {
     for (kind, flaw) in [

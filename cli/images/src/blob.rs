@@ -122,7 +122,7 @@ pub(super) fn described(layout: &Path, name: &BlobName) -> Result<Described, Ima
     let bytes = read_small(layout, name)?;
     let flawed = |error: serde_json::Error| ImageError::malformed(format!("blob {name}"), error.to_string());
     // Descriptors lie about the type, and contents need not say it: an index alone has a list of manifests.
-    let kind: Shape = serde_json::from_slice(&bytes).map_err(flawed)?;
+    let kind: IndexOrManifest = serde_json::from_slice(&bytes).map_err(flawed)?;
     if kind.manifests.is_none() {
         let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(flawed)?;
         if manifest.layers().len() > MAX_LAYERS {
@@ -141,9 +141,9 @@ pub(super) fn parts(manifest: &ImageManifest) -> Result<Vec<BlobName>, ImageErro
     parts.map(|part| part.digest().as_ref().parse()).collect()
 }
 
-/// What tells an index from a manifest.
+/// The field that an index has and a manifest does not.
 #[derive(serde::Deserialize)]
-struct Shape {
+struct IndexOrManifest {
     manifests: Option<serde::de::IgnoredAny>,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn is_short_for(short: &str, name: &str) -> bool {
     rest == short || rest.strip_prefix("library/") == Some(short)
 }
 
-/// The registry, which is told from a folder by its dot, its port, or being this host.
+/// The registry of a name: a first part with a dot or a port, or `localhost`. Any other first part is a folder.
 fn registry(name: &str) -> Option<&str> {
     let (first, _) = name.split_once('/')?;
     (first.contains(['.', ':']) || first == "localhost").then_some(first)
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_stands_for_a_registrys() {
+    fn a_short_name_means_an_image_of_any_registry() {
         assert!(is_short_for("debian:latest", "registry.example/library/debian:latest"));
         assert!(is_short_for("disks/a:1", "localhost/disks/a:1"));
         assert!(!is_short_for("a:1", "registry.example/disks/a:1"));

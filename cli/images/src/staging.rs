@@ -18,7 +18,7 @@ use super::{ImageError, system};
 
 /// Below the store.
 const FOLDER: &str = "incoming";
-/// Attempts to lock a new folder before somebody who sweeps removes it.
+/// Attempts to lock a new folder: a sweep by another process may remove it first.
 const ATTEMPTS: usize = 10;
 
 /// A folder of this process below the store; removed when this is dropped.

@@ -252,7 +252,7 @@ impl Store {
         Ok(images.iter().map(image).collect())
     }
 
-    /// Removes what `kept` does not need. Files that were taken out stay while somebody may need them.
+    /// Removes what `kept` does not need. Files that were taken out stay while a VM may use them. Returns the freed bytes.
     fn sweep(&self, kept: &[Descriptor], in_use: Option<&InUse>) -> Result<u64, ImageError> {
         let mut parts = BTreeSet::new();
         let digests: BTreeSet<&str> = kept.iter().map(|descriptor| descriptor.digest().as_ref()).collect();

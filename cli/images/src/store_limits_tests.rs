@@ -2,6 +2,7 @@
 
 use super::*;
 
+// spec: IMG-1
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test is about time")]
 fn fifteen_thousand_names_are_taken_in_within_seconds() {
@@ -43,6 +44,7 @@ fn is_limited(mebibytes: u64) -> bool {
     false
 }
 
+// spec: IMG-1
 #[test]
 fn hostile_images_are_read_in_little_memory() {
     if !is_limited(320) {

@@ -290,6 +290,7 @@ fn a_sparse_entry_of_impossible_size_is_refused() {
     assert!(error.contains("has a sparse entry of more than 16 TiB"), "{error}");
 }
 
+// spec: IMG-2
 #[test]
 fn sparse_files_as_tar_writes_them_are_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -316,6 +317,7 @@ fn sparse_files_as_tar_writes_them_are_read() {
     }
 }
 
+// spec: IMG-2
 #[test]
 fn layers_mean_what_they_mean_to_a_container_runtime() {
     let below =
@@ -352,6 +354,7 @@ fn a_layer_that_is_no_archive_says_so_without_its_bytes() {
     assert!(error.ends_with("is no tar archive") && error.chars().all(|c| !c.is_control()), "{error:?}");
 }
 
+// spec: IMG-3
 #[test]
 fn an_image_for_another_machine_is_refused_when_it_comes_in() {
     let (_folder, store) = store();
@@ -366,6 +369,7 @@ fn an_image_for_another_machine_is_refused_when_it_comes_in() {
     store.import(Layout::with_config(NAME, &content, config.as_bytes()).path(), None, None).unwrap();
 }
 
+// spec: IMG-3
 #[test]
 fn an_image_without_a_name_is_refused_and_takes_none() {
     let (_folder, store) = store();
@@ -381,8 +385,9 @@ fn blobs(store: &Store) -> usize {
     fs::read_dir(store.folder.join("blobs/sha256")).unwrap().count()
 }
 
+// spec: IMG-4
 #[test]
-fn a_new_import_of_a_name_frees_what_the_old_one_had_but_not_what_a_vm_uses() {
+fn a_new_import_frees_the_old_image_but_not_what_a_vm_uses() {
     let (_folder, store) = store();
     let import = |content: &[u8], in_use: &InUse| {
         store.import(Layout::new(NAME, &[layer(&[Item::File("disk/a", content)])]).path(), None, Some(in_use)).unwrap();
@@ -399,6 +404,7 @@ fn a_new_import_of_a_name_frees_what_the_old_one_had_but_not_what_a_vm_uses() {
     assert!(!two.exists() && three.exists());
 }
 
+// spec: IMG-4
 #[test]
 fn images_are_removed_by_name_and_not_while_a_vm_uses_them() {
     let (_folder, store) = store();
@@ -417,6 +423,7 @@ fn images_are_removed_by_name_and_not_while_a_vm_uses_them() {
     assert!(store.remove("mine", &InUse::new()).unwrap_err().to_string().contains("is not in"));
 }
 
+// spec: IMG-4
 #[test]
 fn interrupted_imports_are_swept_and_running_ones_are_not() {
     let (_folder, store) = store();
@@ -432,6 +439,7 @@ fn interrupted_imports_are_swept_and_running_ones_are_not() {
     assert_eq!(fs::read_dir(store.folder.join("incoming")).unwrap().count(), 0);
 }
 
+// spec: IMG-4
 #[test]
 fn two_imports_at_once_do_not_meet() {
     let (_folder, store) = store();
@@ -449,6 +457,7 @@ fn two_imports_at_once_do_not_meet() {
     }
 }
 
+// spec: IMG-4
 #[test]
 fn a_damaged_blob_is_replaced_by_the_next_import() {
     let content = layer(&[Item::File("disk/a", b"good")]);
@@ -463,6 +472,7 @@ fn a_damaged_blob_is_replaced_by_the_next_import() {
     assert_eq!(fs::read(store.resolve(NAME, None, Reader::Root).unwrap()).unwrap(), b"good");
 }
 
+// spec: IMG-5
 #[test]
 fn a_disk_is_taken_in_as_an_image() {
     let (folder, store) = store();
@@ -477,6 +487,7 @@ fn a_disk_is_taken_in_as_an_image() {
     assert!(fs::read(store.resolve("mine", Some("/disk/disk.img"), Reader::Root).unwrap()).unwrap() == content);
 }
 
+// spec: IMG-3
 #[test]
 fn archives_and_references_of_docker_get_the_hint_that_helps() {
     let (folder, store) = store();
@@ -491,6 +502,7 @@ fn archives_and_references_of_docker_get_the_hint_that_helps() {
     assert!(error.contains("skopeo copy docker://debian:12") && error.contains("image.tar debian:12`"), "{error}");
 }
 
+// spec: IMG-4
 #[test]
 fn links_and_pipes_in_a_layout_are_not_followed() {
     let content = layer(&[Item::File("disk/a", b"x")]);
@@ -518,6 +530,7 @@ fn links_and_pipes_in_a_layout_are_not_followed() {
     refused("is a link");
 }
 
+// spec: IMG-4
 #[test]
 fn what_the_store_holds_is_for_those_who_need_it() {
     use std::os::unix::fs::MetadataExt;

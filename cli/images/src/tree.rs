@@ -286,6 +286,7 @@ mod tests {
         tree.find(None, path.as_bytes()).unwrap() != Found::Nothing
     }
 
+    // spec: IMG-2
     #[test]
     fn an_opaque_folder_keeps_what_its_own_layer_has() {
         let mut tree = Tree::new();
@@ -310,6 +311,7 @@ mod tests {
         assert_eq!(tree.add(3, b"a/c/d", Item::Other), Err("has an entry below a file"));
     }
 
+    // spec: IMG-2
     #[test]
     fn links_are_followed_inside_the_image() {
         let mut tree = Tree::new();
@@ -327,6 +329,7 @@ mod tests {
         assert!(tree.add(2, b"gone", Item::HardLink(b"nowhere".to_vec())).unwrap_err().contains("not there"));
     }
 
+    // spec: IMG-1
     #[test]
     fn depth_names_and_steps_have_an_end() {
         let mut tree = Tree::new();

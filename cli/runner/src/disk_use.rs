@@ -185,6 +185,7 @@ mod tests {
         Machine { disks: vec![disk], ..serde_json::from_str(text).unwrap() }
     }
 
+    // spec: DISK-5
     #[test]
     fn two_vms_do_not_share_a_disk_unless_both_only_read_it() {
         let root = tempfile::tempdir().unwrap();
@@ -204,6 +205,7 @@ mod tests {
         check(&machine(&absent, false), &machine(&one, false)).unwrap();
     }
 
+    // spec: DISK-5
     #[test]
     fn a_disk_that_a_qemu_of_another_tool_has_open_is_in_use() {
         let root = tempfile::tempdir().unwrap();

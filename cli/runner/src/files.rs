@@ -1,4 +1,4 @@
-//! Files that are either wholly there or not at all, and reading of files that somebody else could have planted.
+//! Atomic replacement of files, and careful reading of files that another user could have planted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -58,16 +58,16 @@ pub fn at<'a>(verb: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> F
     move |source| FileError::Io { verb, path: path.to_owned(), source }
 }
 
-/// Replaces `path` by `content`: written beside it under another name, then renamed over it.
+/// Replaces `path` by `content`: writes a temporary file in the same folder, then renames it over `path`.
 ///
 /// # Errors
-/// When the system refuses any step; what was at `path` is then still there, and nothing is left beside it.
+/// When the system refuses any step; `path` is then unchanged, and the temporary file is removed.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
-    let beside = with_suffix(path, ".new");
-    let written = write_new(&beside, content, mode).and_then(|()| fs::rename(&beside, path));
+    let temporary = with_suffix(path, ".new");
+    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
         // The first failure is the one to tell; the next command removes what this cannot.
-        let _ = fs::remove_file(&beside);
+        let _ = fs::remove_file(&temporary);
         FileError::Io { verb: "write", path: path.to_owned(), source }
     })
 }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replacing_leaves_the_new_content_and_nothing_beside_it() {
+    fn replacing_leaves_the_new_content_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");
         replace(&path, b"one", 0o600).unwrap();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_keeps_the_old_content_and_leaves_nothing_beside_it() {
+    fn a_full_disk_keeps_the_old_content_alone() {
         // A folder in the way makes the rename fail after the new content was written, as a full disk does before.
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status.json");

@@ -10,7 +10,7 @@ pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("default", name).unwrap()
 }
 
-/// Whoever runs the tests, so that no privilege is needed to give files to the launcher.
+/// The user that runs the tests, so that no privilege is needed to give files to the launcher.
 pub(crate) fn owner() -> Owner {
     Owner { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
 }

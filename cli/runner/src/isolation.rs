@@ -217,6 +217,7 @@ pub fn try_out(layout: &Layout, launcher: &LauncherFile, owner: Owner) -> Result
 mod tests {
     use super::*;
 
+    // spec: ISO-3
     #[test]
     fn a_vm_sees_the_system_and_its_own_and_writes_only_to_its_own() {
         let root = tempfile::tempdir().unwrap();

@@ -20,12 +20,12 @@ pub struct Node {
     mode: u32,
 }
 
-/// How a user comes to read and write a node.
+/// How a user can open a node for reading and writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// As it is.
+pub enum Access {
+    /// Without further groups.
     Open,
-    /// As a member of this group, too.
+    /// As a member of this group.
     Group(u32),
     /// Not at all.
     Closed,
@@ -41,18 +41,18 @@ impl Node {
         Ok(Self { uid: found.uid(), gid: found.gid(), mode: found.mode() })
     }
 
-    /// The way of a user with one group. The kernel asks the first of owner, group and others that fits, and no other.
-    pub fn way(self, user: Owner) -> Way {
+    /// The access of a user with one group. The kernel uses the first of owner, group and others that applies, and no other.
+    pub fn access(self, user: Owner) -> Access {
         const READ_AND_WRITE: u32 = 0o6;
         let may = |shift: u32| (self.mode >> shift) & READ_AND_WRITE == READ_AND_WRITE;
         let is_open = match () {
             () if self.uid == user.uid => may(6),
             () if self.gid == user.gid => may(3),
-            // Nobody is made a member of root's own group for it.
-            () if !may(0) && may(3) && self.gid != 0 => return Way::Group(self.gid),
+            // No launcher becomes a member of root's group.
+            () if !may(0) && may(3) && self.gid != 0 => return Access::Group(self.gid),
             () => may(0),
         };
-        if is_open { Way::Open } else { Way::Closed }
+        if is_open { Access::Open } else { Access::Closed }
     }
 }
 
@@ -66,15 +66,29 @@ impl fmt::Display for Node {
 mod tests {
     use super::*;
 
+    // spec: LAUNCH-6
     #[test]
     fn a_node_is_opened_as_it_is_or_by_its_group_but_never_by_roots() {
-        let way = |uid, gid, mode: u32| Node { uid, gid, mode: 0o020_000 | mode }.way(Owner { uid: 107, gid: 107 });
-        assert_eq!(way(0, 104, 0o660), Way::Group(104), "Debian");
-        assert_eq!(way(0, 36, 0o666), Way::Open, "Fedora");
-        assert_eq!((way(0, 0, 0o600), way(0, 0, 0o660)), (Way::Closed, Way::Closed), "nobody joins root's group");
-        assert_eq!((way(0, 107, 0o660), way(0, 107, 0o606)), (Way::Open, Way::Closed), "its group is our own");
-        assert_eq!((way(107, 104, 0o600), way(107, 104, 0o066)), (Way::Open, Way::Closed), "it is our own");
-        assert_eq!((way(0, 104, 0o640), way(0, 104, 0o646)), (Way::Closed, Way::Open), "reading alone is no use");
+        let access =
+            |uid, gid, mode: u32| Node { uid, gid, mode: 0o020_000 | mode }.access(Owner { uid: 107, gid: 107 });
+        assert_eq!(access(0, 104, 0o660), Access::Group(104), "Debian");
+        assert_eq!(access(0, 36, 0o666), Access::Open, "Fedora");
+        assert_eq!(
+            (access(0, 0, 0o600), access(0, 0, 0o660)),
+            (Access::Closed, Access::Closed),
+            "no launcher joins root's group"
+        );
+        assert_eq!(
+            (access(0, 107, 0o660), access(0, 107, 0o606)),
+            (Access::Open, Access::Closed),
+            "its group is our own"
+        );
+        assert_eq!((access(107, 104, 0o600), access(107, 104, 0o066)), (Access::Open, Access::Closed), "it is our own");
+        assert_eq!(
+            (access(0, 104, 0o640), access(0, 104, 0o646)),
+            (Access::Closed, Access::Open),
+            "reading alone is no use"
+        );
         let debian = Node { uid: 0, gid: 104, mode: 0o020_660 };
         assert_eq!(debian.to_string(), "it is user 0's and group 104's, mode 0660");
     }

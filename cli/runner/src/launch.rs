@@ -21,7 +21,7 @@ use wiring::Binding;
 use super::child::Child;
 use super::files::{self, FileError};
 use super::isolation::{self, View};
-use super::kvm_node::{KVM, Node, Way};
+use super::kvm_node::{Access, KVM, Node};
 use super::launcher::{LAUNCHER, LauncherFile};
 use super::layout::VmLayout;
 use crate::sys::confined::{Refused, Start};
@@ -149,9 +149,9 @@ pub(crate) fn start(
     let own = [LAUNCHER, "launch"].map(OsString::from);
     let arguments = own.into_iter().chain(options.to_arguments());
     let arguments = arguments.map(|argument| text(&argument)).collect();
-    let group = handover.kvm.as_ref().and_then(|_| match Node::kvm().ok()?.way(owner) {
-        Way::Group(group) => Some(group),
-        Way::Open | Way::Closed => None,
+    let group = handover.kvm.as_ref().and_then(|_| match Node::kvm().ok()?.access(owner) {
+        Access::Group(group) => Some(group),
+        Access::Open | Access::Closed => None,
     });
     let with_kvm = handover.kvm.is_some();
     let start = Start {

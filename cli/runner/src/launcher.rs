@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Name of the file beside this program.
+/// Name of the launcher's file, in the folder of this program.
 pub const LAUNCHER: &str = "tapvisor-launcher";
 
 /// The launcher's program, open.
@@ -17,11 +17,11 @@ pub struct LauncherFile {
 }
 
 impl LauncherFile {
-    /// Opens the one that lies beside this program.
+    /// Opens the launcher in the folder of this program.
     ///
     /// # Errors
     /// When it is not there or may not be read.
-    pub fn beside_this_program() -> io::Result<Self> {
+    pub fn next_to_this_program() -> io::Result<Self> {
         let path = launcher_path();
         Ok(Self { file: Arc::new(File::open(&path)?), path })
     }
@@ -32,8 +32,7 @@ impl LauncherFile {
         &self.path
     }
 
-    /// The file for execution by descriptor: this very one, also when another lies in its place by then, or when the child
-    /// does not see the folders above it.
+    /// A descriptor to execute: the same file even if its path was replaced since, or is not visible to the child.
     ///
     /// # Errors
     /// When there are no descriptors left.
@@ -42,13 +41,13 @@ impl LauncherFile {
     }
 }
 
-/// Where the launcher's program is to be: beside this one.
+/// The path at which the launcher's program is expected: next to this one.
 #[must_use]
 pub fn launcher_path() -> PathBuf {
     own_folder().join(LAUNCHER)
 }
 
-/// The folder of this program: our plugins lie beside it.
+/// The folder of this program, which holds our plugins too.
 #[must_use]
 pub fn own_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();

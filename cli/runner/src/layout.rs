@@ -111,7 +111,7 @@ impl Layout {
         self.run.join("cni")
     }
 
-    /// Plugins under the names that configurations use, as links to the files installed beside this program.
+    /// Plugins under the names that configurations use, as links to the files installed next to this program.
     #[must_use]
     pub fn plugin_links(&self) -> PathBuf {
         self.run.join("bin")

@@ -2,10 +2,10 @@
 //!
 //! *Flow.* `tapvisor run` reads and checks everything, makes a [`store`] folder for each VM and starts a supervisor
 //! process for it. The supervisor makes the namespace, executes the CNI plugins, starts the launcher without privileges,
-//! follows it, applies the run strategy, and takes everything back at the end.
+//! follows it, applies the run strategy, and removes everything from the host at the end.
 //!
 //! *Guarantees.* Whatever lies outside a VM's folder is written down there before it is made, so that a later command can
-//! take it back when the supervisor was killed.
+//! remove it when the supervisor was killed.
 
 pub mod child;
 pub mod clock;
@@ -31,7 +31,7 @@ pub mod record;
 mod remove;
 pub mod resolv;
 pub(crate) mod scratch;
-pub mod served;
+pub mod service_store;
 pub mod start;
 pub mod store;
 pub mod supervise;

@@ -26,7 +26,7 @@ pub const DEFAULT_RANGE: OwnerRange = OwnerRange { first: 1_900_000_000, last: 1
 /// Below are the accounts of the system itself.
 const LOWEST: u32 = 1000;
 /// The numbers that the kernel and NFS give to what they cannot name.
-const NOBODY: [u32; 2] = [65_534, 65_535];
+const OVERFLOW_IDS: [u32; 2] = [65_534, 65_535];
 
 /// Numbers for VMs, each a uid and a gid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl OwnerRange {
         let range = Self { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
         let is_sound = (LOWEST..=range.last).contains(&range.first)
             && range.last <= i32::MAX.cast_unsigned()
-            && !NOBODY.iter().any(|nobody| range.contains(*nobody));
+            && !OVERFLOW_IDS.iter().any(|id| range.contains(*id));
         is_sound.then_some(range)
     }
 
@@ -303,6 +303,7 @@ mod tests {
         }
     }
 
+    // spec: ISO-1
     #[test]
     fn numbers_of_vms_accounts_and_subordinate_ranges_are_passed_over() {
         let accounts = Accounts(
@@ -326,6 +327,7 @@ mod tests {
         assert!(accounts.within(DEFAULT_RANGE).is_empty());
     }
 
+    // spec: ISO-1
     #[test]
     fn a_number_is_given_out_once_and_not_while_anything_of_its_vm_is_left() {
         use std::os::unix::fs::chown;

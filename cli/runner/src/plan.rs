@@ -5,7 +5,7 @@ use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance, Volume};
 use api::manifest::{Body, Object};
 use api::run_strategy::RunStrategy;
 use api::translate::{
-    HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, Surroundings, TranslateError, Translation, networks,
+    HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, TranslateContext, TranslateError, Translation, networks,
     translate,
 };
 use cni_protocol::runtime::{ConfigError, ConfigList};
@@ -17,7 +17,7 @@ use wiring::{Binding, Owner, Request, RequestError};
 
 use super::container_images::files_of;
 use super::layout::Layout;
-use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, NetworkFault, Preflight, binding, unusable};
+use super::network::{BINDING_KEY, ChoiceError, Choices, DEFAULT_NETWORK, NetworkFault, Preflight, binding, reserved};
 use super::owner::POD_OWNER;
 use super::record::{Attachment, Attachments, Kind};
 use super::store::MOST_KEY_BYTES;
@@ -217,14 +217,14 @@ fn expect_disks(
 }
 
 /// Subnets behind masquerade that meet Services' addresses: the guest would look for those on its own link.
-fn unusable_subnets(key: &ObjectKey, launch: &LaunchFile) -> Vec<PlanError> {
+fn reserved_subnets(key: &ObjectKey, launch: &LaunchFile) -> Vec<PlanError> {
     let masqueraded = launch.wiring.interfaces().iter().filter(|interface| interface.binding == Binding::Masquerade);
     let subnets = masqueraded.flat_map(|interface| {
         [interface.subnet().into(), interface.subnet6().into()]
             .map(|subnet: IpNetwork| (interface.name.clone(), subnet))
     });
     let error = |(interface, subnet): (String, IpNetwork)| {
-        unusable(subnet).map(|what| PlanError::Subnet { key: key.clone(), interface, subnet, what })
+        reserved(subnet).map(|what| PlanError::Subnet { key: key.clone(), interface, subnet, what })
     };
     subnets.filter_map(error).collect()
 }
@@ -279,9 +279,9 @@ impl Planner<'_> {
         let mut errors = expect_plain_probes(kind, &instance).err().unwrap_or_default();
         let images = self.images(&instance).map_err(|found| errors.extend(found)).ok();
         let (lacks_images, images) = (images.is_none(), images.unwrap_or_default());
-        let surroundings = surroundings(secrets, &images);
-        let list = self.networks(&networks(&instance, &surroundings)).map_err(|found| errors.extend(found)).ok();
-        let translated = translate(&instance, &surroundings).map_err(|found| {
+        let context = context(secrets, &images);
+        let list = self.networks(&networks(&instance, &context)).map_err(|found| errors.extend(found)).ok();
+        let translated = translate(&instance, &context).map_err(|found| {
             // Of an image that is not there, that was said.
             let found = found.into_iter().filter(|one| !lacks_images || !matches!(one, TranslateError::NoImageFile(_)));
             errors.extend(found.map(|source| PlanError::Translate { key: key.clone(), source }));
@@ -290,7 +290,7 @@ impl Planner<'_> {
             return Err(errors);
         };
         let launch = LaunchFile::new(machine, wiring);
-        errors.extend(unusable_subnets(&key, &launch));
+        errors.extend(reserved_subnets(&key, &launch));
         let warnings = expect_disks(self.layout, &instance, &launch, &host_files)
             .map_err(|found| errors.extend(found))
             .unwrap_or_default();
@@ -315,7 +315,7 @@ impl Planner<'_> {
         let nothing = Secrets::default();
         let of_vm = |instance: &VirtualMachineInstance| {
             let images = self.images(instance).err().unwrap_or_default();
-            let uses = networks(instance, &surroundings(&nothing, &ImageFiles::default()));
+            let uses = networks(instance, &context(&nothing, &ImageFiles::default()));
             images.into_iter().chain(self.networks(&uses).err().unwrap_or_default()).collect::<Vec<_>>()
         };
         let of_object = |object: &Object| match &object.body {
@@ -387,8 +387,8 @@ fn multus_name(source: &NetworkSource) -> Option<String> {
     }
 }
 
-fn surroundings<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> Surroundings<'a> {
-    Surroundings {
+fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> TranslateContext<'a> {
+    TranslateContext {
         secrets,
         images,
         // Each VM's own is known once it is written down: see `VmPlan::owned_by`.
@@ -416,8 +416,9 @@ fn secret(object: &Object) -> Option<(ObjectKey, api::secret::Secret)> {
 mod tests {
     use super::*;
 
+    // spec: SVC-14
     #[test]
-    fn https_probes_are_refused_by_the_path_they_stand_at() {
+    fn https_probes_are_refused_by_their_path() {
         let probe = "readinessProbe: {httpGet: {scheme: HTTPS, port: 443}}";
         let spec = format!("{{{probe}, domain: {{memory: {{guest: 64Mi}}, devices: {{}}}}}}");
         let object = |kind: &str, spec: &str| {

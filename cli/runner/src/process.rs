@@ -177,6 +177,7 @@ mod tests {
         other.signal(Signal::SIGKILL).unwrap();
     }
 
+    // spec: ISO-2
     #[test]
     fn a_vms_processes_are_found_by_their_user_also_when_they_hide_from_it() {
         let me = nix::unistd::geteuid().as_raw();
@@ -197,6 +198,7 @@ mod tests {
         assert_eq!(found, Some([me; 4]));
     }
 
+    // spec: RUN-2
     #[test]
     fn a_session_is_left_until_the_last_of_it_has_ended() {
         let mut first = Command::new("sh");

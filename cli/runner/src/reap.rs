@@ -15,23 +15,23 @@ use super::record::{Attachments, OnHost, Phase, Status};
 use super::store::{Store, StoreError, VmLock};
 use super::supervisor::{Pod as _, RealPod, release_host};
 
-/// A VM that had something on the host and no supervisor.
+/// A VM without a supervisor that had something on the host, and was repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaped {
     /// Which VM.
     pub key: ObjectKey,
     /// Whether its supervisor was killed; else it ended and could not remove everything.
     pub was_killed: bool,
-    /// What could not be taken back; it stays known then, and the next command tries again.
+    /// What could not be removed; the VM's record stays then, and the next command tries again.
     pub left: Option<String>,
-    /// Whether that is so because its record cannot be read.
+    /// Whether `left` is set because its record cannot be read.
     pub is_damaged: bool,
 }
 
 /// How long a plugin may go on after its supervisor was killed; `ptp` alone waits two seconds for IPv6 addresses.
 const PLUGIN_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Takes back what VMs without a supervisor have on the host, and forgets those that are not kept.
+/// Removes what VMs without a supervisor have on the host, and the records of those that are not kept.
 ///
 /// # Errors
 /// When the VMs cannot be listed.
@@ -42,7 +42,7 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
         let is_dead = |status: Status| status.supervisor.is_some_and(|supervisor| !supervisor.is_alive());
         let patience = if store.status(&key).is_ok_and(is_dead) { PLUGIN_PATIENCE } else { Duration::ZERO };
         match reap_within(store, &key, patience) {
-            // Of one VM, and no other's business; `ps` shows it.
+            // It concerns one VM alone; `ps` shows it.
             Some(Reaped { is_damaged: true, left: Some(left), .. }) => tracing::warn!("{left}"),
             vm => reaped.extend(vm),
         }
@@ -51,8 +51,8 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
     Ok(reaped)
 }
 
-/// Takes back what is nobody's any more, because who made or removed a VM was killed over it: half a folder, the host's
-/// settings. Who holds the host lock is at it and is left alone.
+/// Removes what a process left that was killed while it made or removed a VM: a partial folder, the host's settings. Does
+/// nothing while another process holds the host lock, because that one is at work.
 fn tidy(store: &Store) -> Result<(), StoreError> {
     if let Err(error) = Locks::new(store.layout().locks()).sweep() {
         tracing::warn!("{}", chain(&error));
@@ -73,7 +73,7 @@ fn is_host_unreleased(store: &Store) -> Result<bool, StoreError> {
     Ok(store.layout().host_state().exists() && !store.is_any_on_host()?)
 }
 
-/// [`reap`] for one VM whose supervisor does not answer. `None` when there is nothing to take back.
+/// [`reap`] for one VM whose supervisor does not answer. `None` when there is nothing to remove.
 #[must_use]
 pub fn reap_one(store: &Store, key: &ObjectKey) -> Option<Reaped> {
     reap_within(store, key, PLUGIN_PATIENCE)
@@ -83,7 +83,7 @@ fn reap_within(store: &Store, key: &ObjectKey, patience: Duration) -> Option<Rea
     let (was_killed, left, is_damaged) = match dead(store, key, patience) {
         Ok(Some((lock, status))) => {
             let after = status.kept.then(|| after_repair(&status));
-            (!status.is_final(), take_back(store, key, &lock, &status, after).err(), false)
+            (!status.is_final(), clean_up(store, key, &lock, &status, after).err(), false)
         }
         Ok(None) | Err(StoreError::NotFound(_)) => return None,
         Err(error) => (true, Some(chain(&error)), matches!(error, StoreError::Damaged { .. })),
@@ -91,19 +91,19 @@ fn reap_within(store: &Store, key: &ObjectKey, patience: Duration) -> Option<Rea
     Some(Reaped { key: key.clone(), was_killed, left, is_damaged })
 }
 
-/// VMs that have something on the host and no supervisor, for commands that only look: nothing is changed.
+/// VMs that have something on the host and no supervisor, for commands that only report: nothing is changed.
 ///
 /// # Errors
 /// When the VMs cannot be listed.
 pub fn in_need_of_repair(store: &Store) -> Result<Vec<Status>, StoreError> {
     let is_dead = |key: &ObjectKey, status: &Status| match status.supervisor {
         Some(supervisor) => !supervisor.is_alive(),
-        // Not begun: who holds the lock is about to start it.
+        // Not begun: the holder of the lock is about to start it.
         None => matches!(store.lock_vm(key, Duration::ZERO), Ok(Some(_))),
     };
     let mut found = Vec::new();
     for key in store.keys()? {
-        // One that cannot be read is told by who lists it; one that was removed meanwhile is gone.
+        // A listing reports a record that cannot be read; a VM that was removed meanwhile is gone.
         let Ok(status) = store.status(&key) else { continue };
         if status.on_host == OnHost::Present && is_dead(&key, &status) {
             found.push(status);
@@ -124,8 +124,8 @@ pub fn kill_supervisor(store: &Store, key: &ObjectKey) -> bool {
     supervisor.ends_within(PATIENCE)
 }
 
-/// Takes back what a VM has on the host whose supervisor was killed for a user's `stop`, and keeps it stopped. Returns
-/// what could not be taken back.
+/// Removes what a VM has on the host whose supervisor was killed for a user's `stop`, and keeps it stopped. Returns what
+/// could not be removed.
 ///
 /// # Errors
 /// When there is no such VM, or another process works on it.
@@ -140,10 +140,10 @@ pub fn stop_unsupervised(store: &Store, key: &ObjectKey) -> Result<Option<String
         reason: Some("ended by force: its supervisor did not answer".to_owned()),
         ..after_repair(&status)
     };
-    Ok(take_back(store, key, &lock, &status, Some(stopped)).err())
+    Ok(clean_up(store, key, &lock, &status, Some(stopped)).err())
 }
 
-/// Removes a VM that nobody supervises, even if not everything of it can be taken back.
+/// Removes a VM without a supervisor, even if not everything of it can be removed from the host.
 ///
 /// # Errors
 /// When it is supervised, or its folder cannot be removed.
@@ -195,7 +195,7 @@ fn dead(store: &Store, key: &ObjectKey, patience: Duration) -> Result<Option<(Vm
 }
 
 /// Detaches a VM, then records `after` or removes the record, and restores the host if no other VM needs it.
-fn take_back(
+fn clean_up(
     store: &Store,
     key: &ObjectKey,
     lock: &VmLock,
@@ -214,10 +214,9 @@ fn take_back(
     forget().map_err(|error| chain(&error))?
 }
 
-/// A VM that somebody wants to keep is not forgotten because its supervisor was killed. One that had ended before keeps its
-/// end and the reason for it.
+/// The status of a VM that is kept after its supervisor was killed. One that had ended before keeps its phase and reason.
 fn after_repair(status: &Status) -> Status {
-    let killed = "its supervisor was killed; what it left was taken back";
+    let killed = "its supervisor was killed; what it left on the host was removed";
     Status {
         phase: if status.is_final() { status.phase } else { Phase::Failed },
         reason: if status.is_final() { status.reason.clone() } else { Some(killed.to_owned()) },
@@ -253,20 +252,22 @@ mod tests {
     use crate::process::Process;
     use crate::store::NewVm;
 
+    // spec: RUN-1
     #[test]
-    fn half_a_folder_is_removed_by_the_next_command_unless_somebody_is_at_it() {
+    fn a_partial_folder_is_removed_unless_a_command_is_at_work_on_it() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(Layout::below(root.path()));
         let draft = store.layout().vms().join(".new-default.web");
         files::make_dir(&draft, 0o755).unwrap();
         let host = store.lock_host().unwrap();
         assert_eq!(reap(&store).unwrap(), []);
-        assert!(draft.exists(), "its maker was robbed of it");
+        assert!(draft.exists(), "the process that makes it has lost it");
         drop(host);
         assert_eq!(reap(&store).unwrap(), []);
         assert_eq!(files::entries(store.layout().run()).unwrap(), [store.layout().host_lock()]);
     }
 
+    // spec: RUN-10
     #[test]
     fn a_damaged_record_stops_no_command_and_is_removed() {
         for damage in ["status.json", "lock"] {
@@ -329,6 +330,7 @@ mod tests {
         assert_eq!(status.strategy, RunStrategy::Halted);
     }
 
+    // spec: NET-2
     #[test]
     fn what_had_ended_keeps_its_end_and_only_what_was_killed_is_said_to_be() {
         let reason = Some("network pods: ADD failed".to_owned());

@@ -27,7 +27,7 @@ pub enum Phase {
     Starting,
     /// The guest runs.
     Running,
-    /// The guest's processors stand still on request.
+    /// The guest's processors are stopped, on request.
     Paused,
     /// The guest was asked to end.
     Stopping,
@@ -37,7 +37,7 @@ pub enum Phase {
     Stopped,
     /// It did what it was started for.
     Succeeded,
-    /// It failed and nobody starts it again by itself.
+    /// It failed and its run strategy does not start it again.
     Failed,
 }
 

@@ -94,6 +94,7 @@ mod tests {
 
     use super::*;
 
+    // spec: DISK-6
     #[test]
     fn a_folder_forty_thousand_levels_deep_is_removed() {
         // In memory where that is possible: a disk takes a minute for so many folders.
@@ -110,6 +111,7 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
+    // spec: DISK-6
     #[test]
     fn links_are_removed_and_what_they_lead_to_stays() {
         let root = tempfile::tempdir().unwrap();

@@ -111,6 +111,7 @@ mod tests {
         assert_eq!(Resolv::of_host(host).to_text(), expected);
     }
 
+    // spec: DHCP-12
     #[test]
     fn behind_a_resolver_on_the_loopback_the_servers_that_it_asks_are_taken() {
         let root = tempfile::tempdir().unwrap();
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!(servers(), ["192.0.2.54".parse::<IpAddr>().unwrap()]);
     }
 
+    // spec: DHCP-12
     #[test]
     fn a_manifests_policy_and_servers_are_obeyed() {
         let [network, host] = ["192.0.2.1", "192.0.2.2"]

@@ -1,7 +1,7 @@
 //! Folders for disks that end with their VM, below `/var/cache`: a tmpfs would hold them in memory.
 //!
-//! `/run` forgets VMs at a reboot and this folder does not, and it may be shared by several `/run`s. So a folder is in use
-//! as long as its supervisor holds a lock on it, and whoever gets the lock may remove it.
+//! `/run` is empty after a reboot and this folder is not, and several `/run`s may share it. So a folder is in use as long
+//! as its supervisor holds a lock on it, and a process that gets the lock may remove it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
@@ -12,7 +12,7 @@ use wiring::Owner;
 
 use super::files::{self, FileError, at};
 
-/// Attempts to lock a new folder before somebody who sweeps removes it.
+/// Attempts to lock a new folder: a sweep by another process may remove it first.
 const ATTEMPTS: usize = 10;
 
 /// Makes a folder for the launcher and holds it as long as the result is open.
@@ -44,7 +44,7 @@ pub(crate) fn claim(scratch: &Path, id: &ContainerId, owner: Owner) -> Result<Fi
     result
 }
 
-/// Removes a VM's folder, whoever holds it.
+/// Removes a VM's folder, locked or not.
 ///
 /// # Errors
 /// When the system refuses.
@@ -52,8 +52,8 @@ pub(crate) fn remove(scratch: &Path, id: &ContainerId) -> Result<(), FileError> 
     files::remove_dir(&scratch.join(id.as_str()))
 }
 
-/// Removes folders that nobody holds: of supervisors that were killed, and of those before the last reboot. One that cannot be
-/// removed keeps no other VM from its work.
+/// Removes unlocked folders: of supervisors that were killed, and of those before the last reboot. One that cannot be
+/// removed is a warning in the log and stops no other VM.
 ///
 /// # Errors
 /// When the folders cannot be listed.
@@ -81,7 +81,7 @@ mod tests {
     use crate::fixtures::owner;
 
     #[test]
-    fn a_folder_is_swept_when_nobody_holds_it() {
+    fn a_folder_is_swept_when_no_process_holds_it() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = dir.path().join("scratch");
         let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
@@ -95,6 +95,7 @@ mod tests {
         assert!(files::entries(&scratch).unwrap().is_empty());
     }
 
+    // spec: DISK-6
     #[test]
     fn what_cannot_be_removed_stops_no_command_for_others() {
         let dir = tempfile::tempdir().unwrap();

@@ -344,6 +344,7 @@ mod tests {
     use crate::fixtures::key;
     use crate::layout::Layout;
 
+    // spec: NET-3
     #[test]
     fn a_namespace_that_is_anothers_is_refused_by_the_full_names() {
         let root = tempfile::tempdir().unwrap();

@@ -122,7 +122,7 @@ impl Store {
         self.lock_host_within(HOST_LOCK_PATIENCE)?.ok_or_else(busy)
     }
 
-    /// [`Self::lock_host`] for what somebody else will do if it cannot be had soon.
+    /// [`Self::lock_host`] for work that another command does later if the lock is not free soon.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -166,7 +166,7 @@ impl Store {
         Ok(self.keys()?.iter().any(is_present))
     }
 
-    /// Whether somebody works on a VM, or is about to: its supervisor, or a command.
+    /// Whether a process works on a VM, or is about to: its supervisor, or a command.
     #[must_use]
     pub fn is_claimed(&self, key: &ObjectKey) -> bool {
         let lock = open_lock(&self.layout.vm(key).lock(), false);
@@ -196,7 +196,7 @@ impl Store {
         }
     }
 
-    /// The supervisor of a VM as far as it can be told from its record, if it is alive.
+    /// The supervisor of a VM, by its record, if it is alive.
     #[must_use]
     pub fn supervisor(&self, key: &ObjectKey) -> Option<Process> {
         let recorded = match self.status(key) {
@@ -243,7 +243,7 @@ impl Store {
         Ok(files::read_json(&self.layout.vm(key).attachments())?)
     }
 
-    /// Takes a VM's lock if nobody has it.
+    /// Takes a VM's lock if it is free.
     ///
     /// # Errors
     /// When there is no such VM.
@@ -484,6 +484,7 @@ mod tests {
         assert!(files::entries(&store.layout().vms()).unwrap().is_empty());
     }
 
+    // spec: RUN-10
     #[test]
     fn damage_to_a_record_is_named_with_the_vm_and_its_remedy() {
         let root = tempfile::tempdir().unwrap();

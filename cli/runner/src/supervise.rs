@@ -61,9 +61,9 @@ impl SuperviseError {
     }
 }
 
-/// Supervises a VM until it has ended; what it has to say goes to its log and to its starter.
+/// Supervises a VM until it has ended; reports go to its log and to its starter.
 ///
-/// `log` takes what its launcher says; `lock_fd` is the VM's lock, `starter_fd` the socket to whoever started it; both are inherited.
+/// `log` takes the launcher's output; `lock_fd` is the VM's lock, `starter_fd` the socket to its starter; both are inherited.
 #[must_use]
 pub fn supervise(key: &ObjectKey, log: Option<SupervisorLog>, lock_fd: RawFd, starter_fd: RawFd) -> ExitCode {
     let mut inherited = Inherited::default();
@@ -76,7 +76,7 @@ pub fn supervise(key: &ObjectKey, log: Option<SupervisorLog>, lock_fd: RawFd, st
     match start(key, lock, &starter, log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            take_back(key);
+            clean_up(key);
             tell(&starter, &error);
             report(&error)
         }
@@ -96,7 +96,7 @@ fn start(
 ) -> Result<u8, SuperviseError> {
     let key = key.clone();
     let lock = VmLock::inherited(key.clone(), plugins_inherit(lock)?);
-    let launcher = LauncherFile::beside_this_program()
+    let launcher = LauncherFile::next_to_this_program()
         .map_err(|source| SuperviseError::Launcher { path: launcher_path(), source })?;
     let store = Store::new(Layout::default());
     let path = store.layout().vm(&key).machine();
@@ -117,8 +117,8 @@ fn start(
     Ok(code)
 }
 
-/// The lock stays open in plugins: it is free only when the last of them has ended, so that nobody calls DEL while an
-/// ADD still runs whose caller was killed. The launcher is given its descriptors one by one and does not get it.
+/// The lock stays open in plugins: it is free only when the last of them has ended, so that no process calls DEL while an
+/// ADD still runs whose caller was killed. The launcher inherits listed descriptors alone and does not get it.
 fn plugins_inherit(lock: OwnedFd) -> io::Result<File> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from)?;
@@ -126,7 +126,7 @@ fn plugins_inherit(lock: OwnedFd) -> io::Result<File> {
 }
 
 /// What was prepared for a supervisor that could not begin is not left to the next command.
-fn take_back(key: &ObjectKey) {
+fn clean_up(key: &ObjectKey) {
     if let Some(left) = reap_one(&Store::new(Layout::default()), key).and_then(|vm| vm.left) {
         tracing::warn!(left, "the next command tries again");
     }
@@ -139,7 +139,7 @@ fn tell(mut starter: &UnixStream, error: &SuperviseError) {
     let mut line = serde_json::to_vec(&report).unwrap_or_default();
     line.push(b'\n');
     if let Err(error) = starter.write_all(&line) {
-        tracing::warn!("nobody hears why: {}", chain(&error));
+        tracing::warn!("the starter cannot be told why the VM failed: {}", chain(&error));
     }
 }
 

@@ -134,7 +134,7 @@ impl Inner {
     fn turn_over(&mut self) {
         let mut earlier = self.path.clone().into_os_string();
         earlier.push(".1");
-        // Once the VM is removed its folder is too, and the last lines go to the file that nobody can find any more.
+        // Once the VM is removed its folder is too, and the last lines go to a file without a name.
         let Ok(file) = std::fs::rename(&self.path, earlier).and_then(|()| append(&self.path)) else { return };
         // What a panic says goes there too.
         let _ = nix::unistd::dup2_stderr(&file);
@@ -190,6 +190,7 @@ mod tests {
         }
     }
 
+    // spec: ISO-7
     #[test]
     fn a_log_is_turned_over_at_its_limit() {
         let (folder, path, mut log) = log(100);
@@ -201,8 +202,9 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
+    // spec: ISO-7
     #[test]
-    fn a_launcher_that_never_stops_talking_leaves_few_bytes_and_is_not_held_up() {
+    fn a_launcher_that_floods_its_log_leaves_few_bytes_and_never_blocks() {
         let (folder, path, mut log) = log(MOST_BYTES);
         log.write_all(b"supervisor: begins\n").unwrap();
         let mut pipe = File::from(log.pipe().unwrap());

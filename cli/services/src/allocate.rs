@@ -70,8 +70,8 @@ impl Pool {
         Ok(Assigned { cluster_ips, node_ports })
     }
 
-    fn take_addresses(&mut self, service: &ObjectKey, wished: &[IpAddr]) -> Result<Vec<IpAddr>, ServiceError> {
-        for address in wished {
+    fn take_addresses(&mut self, service: &ObjectKey, requested: &[IpAddr]) -> Result<Vec<IpAddr>, ServiceError> {
+        for address in requested {
             if !self.ranges.iter().any(|range| range.contains(*address)) {
                 let ranges = self.ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(ServiceError::OutOfRange { service: service.clone(), address: *address, ranges });
@@ -80,7 +80,7 @@ impl Pool {
                 return Err(ServiceError::AddressTaken { service: service.clone(), address: *address });
             }
         }
-        Ok(wished.to_vec())
+        Ok(requested.to_vec())
     }
 
     fn choose_address(&mut self, service: &ObjectKey, family: IpFamily) -> Result<IpAddr, ServiceError> {
@@ -109,7 +109,7 @@ impl Pool {
         }
         let node_port = |port: &ServicePort| match port.node_port {
             None if service.allocates_node_ports => self.choose_port(key, port).map(Some),
-            wished => Ok(wished),
+            requested => Ok(requested),
         };
         service.ports.iter().map(node_port).collect()
     }
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// The pool beside Services and what they hold.
+    /// A pool in which `others` hold their addresses and ports.
     fn pool(others: &[(&Service, Assigned)]) -> Pool {
         let others = others.iter().map(|(service, assigned)| Served { service, assigned });
         Pool::new(vec!["172.30.78.0/24".parse().unwrap(), "fd77:7461:7078::/112".parse().unwrap()], others)
@@ -204,8 +204,9 @@ mod tests {
         assert!(NODE_PORTS.contains(&assigned.node_ports[0].unwrap()) && assigned.node_ports[1] == Some(30081));
     }
 
+    // spec: SVC-10, SVC-14
     #[test]
-    fn a_wish_that_cannot_be_met_is_refused_by_name() {
+    fn a_request_that_cannot_be_met_is_refused_by_path() {
         let taken = Assigned { cluster_ips: vec!["172.30.78.9".parse().unwrap()], node_ports: vec![Some(30081)] };
         let other = service("type: NodePort, ports: [{port: 80, nodePort: 30081}]");
         let refusal = |spec: &str| pool(&[(&other, taken.clone())]).assign(&service(spec)).unwrap_err().to_string();
@@ -216,6 +217,7 @@ mod tests {
         assert!(refusal("clusterIP: None, ports: [{port: 80}]").contains("headless"));
     }
 
+    // spec: SVC-10
     #[test]
     fn one_number_serves_tcp_and_udp_on_the_host() {
         let dns = service(
@@ -235,6 +237,7 @@ mod tests {
         assert_eq!(first, second, "a client needs to know one number only, as in Kubernetes");
     }
 
+    // spec: SVC-9
     #[test]
     fn a_load_balancer_gets_the_node_ports_that_it_wants() {
         let ports = "ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30081}]";

@@ -146,7 +146,7 @@ pub struct Parts {
 /// The elements that lead to one frontend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entries {
-    /// Nobody is behind it: the elements go to the refusing sets and have no verdict.
+    /// It has no backends: the elements go to the refusing sets and have no verdict.
     pub refused: bool,
     /// Address, protocol, port.
     pub addresses: Vec<Element>,

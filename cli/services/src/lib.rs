@@ -26,46 +26,46 @@ pub enum ServiceError {
     /// Without an address there is nothing to serve, and there is no DNS server here.
     #[error("Service {0}: spec.clusterIP: a headless Service needs the cluster's DNS, which one machine does not have")]
     Headless(ObjectKey),
-    /// A wished cluster address is another Service's.
+    /// The requested cluster address belongs to another Service.
     #[error("Service {service}: spec.clusterIP: {address} is taken by another Service")]
     AddressTaken {
-        /// Who wishes it.
+        /// The Service that requests it.
         service: ObjectKey,
-        /// What is wished.
+        /// The requested value.
         address: IpAddr,
     },
-    /// A wished cluster address is in none of the ranges.
+    /// The requested cluster address is in none of the ranges.
     #[error("Service {service}: spec.clusterIP: {address} is not in {ranges}")]
     OutOfRange {
-        /// Who wishes it.
+        /// The Service that requests it.
         service: ObjectKey,
-        /// What is wished.
+        /// The requested value.
         address: IpAddr,
-        /// Where addresses are.
+        /// The ranges of cluster addresses.
         ranges: String,
     },
     /// All cluster addresses of a family are in use.
     #[error("Service {service}: no cluster address is left")]
     NoAddressLeft {
-        /// Who needs one.
+        /// The Service that needs one.
         service: ObjectKey,
     },
-    /// A wished host port is another Service's.
+    /// The requested node port belongs to another Service.
     #[error("Service {service}: spec.ports[{index}].nodePort: {protocol} {number} is taken by another Service")]
     PortTaken {
-        /// Who wishes it.
+        /// The Service that requests it.
         service: ObjectKey,
         /// Which of its ports.
         index: usize,
-        /// What is wished, in whose space of numbers.
+        /// The protocol: each has its own space of numbers.
         protocol: Protocol,
-        /// What is wished.
+        /// The requested value.
         number: u16,
     },
-    /// All host ports are in use.
+    /// All node ports are in use.
     #[error("Service {service}: no node port from 30000 to 32767 is left")]
     NoPortLeft {
-        /// Who needs one.
+        /// The Service that needs one.
         service: ObjectKey,
     },
 }

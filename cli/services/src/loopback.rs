@@ -1,4 +1,4 @@
-//! Node ports on the host's loopback: what the kernel needs to take the answers back.
+//! Node ports on the host's loopback: the routes and settings that the kernel needs to accept the answers.
 //!
 //! A connection to 127.0.0.1 or ::1 leaves by a VM's link once it is translated, and its answers arrive there for a loopback
 //! address. IPv4 takes them with `route_localnet`; IPv6 has no such setting and takes them where ::1 is local by that link.

@@ -159,8 +159,8 @@ spec:
         assert_eq!(Served { service: &service, assigned: &of_one_family }.unserved(), [ip("192.0.2.9")]);
         assert!(served[0].unserved().is_empty());
         for endpoint in [endpoint("default", false), endpoint("other", true)] {
-            let nobody = Services::resolve(&served, &[endpoint], Vec::new());
-            assert!(nobody.frontends.iter().all(|frontend| frontend.backends.is_empty()));
+            let empty = Services::resolve(&served, &[endpoint], Vec::new());
+            assert!(empty.frontends.iter().all(|frontend| frontend.backends.is_empty()));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What connection tracking must forget when the VMs behind a Service change.
+//! The conntrack entries to delete when the VMs behind a Service change.
 //!
 //! A flow is translated when it begins, or never. UDP has no end that connection tracking sees: a client that goes on sending
-//! keeps its flow alive, led to a VM that is gone, or to nobody because it began before there was one.
+//! keeps its flow alive, translated to a VM that is gone, or untranslated because it began before there was a VM.
 
 use hostnet::Op;
 use hostnet::nft::IpVersion;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn udp_flows_are_forgotten_when_a_backend_goes_or_the_first_comes() {
+    fn udp_flows_are_deleted_when_a_backend_goes_or_the_first_one_is_added() {
         let frontend = |backends: &[&str]| Frontend {
             name: "default/dns/53".into(),
             family: Family::V4,
@@ -71,10 +71,10 @@ mod tests {
         };
         let services = |backends: &[&str]| Services { frontends: vec![frontend(backends)], ..Services::default() };
         let (one, both) = (services(&["10.0.0.1:53"]), services(&["10.0.0.1:53", "10.0.0.2:53"]));
-        let nobody = services(&[]);
-        assert_eq!(one.stale_flows(None).len(), 2, "who sent before is led nowhere");
-        assert_eq!(one.stale_flows(Some(&nobody)).len(), 2);
-        assert_eq!((nobody.stale_flows(None), nobody.stale_flows(Some(&nobody))), (vec![], vec![]));
+        let empty = services(&[]);
+        assert_eq!(one.stale_flows(None).len(), 2, "flows of clients that sent before are not translated");
+        assert_eq!(one.stale_flows(Some(&empty)).len(), 2);
+        assert_eq!((empty.stale_flows(None), empty.stale_flows(Some(&empty))), (vec![], vec![]));
         assert_eq!(both.stale_flows(Some(&one)), []);
         assert_eq!(one.stale_flows(Some(&both)).len(), 2);
         assert_eq!(Services::default().stale_flows(Some(&one)).len(), 2);

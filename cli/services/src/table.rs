@@ -88,7 +88,7 @@ impl Services {
         sets
     }
 
-    /// The chains and sets of all frontends that have somebody to lead to.
+    /// The chains and sets of all frontends that have a backend.
     #[must_use]
     pub fn parts(&self) -> Parts {
         let mut all = Parts::default();

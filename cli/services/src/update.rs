@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_vm_changes_one_chain_and_two_lookups_however_many_services_there_are() {
+    fn a_second_vm_changes_one_chain_and_two_lookups_with_any_services() {
         let others = (0..500).map(|n| Frontend { name: format!("default/s{n}/p"), ..web(&["172.30.77.9:1"]) });
         let (before, after) = (web(&["172.30.77.2:80"]), web(&["172.30.77.2:80", "172.30.77.3:80"]));
         let installed = services(others.clone().chain([before]));

@@ -1,24 +1,24 @@
 //! `tapvisor doctor`: what this host has, what that means for VMs, and what to do about it.
 //!
-//! *Flow:* look (no change but a namespace that goes again) → judge, which is pure → print. The exit code is 0 when VMs can
+//! *Flow:* gather (changes nothing but a namespace, which it removes) → diagnose, which is pure → print. The exit code is 0 when VMs can
 //! run, with whatever warnings, and 6 when they cannot; with `--strict` a warning makes it 1.
 
-mod judge;
-mod look;
+mod diagnose;
+mod gather;
 
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use self::judge::{Finding, Severity, exit_code, judge};
+use self::diagnose::{Finding, Severity, diagnose, exit_code};
 use super::arguments::{Doctor, Output};
 use super::failure::Failure;
 use super::terminal;
 
-/// Looks, judges, prints.
+/// Gathers, diagnoses, prints.
 #[expect(clippy::unnecessary_wraps, reason = "every command has this shape")]
 pub(crate) fn doctor(arguments: &Doctor) -> Result<ExitCode, Failure> {
-    let findings = judge(&look::look());
+    let findings = diagnose(&gather::gather());
     match arguments.output {
         Output::Json => terminal::listing("Report", &findings.iter().map(|finding| json!(finding)).collect::<Vec<_>>()),
         Output::Table => findings.iter().for_each(print),

@@ -1,7 +1,7 @@
 //! `explain --watch`: the whole picture once, then a line for everything that changes.
 //!
-//! *Flow.* Wait for rtnetlink's announcements from the host's and the VM's namespace, a second at most → look again → tell
-//! the announcements about devices on the VM's way, those that came during the look too, then what is different: what
+//! *Flow.* Wait for rtnetlink's announcements from the host's and the VM's namespace, a second at most → gather again → report
+//! the announcements about devices on the VM's way, those during the gathering included, then the differences: what
 //! happened is told before what it led to. Ports are asked again every tenth time.
 
 use std::collections::BTreeMap;
@@ -28,24 +28,24 @@ use runner::store::Store;
 const PERIOD_MILLISECONDS: u16 = 1000;
 /// Announcements come in bursts.
 const BURST: Duration = Duration::from_millis(100);
-/// Every which look asks the ports.
+/// How often the ports are tested: each time of so many.
 const PROBE_EVERY: u32 = 10;
 
 /// Tells what changes until it is interrupted or the VM is removed.
 pub(super) fn watch(store: &Store, key: &ObjectKey, arguments: &Explain) -> Result<ExitCode, Failure> {
-    let mut ears = Ears::default();
-    ears.listen(store, key)?;
+    let mut inputs = Inputs::default();
+    inputs.listen(store, key)?;
     let mut looks = Looks { store, key, arguments, count: 0, probes: Vec::new() };
-    let mut before = looks.look()?;
+    let mut before = looks.gather()?;
     tell(&before, arguments.output, None);
     loop {
         if terminal::is_lost() {
             return Ok(ExitCode::SUCCESS);
         }
-        ears.wait()?;
-        let mut events = ears.take(&before)?;
-        ears.listen(store, key)?;
-        let after = match looks.look() {
+        inputs.wait()?;
+        let mut events = inputs.take(&before)?;
+        inputs.listen(store, key)?;
+        let after = match looks.gather() {
             Ok(after) => after,
             // It may go while it is looked at, whatever of it is missed first.
             Err(_) if !store.exists(key) => {
@@ -54,7 +54,7 @@ pub(super) fn watch(store: &Store, key: &ObjectKey, arguments: &Explain) -> Resu
             }
             Err(failure) => return Err(failure),
         };
-        events.extend(ears.take(&before)?);
+        events.extend(inputs.take(&before)?);
         let lines: Vec<_> = events.into_iter().chain(changes(&before, &after)).collect();
         if !lines.is_empty() {
             tell(&after, arguments.output, Some(&lines));
@@ -73,7 +73,7 @@ struct Looks<'a> {
 }
 
 impl Looks<'_> {
-    fn look(&mut self) -> Result<Explanation, Failure> {
+    fn gather(&mut self) -> Result<Explanation, Failure> {
         let is_passive = self.arguments.passive || !self.count.is_multiple_of(PROBE_EVERY);
         self.count = self.count.wrapping_add(1);
         let mut evidence = gather(record::read(self.store, self.key)?, asking(self.arguments, is_passive))?;
@@ -106,16 +106,16 @@ fn say(output: Output, line: &str) {
     }
 }
 
-/// Listeners to both namespaces; the VM's changes when it is wired anew.
+/// Listeners to both namespaces; the VM's is replaced when the VM gets a new namespace.
 #[derive(Debug, Default)]
-struct Ears {
+struct Inputs {
     host: Option<Events>,
     pod: Option<(Netns, Events)>,
-    /// What was said last of each link: the kernel repeats itself.
+    /// The last report of each link: the kernel repeats announcements.
     said: BTreeMap<IfName, String>,
 }
 
-impl Ears {
+impl Inputs {
     fn listen(&mut self, store: &Store, key: &ObjectKey) -> Result<(), Failure> {
         let failed = |error: &dyn std::error::Error| Failure::new(Exit::Failed, chain(error));
         let host = Netns::current().map_err(|error| failed(&error))?;

@@ -118,6 +118,7 @@ mod tests {
         choices(&request("bridge"), given, &pod()).iter().map(|choice| choice.address.to_string()).collect()
     }
 
+    // spec: DHCP-5
     #[test]
     fn the_first_address_of_the_result_is_the_guests() {
         let eth0 = "eth0".parse().unwrap();
@@ -144,6 +145,7 @@ mod tests {
         assert_eq!(choices(&request("masquerade"), &[], &pod()), []);
     }
 
+    // spec: DHCP-5
     #[test]
     fn the_choice_is_in_the_commit_mark() {
         let (request, facts) = (request("bridge"), pod());

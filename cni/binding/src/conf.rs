@@ -201,6 +201,7 @@ mod tests {
         }
     }
 
+    // spec: CNI-ADD-4
     #[test]
     fn the_annotation_counts_before_arguments_and_these_before_the_configuration() {
         let all = json!({"runtimeConfig": {POD_ANNOTATIONS: {ANNOTATION: REQUEST}}, "args": {"cni": {"wiring": 1}}, "wiring": 2});
@@ -221,6 +222,7 @@ mod tests {
         assert!(error.msg.starts_with("args.cni.wiring: version: 3"), "{error}");
     }
 
+    // spec: CNI-CONF
     #[test]
     fn other_annotations_may_be_large_and_strange() {
         let annotations = json!({"a\u{7}": "y".repeat(400_000), ANNOTATION: REQUEST, "z": "\u{1f600}"});

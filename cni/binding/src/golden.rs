@@ -68,6 +68,7 @@ pub(crate) fn plans() -> impl Iterator<Item = Plan> {
     cases().into_iter().filter_map(|case| planned(&case).ok())
 }
 
+// spec: CNI-DEL-1, CNI-DEL-2
 #[test]
 fn plans_are_as_written() {
     let cases = cases();
@@ -85,6 +86,7 @@ fn plans_are_as_written() {
     assert!(wrong.is_empty(), "plans differ from {wrong:?}; TAPVISOR_REWRITE_GOLDEN=1 writes them anew for review");
 }
 
+// spec: CNI-MASQ-4
 #[test]
 fn every_plan_can_be_carried_out_and_del_puts_back_what_was() {
     for case in cases() {
@@ -124,6 +126,7 @@ fn relied_on(plan: &Value) -> Option<String> {
     (!text.is_empty()).then(|| Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
+// spec: NIC-2
 #[test]
 fn what_launchers_rely_on_changes_only_with_the_generation() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/generation.json");

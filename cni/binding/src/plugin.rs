@@ -170,6 +170,7 @@ mod tests {
         serde_json::from_slice(&answer).unwrap()
     }
 
+    // spec: CNI-PASS
     #[test]
     fn unknown_arguments_matter_to_a_pod_with_a_request_alone() {
         let previous = json!({"cniVersion": "1.0.0", "other": 7});

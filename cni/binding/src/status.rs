@@ -142,6 +142,7 @@ mod tests {
         parts
     }
 
+    // spec: CNI-STATUS
     #[test]
     fn status_tries_all_that_the_rules_of_any_wiring_are_made_of() {
         let tried = tables(&Devices::named().unwrap());

@@ -115,8 +115,9 @@ mod tests {
         );
     }
 
+    // spec: NET-1
     #[test]
-    fn ranges_that_no_host_can_have_are_told_from_others() {
+    fn ranges_that_no_host_can_have_are_recognised() {
         let of = |range: &str| reserved(range.parse().unwrap());
         for (range, word) in [
             ("127.4.0.0/16", "loopback"),

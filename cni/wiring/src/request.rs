@@ -440,6 +440,7 @@ mod tests {
         assert_ne!(digest(FULL), digest(&FULL.replace("80", "81")));
     }
 
+    // spec: CNI-CONF
     #[test]
     fn shape_errors_name_the_path() {
         let error = refusal(r#"{"name":"a","podInterface":"eth0","binding":"masquerade","color":"red"}"#);

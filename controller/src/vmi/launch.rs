@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::kubevirt::{CloudInitData, Volume};
 use api::manifest::{self, Body};
-use api::translate::{ImageFiles, ImageUse, Secrets, Surroundings, Translation, container_images, translate};
+use api::translate::{ImageFiles, ImageUse, Secrets, TranslateContext, Translation, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use protocol::launch_file::LaunchFile;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ fn launch(
     }
     let images = image_files(&instance);
     let primary_interface = PRIMARY_INTERFACE.parse().map_err(|error: terms::Invalid| vec![error.to_string()])?;
-    let surroundings = Surroundings {
+    let context = TranslateContext {
         secrets: &Secrets::new(),
         images: &images,
         owner: Owner { uid: LAUNCHER_ID, gid: LAUNCHER_ID },
@@ -96,8 +96,8 @@ fn launch(
         vm_uid: vm_uid(object),
         has_mesh_sidecar: true,
     };
-    let translation = translate(&instance, &surroundings)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let translation =
+        translate(&instance, &context).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let file = LaunchFile::new(translation.machine.clone(), translation.wiring.clone());
     Ok(Launch { instance, translation, file })
 }

@@ -1,4 +1,4 @@
-//! The fixed part of a message (RFC 2131 §2) and what stands around the options.
+//! The fixed part of a message (RFC 2131 §2) and what precedes the options.
 
 use std::net::Ipv4Addr;
 
@@ -70,8 +70,8 @@ impl Message {
 
     /// Bytes of UDP payload the client takes, never more than the link carries.
     pub(super) fn accepted_bytes(&self, link_mtu: u16) -> usize {
-        let wished = self.options.array(codes::MAX_MESSAGE_BYTES).map_or(ACCEPTED_BYTES, u16::from_be_bytes);
-        usize::from(wished.max(ACCEPTED_BYTES).min(link_mtu.max(ACCEPTED_BYTES))) - CARRIER_BYTES
+        let asked = self.options.array(codes::MAX_MESSAGE_BYTES).map_or(ACCEPTED_BYTES, u16::from_be_bytes);
+        usize::from(asked.max(ACCEPTED_BYTES).min(link_mtu.max(ACCEPTED_BYTES))) - CARRIER_BYTES
     }
 }
 

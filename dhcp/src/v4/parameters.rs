@@ -8,7 +8,7 @@ use super::codes;
 use crate::config::{Config, V4Config};
 use crate::names::{self, Compressed};
 
-/// Sent to a client that names no wishes, the most important first.
+/// Sent to a client without a parameter request list, the most important first.
 const UNASKED: [u8; 12] = [
     codes::SUBNET_MASK,
     codes::ROUTES,
@@ -24,24 +24,28 @@ const UNASKED: [u8; 12] = [
     codes::BOOT_FILE,
 ];
 
-/// The options for a client with this parameter list, in its order (RFC 2132 §9.8), and classless routes where there are any. The mask always comes first: it must
-/// stand before the router (RFC 2132 §3.3), and nobody can do without it. The search list comes apart from the others,
-/// because it can be shortened.
-pub(super) fn requested(config: &Config, v4: &V4Config, wishes: Option<&[u8]>) -> (Vec<(u8, Vec<u8>)>, Compressed) {
+/// The options for a client with this parameter request list, in its order (RFC 2132 §9.8), and classless routes where there
+/// are any. The mask is always first: every client needs it, and it precedes the router (RFC 2132 §3.3). The search list is
+/// returned separately, because it can be shortened.
+pub(super) fn requested(
+    config: &Config,
+    v4: &V4Config,
+    request_list: Option<&[u8]>,
+) -> (Vec<(u8, Vec<u8>)>, Compressed) {
     let private = v4.private_options.iter().map(|(code, _)| *code);
-    let wished: Vec<u8> = match wishes {
-        Some(wishes) => {
-            // Without them no client reaches a gateway outside its mask, and udhcpc does not think of asking. Last: what was asked
-            // for is sent first.
-            let knows_routes = wishes.contains(&codes::MICROSOFT_ROUTES);
+    let wanted: Vec<u8> = match request_list {
+        Some(list) => {
+            // Without routes a client reaches no gateway outside its mask, and udhcpc does not ask for them. They are last: what
+            // the client asked for is sent first.
+            let knows_routes = list.contains(&codes::MICROSOFT_ROUTES);
             let routes = Some(codes::ROUTES).filter(|_| !knows_routes);
-            std::iter::once(codes::SUBNET_MASK).chain(wishes.iter().copied()).chain(routes).collect()
+            std::iter::once(codes::SUBNET_MASK).chain(list.iter().copied()).chain(routes).collect()
         }
         None => UNASKED.into_iter().chain(private).collect(),
     };
     let mut sent = [false; 256];
     let (mut options, mut search) = (Vec::new(), Compressed::default());
-    for code in wished {
+    for code in wanted {
         let seen = sent.get_mut(usize::from(code)).is_none_or(|seen| std::mem::replace(seen, true));
         if code == codes::SEARCH {
             search = names::compressed(&config.search);

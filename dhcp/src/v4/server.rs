@@ -21,12 +21,12 @@ pub(crate) fn answer(
 ) -> Option<Frame> {
     let v4 = config.v4.as_ref()?;
     let Some(message) = Message::parse(datagram.payload) else {
-        seen.ignored.unusable += 1;
+        seen.ignored.malformed += 1;
         return None;
     };
-    // A guest relays for nobody, and an answer to a relay would leave the link.
+    // A guest is no relay agent, and an answer to one would leave the link.
     if message.chaddr != source || !message.giaddr.is_unspecified() {
-        seen.ignored.strangers += 1;
+        seen.ignored.not_our_client += 1;
         return None;
     }
     seen.v4.received += 1;
@@ -39,7 +39,7 @@ pub(crate) fn answer(
         Some([codes::RELEASE]) => server.give_back(false, seen),
         Some([codes::DECLINE]) => server.give_back(true, seen),
         _ => {
-            seen.ignored.unusable += 1;
+            seen.ignored.malformed += 1;
             None
         }
     }
@@ -73,22 +73,22 @@ impl Server<'_> {
         }
         let ciaddr = Some(self.message.ciaddr).filter(|address| !address.is_unspecified());
         let requested = self.message.address(codes::REQUESTED_ADDRESS);
-        let (wish, phase) = match (server_id, requested, ciaddr) {
-            (Some(_), Some(wish), _) | (Some(_), None, Some(wish)) => (wish, Phase::Selecting),
-            (None, Some(wish), None) => (wish, Phase::Rebooting),
-            (None, _, Some(wish)) if was_unicast => (wish, Phase::Renewing),
-            (None, _, Some(wish)) => (wish, Phase::Rebinding),
+        let (address, phase) = match (server_id, requested, ciaddr) {
+            (Some(_), Some(address), _) | (Some(_), None, Some(address)) => (address, Phase::Selecting),
+            (None, Some(address), None) => (address, Phase::Rebooting),
+            (None, _, Some(address)) if was_unicast => (address, Phase::Renewing),
+            (None, _, Some(address)) => (address, Phase::Rebinding),
             (_, None, None) => {
-                seen.ignored.unusable += 1;
+                seen.ignored.malformed += 1;
                 return None;
             }
         };
-        if wish == self.v4.address.ip() {
+        if address == self.v4.address.ip() {
             return Some(self.ack(phase, seen));
         }
-        // Nobody else serves this client, so silence (RFC 2131 §4.3.2, INIT-REBOOT) would only cost it time.
+        // This is the client's only server, so silence (RFC 2131 §4.3.2, INIT-REBOOT) would only cost it time.
         seen.v4.naks += 1;
-        Some(self.nak(wish, seen))
+        Some(self.nak(address, seen))
     }
 
     /// RELEASE or DECLINE: noted, never answered. There is one address and one client, so it is offered again.
@@ -145,9 +145,9 @@ impl Server<'_> {
         reply
     }
 
-    fn nak(&self, wish: Ipv4Addr, seen: &mut Observations) -> Frame {
+    fn nak(&self, address: Ipv4Addr, seen: &mut Observations) -> Frame {
         let mut reply = self.reply(codes::NAK);
-        let text = format!("{wish} is not this client's address, {} is", self.v4.address.ip());
+        let text = format!("{address} is not this client's address, {} is", self.v4.address.ip());
         reply.options.push((codes::MESSAGE, text.into_bytes()));
         self.send_to(Ipv4Addr::BROADCAST, &reply, seen)
     }
@@ -164,8 +164,8 @@ impl Server<'_> {
     }
 
     fn add_parameters(&self, reply: &mut Reply) {
-        let wishes = self.message.options.bytes(codes::PARAMETER_LIST);
-        let (options, search) = parameters::requested(self.config, self.v4, wishes);
+        let addresses = self.message.options.bytes(codes::PARAMETER_LIST);
+        let (options, search) = parameters::requested(self.config, self.v4, addresses);
         reply.options.extend(options);
         reply.search = search;
         // Firmware reads the header's fields, not the options.

@@ -105,13 +105,13 @@ impl Ask {
 }
 
 /// One answer as etherparse and dhcproto read it.
-struct Heard {
+struct Advertised {
     to: Ipv4Addr,
     payload: Vec<u8>,
     message: Message,
 }
 
-impl Heard {
+impl Advertised {
     fn kind(&self) -> MessageType {
         self.message.opts().msg_type().unwrap()
     }
@@ -121,7 +121,7 @@ impl Heard {
     }
 }
 
-fn hear(frame: &[u8]) -> Heard {
+fn parse(frame: &[u8]) -> Advertised {
     let packet = etherparse::PacketHeaders::from_ethernet_slice(frame).unwrap();
     let Some(etherparse::LinkHeader::Ethernet2(ethernet)) = &packet.link else { panic!("no Ethernet") };
     assert_eq!((ethernet.source, ethernet.destination), (SERVICE.bytes(), GUEST.bytes()));
@@ -134,7 +134,7 @@ fn hear(frame: &[u8]) -> Heard {
     assert_eq!(Ipv4Addr::from(ip.source), SERVER);
     assert!(payload.len() >= 300, "shorter than BOOTP: {}", payload.len());
     let message = Message::decode(&mut Decoder::new(payload)).unwrap();
-    Heard { to: ip.destination.into(), payload: payload.to_vec(), message }
+    Advertised { to: ip.destination.into(), payload: payload.to_vec(), message }
 }
 
 struct Scene(Engine);
@@ -144,10 +144,10 @@ fn scene(v4: V4Config) -> Scene {
 }
 
 impl Scene {
-    fn says(&mut self, ask: Ask) -> Option<Heard> {
+    fn says(&mut self, ask: Ask) -> Option<Advertised> {
         let mut answers = self.0.on_frame(Duration::from_secs(100), &ask.frame());
         assert!(answers.len() < 2);
-        answers.pop().map(|frame| hear(&frame))
+        answers.pop().map(|frame| parse(&frame))
     }
 }
 
@@ -193,7 +193,7 @@ fn request_that_chose_another_server_is_left_alone() {
 }
 
 #[test]
-fn reboot_with_the_right_address_is_acknowledged_and_with_a_wrong_one_refused() {
+fn a_rebooting_client_is_acknowledged_or_gets_a_nak() {
     let mut scene = scene(v4());
     assert_eq!(scene.says(request().for_address(ADDRESS)).unwrap().kind(), MessageType::Ack);
     assert_eq!(scene.0.snapshot().v4.lease.as_ref().unwrap().phase, Phase::Rebooting);
@@ -259,6 +259,7 @@ fn rapid_commit_is_acknowledged_at_once() {
     assert!(ack.option(OptionCode::RapidCommit).is_some());
 }
 
+// spec: CNI-GUARD-3
 #[test]
 fn strangers_relays_and_bootp_get_nothing() {
     let mut engine = Engine::new(config(v4())).unwrap();
@@ -268,10 +269,10 @@ fn strangers_relays_and_bootp_get_nothing() {
     foreign.header[33] ^= 1;
     assert!(engine.on_frame(Duration::ZERO, &foreign.frame()).is_empty());
     assert!(engine.on_frame(Duration::ZERO, &discover().through_relay([10, 9, 9, 9].into()).frame()).is_empty());
-    assert_eq!(engine.snapshot().ignored.strangers, 3);
+    assert_eq!(engine.snapshot().ignored.not_our_client, 3);
     let bootp = Ask { options: vec![], ..discover() };
     assert!(engine.on_frame(Duration::ZERO, &bootp.frame()).is_empty());
-    assert_eq!(engine.snapshot().ignored.unusable, 1);
+    assert_eq!(engine.snapshot().ignored.malformed, 1);
 }
 
 #[test]
@@ -283,9 +284,9 @@ fn the_parameter_list_is_honoured_in_its_order() {
 
 #[test]
 fn classless_routes_are_told_to_who_does_not_ask_where_there_are_any() {
-    let codes = |address: &str, wishes: &[u8]| {
+    let codes = |address: &str, request_list: &[u8]| {
         let v4 = V4Config { address: address.parse().unwrap(), ..v4() };
-        options_on_the_wire(&scene(v4).says(discover().option(55, wishes)).unwrap().payload).split_off(5)
+        options_on_the_wire(&scene(v4).says(discover().option(55, request_list)).unwrap().payload).split_off(5)
     };
     // What udhcpc asks for.
     let udhcpc = [1, 3, 6, 12, 15, 28, 42];
@@ -354,8 +355,9 @@ fn answers_keep_to_the_size_the_client_takes() {
 #[test]
 fn a_full_answer_spills_into_file_and_sname() {
     let private = (224..=230).map(|code| (code, vec![code; 60])).collect();
-    let wishes: Vec<u8> = (224..=230).collect();
-    let offer = scene(V4Config { private_options: private, ..v4() }).says(discover().option(55, &wishes)).unwrap();
+    let request_list: Vec<u8> = (224..=230).collect();
+    let offer =
+        scene(V4Config { private_options: private, ..v4() }).says(discover().option(55, &request_list)).unwrap();
     assert!(offer.payload.len() <= 548);
     let overload = options_on_the_wire(&offer.payload).contains(&52);
     assert!(overload && offer.payload[108] >= 224, "file field holds options");
@@ -368,18 +370,19 @@ fn with_long_search() -> Config {
     Config { search: (0..8).map(name).collect(), ntp: vec![[10, 9, 9, 9].into()], ..config(v4()) }
 }
 
-fn search_of(heard: &Heard) -> Vec<String> {
-    let Some(DhcpOption::DomainSearch(search)) = heard.option(OptionCode::DomainSearch) else { panic!("no search") };
+fn search_of(answer: &Advertised) -> Vec<String> {
+    let Some(DhcpOption::DomainSearch(search)) = answer.option(OptionCode::DomainSearch) else { panic!("no search") };
     search.iter().map(|name| name.to_string().trim_end_matches('.').to_owned()).collect()
 }
 
+// spec: DHCP-6
 #[test]
 fn a_search_list_that_is_too_long_is_cut_behind_whole_names_in_order() {
     let config = with_long_search();
     let mut scene = Scene(Engine::new(config.clone()).unwrap());
     // In the middle of dhclient's list; what follows it in the list is sent as well.
-    let wishes = [1, 28, 2, 3, 15, 6, 119, 12, 44, 47, 26, 121, 42];
-    let offer = scene.says(discover().option(55, &wishes)).unwrap();
+    let request_list = [1, 28, 2, 3, 15, 6, 119, 12, 44, 47, 26, 121, 42];
+    let offer = scene.says(discover().option(55, &request_list)).unwrap();
     assert!(offer.payload.len() <= 548);
     let told = search_of(&offer);
     assert!(told.len() >= 2, "{told:?}");
@@ -390,12 +393,12 @@ fn a_search_list_that_is_too_long_is_cut_behind_whole_names_in_order() {
         assert!(offer.option(code).is_some(), "{code:?}");
     }
     // A client that takes more gets all of it.
-    let offer = scene.says(discover().option(55, &wishes).option(57, &1500_u16.to_be_bytes())).unwrap();
+    let offer = scene.says(discover().option(55, &request_list).option(57, &1500_u16.to_be_bytes())).unwrap();
     assert_eq!((search_of(&offer), scene.0.snapshot().v4.search_left_out), (wanted, 0));
 }
 
 #[test]
-fn where_any_client_is_answered_it_is_answered_at_its_own_ethernet_address() {
+fn any_client_is_answered_at_its_own_ethernet_address() {
     let other = MacAddr::local([9; 5]);
     let mut from_other = discover();
     from_other.header[28..34].copy_from_slice(&other.bytes());
@@ -411,7 +414,7 @@ fn where_any_client_is_answered_it_is_answered_at_its_own_ethernet_address() {
     group[6] |= 1;
     assert!(engine.on_frame(Duration::ZERO, &group).is_empty());
     assert!(engine.on_frame(Duration::ZERO, &discover().frame_from(SERVICE)).is_empty());
-    assert_eq!(engine.snapshot().ignored.strangers, 3);
+    assert_eq!(engine.snapshot().ignored.not_our_client, 3);
 }
 
 #[test]
@@ -423,6 +426,7 @@ fn a_client_that_gives_its_address_back_is_no_client_any_more() {
     assert_eq!(scene.0.snapshot().clients, []);
 }
 
+// spec: DHCP-10
 #[test]
 fn a_flood_of_clients_is_remembered_with_a_bound() {
     let mut engine = Engine::new(Config { any_client: true, ..config(v4()) }).unwrap();

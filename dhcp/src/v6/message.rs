@@ -50,8 +50,8 @@ impl<'a> Message<'a> {
         Some(Self { kind, transaction, options: Options::parse(bytes.rest())? })
     }
 
-    /// The options the client asks for; `None` when it does not say.
-    pub(super) fn wishes(&self) -> Option<Vec<u16>> {
+    /// The codes of the Option Request option (RFC 8415 §21.7); `None` without one.
+    pub(super) fn option_request(&self) -> Option<Vec<u16>> {
         let list = self.options.first(codes::OPTION_REQUEST)?;
         Some(list.chunks_exact(2).filter_map(|pair| pair.try_into().ok()).map(u16::from_be_bytes).collect())
     }

@@ -7,23 +7,23 @@ use super::message::{Writer, push_option};
 use crate::config::{Config, V6Config};
 use crate::names;
 
-/// Sent to a client that names no wishes.
+/// Sent to a client without an Option Request option.
 const UNASKED: [u16; 3] = [codes::DNS, codes::SEARCH, codes::NTP];
 /// How long parameters without a lease hold: a day, the default of RFC 8415 §7.6 (IRT_DEFAULT).
 const REFRESH: u32 = 86_400;
 
-/// Adds the options for these wishes. `is_stateless` is an Information-request, whose answer says when to ask again. The
-/// search list comes last and takes what room is left; returns how many of its names have none, if the client wants it.
+/// Adds the requested options. `is_stateless` is an Information-request, whose answer says when to ask again. The search list
+/// is last and takes the room that is left; returns how many of its names do not fit, if the client asks for it.
 pub(super) fn add(
     writer: &mut Writer,
     config: &Config,
     v6: &V6Config,
-    wishes: Option<Vec<u16>>,
+    option_request: Option<Vec<u16>>,
     is_stateless: bool,
 ) -> Option<usize> {
-    let wishes = wishes.unwrap_or_else(|| UNASKED.to_vec());
+    let requested = option_request.unwrap_or_else(|| UNASKED.to_vec());
     let known = [codes::DNS, codes::NTP, codes::SNTP, codes::BOOT_FILE_URL, codes::REFRESH_SECONDS];
-    for code in known.into_iter().filter(|code| wishes.contains(code)) {
+    for code in known.into_iter().filter(|code| requested.contains(code)) {
         let value = match code {
             codes::DNS => addresses(&config.dns).flatten().collect(),
             codes::NTP => ntp(config),
@@ -36,7 +36,7 @@ pub(super) fn add(
             writer.option(code, &value);
         }
     }
-    if !wishes.contains(&codes::SEARCH) || config.search.is_empty() {
+    if !requested.contains(&codes::SEARCH) || config.search.is_empty() {
         return None;
     }
     let (search, left_out) = names::plain(&config.search, writer.left());

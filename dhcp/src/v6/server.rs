@@ -25,16 +25,16 @@ pub(crate) fn answer(
     seen: &mut Observations,
 ) -> Option<Frame> {
     let v6 = config.v6.as_ref()?;
-    // Nobody was ever allowed to send unicast (RFC 8415 §18.4; RFC 9915 does away with it).
+    // The Server Unicast option is never sent, so no client may send unicast (RFC 8415 §18.4; RFC 9915 removes it).
     let reached_us = datagram.destination == SERVERS && datagram.source.is_unicast_link_local();
     let Some(message) = Message::parse(datagram.payload).filter(|_| reached_us) else {
-        seen.ignored.unusable += 1;
+        seen.ignored.malformed += 1;
         return None;
     };
     seen.v6.received += 1;
     let server = Server { now, config, v6, message: &message };
     let Some(rules) = server.acceptance() else {
-        seen.ignored.unusable += 1;
+        seen.ignored.malformed += 1;
         return None;
     };
     if rules == Acceptance::OtherServer {
@@ -42,7 +42,7 @@ pub(crate) fn answer(
         return None;
     }
     let Some(payload) = server.reply(seen) else {
-        seen.ignored.unusable += 1;
+        seen.ignored.malformed += 1;
         return None;
     };
     let link = Link { source: config.service_mac, destination: source };
@@ -199,13 +199,13 @@ impl Server<'_> {
 
     fn add_parameters(&self, writer: &mut Writer, seen: &mut Observations) {
         let is_stateless = self.message.kind == codes::INFORMATION_REQUEST;
-        let wishes = self.message.wishes();
+        let option_request = self.message.option_request();
         let (sent, name) = (self.message.options.first(codes::CLIENT_FQDN), codes::CLIENT_FQDN);
-        let is_asked = sent.is_some() || wishes.as_ref().is_some_and(|wishes| wishes.contains(&name));
+        let is_asked = sent.is_some() || option_request.as_ref().is_some_and(|codes| codes.contains(&name));
         if let Some(value) = parameters::full_name(self.config, sent).filter(|_| is_asked) {
             writer.option(name, &value);
         }
-        let left_out = parameters::add(writer, self.config, self.v6, wishes, is_stateless);
+        let left_out = parameters::add(writer, self.config, self.v6, option_request, is_stateless);
         seen.v6.search_left_out = left_out.unwrap_or(seen.v6.search_left_out);
     }
 }

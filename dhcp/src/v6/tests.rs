@@ -85,11 +85,11 @@ impl Scene {
         let frame = link.udp6((GUEST_LOCAL, 546), (ask.to, 547), &ask.wire);
         let mut answers = self.0.on_frame(Duration::from_secs(100), &frame);
         assert!(answers.len() < 2);
-        answers.pop().map(|frame| hear(&frame))
+        answers.pop().map(|frame| parse(&frame))
     }
 }
 
-fn hear(frame: &[u8]) -> Message {
+fn parse(frame: &[u8]) -> Message {
     let packet = etherparse::PacketHeaders::from_ethernet_slice(frame).unwrap();
     let Some(etherparse::LinkHeader::Ethernet2(ethernet)) = &packet.link else { panic!("no Ethernet") };
     assert_eq!((ethernet.source, ethernet.destination), (SERVICE.bytes(), GUEST.bytes()));
@@ -203,6 +203,7 @@ fn temporary_addresses_and_prefixes_are_refused_by_status() {
     assert_eq!(status(&prefixes.opts), Some(Status::NoPrefixAvail));
 }
 
+// spec: DHCP-4
 #[test]
 fn confirm_of_any_address_but_the_guests_own_is_not_on_link() {
     let mut scene = scene();
@@ -218,6 +219,7 @@ fn confirm_of_any_address_but_the_guests_own_is_not_on_link() {
     assert!(scene.says(ask(4).association(5, &[])).is_none());
 }
 
+// spec: DHCP-4
 #[test]
 fn a_confirmed_address_counts_as_leased() {
     let mut scene = scene();
@@ -227,6 +229,7 @@ fn a_confirmed_address_counts_as_leased() {
     assert_eq!((seen.refusals, seen.grants, seen.lease.unwrap().phase), (0, 1, Phase::Rebooting));
 }
 
+// spec: DHCP-4
 #[test]
 fn a_request_for_a_foreign_address_is_not_on_link_and_grants_nothing() {
     let mut scene = scene();
@@ -250,8 +253,9 @@ fn a_solicit_only_hints_at_a_foreign_address() {
     assert_eq!(addresses(associations(&reply)[0]), [(ADDRESS, 1000, 2000)]);
 }
 
+// spec: DHCP-6
 #[test]
-fn a_search_list_that_is_too_long_is_cut_behind_whole_names_and_costs_no_other_option() {
+fn a_long_search_list_is_cut_behind_whole_names_and_costs_no_option() {
     let mut config = config();
     config.search = (10..40).map(|n| format!("{}.{n}.example", "s".repeat(60)).parse().unwrap()).collect();
     let mut scene = Scene(Engine::new(config.clone()).unwrap());
@@ -268,7 +272,7 @@ fn a_search_list_that_is_too_long_is_cut_behind_whole_names_and_costs_no_other_o
 }
 
 #[test]
-fn where_any_client_is_answered_it_is_answered_at_its_own_ethernet_address() {
+fn any_client_is_answered_at_its_own_ethernet_address() {
     let other = MacAddr::local([0, 0, 0, 0, 9]);
     let solicit = ask(1).association(5, &[]);
     let frame = |source| {
@@ -312,6 +316,7 @@ fn information_request_needs_no_identity_and_says_when_to_ask_again() {
     assert!(scene.says(anonymous(11).association(5, &[])).is_none());
 }
 
+// spec: DHCP-11
 #[test]
 fn the_guests_name_is_told_to_who_asks_for_it_or_tells_its_own() {
     let name = |domain: bool, ask: Ask| {
@@ -351,7 +356,7 @@ fn messages_that_break_the_rules_or_mean_another_server_get_nothing() {
     ] {
         assert!(scene.says(broken).is_none());
     }
-    assert_eq!(scene.0.snapshot().ignored.unusable, 9);
+    assert_eq!(scene.0.snapshot().ignored.malformed, 9);
     assert!(scene.says(ask(5).of_server(&[0, 3, 0, 1, 9, 9, 9, 9, 9, 9]).association(5, &[ADDRESS])).is_none());
     assert_eq!(scene.0.snapshot().ignored.other_server, 1);
 }

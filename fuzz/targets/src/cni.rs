@@ -21,8 +21,8 @@ pub fn check(input: &[u8]) {
     };
     let mut stdout = Vec::new();
     let exit = serve(&Reader, &environment(head), &mut &stdin[..], &mut stdout).expect("a buffer can be written");
-    judge(exit, &stdout, stdin);
-    judge_as_a_runtime(stdin);
+    verify(exit, &stdout, stdin);
+    verify_as_a_runtime(stdin);
 }
 
 fn environment(head: &[u8]) -> Environment {
@@ -35,7 +35,7 @@ fn environment(head: &[u8]) -> Environment {
     head.split(|byte| *byte == b'\n').filter_map(pair).chain(fixed).collect()
 }
 
-fn judge(exit: u8, stdout: &[u8], stdin: &[u8]) {
+fn verify(exit: u8, stdout: &[u8], stdin: &[u8]) {
     if exit == 0 {
         if let Ok(document) = serde_json::from_slice::<Value>(stdout) {
             assert!(document["cniVersion"].as_str().is_some_and(|text| text.parse::<Version>().is_ok()), "{document}");
@@ -51,7 +51,7 @@ fn judge(exit: u8, stdout: &[u8], stdin: &[u8]) {
 }
 
 /// The same text as a runtime would load and keep it.
-fn judge_as_a_runtime(text: &[u8]) {
+fn verify_as_a_runtime(text: &[u8]) {
     let Ok(document) = serde_json::from_slice::<Value>(text) else { return };
     match ConfigList::from_value(document.clone()) {
         Ok(list) => {
@@ -79,7 +79,7 @@ impl Reader {
     fn read(conf: &NetConf) -> Result<(), Error> {
         conf.prev_result()?;
         if let Some(request) = requested(conf)? {
-            crate::wiring::judge(&request);
+            crate::wiring::verify(&request);
         }
         Ok(())
     }

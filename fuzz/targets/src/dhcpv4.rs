@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
         let payload = &payload[..payload.len().min(guest::MTU - CARRIER_BYTES)];
         let answers = engine.on_frame(guest::second(number), &frame(payload, is_unicast));
         assert!(answers.len() <= 1, "{} answers to one message", answers.len());
-        answers.iter().for_each(|answer| judge(payload, answer));
+        answers.iter().for_each(|answer| verify(payload, answer));
     }
 }
 
@@ -34,7 +34,7 @@ fn frame(payload: &[u8], is_unicast: bool) -> Frame {
     guest::udp(headers, payload)
 }
 
-fn judge(asked: &[u8], answer: &[u8]) {
+fn verify(asked: &[u8], answer: &[u8]) {
     let sent = guest::read(answer);
     assert_eq!((sent.destination, sent.source), (GUEST.bytes(), SERVICE.bytes()));
     let Content::Udp4 { from: 67, to: 68, payload } = sent.content else { panic!("not from 67 to 68: {sent:?}") };

@@ -25,7 +25,7 @@ pub fn check(input: &[u8]) {
         let payload = &payload[..payload.len().min(guest::MTU - CARRIER_BYTES)];
         let answers = engine.on_frame(guest::second(number), &frame(payload));
         assert!(answers.len() <= 1, "{} answers to one message", answers.len());
-        answers.iter().for_each(|answer| judge(payload, answer));
+        answers.iter().for_each(|answer| verify(payload, answer));
     }
 }
 
@@ -36,7 +36,7 @@ fn frame(payload: &[u8]) -> Frame {
     guest::udp(headers, payload)
 }
 
-fn judge(asked: &[u8], answer: &[u8]) {
+fn verify(asked: &[u8], answer: &[u8]) {
     let sent = guest::read(answer);
     assert_eq!((sent.destination, sent.source), (GUEST.bytes(), SERVICE.bytes()));
     let Content::Udp6 { from: 547, to: 546, payload } = sent.content else { panic!("not from 547 to 546: {sent:?}") };
@@ -49,13 +49,13 @@ fn judge(asked: &[u8], answer: &[u8]) {
     assert_eq!(client_id(payload), client_id(asked), "the client's identifier is repeated as it came");
     for option in message.opts().iter() {
         if let DhcpOption::IANA(association) = option {
-            judge_addresses(association.opts.iter());
+            verify_addresses(association.opts.iter());
             assert!(association.t1 <= association.t2);
         }
     }
 }
 
-fn judge_addresses<'a>(options: impl Iterator<Item = &'a DhcpOption>) {
+fn verify_addresses<'a>(options: impl Iterator<Item = &'a DhcpOption>) {
     let mut granted = 0;
     for option in options {
         let DhcpOption::IAAddr(address) = option else { continue };
@@ -69,7 +69,7 @@ fn judge_addresses<'a>(options: impl Iterator<Item = &'a DhcpOption>) {
     assert!(granted <= 1, "the address is granted {granted} times in one association");
 }
 
-/// The first option 1 of a message, read by hand: the judge's reader would stop at a broken option behind it.
+/// The first option 1 of a message, read by hand: the reader would stop at a broken option behind it.
 fn client_id(message: &[u8]) -> Option<&[u8]> {
     let mut rest = message.get(4..)?;
     loop {

@@ -117,7 +117,7 @@ pub(crate) enum Content<'a> {
     Icmp6 { header: Ipv6Header, kind: u8, body: &'a [u8] },
 }
 
-/// Reads an answer with somebody else's code and panics when it is no whole, true frame within the MTU.
+/// Reads an answer with other projects' code; panics when it is not one complete, valid frame within the MTU.
 pub(crate) fn read(frame: &[u8]) -> Sent<'_> {
     assert!(frame.len() <= ETHERNET_BYTES + MTU, "{} bytes", frame.len());
     let packet = PacketHeaders::from_ethernet_slice(frame).expect("a whole frame");

@@ -1,4 +1,4 @@
-//! Target `image`: an image that somebody hands to `tapvisor image import`, and the file that a VM takes out of it. An
+//! Target `image`: an image that a user hands to `tapvisor image import`, and the file that a VM takes out of it. An
 //! input's first byte says which part of an OCI layout the rest is: everything around it is then right.
 
 use std::collections::BTreeSet;
@@ -38,15 +38,15 @@ pub fn check(input: &[u8]) {
             let listed = store.list().expect("what was imported can be listed");
             assert!(images.iter().all(|image| listed.iter().any(|other| other.digest == image.digest)));
         }
-        Err(error) => judge_refusal(error),
+        Err(error) => verify_refusal(error),
     }
     for path in [None, Some("boot/vmlinuz"), Some("/disk/../disk/disk.img")] {
         match store.resolve(NAME, path, Reader::Root) {
-            Ok(file) => judge_file(&file, sandbox.path()),
-            Err(error) => judge_refusal(&error),
+            Ok(file) => verify_file(&file, sandbox.path()),
+            Err(error) => verify_refusal(&error),
         }
     }
-    nothing_beside(sandbox.path());
+    only_the_store_is_written(sandbox.path());
 }
 
 /// In memory: thousands of stores a second are made and removed.
@@ -91,27 +91,27 @@ fn split(layers: &[u8]) -> impl Iterator<Item = &[u8]> {
     .take(8)
 }
 
-fn judge_refusal(error: &ImageError) {
+fn verify_refusal(error: &ImageError) {
     crate::assert_short(&error.to_string(), LONGEST_REFUSAL_BYTES);
 }
 
 /// A file that was taken out is a plain file of the store's own, whatever the archive called it.
-fn judge_file(file: &Path, sandbox: &Path) {
+fn verify_file(file: &Path, sandbox: &Path) {
     assert!(file.starts_with(sandbox.join("store/files")), "{}", file.display());
     let kind = fs::symlink_metadata(file).expect("a file that was taken out is there");
     assert!(kind.is_file(), "{} is no plain file", file.display());
 }
 
 /// Nothing was written but where the store writes, and nothing half-done is left.
-fn nothing_beside(sandbox: &Path) {
+fn only_the_store_is_written(sandbox: &Path) {
     let names = |folder: &Path| -> BTreeSet<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     };
     assert_eq!(names(sandbox), ["from", "locks", "store"].map(str::to_owned).into());
     let own = ["blobs", "files", "incoming", "index.json", "oci-layout"].map(str::to_owned).into();
-    let beside: Vec<_> = names(&sandbox.join("store")).difference(&own).cloned().collect();
-    assert!(beside.is_empty(), "{beside:?}");
+    let unexpected: Vec<_> = names(&sandbox.join("store")).difference(&own).cloned().collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
     assert!(names(&sandbox.join("store/incoming")).is_empty() && names(&sandbox.join("locks")).is_empty());
     for name in names(&sandbox.join("store/blobs/sha256")) {
         assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name} is left");

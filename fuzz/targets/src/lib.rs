@@ -1,4 +1,4 @@
-//! Bytes of strangers: what every reader of foreign input must hold to, whatever it is given.
+//! Foreign bytes: what every reader of foreign input must hold to, whatever it is given.
 //!
 //! A target is one function that panics when a reader breaks its promise. The fuzzers of the workspace around this
 //! package call it with inputs they invent; the tests here call it on stable with every input that is kept.
@@ -14,7 +14,7 @@ pub mod monitor;
 pub mod neighbour;
 pub mod wiring;
 
-/// A reader of foreign input and how it is judged.
+/// A reader of foreign input and how its result is checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// The name of its fuzzer and of its files.

@@ -1,10 +1,10 @@
-//! Target `manifest`: a text that somebody hands to `tapvisor run -f`.
+//! Target `manifest`: a text that a user hands to `tapvisor run -f`.
 
 use std::path::Path;
 
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ImageFiles, Secrets, Surroundings, container_images, translate};
+use api::translate::{ImageFiles, Secrets, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use protocol::launch_file::LaunchFile;
 use wiring::Owner;
@@ -18,7 +18,7 @@ const MOST_COMPLAINTS: usize = 101;
 pub fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match manifest::parse(text, "a") {
-        Ok(objects) => objects.iter().for_each(judge),
+        Ok(objects) => objects.iter().for_each(verify),
         Err(complaints) => {
             assert!(!complaints.is_empty());
             let documents = text.matches("---").count() + 1;
@@ -28,7 +28,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-fn judge(object: &Object) {
+fn verify(object: &Object) {
     let again = manifest::from_value(&object.source, "a").expect("an object that was read can be read again");
     assert_eq!(again.body, object.body);
     object.warnings.iter().for_each(|one| crate::assert_short(&one.to_string(), LONGEST_COMPLAINT_BYTES));
@@ -42,7 +42,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
     let file = || Path::new("/images/file").to_owned();
     let disk_file = || DiskFile { path: file(), format: DiskFormat::Qcow2 };
     let disks = instance.spec.disks.iter().map(|disk| (disk.name.clone(), disk_file())).collect();
-    let surroundings = Surroundings {
+    let context = TranslateContext {
         secrets: &Secrets::new(),
         images: &ImageFiles { disks, kernel: Some(file()), initrd: Some(file()) },
         owner: Owner { uid: 107, gid: 107 },
@@ -52,9 +52,9 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
         has_mesh_sidecar: false,
     };
     let _images = container_images(instance);
-    match translate(instance, &surroundings) {
+    match translate(instance, &context) {
         Ok(translation) => {
-            crate::wiring::judge(&translation.wiring);
+            crate::wiring::verify(&translation.wiring);
             let launch = LaunchFile::new(translation.machine, translation.wiring);
             let text = serde_json::to_string(&launch).expect("a launch file is JSON");
             let again = LaunchFile::parse(text.as_bytes()).expect("a launch file that was written can be read");

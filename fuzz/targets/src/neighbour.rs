@@ -19,16 +19,16 @@ const A_SECOND: u64 = 50;
 /// Reads an input and panics when a promise is broken.
 pub fn check(input: &[u8]) {
     let mut engine = guest::engine(false);
-    let mut judge = Judge::default();
+    let mut check = Check::default();
     let mut now = Duration::from_secs(1);
     for record in guest::records(input) {
         let Some((what, rest)) = record.split_first() else { continue };
         let sent = happen(&mut engine, &mut now, *what, rest);
         assert!(sent.len() <= 2, "{} frames at once", sent.len());
-        sent.iter().for_each(|frame| judge.on(now, frame));
+        sent.iter().for_each(|frame| check.on(now, frame));
     }
     let most = BURST + A_SECOND * (now.as_secs() + 1) * 2;
-    assert!(judge.sent <= most, "{} frames until {now:?}", judge.sent);
+    assert!(check.sent <= most, "{} frames until {now:?}", check.sent);
 }
 
 fn happen(engine: &mut Engine, now: &mut Duration, what: u8, rest: &[u8]) -> Vec<Frame> {
@@ -76,12 +76,12 @@ fn icmp6(mac: [u8; 6], source: [u8; 16], message: &[u8]) -> Frame {
 
 /// What was sent so far.
 #[derive(Debug, Default)]
-struct Judge {
+struct Check {
     sent: u64,
     asked_at: Option<Duration>,
 }
 
-impl Judge {
+impl Check {
     fn on(&mut self, now: Duration, frame: &[u8]) {
         self.sent += 1;
         let sent = guest::read(frame);

@@ -136,7 +136,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// The input as a line for `findings/`, beside the bytes.
+/// The input as a line for `findings/`, next to the bytes.
 fn describe(target: &Target, file: &Path, what: &str) -> Result<PathBuf, String> {
     let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let place = file.with_extension("txt");

@@ -12,7 +12,7 @@ const LONGEST_REFUSAL_BYTES: usize = 1024;
 pub fn check(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match Request::parse(text) {
-        Ok(request) => judge(&request),
+        Ok(request) => verify(&request),
         Err(error) => crate::assert_short(&error.to_string(), LONGEST_REFUSAL_BYTES),
     }
     if let Ok(mark) = text.parse::<Mark>() {
@@ -23,7 +23,7 @@ pub fn check(input: &[u8]) {
 }
 
 /// What holds for every request that is accepted.
-pub(crate) fn judge(request: &Request) {
+pub(crate) fn verify(request: &Request) {
     let interfaces = request.interfaces();
     assert!(interfaces.len() <= Request::MAX_INTERFACES);
     assert!(interfaces.iter().map(|interface| interface.ports.len()).sum::<usize>() <= Request::MAX_PORTS);

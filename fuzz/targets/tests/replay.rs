@@ -34,13 +34,21 @@ macro_rules! replays {
 }
 
 replays! {
+    // spec: FUZZ-1
     kept_calls_of_the_plugin_do_no_harm: "cni",
+    // spec: FUZZ-2
     kept_wiring_requests_do_no_harm: "wiring",
+    // spec: FUZZ-3
     kept_manifests_do_no_harm: "manifest",
+    // spec: FUZZ-4
     kept_dhcpv4_sessions_do_no_harm: "dhcpv4",
+    // spec: FUZZ-4
     kept_dhcpv6_sessions_do_no_harm: "dhcpv6",
+    // spec: FUZZ-5
     kept_solicitations_do_no_harm: "neighbour",
+    // spec: FUZZ-6
     kept_monitor_lines_do_no_harm: "monitor",
+    // spec: FUZZ-7
     kept_images_do_no_harm: "image",
 }
 

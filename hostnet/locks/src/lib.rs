@@ -300,6 +300,7 @@ mod tests {
         drop(bench.locks.lock(&bench.target(), NOW).unwrap());
     }
 
+    // spec: CNI-LOCK-2
     #[test]
     fn the_folder_is_closed_to_others_whatever_it_was() {
         let bench = bench();
@@ -310,6 +311,7 @@ mod tests {
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
     }
 
+    // spec: CNI-LOCK-2
     #[test]
     fn what_a_killed_process_left_is_locked_again_and_swept() {
         let bench = bench();

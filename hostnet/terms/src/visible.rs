@@ -34,6 +34,7 @@ fn is_control(character: char) -> bool {
 mod tests {
     use super::*;
 
+    // spec: CLI-4
     #[test]
     fn what_controls_a_terminal_is_written_as_an_escape() {
         assert_eq!(visible("plain · ä\n\ttext"), "plain · ä\n\ttext");

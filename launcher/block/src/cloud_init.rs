@@ -28,7 +28,7 @@ impl Volume for std::fs::File {
 
 /// Formats `volume` and writes `user-data`, `meta-data` and, when there is one, `network-config` into it.
 ///
-/// The instance id is the VM's name and namespace, as KubeVirt's is: a disk that moves between the two is not set up anew.
+/// The instance id is the VM's name and namespace, as KubeVirt's is: cloud-init does not set up a disk again that moves between the two.
 ///
 /// # Errors
 /// The volume's.
@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(read(&path, "network-config"), None);
     }
 
+    // spec: DISK-7
     #[test]
     fn user_data_of_any_bytes_goes_onto_the_volume_unchanged() {
         let packed = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff\0".to_vec();

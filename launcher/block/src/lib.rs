@@ -1,4 +1,4 @@
-//! Disks: images found out about, opened, and what ends with the VM made beside them.
+//! Disks: inspects and opens images, and makes the overlays, empty disks and cloud-init volumes that end with the VM.
 //!
 //! Every file is opened here and handed on as a descriptor. Its format is given: a disk's content is the guest's, so nothing
 //! concludes a format from it, and nothing follows a name that an image's header holds. Only images that no guest has written

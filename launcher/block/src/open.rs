@@ -192,7 +192,7 @@ impl Of<'_> {
         self.made("img", |file| make(file, capacity_bytes, Format::Raw))
     }
 
-    /// Makes a raw file anew, filled by `fill`, whatever an earlier run left under its name.
+    /// Makes a new raw file, filled by `fill`; replaces a file that an earlier run left under its name.
     fn made(&self, ending: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<OpenDisk, DiskError> {
         let path = self.scratch.with_extension(ending);
         let failed = |source: io::Error| match source.kind() {

@@ -47,6 +47,7 @@ fn empty_qcow2(path: &Path) {
     assert!(Command::new("qemu-img").args(create).arg(path).arg("1T").status().unwrap().success());
 }
 
+// spec: DISK-2
 #[test]
 fn what_a_guest_writes_never_changes_its_disks_format() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,6 +66,7 @@ fn what_a_guest_writes_never_changes_its_disks_format() {
     assert_eq!(open(folder.path(), file(&path, Format::Qcow2)).unwrap().top.format, Format::Qcow2);
 }
 
+// spec: DISK-2
 #[test]
 fn a_qcow2_disk_that_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -74,6 +76,7 @@ fn a_qcow2_disk_that_is_none_is_refused() {
     assert!(error.contains("is no qcow2 image") && error.contains("disk-format.root: raw"), "{error}");
 }
 
+// spec: DISK-3
 #[test]
 fn other_formats_and_compressed_files_are_refused_by_their_magic() {
     let folder = tempfile::tempdir().unwrap();
@@ -196,7 +199,7 @@ fn an_empty_disk_is_sparse_and_new_each_time() {
 
 #[test]
 fn a_full_file_system_says_so() {
-    // Every write to /dev/full is ENOSPC, and its folder takes no new files: so it stands in as the file itself.
+    // Every write to /dev/full is ENOSPC, and its folder takes no new files: so it is used as the file itself.
     let mut full = File::options().write(true).open("/dev/full").unwrap();
     let error = qcow2::write_overlay(&mut full, 1 << 20, b"", b"raw").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
@@ -229,6 +232,7 @@ fn a_cloud_init_volume_is_a_raw_disk() {
     assert_eq!((opened.top.format, opened.base.is_none()), (Format::Raw, true));
 }
 
+// spec: IMG-1
 #[test]
 fn tables_of_a_hostile_disk_are_read_in_little_memory() {
     const LIMITED: &str = "TAPVISOR_TEST_LIMITED";
@@ -257,6 +261,7 @@ fn tables_of_a_hostile_disk_are_read_in_little_memory() {
     assert!(error.contains("has an L1 table of 536870912 bytes"), "{error}");
 }
 
+// spec: DISK-9
 #[test]
 fn a_folder_means_the_only_file_in_it() {
     let root = tempfile::tempdir().unwrap();
@@ -280,6 +285,7 @@ fn a_folder_means_the_only_file_in_it() {
     assert!(refused.contains("is a folder with 2 files, expected exactly one"), "{refused}");
 }
 
+// spec: DISK-9
 #[test]
 fn a_link_in_a_folder_is_followed_no_further_than_in_any_path() {
     if !nix::unistd::geteuid().is_root() {

@@ -5,7 +5,7 @@
 //! by whatever path. Nothing is opened for reading or writing before it is known to be a regular file or a block device, and
 //! what was looked at is what is opened.
 //! `openat2` with RESOLVE_NO_SYMLINKS refuses `/dev/disk/by-id` and `/var/run` as well, and the crate `pathrs` follows links
-//! inside a root whoever owns them; hence this walk.
+//! inside a root whatever user owns them; hence this walk.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, OpenOptions};
@@ -202,7 +202,7 @@ fn folder_flags() -> OFlag {
     OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC
 }
 
-/// Nobody but root, or the user of this process, can have made the link, nor replace it.
+/// Only root, or the user of this process, can have made the link or can replace it.
 fn is_trusted(link: &Metadata, folder: &Metadata) -> bool {
     let is_ours = |found: &Metadata| [0, nix::unistd::geteuid().as_raw()].contains(&found.uid());
     is_ours(link) && is_ours(folder) && folder.mode() & 0o022 == 0
@@ -240,6 +240,7 @@ mod tests {
         open(path, true, &[]).unwrap_err().to_string()
     }
 
+    // spec: DISK-4
     #[test]
     fn only_links_that_no_other_user_can_have_made_are_followed() {
         let folder = folder();
@@ -274,6 +275,7 @@ mod tests {
         }
     }
 
+    // spec: DISK-4
     #[test]
     fn what_is_tapvisors_own_is_refused_by_any_path() {
         let folder = folder();
@@ -289,6 +291,7 @@ mod tests {
         open(&folder.path().join("disk.img"), true, &[&own]).unwrap();
     }
 
+    // spec: DISK-4
     #[test]
     fn what_is_no_disk_is_not_opened() {
         let folder = folder();

@@ -15,7 +15,7 @@ const PIECE_BYTES: u64 = 64 << 10;
 /// Bits 9 to 55 of a table entry are the offset in the file.
 const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
-/// Incompatible features that change what may be done with a file; the others are left to whoever reads it.
+/// Incompatible features that change what may be done with a file; the others are left to the reader.
 const DATA_FILE: u64 = 1 << 2;
 const CORRUPT: u64 = 1 << 1;
 const EXTENDED_L2: u64 = 1 << 4;
@@ -157,7 +157,7 @@ fn entries<F: Read + Seek>(
 
 /// Writes an empty disk, or an overlay of another, cluster by cluster: header, refcount table, refcount block, L1 table.
 ///
-/// The backing file is named for whoever inspects the overlay; the launcher's engine is told separately.
+/// The backing file's name is for tools that inspect the overlay; the launcher's engine gets it separately.
 ///
 /// # Errors
 /// The system's, or `InvalidInput` when the backing file's name is longer than the format's 1,023 bytes.
@@ -277,6 +277,7 @@ mod tests {
         header.check_mapping(&mut whole, image.len() as u64).unwrap();
     }
 
+    // spec: IMG-1
     #[test]
     fn a_huge_l1_table_is_refused_before_it_is_read() {
         let mut image = overlay(1 << 20, b"");

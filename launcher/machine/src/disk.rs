@@ -179,6 +179,7 @@ impl<'de> Deserialize<'de> for Content {
 mod tests {
     use super::*;
 
+    // spec: DISK-7
     #[test]
     fn any_bytes_are_read_as_they_were_written() {
         for bytes in [&b""[..], b"#cloud-config\n", b"\x1f\x8b\x08\0", b"\xff", b"\xff\xfe", b"\xff\xfe\xfd"] {

@@ -1,6 +1,6 @@
 //! The machine an engine runs, described without a word of any engine's own.
 //!
-//! Built from a VirtualMachineInstance by `api`, written as JSON beside the wiring request, read by `tapvisor-launcher`.
+//! Built from a VirtualMachineInstance by `api`, written as JSON together with the wiring request, read by `tapvisor-launcher`.
 //! Paths are absolute and readable by the launcher; sizes are bytes; times are seconds.
 
 pub mod base64;
@@ -88,7 +88,7 @@ pub enum RebootPolicy {
     /// Starts the guest again in the same machine.
     #[default]
     Reboot,
-    /// Ends the machine; whoever runs it may start a new one.
+    /// Ends the machine; its supervisor may start a new one.
     Terminate,
 }
 

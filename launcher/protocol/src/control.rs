@@ -14,34 +14,34 @@ pub use crate::status::{
     Accelerator, ConfinementStatus, EngineKind, LeaseStatus, NicStatus, ServiceStatus, State, Status, VERSION,
 };
 
-/// What can be asked.
+/// The verb of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verb {
-    /// What the machine is and does.
+    /// Reports the machine's state.
     Status,
-    /// One press of the power button.
+    /// Presses the power button once.
     Powerdown,
-    /// Power off within the grace period, or be ended.
+    /// Presses the power button; ends the machine by force after the grace period.
     Stop,
-    /// Stand still.
+    /// Stops the processors until [`Verb::Resume`].
     Pause,
-    /// Go on.
+    /// Lets the processors run again.
     Resume,
-    /// Start anew.
+    /// Resets the machine.
     Reset,
-    /// From now on everything that happens, a line each.
+    /// Sends every event from now on, one line each.
     Events,
 }
 
-/// A line of a client's.
+/// One line from a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Request {
-    /// Comes back in the answer.
+    /// Repeated in the answer.
     #[serde(default)]
     pub id: Value,
-    /// What is asked.
+    /// What the launcher is to do.
     pub verb: Verb,
     /// `stop` only: instead of the machine's own grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,6 +204,7 @@ mod tests {
         }
     }
 
+    // spec: LAUNCH-2
     #[test]
     fn messages_have_the_documented_texts_and_read_back() {
         let stop = Request { grace_seconds: Some(3), ..Request::new(1, Verb::Stop) };
@@ -234,6 +235,7 @@ mod tests {
         golden(&std::iter::once(&request).chain(&lines).map(trimmed).collect::<Vec<_>>());
     }
 
+    // spec: LAUNCH-2
     #[test]
     fn a_message_of_another_release_is_understood_as_far_as_it_is_known() {
         let read = |line: &str| serde_json::from_str::<Message>(line).unwrap();

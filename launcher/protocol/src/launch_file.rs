@@ -120,6 +120,7 @@ mod tests {
         LaunchFile::parse(file.to_string().as_bytes()).unwrap_err().to_string()
     }
 
+    // spec: LAUNCH-1
     #[test]
     fn the_file_reads_back_and_has_the_documented_shape() {
         let text = serde_json::to_string_pretty(&file()).unwrap() + "\n";
@@ -130,6 +131,7 @@ mod tests {
         assert_eq!(nics, [("default", "eth0")]);
     }
 
+    // spec: LAUNCH-1
     #[test]
     fn what_breaks_a_rule_is_refused_by_its_path() {
         let version = refused(|file| file["version"] = json!(1));

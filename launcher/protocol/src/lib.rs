@@ -1,4 +1,4 @@
-//! All that a launcher and whoever starts it agree on: its launch file, its options, the descriptors it is handed, its
+//! All that a launcher and its starter agree on: its launch file, its options, the descriptors it is handed, its
 //! control socket, how it ends, and what its probe of /dev/kvm says.
 
 pub mod chain;

@@ -262,6 +262,7 @@ mod tests {
         }
     }
 
+    // spec: LAUNCH-2
     #[test]
     fn what_was_written_is_read_and_has_the_documented_words() {
         let line = "--machine /m --dir /d --scratch /s --resolv-conf /r --tun-fds 3,4 --kvm-fd 5 --vhost-net-fds 6 \

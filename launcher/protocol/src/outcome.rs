@@ -12,7 +12,7 @@ pub const OUTCOME_FILE: &str = "outcome.json";
 /// What kubelet keeps of a container's termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 
-/// What became of the machine.
+/// How the machine ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
@@ -20,12 +20,12 @@ pub struct Outcome {
     pub outcome: Verdict,
     /// In a sentence.
     pub reason: String,
-    /// Whether somebody had asked the launcher to end it.
+    /// Whether the launcher was asked to end it, by a request or by SIGTERM.
     #[serde(default)]
     pub requested: bool,
 }
 
-/// What became of the machine, in one word.
+/// How the machine ended, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
@@ -116,6 +116,7 @@ impl Outcome {
 mod tests {
     use super::*;
 
+    // spec: LAUNCH-2
     #[test]
     fn the_file_reads_back_and_has_the_documented_words() {
         let folder = tempfile::tempdir().unwrap();
@@ -127,6 +128,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome);
     }
 
+    // spec: LAUNCH-8
     #[test]
     fn a_termination_message_fits_into_what_kubelet_keeps_and_reads_back() {
         let outcome = Outcome::not_wired("k6t-eth0 carries no commit mark".to_owned());
@@ -139,6 +141,7 @@ mod tests {
         }
     }
 
+    // spec: LAUNCH-8
     #[test]
     fn a_kill_is_a_success_only_when_it_was_asked_for() {
         let code = |outcome, requested| Outcome { outcome, reason: String::new(), requested }.exit_code();

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::Mode;
 
-/// What `sun_path` holds beside its closing zero (unix(7)).
+/// Bytes that `sun_path` holds without its closing zero (unix(7)).
 const MOST_BYTES: usize = 107;
 
 /// A path to a socket that fits into an address, for as long as this lives.
@@ -148,6 +148,7 @@ mod tests {
 
     use super::*;
 
+    // spec: CLI-17
     #[test]
     fn a_path_that_no_address_holds_is_listened_and_connected_to() {
         let root = tempfile::tempdir().unwrap();
@@ -167,6 +168,7 @@ mod tests {
         assert!(listen(&root.path().join("y".repeat(120)).join("console.sock")).is_err());
     }
 
+    // spec: DISK-4
     #[test]
     fn a_link_in_the_place_of_a_socket_is_not_followed() {
         let root = tempfile::tempdir().unwrap();
@@ -180,6 +182,7 @@ mod tests {
         assert!(connect(&link).unwrap_err().to_string().contains("no socket"));
     }
 
+    // spec: DISK-4
     #[test]
     fn another_user_neither_answers_nor_asks() {
         let root = tempfile::tempdir().unwrap();
@@ -189,7 +192,7 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        // The folder of a launcher whose socket somebody else serves.
+        // The folder belongs to a launcher, but another user serves its socket.
         std::os::unix::fs::chown(root.path(), Some(107), Some(107)).unwrap();
         let error = connect(&path).unwrap_err().to_string();
         assert_eq!(error, "uid 0 answers, expected uid 107");

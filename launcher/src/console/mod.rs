@@ -1,7 +1,7 @@
-//! The guest's serial console: one guest, many readers, anybody types.
+//! The guest's serial console: one guest, many readers, input from each of them.
 //!
 //! Flow: bytes of the guest go to a bounded log, into a replay of the last screenfuls, and to every reader; bytes of
-//! readers go to the guest. Guarantees: nobody who reads slowly or not at all delays the guest or other readers; memory
+//! readers go to the guest. Guarantees: a reader that is slow or blocked delays neither the guest nor other readers; memory
 //! is bounded. One thread, which ends when the engine closes its end.
 
 mod log;

@@ -81,7 +81,7 @@ fn a_reader_that_only_listens_after_typing_gets_the_answer() {
 }
 
 #[test]
-fn what_somebody_typed_who_left_at_once_reaches_the_guest() {
+fn input_of_a_client_that_leaves_at_once_reaches_the_guest() {
     let folder = tempfile::tempdir().unwrap();
     let (mut guest, ours) = UnixStream::pair().unwrap();
     let listener = protocol::socket::listen(&folder.path().join("console.sock")).unwrap();
@@ -144,6 +144,7 @@ fn a_replay_is_bounded() {
     assert!(late.read(&mut [0]).is_err(), "there is more of it");
 }
 
+// spec: RUN-8
 #[test]
 fn a_reader_that_cannot_be_accepted_keeps_no_processor_busy() {
     use crate::few_descriptors::{all_descriptors, inside};

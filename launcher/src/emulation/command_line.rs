@@ -361,7 +361,7 @@ impl BootOrder {
         }
     }
 
-    #[expect(clippy::unused_self, reason = "reads beside `disk`: both answer for the same order")]
+    #[expect(clippy::unused_self, reason = "used together with `disk`: both give the same order")]
     fn nic(&self, nic: &Nic) -> Option<usize> {
         nic.boot_order.and_then(|order| usize::try_from(order).ok())
     }

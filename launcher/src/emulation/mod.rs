@@ -176,24 +176,24 @@ fn watch(
 ) {
     qmp::read_all(monitor, answers, |name, data| {
         if let Some(event) = qemu_events.on(name, data) {
-            // Whoever drove the machine is gone; the process ends with us.
+            // The receiver is gone: the launcher ends, and QEMU with it.
             drop(events.send(event));
         }
     });
     let handle = process.handle();
-    // A closed monitor means an end within moments; a QEMU that closed it and lives on is out of hand.
+    // QEMU ends soon after it has closed the monitor; one that closed it and still runs is killed.
     thread::spawn(move || {
         thread::sleep(FLUSH_PATIENCE);
         handle.signal(Signal::SIGKILL)
     });
     let end = process.wait();
-    // Nobody waits for the first when the machine had started, nobody for the second when it had not.
+    // The first has no receiver once the machine has started, the second has none before that.
     drop(exit.send(end.describe()));
     drop(events.send(Event::Ended(qemu_events.ending(&end))));
 }
 
-/// What a monitor's bytes come to for a machine with these disks: the events for whoever drives it, and how many answers
-/// wait to be read. The peer may have been taken over by its guest, so its bytes are open to be tried without it.
+/// Parses a monitor's bytes for a machine with these disks: the events for the launcher, and how many answers wait to be
+/// read. A guest may have taken over QEMU, so a fuzzer feeds this function without a QEMU.
 #[must_use]
 pub fn heard(monitor: impl Read, disks: Vec<String>) -> (Vec<Event>, usize) {
     let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
@@ -244,6 +244,7 @@ mod tests {
 
     use super::*;
 
+    // spec: RUN-6
     #[test]
     fn a_monitor_that_does_not_answer_delays_no_kill() {
         let (ours, _silent) = UnixStream::pair().unwrap();

@@ -73,6 +73,7 @@ mod tests {
 
     use super::*;
 
+    // spec: RUN-6
     #[test]
     fn what_waits_for_a_monitor_that_does_not_answer_is_bounded() {
         let (ours, _silent) = UnixStream::pair().unwrap();

@@ -32,7 +32,7 @@ pub(crate) fn find(program: &'static str, package: &'static str) -> Result<PathB
         .ok_or(EngineError::Missing { program, package })
 }
 
-/// A way to signal a process that is safe after it was reaped: its number may belong to somebody else by then.
+/// Signals a process, and is safe after it was reaped, when its number may belong to another process.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle(Arc<Mutex<Option<Pid>>>);
 
@@ -49,7 +49,7 @@ impl Handle {
     }
 }
 
-/// A process that was just started, and of which nobody takes note yet.
+/// A process that was just started and is not waited for yet.
 #[derive(Debug)]
 pub(crate) struct Started(Child);
 
@@ -126,7 +126,7 @@ impl Process {
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> Exit {
         if let Some(pid) = self.handle.pid() {
-            // WNOWAIT: it stays a zombie, its number its own, until nobody can signal it through the handle any more.
+            // WNOWAIT: it stays a zombie and keeps its number until the handle can no longer signal it.
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
             while waitid(Id::Pid(Pid::from_raw(pid)), flags) == Err(nix::errno::Errno::EINTR) {}
         }
@@ -205,6 +205,7 @@ mod tests {
         assert!(shell(&script, &[named]).wait().is_success());
     }
 
+    // spec: ISO-5
     #[test]
     fn what_the_rules_do_not_name_cannot_be_opened() {
         let folder = tempfile::tempdir().unwrap();

@@ -105,6 +105,7 @@ mod tests {
         events_so_far.ending(&exit(script))
     }
 
+    // spec: LAUNCH-4
     #[test]
     fn power_off_crash_watchdog_and_kill_are_told_apart() {
         let shutdown = |reason: &str| ("SHUTDOWN", json!({"guest": true, "reason": reason}));

@@ -238,8 +238,9 @@ mod tests {
         assert_eq!(events.recv().unwrap(), "RESUME");
     }
 
+    // spec: FUZZ-6
     #[test]
-    fn answers_that_nobody_asked_for_end_the_protocol_before_they_fill_the_memory() {
+    fn unsolicited_answers_end_the_protocol_before_they_fill_memory() {
         let flood = b"{\"return\":{},\"id\":1}\n".repeat(10_000);
         let (answer, answers) = mpsc::sync_channel(MOST_ANSWERS);
         read_all(&flood[..], &answer, |_, _| ());

@@ -8,7 +8,7 @@ use terms::IfName;
 
 use super::WiredNic;
 
-/// Unattached tun descriptors that somebody with more rights opened in this namespace, in order.
+/// Unattached tun descriptors that a more privileged process opened in this namespace, in order.
 ///
 /// For each NIC one per queue and one for its service tap, whether it has one or not. Without any, the node is opened.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ pub(crate) fn attach(nic: &WiredNic, descriptors: &mut Descriptors) -> Result<At
     let queues = (0..nic.queues).map(|_| take(&nic.tap, nic.queues > 1)).collect::<Result<_, _>>()?;
     let service = nic.service.as_ref().map(|service| take(&service.tap, false)).transpose()?;
     if nic.service.is_none() {
-        // Counted by whoever opened them, who could not know.
+        // The starter opened one for each NIC; it could not know that this one has no service tap.
         drop(descriptors.tun.pop_front());
     }
     Ok(Attached { queues, service })

@@ -16,11 +16,11 @@ pub(crate) enum VerifyError {
     NotWired { nic: String, missing: String },
     /// It was wired for another request.
     #[error(
-        "the pod's network was wired for another request: NIC {nic:?}: {device}: wiring digest should be {expected} and is {found}"
+        "the pod's network was wired for another request: NIC {nic:?}: {device}: wiring digest is {found}, expected {expected}"
     )]
     AnotherRequest { nic: String, device: IfName, expected: String, found: String },
     /// It is there and is something else.
-    #[error("NIC {nic:?}: {device}: {property} should be {expected} and is {found}")]
+    #[error("NIC {nic:?}: {device}: {property} is {found}, expected {expected}")]
     Mismatch { nic: String, device: IfName, property: &'static str, expected: String, found: String },
 }
 

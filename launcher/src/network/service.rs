@@ -58,8 +58,8 @@ impl Service {
     pub(crate) fn status(&self) -> ServiceStatus {
         let engine = self.lock();
         let seen = engine.snapshot();
-        let family = |address: &Option<IpAddr>, seen: Asked| {
-            let Asked { asked, answered, is_leased: leased, grants } = seen;
+        let family = |address: &Option<IpAddr>, seen: FamilyCounts| {
+            let FamilyCounts { asked, answered, is_leased: leased, grants } = seen;
             address.map(|address| LeaseStatus { address, asked, answered, leased, grants })
         };
         let (v4, v6) = (&seen.v4, &seen.v6);
@@ -67,15 +67,15 @@ impl Service {
         ServiceStatus {
             ipv4: family(
                 &self.v4,
-                Asked { asked: v4.received, answered: v4.answered, is_leased: is_leased.0, grants: v4.acks },
+                FamilyCounts { asked: v4.received, answered: v4.answered, is_leased: is_leased.0, grants: v4.acks },
             ),
             ipv6: family(
                 &self.v6,
-                Asked { asked: v6.received, answered: v6.answered, is_leased: is_leased.1, grants: v6.grants },
+                FamilyCounts { asked: v6.received, answered: v6.answered, is_leased: is_leased.1, grants: v6.grants },
             ),
             router_solicitations: seen.router_solicitations,
             router_advertisements: seen.router_advertisements,
-            strangers_ignored: seen.ignored.strangers,
+            strangers_ignored: seen.ignored.not_our_client,
             clients: seen.clients.iter().map(|(mac, _)| *mac).collect(),
         }
     }
@@ -104,8 +104,8 @@ fn left_out(seen: &Observations) -> Vec<String> {
     .collect()
 }
 
-/// What a guest asked of one family, and what came of it.
-struct Asked {
+/// Counts of one address family: requests, answers, and whether the guest has a lease.
+struct FamilyCounts {
     asked: u64,
     answered: u64,
     is_leased: bool,

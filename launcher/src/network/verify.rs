@@ -143,7 +143,7 @@ impl Place<'_> {
             LinkKind::Tun(tun @ Tun { mode: TunMode::Tap, .. }) => tun,
             other => return Err(self.differs(&link.name, "kind", "tap".to_owned(), format!("{other:?}"))),
         };
-        let id = |id: Option<u32>| id.map_or("nobody".to_owned(), |id| id.to_string());
+        let id = |id: Option<u32>| id.map_or("unset".to_owned(), |id| id.to_string());
         self.equal(&link.name, "owner", &self.me.uid.to_string(), &id(tun.owner))?;
         self.equal(&link.name, "group", &self.me.gid.to_string(), &id(tun.group))?;
         if let Some(multi_queue) = multi_queue {
@@ -178,17 +178,17 @@ impl Place<'_> {
 
     /// Behind a masquerade the guest has an address of its own, on a bridged NIC the pod interface's.
     fn mac(&self, pod: &Link) -> Result<MacAddr, VerifyError> {
-        let wished = self.interface.mac;
+        let requested = self.interface.mac;
         if self.interface.binding == Binding::Masquerade {
             let missing = "mac: a masquerade NIC needs one".to_owned();
             let flaw = || VerifyError::Machine { index: self.index, nic: self.nic.name.clone(), flaw: missing };
-            return wished.ok_or_else(flaw);
+            return requested.ok_or_else(flaw);
         }
         let Some(found) = pod.mac else {
             return Err(self.not_wired(format!("{} has no Ethernet address, a bridge binding needs one", pod.name)));
         };
-        match wished {
-            Some(wished) => self.equal(&pod.name, "MAC address", &wished, &found).map(|()| found),
+        match requested {
+            Some(requested) => self.equal(&pod.name, "MAC address", &requested, &found).map(|()| found),
             None => Ok(found),
         }
     }

@@ -205,8 +205,9 @@ fn what_every_real_network_says_the_dhcp_engine_accepts() {
     dhcp::Engine::new(answers(Binding::Masquerade, &wired(Binding::Masquerade))).unwrap();
 }
 
+// spec: NIC-5
 #[test]
-fn of_several_nics_one_tells_of_a_default_route_and_the_others_of_what_lies_behind_them() {
+fn one_nic_has_the_default_route_the_others_announce_their_networks() {
     let mut facts = wired(Binding::Masquerade);
     let (mut net1, mut tap1) = (facts.links[0].clone(), facts.links[1].clone());
     (net1.index, net1.name) = (12, name("net1"));
@@ -259,6 +260,7 @@ fn missing_pieces_are_named() {
     assert!(verified(Binding::Masquerade, &facts).unwrap_err().to_string().contains("holds no gateway address"));
 }
 
+// spec: NIC-1
 #[test]
 fn every_difference_names_device_expected_and_found() {
     let changed = |change: &dyn Fn(&mut Facts)| {
@@ -273,14 +275,14 @@ fn every_difference_names_device_expected_and_found() {
     };
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Facts));
     let cases: [Case<'_>; 8] = [
-        ("k6t-eth0: owner should be 107 and is 0", &|f| tun(f, 1, &|t| t.owner = Some(0))),
-        ("k6t-eth0: group should be 107 and is nobody", &|f| tun(f, 1, &|t| t.group = None)),
-        ("svc-eth0: owner should be 107 and is nobody", &|f| tun(f, 2, &|t| t.owner = None)),
-        ("k6t-eth0: multi_queue should be false and is true", &|f| tun(f, 1, &|t| t.multi_queue = true)),
-        ("k6t-eth0: kind should be tap and is Bridge", &|f| f.links[1].kind = LinkKind::Bridge),
-        ("k6t-eth0: MTU should be 1450 and is 1500", &|f| f.links[1].mtu_bytes = 1500),
-        ("k6t-eth0: administrative state should be up and is down", &|f| f.links[1].up = false),
-        ("k6t-eth0: gateway address should be 10.0.2.1/24 and is 10.9.0.1/24", &|f| {
+        ("k6t-eth0: owner is 0, expected 107", &|f| tun(f, 1, &|t| t.owner = Some(0))),
+        ("k6t-eth0: group is unset, expected 107", &|f| tun(f, 1, &|t| t.group = None)),
+        ("svc-eth0: owner is unset, expected 107", &|f| tun(f, 2, &|t| t.owner = None)),
+        ("k6t-eth0: multi_queue is true, expected false", &|f| tun(f, 1, &|t| t.multi_queue = true)),
+        ("k6t-eth0: kind is Bridge, expected tap", &|f| f.links[1].kind = LinkKind::Bridge),
+        ("k6t-eth0: MTU is 1500, expected 1450", &|f| f.links[1].mtu_bytes = 1500),
+        ("k6t-eth0: administrative state is down, expected up", &|f| f.links[1].up = false),
+        ("k6t-eth0: gateway address is 10.9.0.1/24, expected 10.0.2.1/24", &|f| {
             f.addresses[0].address = "10.9.0.1/24".parse::<IpNetwork>().unwrap();
         }),
     ];
@@ -294,26 +296,27 @@ fn every_difference_names_device_expected_and_found() {
     assert!(released.contains("another release of the plugin: generation 9, this launcher knows 3"), "{released}");
     let other = changed(&|f| f.links[1].alias = Some("tapvisor/3 00112233445566ff".into()));
     assert!(
-        other.contains("wired for another request: NIC \"default\": k6t-eth0: wiring digest should be")
-            && other.ends_with("and is 00112233445566ff"),
+        other.contains(
+            "wired for another request: NIC \"default\": k6t-eth0: wiring digest is 00112233445566ff, expected "
+        ),
         "{other}"
     );
 }
 
 #[test]
-fn a_wished_mac_must_be_on_the_pod_interface() {
-    let mut wished = interface("default", "eth0", Binding::Bridge);
-    wished.mac = "02:00:00:00:00:77".parse().ok();
-    let request = Request::new(ME, vec![wished]).unwrap();
+fn a_requested_mac_must_be_on_the_pod_interface() {
+    let mut requested = interface("default", "eth0", Binding::Bridge);
+    requested.mac = "02:00:00:00:00:77".parse().ok();
+    let request = Request::new(ME, vec![requested]).unwrap();
     let mut facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
     let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
     facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
     let error = verify(&machine_for_tests(), &request, &facts, ME, &Resolvers::default()).unwrap_err().to_string();
-    assert_eq!(error, "NIC \"default\": eth0: MAC address should be 02:00:00:00:00:77 and is 02:aa:00:00:00:01");
+    assert_eq!(error, "NIC \"default\": eth0: MAC address is 02:aa:00:00:00:01, expected 02:00:00:00:00:77");
 }
 
 #[test]
-fn a_masquerade_nic_without_an_address_and_one_that_is_plugged_in_nowhere_are_refused() {
+fn a_nic_without_an_address_or_without_an_interface_is_refused() {
     let refused = |request: Request, change: &dyn Fn(&mut Machine)| {
         let (mut machine, mut facts) = (machine_for_tests(), wired(Binding::Masquerade));
         change(&mut machine);
@@ -352,6 +355,7 @@ fn two_nics(addresses: &[&str], routes: &[(&str, &str)], resolvers: &Resolvers) 
     verify(&machine, &request, &facts, ME, resolvers).unwrap().try_into().unwrap()
 }
 
+// spec: DHCP-7
 #[test]
 fn ipv6_routes_of_a_secondary_network_are_announced_with_their_gateway() {
     let addresses = ["192.168.1.23/24", "fd20::23/64"];
@@ -373,6 +377,7 @@ fn ipv6_routes_of_a_secondary_network_are_announced_with_their_gateway() {
     assert_eq!(blue.not_told, ["the route to fd9b::/48 by fd20::fd: advertisements speak for one router, fd20::fe"]);
 }
 
+// spec: DHCP-9
 #[test]
 fn the_pods_name_servers_go_to_the_nic_with_the_default_route() {
     let of_nics = [("default", "nameserver 192.0.2.1\n"), ("blue", "nameserver 192.0.2.2\nsearch blue.example\n")];
@@ -394,6 +399,7 @@ fn the_pods_name_servers_go_to_the_nic_with_the_default_route() {
     assert_eq!(told(&alone), words("10.96.0.10", ""));
 }
 
+// spec: DHCP-5
 #[test]
 fn of_several_addresses_the_guest_gets_the_one_in_the_mark() {
     let mut facts = pod(&["10.77.0.2/24", "10.78.0.2/24", "fd78:1::2/64", "fd77:1::2/64"], &[]);
@@ -410,6 +416,7 @@ fn of_several_addresses_the_guest_gets_the_one_in_the_mark() {
     assert_eq!((nic.not_told.len(), nic.not_told[0].as_str()), (2, said));
 }
 
+// spec: DHCP-8
 #[test]
 fn a_guest_has_the_mtu_of_its_pods_default_route() {
     let with = |binding: Binding, routes: &[(&str, u32)]| {
@@ -432,12 +439,14 @@ fn a_guest_has_the_mtu_of_its_pods_default_route() {
     }
 }
 
+// spec: DHCP-10
 #[test]
 fn clients_of_any_ethernet_address_are_answered_behind_a_masquerade_alone() {
     assert!(answers(Binding::Masquerade, &wired(Binding::Masquerade)).any_client);
     assert!(!answers(Binding::Bridge, &pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")])).any_client);
 }
 
+// spec: DHCP-7
 #[test]
 fn more_networks_than_can_be_announced_are_left_out_and_said() {
     let networks: Vec<_> = (0..20).map(|n| format!("fd{n:02}::/64")).collect();

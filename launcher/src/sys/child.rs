@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
 
 /// Makes the child die with the thread that forks it, gain no privileges, open only what a Landlock ruleset lets it, and
-/// inherit exactly `inherited` beside its standard streams. The caller keeps these descriptors open until the child has
+/// inherit exactly `inherited` and its standard streams. The caller keeps these descriptors open until the child has
 /// executed.
 pub(crate) fn prepare(command: &mut Command, inherited: Vec<i32>, ruleset: Option<OwnedFd>) {
     let parent = nix::unistd::getpid();
@@ -25,7 +25,7 @@ pub(crate) fn prepare(command: &mut Command, inherited: Vec<i32>, ruleset: Optio
         }
         nix::sys::prctl::set_no_new_privs()?;
         SigSet::empty().thread_set_mask()?;
-        // What somebody else let slip into this process is not for the child.
+        // Descriptors that this process inherited by accident are not for the child.
         // SAFETY: close_range with this flag closes nothing and takes no pointer; it marks descriptors to be closed by exec.
         let marked = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         // Without it the child would have every descriptor of ours.

@@ -153,7 +153,7 @@ impl Memory {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choosing touches no other memory.
         let mapping = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_PRIVATE) }?;
-        // SAFETY: the mapping is that large, writable, aligned as bytes are, zeroed, and nobody else knows of it yet.
+        // SAFETY: the mapping is that large, writable, aligned as bytes are, zeroed, and nothing else has a reference to it yet.
         let bytes = unsafe { std::slice::from_raw_parts_mut(mapping.cast::<u8>().as_ptr(), MEMORY_BYTES) };
         let table = GDT.into_iter().flat_map(u64::to_le_bytes);
         bytes.iter_mut().skip(GDT_AT).zip(table).for_each(|(to, from)| *to = from);

@@ -58,6 +58,7 @@ impl std::fmt::Display for PodUid {
 mod tests {
     use super::*;
 
+    // spec: NODE-1
     #[test]
     fn only_the_two_shapes_that_kubelet_uses_are_uids() {
         for good in ["5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f", "5d1f1c2e1e0b4b7c9d1a0c5b6a7d8e9f"] {

@@ -116,6 +116,7 @@ mod tests {
         LauncherReport::new("5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap(), "node1")
     }
 
+    // spec: NODE-1
     #[test]
     fn the_stream_has_the_documented_text_and_reads_back() {
         let outcome = Outcome { outcome: Verdict::Crashed, reason: "panic".to_owned(), requested: false };
@@ -140,6 +141,7 @@ mod tests {
         assert!(!LauncherReport { problem: Some("no launcher listens".to_owned()), ..report() }.is_gone());
     }
 
+    // spec: NODE-1
     #[test]
     fn a_line_that_is_too_long_or_names_no_pod_is_refused() {
         let long = [b"{\"synced\":true,\"x\":\"", "a".repeat(MAX_LINE_BYTES).as_bytes(), b"\"}\n"].concat();

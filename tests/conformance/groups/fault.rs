@@ -59,7 +59,7 @@ fn faults(steps: &[Step], is_exhaustive: bool) -> Vec<Fault> {
             _ => 1,
         };
         if matches!(what.kind, StepKind::Netlink { is_nfnetlink: false, .. }) && what.changes {
-            faults.extend((1..batch).map(|messages| Fault::KillAmid { step, messages }));
+            faults.extend((1..batch).map(|messages| Fault::KillInBatch { step, messages }));
         }
         for message in 0..batch {
             let errnos = errnos(&what.kind);
@@ -194,7 +194,7 @@ fn describe(verb: &str, steps: &[Step], fault: Fault) -> String {
     match fault {
         Fault::Nothing => verb.to_owned(),
         Fault::KillBefore { step } => format!("killed before {}", name(step)),
-        Fault::KillAmid { step, messages } => format!("killed after {messages} messages of {}", name(step)),
+        Fault::KillInBatch { step, messages } => format!("killed after {messages} messages of {}", name(step)),
         Fault::Refuse { step, message, errno } => format!("{errno:?} for message {message} of {}", name(step)),
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn run(case: &Case<'_>, findings: &mut Findings) -> Result<(), Troubl
 }
 
 /// A chain with one more plugin behind the subject must do what it does without the subject, and the subject's CHECK
-/// must put up with it.
+/// must accept it.
 fn followed(
     case: &Case<'_>,
     follower: &Follower,

@@ -1,4 +1,4 @@
-//! The groups of checks, numbered once for all, and how a subject is judged by one.
+//! The groups of checks, numbered once for all, and how one is run for a subject.
 
 mod address;
 mod churn;
@@ -13,11 +13,11 @@ mod netns;
 mod order;
 mod parallel;
 mod result;
+mod runtime_options;
 pub(super) mod scripts;
 mod status;
 mod version;
 mod watch;
-mod wishes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,35 +104,41 @@ const fn group(
 
 /// All groups that this suite runs; costs (25) are a benchmark's matter.
 pub const GROUPS: [Group; 24] = [
-    group(1, "VERSION", Versions::Newest, nobody, version::run),
-    group(2, "missing environment", Versions::Each, nobody, environment::missing),
-    group(3, "bad names", Versions::Each, nobody, environment::bad_names),
-    group(4, "bad input", Versions::Each, nobody, input::run),
-    group(5, "only the result on stdout", Versions::Each, nobody, manners::output),
-    group(6, "no traces in the process world", Versions::Newest, nobody, manners::traces),
-    group(7, "ADD: result of its version", Versions::Each, nobody, result::schema),
+    group(1, "VERSION", Versions::Newest, no_exemption, version::run),
+    group(2, "missing environment", Versions::Each, no_exemption, environment::missing),
+    group(3, "bad names", Versions::Each, no_exemption, environment::bad_names),
+    group(4, "bad input", Versions::Each, no_exemption, input::run),
+    group(5, "only the result on stdout", Versions::Each, no_exemption, manners::output),
+    group(6, "no traces in the process world", Versions::Newest, no_exemption, manners::traces),
+    group(7, "ADD: result of its version", Versions::Each, no_exemption, result::schema),
     group(8, "ADD: result is true", Versions::Each, no_interfaces, result::truth),
     group(9, "ADD: existing interface", Versions::Newest, nothing_to_occupy, result::occupied),
     group(10, "ADD: unusable namespace", Versions::Newest, ipam, netns::run),
-    group(11, "faults at every kernel step", Versions::Newest, nobody, fault::run),
+    // spec: CNI-UNDO-1
+    group(11, "faults at every kernel step", Versions::Newest, no_exemption, fault::run),
     group(12, "ADD: IPAM fails", Versions::Newest, no_delegate, address::run),
+    // spec: CNI-PASS, CNI-PREV
     group(13, "chained: previous result", Versions::Each, not_chained, result::chained),
-    group(14, "DEL in every situation", Versions::Each, nobody, del::situations),
-    group(15, "DEL spares others", Versions::Newest, nobody, del::others),
+    group(14, "DEL in every situation", Versions::Each, no_exemption, del::situations),
+    group(15, "DEL spares others", Versions::Newest, no_exemption, del::others),
     group(16, "CHECK notices", Versions::Each, no_breakages, watch::notices),
-    group(17, "CHECK puts up with", Versions::Newest, no_tolerances, watch::puts_up_with),
+    group(17, "CHECK tolerates", Versions::Newest, no_tolerances, watch::tolerates),
+    // spec: CNI-STATUS
     group(18, "STATUS", Versions::Newest, before_1_1, status::run),
     group(19, "GC", Versions::Newest, before_1_1, gc::run),
-    group(20, "many at once", Versions::Newest, nobody, parallel::run),
-    group(21, "any order", Versions::Newest, nobody, order::run),
-    group(22, "runtimeConfig", Versions::Newest, no_wishes, wishes::run),
-    group(23, "versions agree", Versions::Newest, nobody, result::versions_agree),
+    // spec: CNI-UNDO-2
+    group(20, "many at once", Versions::Newest, no_exemption, parallel::run),
+    group(21, "any order", Versions::Newest, no_exemption, order::run),
+    // spec: CNI-PASS
+    group(22, "runtimeConfig", Versions::Newest, no_options, runtime_options::run),
+    group(23, "versions agree", Versions::Newest, no_exemption, result::versions_agree),
+    // spec: CNI-CHAIN
     group(24, "through cnitool", Versions::Newest, ipam, interop::run),
 ];
 
 /// Runs one group against one subject and says what goes into the table's cell.
 #[must_use]
-pub fn judge(subject: &Subject, group: &Group, effort: Effort) -> Cell {
+pub fn run_group(subject: &Subject, group: &Group, effort: Effort) -> Cell {
     if let Some(reason) = subject.exempt.get(&group.number).copied().or_else(|| (group.spares)(subject)) {
         return Cell::NotApplicable(reason.to_owned());
     }
@@ -172,13 +178,14 @@ impl Case<'_> {
     pub(crate) fn has(&self, verb: &str) -> bool {
         match verb {
             "CHECK" => at_least(self.version, "0.4.0"),
+            // spec: CNI-STATUS
             "STATUS" | "GC" => at_least(self.version, "1.1.0"),
             _ => true,
         }
     }
 }
 
-fn nobody(_: &Subject) -> Option<&'static str> {
+fn no_exemption(_: &Subject) -> Option<&'static str> {
     None
 }
 
@@ -222,6 +229,6 @@ fn before_1_1(subject: &Subject) -> Option<&'static str> {
     (!subject.has_1_1()).then_some("its newest version is older than 1.1.0, which brought the verb")
 }
 
-fn no_wishes(subject: &Subject) -> Option<&'static str> {
-    subject.wishes.is_empty().then_some("it takes nothing from the runtime")
+fn no_options(subject: &Subject) -> Option<&'static str> {
+    subject.runtime_options.is_empty().then_some("it takes nothing from the runtime")
 }

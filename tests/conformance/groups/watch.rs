@@ -1,4 +1,4 @@
-//! Groups 16 and 17: CHECK notices what is broken and puts up with what others may change.
+//! Groups 16 and 17: CHECK reports what is broken and tolerates what others may change.
 
 use super::Case;
 use crate::conformance::attachment::{Attachment, Farewell};
@@ -33,10 +33,10 @@ fn refused_before_0_4(case: &Case<'_>, findings: &mut Findings) -> Result<(), Tr
 }
 
 /// Group 17.
-pub(super) fn puts_up_with(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
+pub(super) fn tolerates(case: &Case<'_>, findings: &mut Findings) -> Result<(), Trouble> {
     for (number, tolerance) in case.subject.tolerances.iter().enumerate() {
         let (answer, attachment) = disturbed(case, 1700 + number, tolerance)?;
-        findings.expect_none(format!("CHECK puts up with: {}", tolerance.what), answer.wrong_as_silent_success());
+        findings.expect_none(format!("CHECK tolerates: {}", tolerance.what), answer.wrong_as_silent_success());
         let deleted = attachment.del_as(Farewell::Full)?;
         findings.expect_none(format!("DEL works after: {}", tolerance.what), deleted.wrong_as_silent_success());
     }

@@ -35,7 +35,7 @@ pub(crate) enum Fault {
     /// SIGKILL for the plugin and its children in place of this step.
     KillBefore { step: usize },
     /// Only so many messages of this rtnetlink batch are sent, then SIGKILL.
-    KillAmid { step: usize, messages: usize },
+    KillInBatch { step: usize, messages: usize },
     /// The step fails; of a netlink batch, the message with this index.
     Refuse { step: usize, message: usize, errno: Errno },
 }
@@ -44,7 +44,7 @@ impl Fault {
     fn step(self) -> Option<usize> {
         match self {
             Self::Nothing => None,
-            Self::KillBefore { step } | Self::KillAmid { step, .. } | Self::Refuse { step, .. } => Some(step),
+            Self::KillBefore { step } | Self::KillInBatch { step, .. } | Self::Refuse { step, .. } => Some(step),
         }
     }
 }
@@ -69,7 +69,7 @@ fn run_here(call: &Call, fault: Fault) -> Result<Run, Trouble> {
     let mut child = stopped_shell(call)?;
     let pid = Pid::from_raw(child.id().cast_signed());
     if let Some(mut stdin) = child.stdin.take() {
-        // A configuration fits into the pipe; nobody has to read while we write.
+        // A configuration fits into the pipe; the write does not wait for a reader.
         stdin.write_all(&call.stdin).map_err(Trouble::system("write the plugin's configuration"))?;
     }
     let (finished, watched) = mpsc::channel::<()>();

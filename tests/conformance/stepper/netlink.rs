@@ -61,7 +61,7 @@ pub(super) fn changes(messages: &[Message]) -> bool {
     messages.iter().any(|message| message.kind % 4 != 2)
 }
 
-/// Makes the kernel refuse a message. Of an nftables batch, the first stands for the whole: refused there, the error is
+/// Makes the kernel refuse a message. Of an nftables batch, the first represents the whole: refused there, the error is
 /// reported as that of a failed commit. The last has no answer of its own and is not refused.
 pub(super) fn spoil(memory: &Memory, message: &Message, is_nfnetlink: bool) -> Option<()> {
     match message.kind {

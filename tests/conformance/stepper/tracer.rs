@@ -158,7 +158,7 @@ impl Tracer {
                 self.kill();
                 AtExit::Nothing
             }
-            Fault::KillAmid { messages, .. } => {
+            Fault::KillInBatch { messages, .. } => {
                 let end = found.messages.get(messages).map(|message| message.offset as u64);
                 self.struck = end.is_some_and(|end| shorten(tid, regs, memory, end));
                 if self.struck { AtExit::Kill } else { AtExit::Nothing }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::subject::{Build, Disturbance, Place, Role, Subject, Wish};
+use super::subject::{Build, Disturbance, Place, Role, RuntimeOption, Subject};
 
 /// Every subject, in the order of the table.
 #[must_use]
@@ -37,7 +37,7 @@ fn plain(name: String, build: Build, role: Role, versions: &'static [&'static st
         uprootings: Vec::new(),
         changed_conf: json!({}),
         unready: Vec::new(),
-        wishes: Vec::new(),
+        runtime_options: Vec::new(),
         exempt: BTreeMap::new(),
     }
 }
@@ -50,8 +50,8 @@ fn on_node(what: &'static str, line: &'static str) -> Disturbance {
     Disturbance { what, place: Place::Node, line }
 }
 
-fn wish(what: &'static str, conf: Value, args: &'static str, place: Place, shows: &'static str) -> Wish {
-    Wish { what, conf, args, place, shows }
+fn option(what: &'static str, conf: Value, args: &'static str, place: Place, shows: &'static str) -> RuntimeOption {
+    RuntimeOption { what, conf, args, place, shows }
 }
 
 /// A routed pod network of both families for plugins that come after it.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::subject::{Build, Disturbance, Follower, Place, Role, Subject, Wish};
-use super::{bridge, in_pod, on_node, plain, ptp, wish};
+use super::super::subject::{Build, Disturbance, Follower, Place, Role, RuntimeOption, Subject};
+use super::{bridge, in_pod, on_node, option, plain, ptp};
 
 const VERSIONS: &[&str] = &["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -33,6 +33,7 @@ fn request(pod_interface: &str, binding: &str) -> Value {
 
 fn annotated(wiring: &Value) -> Value {
     json!({"capabilities": {"io.kubernetes.cri.pod-annotations": true},
+        // spec: CNI-PASS
         "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"tapvisor.io/wiring": wiring.to_string()}}})
 }
 
@@ -44,16 +45,22 @@ fn pass_through() -> Subject {
             in_pod("mtu changed by a later plugin", "ip link set eth0 mtu 1400"),
             in_pod("foreign tap", "ip tuntap add tap9 mode tap"),
         ],
-        wishes: vec![
-            wish("pod annotation", annotated(&request("eth0", "masquerade")), "", Place::Pod, "ip link show k6t-eth0"),
-            wish(
+        runtime_options: vec![
+            option(
+                "pod annotation",
+                annotated(&request("eth0", "masquerade")),
+                "",
+                Place::Pod,
+                "ip link show k6t-eth0",
+            ),
+            option(
                 "args.cni",
                 json!({"args": {"cni": {"wiring": request("eth0", "masquerade")}}}),
                 "",
                 Place::Pod,
                 "ip link show k6t-eth0",
             ),
-            wish(
+            option(
                 "configuration",
                 json!({"wiring": request("eth0", "masquerade")}),
                 "",
@@ -61,14 +68,14 @@ fn pass_through() -> Subject {
                 "ip link show k6t-eth0",
             ),
             annotation_before_configuration(),
-            wish(
+            option(
                 "unknown and doubled CNI_ARGS are passed over",
                 json!({}),
                 "IgnoreUnknown=1;IgnoreUnknown=true;K8S_POD_NAME=a;K8S_POD_NAME=a;COLOUR=red",
                 Place::Pod,
                 "ip link show eth0",
             ),
-            wish(
+            option(
                 "unknown CNI_ARGS are nothing to a pod without a request",
                 json!({}),
                 "COLOUR=red",
@@ -80,10 +87,10 @@ fn pass_through() -> Subject {
     }
 }
 
-fn annotation_before_configuration() -> Wish {
+fn annotation_before_configuration() -> RuntimeOption {
     let mut conf = annotated(&request("eth0", "bridge"));
     super::super::attachment::merge(&mut conf, &json!({"wiring": request("eth0", "masquerade")}));
-    wish("pod annotation before configuration", conf, "", Place::Pod, "ip link show tap0 && ! ip link show k6t-eth0")
+    option("pod annotation before configuration", conf, "", Place::Pod, "ip link show tap0 && ! ip link show k6t-eth0")
 }
 
 /// What Kubernetes' distributions put behind a pod network.
@@ -122,12 +129,12 @@ fn masquerade() -> Subject {
         breakages: masquerade_breakages(),
         tolerances: vec![
             in_pod("extra route", "ip route add 192.0.2.0/24 via 10.66.0.1"),
-            in_pod("extra nft table", "nft add table inet somebody && nft add chain inet somebody c"),
+            in_pod("extra nft table", "nft add table inet other && nft add chain inet other c"),
             in_pod("extra port in the pod", "ip link add net1 type veth peer name net1p"),
             in_pod("launcher attached without vnet_hdr", "true"),
         ],
         changed_conf: json!({"wiring": request("eth0", "bridge")}),
-        wishes: vec![annotation_before_configuration()],
+        runtime_options: vec![annotation_before_configuration()],
         ..ours("masquerade", Role::Chained, json!({"type": "tapvisor", "wiring": request("eth0", "masquerade")}))
     }
 }
@@ -182,10 +189,10 @@ fn bridge_binding() -> Subject {
         breakages: tap_breakages(),
         tolerances: vec![
             in_pod("extra route", "ip route add 192.0.2.0/24 dev eth0"),
-            in_pod("extra nft table", "nft add table inet somebody && nft add chain inet somebody c"),
+            in_pod("extra nft table", "nft add table inet other && nft add chain inet other c"),
         ],
         changed_conf: json!({"wiring": request("eth0", "masquerade")}),
-        wishes: vec![wish(
+        runtime_options: vec![option(
             "pod annotation before configuration",
             annotated(&request("eth0", "masquerade")),
             "",
@@ -204,7 +211,7 @@ fn trailing() -> Subject {
         breakages: masquerade_breakages(),
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 via 10.66.0.1")],
         changed_conf: json!({"args": {"cni": {"wiring": request("eth0", "bridge")}}}),
-        wishes: vec![wish(
+        runtime_options: vec![option(
             "pod annotation before args.cni",
             annotated(&request("eth0", "bridge")),
             "",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::subject::{Build, Place, Role, Subject, Wish};
-use super::{bridge, in_pod, on_node, plain, ptp, wish};
+use super::super::subject::{Build, Place, Role, RuntimeOption, Subject};
+use super::{bridge, in_pod, on_node, option, plain, ptp};
 
 const UP_TO_1_0: &[&str] = &["0.3.1", "0.4.0", "1.0.0"];
 const UP_TO_1_1: &[&str] = &["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -59,13 +59,13 @@ fn bridge_network(build: Build) -> Subject {
         uprootings: vec![on_node("with the bridge gone", "ip link del suite0")],
         changed_conf: json!({"bridge": "suite9", "ipam": {"ranges": [[{"subnet": "10.78.9.0/24"}]]}}),
         unready: vec![on_node("pool exhausted", EXHAUSTED)],
-        wishes: vec![
-            wished_mac(""),
-            Wish {
+        runtime_options: vec![
+            requested_mac(""),
+            RuntimeOption {
                 what: "mac from the runtime before mac from CNI_ARGS",
-                ..wished_mac("IgnoreUnknown=1;MAC=02:00:00:00:77:02")
+                ..requested_mac("IgnoreUnknown=1;MAC=02:00:00:00:77:02")
             },
-            wish(
+            option(
                 "ips",
                 json!({"capabilities": {"ips": true}, "runtimeConfig": {"ips": ["10.77.1.77"]}}),
                 "",
@@ -131,14 +131,14 @@ fn macvlan(build: Build) -> Subject {
             on_node("pool exhausted", EXHAUSTED),
             on_node("uplink gone", "ip link del uplink0 2>/dev/null || true"),
         ],
-        wishes: vec![wished_mac("")],
+        runtime_options: vec![requested_mac("")],
         ..named("macvlan", "", build, Role::Main, conf)
     }
 }
 
-fn wished_mac(args: &'static str) -> Wish {
+fn requested_mac(args: &'static str) -> RuntimeOption {
     let conf = json!({"capabilities": {"mac": true}, "runtimeConfig": {"mac": "02:00:00:00:77:01"}});
-    wish("mac", conf, args, Place::Pod, "ip link show eth0 | grep -q 02:00:00:00:77:01")
+    option("mac", conf, args, Place::Pod, "ip link show eth0 | grep -q 02:00:00:00:77:01")
 }
 
 fn host_local(build: Build) -> Subject {
@@ -146,7 +146,7 @@ fn host_local(build: Build) -> Subject {
         breakages: vec![on_node("reservation gone", "rm /var/lib/cni/networks/$NETWORK/10.*")],
         changed_conf: json!({"ipam": {"ranges": [[{"subnet": "10.78.9.0/24"}]]}}),
         unready: vec![on_node("pool exhausted", EXHAUSTED)],
-        wishes: vec![wish(
+        runtime_options: vec![option(
             "ips",
             json!({"capabilities": {"ips": true}, "runtimeConfig": {"ips": ["10.77.1.77"]}}),
             "",
@@ -168,7 +168,7 @@ fn tuning(build: Build) -> Subject {
         ],
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 via 10.66.0.1")],
         changed_conf: json!({"mtu": 1300}),
-        wishes: vec![wished_mac("")],
+        runtime_options: vec![requested_mac("")],
         ..named("tuning", "", build, Role::Chained, conf)
     }
 }
@@ -185,7 +185,7 @@ fn portmap(build: Build) -> Subject {
         shared: Some("suite1"),
         breakages: vec![on_node("rules gone", "nft flush ruleset")],
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 dev eth0")],
-        wishes: vec![wish("portMappings", json!({}), "", Place::Node, "nft list ruleset | grep -q 18080")],
+        runtime_options: vec![option("portMappings", json!({}), "", Place::Node, "nft list ruleset | grep -q 18080")],
         ..named("portmap", "", build, Role::Chained, conf)
     }
 }

@@ -1,4 +1,4 @@
-//! Faults that lie beside a VM's own wiring: rules, routes that refuse, firewalls and neighbours of the host.
+//! Faults outside a VM's own wiring: rules, routes that refuse, firewalls and neighbours of the host.
 
 use super::asking::{Fault, assert_healthy, assert_named, fault};
 use super::wait_leases;
@@ -77,7 +77,7 @@ pub(super) fn wrong_bridge() {
     host.remove(&["--force", "web"]).assert_ok();
 }
 
-pub(super) fn beside() {
+pub(super) fn outside_the_wiring() {
     let host = Host::new();
     host.run(&[Vm::new("web", "masquerade"), Vm::new("db", "bridge")], None).assert_ok();
     for name in ["web", "db"] {

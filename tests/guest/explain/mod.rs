@@ -16,20 +16,23 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "explain finds nothing wrong with either binding and names each fault on a masquerade VM's way",
-            masquerade,
-        ),
+        // spec: EXPL-1, EXPL-2, EXPL-8, EXPL-9
+        trial("explain finds no fault in either binding, and each made on masquerade", masquerade),
+        // spec: EXPL-2
         trial("explain names each fault on a bridge-bound VM's way", bridge),
-        trial(
-            "explain names rules, refusing routes, firewalls and neighbours beside a VM's own wiring",
-            elsewhere::beside,
-        ),
+        // spec: EXPL-5, EXPL-6
+        trial("explain names rules, routes, firewalls, neighbours outside the wiring", elsewhere::outside_the_wiring),
+        // spec: EXPL-6
         trial("explain names a VM's cable in another bridge than its network's", elsewhere::wrong_bridge),
+        // spec: EXPL-7
         trial("explain names a guest that never asks and one that is never answered", leases),
+        // spec: EXPL-1
         trial("explain tells a VM's NICs apart and names the one that is down", two_nics),
-        trial("explain finds nothing wrong with VMs on a macvlan, and a tap that is down", macvlan),
-        trial("a guest whose interface is down by its manifest has no carrier, and explain says why", unplugged),
+        // spec: EXPL-1
+        trial("explain finds no fault in VMs on a macvlan, then a tap that is down", macvlan),
+        // spec: NIC-6
+        trial("an interface with state down has no carrier and explain says why", unplugged),
+        // spec: EXPL-10
         trial("explain --watch tells what breaks and what is mended", watch),
     ]
 }
@@ -153,7 +156,7 @@ fn assert_firewall_exception(host: &Host, guest: &Guest<'_>) {
     }
 }
 
-/// A declared port nobody listens at, and one that is not declared.
+/// A declared port without a listener, and one that is not declared.
 fn assert_ports(host: &Host, guest: &Guest<'_>) {
     let _ = guest.ok("killall httpd");
     let (_, item) = wait_error(host, &[guest.name()], ("guestRefuses", "guest"));

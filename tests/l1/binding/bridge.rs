@@ -10,21 +10,27 @@ use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-BRIDGE-1
         trial("bridge binding carries traffic after bridge, dual-stack", || every_way("bridge", Stack::Dual)),
         trial("bridge binding carries traffic after bridge, IPv4 only", || every_way("bridge", Stack::V4)),
         trial("bridge binding carries traffic after bridge, IPv6 only", || every_way("bridge", Stack::V6)),
+        // spec: CNI-BRIDGE-1
         trial("bridge binding carries traffic after ptp, dual-stack", || every_way("ptp", Stack::Dual)),
         trial("bridge binding carries traffic after ptp, IPv4 only", || every_way("ptp", Stack::V4)),
         trial("bridge binding carries traffic after ptp, IPv6 only", || every_way("ptp", Stack::V6)),
+        // spec: CNI-BRIDGE-1
         trial("bridge binding carries traffic after macvlan, dual-stack", || every_way("macvlan", Stack::Dual)),
         trial("bridge binding carries traffic after macvlan, IPv4 only", || every_way("macvlan", Stack::V4)),
         trial("bridge binding carries traffic after macvlan, IPv6 only", || every_way("macvlan", Stack::V6)),
-        trial("a wished address is set on the pod interface, reported, checked and undone", wished_mac),
+        trial("a requested MAC is set on the pod interface, checked and undone", requested_mac),
+        // spec: DHCP-5
         trial("of several addresses the first of the result is written into the mark", several_addresses),
+        // spec: CNI-BRIDGE-3
         trial("the namespace of a bridge-bound pod is silent on the network", silent),
-        trial("a bridge-bound guest's DHCP and router solicitations reach the launcher and nobody else", services),
-        trial("a network's router advertisements do not reach a guest that has addresses", foreign_advertisements),
-        trial("the launcher finds the gateway through the service tap, and nothing else of it leaves", gateway),
+        // spec: CNI-GUARD-3
+        trial("a bridge-bound guest's DHCP and solicitations reach only the launcher", services),
+        trial("a network's advertisements do not reach a guest with addresses", foreign_advertisements),
+        trial("the launcher finds the gateway through the service tap, sends no more", gateway),
         trial("a pod interface without addresses becomes pure layer 2", layer_2),
     ]
 }
@@ -97,19 +103,19 @@ fn every_way(kind: &str, stack: Stack) {
     chain.del();
 }
 
-fn wished_mac() {
-    const WISHED: &str = "02:00:00:00:00:77";
+fn requested_mac() {
+    const REQUESTED: &str = "02:00:00:00:00:77";
     let world = world();
     let mut chain = Chain::new(&world, "pod", &[network("bridge", Stack::Dual)]);
     chain.add();
     let before = chain.pod().snapshot();
-    chain.plugins.push(request(&json!({"mac": WISHED})));
+    chain.plugins.push(request(&json!({"mac": REQUESTED})));
     let previous = chain.result.clone();
     chain.result = Some(chain.call("ADD", 1, previous.as_ref()).json());
-    assert_eq!(mac_of(chain.pod(), "eth0"), WISHED);
+    assert_eq!(mac_of(chain.pod(), "eth0"), REQUESTED);
     let interfaces = chain.result.as_ref().expect("a result")["interfaces"].as_array().expect("interfaces").clone();
     let of_pod = interfaces.iter().find(|interface| interface["sandbox"] == chain.pod().path().as_str());
-    assert_eq!(of_pod.expect("the pod's interface")["mac"], WISHED);
+    assert_eq!(of_pod.expect("the pod's interface")["mac"], REQUESTED);
     chain.check();
     chain.call("DEL", 1, chain.result.as_ref()).assert_ok();
     before.assert_same(&chain.pod().snapshot());

@@ -47,7 +47,7 @@ impl<'w> Chain<'w> {
     }
 
     /// Another network of the same pod.
-    pub(crate) fn beside(&self, if_name: &str, plugins: &[Value]) -> Self {
+    pub(crate) fn second_attachment(&self, if_name: &str, plugins: &[Value]) -> Self {
         let pod = self.world.named(self.pod.name());
         Self {
             world: self.world,

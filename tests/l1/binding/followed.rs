@@ -12,11 +12,17 @@ use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-CHAIN
         trial("a host port of portmap 1.1.1 leads to a guest in both bindings", || host_port(Release::V1_1_1)),
+        // spec: CNI-CHAIN
         trial("a host port of portmap 1.9.1 leads to a guest in both bindings", || host_port(Release::V1_9_1)),
+        // spec: CNI-CHAIN
         trial("bandwidth 1.1.1 slows a guest in both bindings and both ways", || bandwidth(Release::V1_1_1)),
+        // spec: CNI-CHAIN
         trial("bandwidth 1.9.1 slows a guest in both bindings and both ways", || bandwidth(Release::V1_9_1)),
+        // spec: CNI-CHAIN
         trial("tuning 1.1.1 changes the pod's interface behind both bindings", || tuning(Release::V1_1_1)),
+        // spec: CNI-CHAIN
         trial("tuning 1.9.1 changes the pod's interface behind both bindings", || tuning(Release::V1_9_1)),
     ]
 }

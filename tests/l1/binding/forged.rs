@@ -12,7 +12,7 @@ use tests::{Ns, Outside, Tap, trial, wait_for};
 use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("nothing that a masquerade guest forges leaves the pod or reaches its loopback", nothing_leaves)]
+    vec![trial("frames a masquerade guest forges never leave the pod", nothing_leaves)]
 }
 
 const GUEST: [u8; 6] = [2, 0, 0, 0, 0, 0x42];
@@ -53,7 +53,7 @@ fn advertisement(from: Ipv6Addr) -> Vec<u8> {
     frame
 }
 
-/// An ARP answer nobody asked for: `claimed` is at the guest.
+/// An unsolicited ARP answer: `claimed` is at the guest.
 fn arp_claim(claimed: Ipv4Addr) -> Vec<u8> {
     let mut frame = [[0xff; 6], GUEST].concat();
     frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 2]);

@@ -12,13 +12,16 @@ use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-GUARD-1
         trial("a masquerade guest's foreign sources do not leave the pod", foreign_sources),
         trial("a masquerade guest does not reach the pod's loopback", pod_loopback),
         trial("a masquerade guest's rogue answers and advertisements stay in the pod", rogue_servers),
-        trial("only declared ports reach the guest, the rest is the pod's own and counted", declared_ports),
+        // spec: CNI-MASQ-2
+        trial("only declared ports reach the guest, the pod counts the rest", declared_ports),
+        // spec: CNI-MASQ-3
         trial("with Istio only SSH and what the side-car hands on reach the guest", istio),
         trial("two masquerade NICs of one pod share settings and tables", two_nics),
-        trial("a masquerade NIC and a bridge-bound one work in one pod", masquerade_beside_bridge),
+        trial("a masquerade NIC and a bridge-bound one work in one pod", masquerade_and_bridge),
     ]
 }
 
@@ -241,13 +244,14 @@ fn two_nics() {
     before.assert_same(&chain.pod().snapshot());
 }
 
-/// A pod with two networks, the first masqueraded and the second wired as told, beside its second network and how it was before.
+/// A pod with two networks, the first masqueraded and the second wired by `second_nic`; also returns the second attachment and
+/// a snapshot from before the wiring.
 fn wired_twice<'w>(world: &'w World, second_nic: &Value) -> (Chain<'w>, Chain<'w>, Snapshot) {
     let mut chain = Chain::new(world, "pod", &[network("bridge", Stack::Dual)]);
     chain.add();
     let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.245.1.0/24"}]]});
     let network = json!({"type": "bridge", "bridge": "cni1", "isGateway": true, "ipam": ipam});
-    let mut second = chain.beside("net1", &[network]);
+    let mut second = chain.second_attachment("net1", &[network]);
     second.add();
     chain.settle();
     let before = chain.pod().snapshot();
@@ -258,7 +262,7 @@ fn wired_twice<'w>(world: &'w World, second_nic: &Value) -> (Chain<'w>, Chain<'w
     (chain, second, before)
 }
 
-fn masquerade_beside_bridge() {
+fn masquerade_and_bridge() {
     let world = world();
     let (chain, second, before) =
         wired_twice(&world, &json!({"name": "second", "podInterface": "net1", "binding": "bridge"}));
@@ -274,7 +278,7 @@ fn masquerade_beside_bridge() {
     let ran = guest.ns().run(&["ping", "-c", "1", "-W", "1", "10.245.1.1"]);
     assert!(!ran.is_ok(), "{}", ran.account());
     let service = chain.pod().enter(|| Tap::attach("svc-net1", false));
-    assert!(service.receive(100).is_none(), "nothing comes to the launcher unasked");
+    assert!(service.receive(100).is_none(), "no unsolicited frame reaches the launcher");
     drop((guest, other, service));
     chain.call("DEL", 1, chain.result.as_ref()).assert_ok();
     before.assert_same(&chain.pod().snapshot());

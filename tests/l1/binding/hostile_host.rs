@@ -11,15 +11,19 @@ use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-HOST
         trial("full disks do not stop the plugin, neither forward nor backward", full_disks),
-        trial("a namespace deleted between two plugins is said, and DEL leaves nothing", deleted_between),
-        trial("a namespace deleted while ADD runs leaves nothing after DEL", deleted_amid),
+        // spec: CNI-HOST
+        trial("a namespace deleted between plugins is reported, DEL leaves nothing", deleted_between),
+        // spec: CNI-HOST
+        trial("a namespace deleted while ADD runs leaves nothing after DEL", deleted_during_add),
+        // spec: CNI-HOST
         trial("clocks that jump between the verbs change nothing", jumping_clocks),
+        // spec: CNI-LOCK-1
         trial("two runtimes at once on one container end as one of them would", racing),
-        trial(
-            "a namespace that is locked for ten seconds is an error that names the holder, and nothing changes",
-            kept,
-        ),
+        // spec: CNI-LOCK-1
+        trial("a namespace locked for ten seconds is an error that names the holder", kept),
+        // spec: CNI-LOCK-2
         trial("a pod that locks its own namespace file delays no call", locked_by_pod),
     ]
 }
@@ -104,7 +108,7 @@ impl Once {
     }
 }
 
-fn deleted_amid() {
+fn deleted_during_add() {
     let world = world();
     let before = Once::of(&world);
     // A kill falls anywhere into the few milliseconds of an ADD.

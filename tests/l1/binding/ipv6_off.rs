@@ -9,7 +9,9 @@ use super::guest_limits::{V4, V6};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-MASQ-4
         trial("masquerade has both families where new links come without IPv6", off_by_default),
+        // spec: CNI-MASQ-4
         trial("an IPv4-only pod takes an MTU that IPv6 does not, in both bindings", small_mtu),
     ]
 }

@@ -12,14 +12,20 @@ use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-MASQ-1
         trial("masquerade carries traffic every way after bridge, dual-stack", || every_way("bridge", Stack::Dual)),
         trial("masquerade carries traffic every way after bridge, IPv4 only", || every_way("bridge", Stack::V4)),
+        // spec: CNI-MASQ-1
         trial("masquerade carries traffic every way after bridge, IPv6 only", || every_way("bridge", Stack::V6)),
         trial("masquerade carries traffic every way after ptp, dual-stack", || every_way("ptp", Stack::Dual)),
+        // spec: CNI-MASQ-1
         trial("masquerade carries traffic every way after ptp, IPv4 only", || every_way("ptp", Stack::V4)),
+        // spec: CNI-MASQ-1
         trial("masquerade carries traffic every way after ptp, IPv6 only", || every_way("ptp", Stack::V6)),
+        // spec: CNI-MASQ-1
         trial("masquerade carries traffic every way after macvlan, dual-stack", || every_way("macvlan", Stack::Dual)),
         trial("masquerade carries traffic every way after macvlan, IPv4 only", || every_way("macvlan", Stack::V4)),
+        // spec: CNI-MASQ-1
         trial("masquerade carries traffic every way after macvlan, IPv6 only", || every_way("macvlan", Stack::V6)),
     ]
 }

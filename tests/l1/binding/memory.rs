@@ -13,6 +13,7 @@ const RESIDENT_BYTES: u64 = 3 << 19;
 const PRIVATE_BYTES: u64 = 1 << 19;
 
 pub(crate) fn trials() -> Vec<Trial> {
+    // spec: PERF-3
     vec![needs("a call takes at most 1.5 MiB of memory, 0.5 MiB of it private", linked_with_musl, bounded)]
 }
 

@@ -7,7 +7,8 @@ use tests::{cache_file, trial};
 use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("Multus carries out what a trailing attachment asks for: ADD, CHECK and DEL", every_verb)]
+    // spec: CNI-ADD-4
+    vec![trial("Multus runs ADD, CHECK and DEL of a trailing attachment", every_verb)]
 }
 
 /// Multus without an API server: the attachments stand in its configuration, and it names their interfaces.

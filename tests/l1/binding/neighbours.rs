@@ -13,8 +13,11 @@ use super::guest_limits::{V4, V6, counted};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a guest that invents senders fills no neighbour table and harms no other VM", flood),
+        // spec: CNI-GUARD-2
+        trial("a guest that invents senders fills no neighbour table", flood),
+        // spec: CNI-GUARD-2
         trial("a masquerade guest may use eight link-local addresses and no ninth", link_local_addresses),
+        // spec: CNI-DEL-2
         trial("DEL removes a wiring of the previous generation and leaves nothing", previous_generation),
     ]
 }

@@ -16,8 +16,10 @@ use super::guest_limits::{V4, V6, counted};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a masquerade guest's segments of no connection do not leave under its own address", from_guest),
-        trial("a segment outside its connection's window is answered by nobody and ends nothing", from_network),
+        // spec: CNI-MASQ-5
+        trial("segments of no connection never leave with the guest's address", from_guest),
+        // spec: CNI-MASQ-5
+        trial("a segment outside its connection's window is ignored", from_network),
     ]
 }
 
@@ -46,7 +48,7 @@ fn dropped(chain: &Chain<'_>, from: &str) -> u64 {
     counted(chain.pod(), "inet tapvisor", &format!("eth0: of no connection, from the {from}"))
 }
 
-/// RST and FIN with ACK of connections that nobody has, in both families.
+/// RST and FIN with ACK of unknown connections, in both families.
 fn strays() -> Vec<Vec<u8>> {
     let v4 = [Ipv4Addr::new(10, 0, 2, 2), Outside::V4.parse().unwrap()].map(|address| address.octets());
     let v6: [Ipv6Addr; 2] = ["fd10:0:2::2", Outside::V6].map(|address| address.parse().unwrap());

@@ -1,4 +1,4 @@
-//! CHECK notices what is broken and puts up with what is not ours; DEL leaves nothing, whatever it finds; ADD refuses whole.
+//! CHECK reports what is broken and tolerates foreign changes; DEL leaves nothing, whatever it finds; ADD refuses as a whole.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -8,22 +8,28 @@ use super::chain::{Chain, Stack, network, tapvisor, world};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-CHECK
         trial("CHECK names each thing of a wiring that was taken away or altered", check_notices),
-        trial("CHECK puts up with what later plugins and people may change", check_forgives),
+        // spec: CNI-CHECK
+        trial("CHECK tolerates what later plugins and people may change", check_forgives),
+        // spec: CNI-DEL-3
         trial("DEL brings the namespace back from every half of a wiring", del_of_halves),
-        trial(
-            "DEL succeeds twice, without previous result, without CNI_NETNS and with the namespace gone",
-            del_variants,
-        ),
+        trial("DEL succeeds twice, without result, CNI_NETNS or namespace", del_variants),
+        // spec: CNI-ADD-1
         trial("a repeated ADD changes nothing, and one for another request is refused", repeated),
+        // spec: CNI-ADD-2
         trial("ADD does not call a wiring wired of which something is gone", incomplete),
-        trial("ADD is refused over a previous result that is none and DEL works with any arguments", malformed),
-        trial("links with names that nobody gives do not keep a pod from being wired and taken down", strange_links),
-        trial("a second attachment with the same request finds it met, and its CHECK passes", second_attachment),
+        // spec: CNI-PREV
+        trial("ADD refuses an invalid previous result, DEL works with any arguments", malformed),
+        // spec: CNI-DEL-4
+        trial("links with unusual names block neither ADD nor DEL", strange_links),
+        // spec: CNI-ADD-3
+        trial("a second attachment with the same request succeeds, CHECK too", second_attachment),
         trial("a request that cannot be met is refused whole", refused),
         trial("taps come for several queues and with the MTU of the pod interface", queues_and_mtu),
-        trial("a dry run prints the plan and changes nothing, a record holds every call", trials_by_hand),
-        trial("routes of router advertisements survive in the pod, and their setting comes back", advertised_routes),
+        trial("a dry run prints the plan, a record holds every kernel call", trials_by_hand),
+        // spec: CNI-MASQ-6
+        trial("routes of router advertisements survive and DEL restores accept_ra", advertised_routes),
     ]
 }
 
@@ -91,9 +97,9 @@ fn check_notices() {
 fn check_forgives() {
     let world = world();
     let mut chain = pod(&world, "pod");
-    let mut wish = request();
-    wish["wiring"]["interfaces"][0]["mtu"] = 1450.into();
-    wire(&mut chain, wish);
+    let mut with_mtu = request();
+    with_mtu["wiring"]["interfaces"][0]["mtu"] = 1450.into();
+    wire(&mut chain, with_mtu);
     let cases = [
         "ip link set eth0 mtu 1400",
         "ip link set eth0 address 02:00:00:00:00:99",
@@ -101,7 +107,7 @@ fn check_forgives() {
         "ip route add 203.0.113.0/24 dev eth0",
         "ip route add 10.0.0.0/8 dev eth0",
         "ip link add later type veth peer name later1",
-        "nft add table inet somebody",
+        "nft add table inet other",
         "sysctl -qw net.ipv4.conf.all.rp_filter=1",
     ];
     for change in cases {
@@ -147,7 +153,7 @@ fn del_variants() {
     chain.plugins[1]["wiring"] = wiring;
     chain.call("DEL", 1, None).assert_ok();
     before.assert_same(&chain.pod().snapshot());
-    let mut stranger = chain.beside("net1", &[chain.plugins[1].clone()]);
+    let mut stranger = chain.second_attachment("net1", &[chain.plugins[1].clone()]);
     chain.call("ADD", 1, chain.result.as_ref()).assert_ok();
     stranger.plugins[0]["wiring"].take();
     stranger.call("DEL", 0, None).assert_ok();
@@ -234,7 +240,7 @@ fn second_attachment() {
         chain.pod().sh(before).assert_ok();
         wire(&mut chain, tapvisor(&interface(binding)));
         settle(&chain, *taps);
-        let second = chain.beside("net1", &[tapvisor(&interface(binding))]);
+        let second = chain.second_attachment("net1", &[tapvisor(&interface(binding))]);
         let wired = chain.pod().snapshot();
         for verb in ["ADD", "CHECK", "DEL"] {
             second.call(verb, 0, chain.result.as_ref()).assert_ok();
@@ -308,7 +314,7 @@ s.sendto(struct.pack('!BBHBBHII',134,0,0,64,0,9000,0,0)+prefix,('ff02::1',0,0,so
     });
     let accept_ra = || chain.pod().run(&["cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"]).text().trim().to_owned();
     let earlier = accept_ra();
-    let mut wired = chain.beside("eth0", &[network("macvlan", Stack::V4), request()]);
+    let mut wired = chain.second_attachment("eth0", &[network("macvlan", Stack::V4), request()]);
     wired.result.clone_from(&chain.result);
     wired.call("ADD", 1, chain.result.as_ref()).assert_ok();
     assert!(heard().is_some(), "the pod lost its IPv6 default route");

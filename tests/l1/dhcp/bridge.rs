@@ -13,7 +13,9 @@ const SERVICE_MAC: MacAddr = MacAddr::local([0x74, 0x61, 0x70, 0, 2]);
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
+        // spec: DHCP-15
         trial("a bridge-bound guest reaches the outside through the virtual router", || virtual_router(VETH)),
+        // spec: DHCP-15
         trial("a bridge-bound guest on a macvlan reaches the outside as well", || virtual_router(MACVLAN)),
     ]
 }

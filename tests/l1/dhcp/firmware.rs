@@ -9,6 +9,7 @@ use tests::{DhcpService, World, serve_tftp, trial, wait_for};
 use super::{Daemon, GUEST_MAC, POD, masquerade};
 
 pub(super) fn trials() -> Vec<Trial> {
+    // spec: DHCP-13
     vec![trial("iPXE boots the file that the lease names", ipxe)]
 }
 

@@ -8,10 +8,15 @@ use super::{ADDRESS, GUEST_MAC, POD, Scene, masquerade};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
-        trial("a guest that reboots as another system is served, and a released lease is gone", another_client),
-        trial("a guest that remembers a foreign address is refused it and gets its own", foreign_lease),
-        trial("dhclient -6 that remembers another pod's address is told so and gets its own", foreign_lease6),
+        // spec: DHCP-3
+        trial("a guest that reboots as another system gets a lease", another_client),
+        // spec: DHCP-3
+        trial("a guest that requests a foreign address gets a NAK, then its own", foreign_lease),
+        // spec: DHCP-4
+        trial("dhclient -6 with another pod's address gets NotOnLink, then its own", foreign_lease6),
+        // spec: DHCP-4
         trial("dhclient -6 that remembers its own address has it confirmed", confirmed_lease6),
+        // spec: DHCP-10
         trial("a guest behind a masquerade is served at another Ethernet address", another_ethernet_address),
         trial("two NICs of one guest have a service each", two_nics),
     ]

@@ -52,7 +52,7 @@ table netdev tapvisor {
 EOF
 ";
 
-/// A pod with a guest whose DHCP nobody has asked for yet.
+/// A pod with a guest that has not used DHCP yet.
 struct Scene<'w> {
     // Dropped in this order: the guest lets go of the tap before the service does.
     guest: FakeGuest<'w>,

@@ -8,6 +8,7 @@ use super::{Scene, run_dhclient6, start_networkd};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
+        // spec: DHCP-2
         trial("dhclient renews by unicast and rebinds by broadcast", dhclient_renews),
         trial("dhcpcd renews both families", dhcpcd_renews),
         trial("udhcpc renews by unicast and releases", udhcpc_renews),

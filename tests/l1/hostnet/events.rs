@@ -13,8 +13,9 @@ use super::{name, trial};
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("what changes in a namespace is announced, and nothing of another one", announced),
+        // spec: EXPL-11
         trial("a listener that was too slow is told that it missed something", missed),
-        trial("the tables at a hook are found, whoever made them and of whatever family", tables_at_hook),
+        trial("the tables at a hook are found, of any owner and family", tables_at_hook),
     ]
 }
 
@@ -50,7 +51,7 @@ fn announced() {
     let _ = ns.run(&["ping", "-c", "1", "-W", "1", "192.0.2.77"]);
     let _ = wait_event(
         &mut events,
-        "a neighbour that nobody is",
+        "a neighbour that does not exist",
         |event| matches!(event, Event::Neighbour(one) if one.state == NeighbourState::Failed && one.address.to_string() == "192.0.2.77"),
     );
     ns.run(&["ip", "route", "del", "198.51.100.0/24"]).assert_ok();

@@ -14,6 +14,7 @@ use super::{name, trial};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
+        // spec: CNI-UNDO-1
         trial("a plan broken at any kernel step leaves the namespace as it was", broken),
         trial("a recorder writes down every step of a plan", recorded),
         trial("wiring a tap takes few steps", few_steps),

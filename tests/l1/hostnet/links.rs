@@ -14,6 +14,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("a tap is made as asked and ip agrees with what is read back", tap_as_asked),
         trial("a bridge, a veth and a macvlan are made, joined and read back", other_links),
         trial("routes of every kind that plans use are added and read back", routes),
+        // spec: EXPL-6
         trial("the kernel tells a packet's way, rules and refusing routes included", ways),
         trial("a plan that fails half-way leaves everything as it was", undone),
         trial("errors say which operation failed and why", errors),

@@ -15,7 +15,8 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("a namespace is made, seen by ip, entered and removed", made_and_removed),
         trial("a panic inside a namespace is an error and the thread is gone", panics),
-        trial("a namespace is locked by one at a time, by whatever path, and released in the end", locked),
+        // spec: CNI-LOCK-1
+        trial("one process at a time locks a namespace, by any path", locked),
         trial("a descriptor attaches to the tap it asks for and to no other", attaching),
     ]
 }
@@ -32,7 +33,7 @@ fn made_and_removed() {
     assert!(inside && Netns::current().unwrap() == here);
     let links = made.run(|| Linux::here().gather(&hostnet::Ask::network()).unwrap().links).unwrap();
     assert_eq!(links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["lo"]);
-    // By the whole path: trials that run beside this one have mounts of their own.
+    // By the whole path: trials that run at the same time have their own mounts.
     let mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(path.to_str().unwrap());
     assert!(mounted());
     Netns::remove(&path).unwrap();
@@ -68,7 +69,7 @@ fn locked() {
         waiting.join().unwrap().unwrap();
     });
     assert_eq!(std::fs::read_dir(folder.path().join("locks")).unwrap().count(), 0);
-    // A lock on the namespace's own file, which any user can take, is in nobody's way.
+    // A lock on the namespace's own file, which any user can take, blocks no call.
     std::fs::File::open(&path).unwrap().lock().unwrap();
     drop(made.lock(&locks, Duration::ZERO).unwrap());
     Netns::remove(&path).unwrap();

@@ -14,11 +14,11 @@ use super::{execute, gather, name, trial};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
-        trial("an inet table is listed by nft as it was written and read back the same", inet_table),
+        trial("an inet table is listed by nft and read back as it was written", inet_table),
         trial("a netdev table with fwd and dup is listed by nft as it was written", netdev_table),
-        trial("bridge and arp tables with payload writes are listed by nft as they were written", bridge_table),
-        trial("a table that somebody changed is told from one as it was written", changes_are_told),
-        trial("a transaction is all or nothing, replaces, and deletes what is not there", transactions),
+        trial("bridge and arp tables with payload writes are listed as written", bridge_table),
+        trial("a table that another program changed differs from the written one", changes_are_told),
+        trial("a transaction is atomic, replaces, and deletes what is absent", transactions),
         trial("a transaction with thousands of elements fits", large),
         trial("connection tracking forgets a flow and keeps the others", forgotten),
         trial("errors of a transaction name the part that was refused", errors),

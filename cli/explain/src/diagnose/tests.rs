@@ -104,7 +104,7 @@ fn a_vm_that_does_not_run_is_said_with_its_reason() {
     assert_eq!(errors(&gone), one(Code::NamespaceGone, "tv-000000000000"));
 }
 
-#[test]
+#[test] // spec: EXPL-4
 fn remedies_for_an_instance_are_those_that_its_kind_allows() {
     let remedy = |kind: Kind, fault: fn(&mut Evidence)| {
         let vm = broken(masquerade, |vm| {
@@ -149,7 +149,7 @@ fn devices_that_are_down_or_missing_are_named() {
     assert_eq!(errors(&missing)[0], (Code::LinkMissing, "eth0".to_owned()));
 }
 
-#[test]
+#[test] // spec: EXPL-6
 fn a_cable_that_is_in_another_bridge_than_its_networks_or_in_none_is_named() {
     let on = |bridge: Option<&str>, wanted: serde_json::Value| {
         broken(masquerade, |vm| {
@@ -266,7 +266,7 @@ fn a_missing_route_is_named_where_it_is_missing() {
     assert_eq!((errors(&stub), found(&stub, Severity::Warning)), (vec![], one(Code::NoRoute, "host")));
 }
 
-#[test]
+#[test] // spec: EXPL-6
 fn a_way_that_the_kernel_tells_otherwise_than_the_routes_is_named_once() {
     let way = |at, purpose, to: &str, passed_on: Option<(&str, &str)>, leads| Way {
         nic: "default".to_owned(),
@@ -306,7 +306,7 @@ fn a_way_that_the_kernel_tells_otherwise_than_the_routes_is_named_once() {
     assert_eq!(said, [Code::ForwardingOff, Code::NoRoute]);
 }
 
-#[test]
+#[test] // spec: EXPL-8
 fn a_forward_chain_that_drops_is_named_with_its_owner() {
     let base = |policy| Base { kind: ChainKind::Filter, hook: Hook::Forward, priority: 0, device: None, policy };
     let table = |policy| TableFacts {
@@ -392,7 +392,7 @@ fn a_neighbour_that_nobody_resolves_is_named() {
     assert_eq!(errors(&v4_alone), []);
 }
 
-#[test]
+#[test] // spec: EXPL-6
 fn another_ethernet_address_for_the_vms_own_is_named_once_it_is_sure() {
     for healthy in [masquerade, bridge] {
         let with = |mac: &str, state| {
@@ -412,7 +412,7 @@ fn another_ethernet_address_for_the_vms_own_is_named_once_it_is_sure() {
     }
 }
 
-#[test]
+#[test] // spec: EXPL-5
 fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
     let with = |rules: Vec<RuleFacts>, has_older_nat| {
         broken(masquerade, |vm| {
@@ -549,7 +549,7 @@ fn a_nic_that_the_manifest_keeps_unplugged_is_no_fault_of_the_guests() {
     assert_eq!((errors(&unplugged), found(&unplugged, Severity::Warning)), (vec![], one(Code::Unplugged, "guest")));
 }
 
-#[test]
+#[test] // spec: CLI-11
 fn a_guest_that_still_boots_is_one_line() {
     let silent = |seconds: u64, packets: u64, asked: u64| {
         broken(declared_ports, |vm| {
@@ -573,7 +573,7 @@ fn a_guest_that_still_boots_is_one_line() {
     assert!(errors(&silent(3, 5, 2)).contains(&(Code::GuestSilent, "guest".to_owned())), "it has asked");
 }
 
-#[test]
+#[test] // spec: DHCP-7
 fn what_a_guest_is_not_told_and_a_second_client_are_warnings() {
     let vm = broken(masquerade, |vm| {
         let nic = &mut vm.launcher.as_mut().unwrap().nics[0];
@@ -586,7 +586,7 @@ fn what_a_guest_is_not_told_and_a_second_client_are_warnings() {
     assert_eq!((errors(&vm), found(&vm, Severity::Warning)), (vec![], expected));
 }
 
-#[test]
+#[test] // spec: DHCP-5
 fn of_several_addresses_the_guest_is_expected_at_the_one_in_the_mark() {
     let vm = broken(bridge, |vm| {
         let other = hostnet::facts::Address::permanent(name("eth0"), "10.78.0.2/24".parse().unwrap());

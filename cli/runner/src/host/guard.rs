@@ -1,4 +1,4 @@
-//! The host's network settings under the host lock: taken note of before the first VM, put back after the last.
+//! The host's network settings under the host lock: recorded before the first VM, restored after the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use hostnet::{Ask, Facts, Failure, Kernel, KernelError, Op};
 use serde::{Deserialize, Serialize};
 use terms::{ContainerId, IfName, IpNetwork};
 
-use super::before::{Before, Ours, Settings, prepare, questions, restore, settings};
+use super::baseline::{Baseline, OurChanges, Settings, prepare, questions, restore, settings};
 use super::overlap::{Overlap, overlap};
 use crate::files::{self, FileError};
 use crate::layout::Layout;
 use crate::store::HostLock;
 
-/// Why the host could not be prepared or put back.
+/// Why the host could not be prepared or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// Our note of what was before.
+    /// The record of the host's settings.
     #[error(transparent)]
     File(#[from] FileError),
     /// The host could not be read.
@@ -33,12 +33,12 @@ pub enum HostError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Note {
-    before: Before,
+    before: Baseline,
     /// Links that plugins said they made on the host's side.
     made: BTreeSet<IfName>,
     /// Settings that were changed for VMs.
     #[serde(default)]
-    ours: Ours,
+    ours: OurChanges,
     /// The settings when the attachments began that are under way, or whose supervisor was killed meanwhile.
     #[serde(default)]
     attaching: BTreeMap<ContainerId, Settings>,
@@ -65,7 +65,7 @@ impl<'a> HostGuard<'a> {
         Ok(overlap(&Linux::here().gather(&Ask::network())?, ranges))
     }
 
-    /// Takes note of the host unless that was done, then changes what plugins need changed.
+    /// Records the host's settings unless there is a record, then changes what plugins need.
     ///
     /// # Errors
     /// When the note cannot be written (nothing was changed then), or a change fails.
@@ -73,7 +73,7 @@ impl<'a> HostGuard<'a> {
         let mut kernel = Linux::here();
         let facts = gather(&mut kernel)?;
         let known = self.note()?;
-        let mut note = known.clone().unwrap_or_else(|| Note { before: Before::of(&facts), ..Note::default() });
+        let mut note = known.clone().unwrap_or_else(|| Note { before: Baseline::of(&facts), ..Note::default() });
         let ops = prepare(&facts).ops;
         note.ours.note_plan(&settings(&facts), &ops);
         if known.as_ref() != Some(&note) {

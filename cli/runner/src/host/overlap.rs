@@ -1,4 +1,4 @@
-//! Whether a network's own range is already somebody else's on this host.
+//! Whether a network's range overlaps with one that this host uses already.
 
 use std::fmt;
 

@@ -45,8 +45,8 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Loads what `--network` names: a file, if it has a slash or ends like one, else a network in the host's folder. Beside the
-    /// choices come the errors of those that are not there or refused; nothing may be started with one.
+    /// Loads what `--network` names: a file, if the name has a slash or a file's ending, else a network in the host's folder.
+    /// Returns the errors of those that are absent or refused as well; no VM may be started with one.
     #[must_use]
     pub fn load(
         given: &[String],

@@ -15,7 +15,7 @@ pub const BINDING_KEY: &str = "vm";
 const RANGE: &str = "172.30.77.0/24";
 const RANGE6: &str = "fd77:7461:7076::/64";
 
-/// The dual-stack network that VMs are on when nobody says otherwise: a cable from the host to each VM's pod, with the
+/// The default dual-stack network of VMs: a point-to-point link from the host to each VM's pod, with the
 /// distribution's reference plugins; addresses kept below `ipam`, so that no other user of host-local sees them.
 #[must_use]
 pub fn built_in(ipam: &Path) -> Value {

@@ -14,5 +14,5 @@ pub use choice::{ChoiceError, Choices};
 pub use conf::{BINDING_KEY, DEFAULT_NETWORK, binding, built_in, ranges};
 pub use plugins::{MissingPlugin, PluginFolders};
 pub use pod::{NetworkError, PodNetwork, Wired};
-pub(crate) use preflight::unusable;
+pub(crate) use preflight::reserved;
 pub use preflight::{NetworkFault, Preflight, has_link};

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::files::{self, FileError, at};
 
-/// The file of our own plugins, installed beside this program.
+/// The file of our own plugins, installed next to this program.
 const OWN_PLUGINS: &str = "tapvisor-cni";
 /// The types it answers to.
 const OWN_TYPES: [&str; 1] = ["tapvisor"];
@@ -27,25 +27,25 @@ pub struct MissingPlugin {
     pub remedy: &'static str,
 }
 
-/// The folders plugins are looked for in, first to last.
+/// The folders that are searched for plugins, in order.
 ///
-/// A configuration names our plugin `tapvisor`, and so do the folders of a node. Beside this program its file has another
-/// name, because `tapvisor` is this program: a folder of links gives it the right one, and the program's own folder is
-/// never searched.
+/// A configuration names our plugin `tapvisor`, and a node installs it under that name. Next to this program its file has
+/// another name, because `tapvisor` is this program: a folder of links maps the names, and the program's own folder is never
+/// searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginFolders {
     links: PathBuf,
-    beside: PathBuf,
+    own_folder: PathBuf,
     given: Vec<PathBuf>,
 }
 
 impl PluginFolders {
-    /// Links below `links` to what is in `beside`, the program's own folder; then `CNI_PATH` or its default.
+    /// Links below `links` to plugins in `own_folder`, the program's folder; then `CNI_PATH` or its default.
     #[must_use]
-    pub fn new(links: &Path, beside: &Path, cni_path: Option<&str>) -> Self {
+    pub fn new(links: &Path, own_folder: &Path, cni_path: Option<&str>) -> Self {
         let given = cni_path.filter(|path| !path.is_empty()).unwrap_or("/opt/cni/bin:/usr/lib/cni");
         let given = given.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
-        Self { links: links.to_owned(), beside: beside.to_owned(), given }
+        Self { links: links.to_owned(), own_folder: own_folder.to_owned(), given }
     }
 
     /// The folders, first to last.
@@ -54,13 +54,13 @@ impl PluginFolders {
         std::iter::once(&self.links).chain(&self.given).cloned().collect()
     }
 
-    /// Gives the plugins beside this program the names that configurations use. Without such a file there is no link,
+    /// Links the plugins next to this program to the names that configurations use. Without such a file there is no link,
     /// and the node's own installation is used.
     ///
     /// # Errors
     /// When the folder or a link cannot be made.
     pub fn link_own(&self) -> Result<(), FileError> {
-        let file = self.beside.join(OWN_PLUGINS);
+        let file = self.own_folder.join(OWN_PLUGINS);
         if !is_executable(&file) {
             return Ok(());
         }
@@ -98,9 +98,9 @@ impl PluginFolders {
         })
     }
 
-    /// Whether a plugin is our own, beside this program.
+    /// Whether a plugin is our own, next to this program.
     pub(super) fn is_own(&self, plugin: &str) -> bool {
-        OWN_TYPES.contains(&plugin) && is_executable(&self.beside.join(OWN_PLUGINS))
+        OWN_TYPES.contains(&plugin) && is_executable(&self.own_folder.join(OWN_PLUGINS))
     }
 
     fn has(&self, plugin: &str) -> bool {
@@ -132,7 +132,7 @@ fn remedy(plugin: &str) -> &'static str {
         "vrf",
     ];
     match plugin {
-        plugin if OWN_TYPES.contains(&plugin) => "install tapvisor-cni beside this program",
+        plugin if OWN_TYPES.contains(&plugin) => "install tapvisor-cni next to this program",
         plugin if REFERENCE.contains(&plugin) => "install the package containernetworking-plugins",
         _ => "install it, or name its folder in CNI_PATH",
     }
@@ -152,19 +152,19 @@ mod tests {
     }
 
     #[test]
-    fn the_plugin_beside_the_program_gets_the_name_that_configurations_use() {
+    fn the_plugin_next_to_the_program_gets_its_configured_name() {
         let dir = tempfile::tempdir().unwrap();
-        let (links, beside) = (dir.path().join("links"), dir.path().join("beside"));
-        fs::create_dir(&beside).unwrap();
-        // What `tapvisor` is beside the program must not be taken for the plugin.
-        program(&beside.join("tapvisor"));
-        let folders = PluginFolders::new(&links, &beside, None);
+        let (links, own_folder) = (dir.path().join("links"), dir.path().join("own"));
+        fs::create_dir(&own_folder).unwrap();
+        // The program `tapvisor` itself must not be taken for the plugin.
+        program(&own_folder.join("tapvisor"));
+        let folders = PluginFolders::new(&links, &own_folder, None);
         folders.link_own().unwrap();
         assert!(!links.exists(), "nothing to link");
-        program(&beside.join("tapvisor-cni"));
+        program(&own_folder.join("tapvisor-cni"));
         folders.link_own().unwrap();
         folders.link_own().unwrap();
-        assert_eq!(fs::read_link(links.join("tapvisor")).unwrap(), beside.join("tapvisor-cni"));
+        assert_eq!(fs::read_link(links.join("tapvisor")).unwrap(), own_folder.join("tapvisor-cni"));
     }
 
     #[test]

@@ -266,8 +266,9 @@ mod tests {
 
     use super::*;
 
+    // spec: DHCP-5
     #[test]
-    fn a_vm_has_the_first_address_of_each_family_and_each_network_its_own_servers() {
+    fn a_vm_has_the_first_address_of_a_family_a_network_its_own_servers() {
         let result = |servers: &[&str]| -> CniResult {
             serde_json::from_value(json!({
                 "interfaces": [{"name": "veth7"}, {"name": "eth0", "sandbox": "/run/netns/a"}],

@@ -166,16 +166,16 @@ fn range_faults(list: &ConfigList, index: usize, plugin: &Value) -> Vec<NetworkF
     given.extend(items(&ipam["addresses"]).iter().enumerate().map(address));
     let fault = |(path, value): (String, Value)| {
         let range: IpNetwork = value.as_str()?.parse().ok()?;
-        let what = unusable(range)?;
+        let what = reserved(range)?;
         Some(NetworkFault::Range { network: list.name().to_string(), index, path, range: range.to_string(), what })
     };
     given.into_iter().filter_map(fault).collect()
 }
 
 /// What a range meets that neither pods nor guests can have here.
-pub(crate) fn unusable(range: IpNetwork) -> Option<String> {
+pub(crate) fn reserved(range: IpNetwork) -> Option<String> {
     let of_services = || {
-        let met = crate::served::ranges().into_iter().find(|own| wiring::overlap(*own, range))?;
+        let met = crate::service_store::ranges().into_iter().find(|own| wiring::overlap(*own, range))?;
         Some(format!("addresses of Services ({met})"))
     };
     wiring::reserved(range).map(str::to_owned).or_else(of_services)
@@ -216,8 +216,9 @@ mod tests {
         found.err().into_iter().flatten().map(|fault| fault.to_string()).collect()
     }
 
+    // spec: NET-1
     #[test]
-    fn a_plugin_that_does_not_speak_the_lists_version_is_named_with_what_it_speaks() {
+    fn a_plugin_without_the_lists_version_is_reported_with_its_versions() {
         let dir = tempfile::tempdir().unwrap();
         let old = r#"echo "$CNI_COMMAND" >>"$(dirname "$0")/calls"; echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}'"#;
         plugin(dir.path(), "ptp", old);
@@ -238,6 +239,7 @@ mod tests {
         assert_eq!(calls, "VERSION\n".repeat(4), "each plugin is asked once in a check");
     }
 
+    // spec: NET-1
     #[test]
     fn ranges_that_no_pod_can_have_are_named_by_their_fields() {
         let dir = tempfile::tempdir().unwrap();
@@ -257,8 +259,9 @@ mod tests {
         );
     }
 
+    // spec: NET-1
     #[test]
-    fn a_master_that_the_host_lacks_is_named_by_its_field_beside_what_else_is_wrong() {
+    fn a_missing_master_is_reported_by_its_field_with_all_other_errors() {
         let dir = tempfile::tempdir().unwrap();
         plugin(dir.path(), "macvlan", "exit 1");
         let with = |more: Value| {

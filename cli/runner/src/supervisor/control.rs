@@ -221,6 +221,7 @@ mod tests {
         assert_eq!(understood("nonsense"), []);
     }
 
+    // spec: ISO-7
     #[tokio::test]
     async fn a_launcher_that_never_stops_reporting_is_heard_of_every_state_and_few_events() {
         let folder = tempfile::tempdir().unwrap();
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_for_which_the_guest_stands_is_told_from_one_that_the_guest_is_told_of() {
+    fn a_disk_that_pauses_the_guest_differs_from_one_it_gets_an_error_for() {
         let failed = |paused| {
             let event = json!({"type": "diskFailed", "disk": "root", "reason": "no\u{7} room", "paused": paused});
             understood(&json!({"event": event}).to_string())
@@ -254,6 +255,7 @@ mod tests {
         assert!(matches!(failed(false).as_slice(), [LauncherEvent::Other(_)]));
     }
 
+    // spec: LAUNCH-6
     #[test]
     fn emulation_is_told_with_its_reason_before_the_guest_runs() {
         let status = |accelerator| {

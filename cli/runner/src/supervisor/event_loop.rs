@@ -24,7 +24,7 @@ use super::requests::{self, Client};
 use crate::process::Process;
 use crate::record::{OnHost, Status};
 use crate::store::{Store, VmLock};
-use crate::{chain, files, served};
+use crate::{chain, files, service_store};
 
 /// The loop and what it executes with.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl<P: Pod> EventLoop<P> {
         let object: Option<serde_json::Value> = files::read_json(&layout.object())
             .inspect_err(|error| tracing::warn!("its probes are not known: {}", chain(error)))
             .ok();
-        let instance = object.as_ref().and_then(served::instance_of);
+        let instance = object.as_ref().and_then(service_store::instance_of);
         let has_readiness_probe = instance.as_ref().is_some_and(|instance| instance.spec.readiness_probe.is_some());
         let (machine, actions) = Machine::start(status, spread, has_readiness_probe);
         let event_loop = Self {

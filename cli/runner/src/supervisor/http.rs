@@ -309,6 +309,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), get.is_success()).await.expect("an answer in time")
     }
 
+    // spec: SVC-13
     #[tokio::test(flavor = "current_thread")]
     async fn an_answer_with_a_length_is_complete_though_the_connection_stays_open() {
         let (port, _) = server(false, |_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()).await;
@@ -321,6 +322,7 @@ mod tests {
         assert!(judged(port, "/", &[]).await.unwrap());
     }
 
+    // spec: SVC-13
     #[tokio::test(flavor = "current_thread")]
     async fn the_status_at_the_end_of_redirects_on_the_same_host_counts() {
         let answer = |path: &str| {
@@ -357,6 +359,7 @@ mod tests {
         assert_eq!(requests.lock().unwrap().len(), MOST_REQUESTS);
     }
 
+    // spec: SVC-13
     #[tokio::test(flavor = "current_thread")]
     async fn informational_answers_are_skipped_and_other_statuses_are_judged() {
         let (port, _) = server(false, |path| {
@@ -369,6 +372,7 @@ mod tests {
         }
     }
 
+    // spec: SVC-13
     #[tokio::test(flavor = "current_thread")]
     async fn what_is_not_http_and_what_breaks_off_is_no_success() {
         let (port, _) = server(true, |_| "SSH-2.0-OpenSSH_9.2\r\n".to_owned()).await;
@@ -384,6 +388,7 @@ mod tests {
         assert!(judged(port, "/", &[]).await.unwrap());
     }
 
+    // spec: SVC-13
     #[tokio::test(flavor = "current_thread")]
     async fn the_request_is_kubelets() {
         let (port, requests) = server(true, |_| "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()).await;

@@ -23,7 +23,7 @@ use crate::layout::VmLayout;
 use crate::network::{NetworkError, PodNetwork, Wired};
 use crate::record::Attachment;
 use crate::resolv::Resolv;
-use crate::served::{Catalogue, ServedError, instance_of};
+use crate::service_store::{ServiceStore, ServiceStoreError, instance_of};
 use crate::store::{HostLock, Store, StoreError};
 use crate::supervisor_log::SupervisorLog;
 use crate::{chain, process, quota, scratch};
@@ -42,13 +42,13 @@ pub trait Pod: Clone + Send + Sync + 'static {
     /// Makes the namespace and attaches it to its networks; the name servers are those that the guest is told of. Blocks.
     ///
     /// # Errors
-    /// The first failure; [`Self::detach`] takes back what was done.
+    /// The first failure; [`Self::detach`] removes what was done.
     fn attach(&self) -> Result<Wired, StartFailure>;
 
     /// Takes back everything that is of the pod, however much that is. Blocks.
     ///
     /// # Errors
-    /// What could not be taken back, in words.
+    /// What could not be removed, as a message.
     fn detach(&self) -> Result<(), String>;
 
     /// Starts a launcher in the pod, from the thread that lives as long as this process.
@@ -104,10 +104,10 @@ impl RealPod {
     /// # Errors
     /// What may remain on the host, in words.
     pub fn abandon(&self) -> Result<(), String> {
-        self.take_back(PodNetwork::abandon)
+        self.clean_up(PodNetwork::abandon)
     }
 
-    fn take_back(&self, detach: impl FnOnce(&PodNetwork) -> Result<(), Vec<NetworkError>>) -> Result<(), String> {
+    fn clean_up(&self, detach: impl FnOnce(&PodNetwork) -> Result<(), Vec<NetworkError>>) -> Result<(), String> {
         let mut left: Vec<String> = Vec::new();
         if self.is_others.get().is_none() {
             left.extend(end_all(self.owner, &self.network));
@@ -178,7 +178,7 @@ impl Pod for RealPod {
     }
 
     fn detach(&self) -> Result<(), String> {
-        self.take_back(PodNetwork::detach)
+        self.clean_up(PodNetwork::detach)
     }
 
     fn launch(&self) -> Result<Child, StartFailure> {
@@ -204,8 +204,8 @@ impl Pod for RealPod {
         if !self.store.layout().services().exists() {
             return;
         }
-        let served = self.store.lock_host().map_err(ServedError::from);
-        if let Err(error) = served.and_then(|host| Catalogue::new(&self.store, &host).serve()) {
+        let served = self.store.lock_host().map_err(ServiceStoreError::from);
+        if let Err(error) = served.and_then(|host| ServiceStore::new(&self.store, &host).serve()) {
             tracing::warn!("{}", chain(&error));
         }
     }
@@ -220,7 +220,7 @@ impl Pod for RealPod {
 /// # Errors
 /// When VMs cannot be listed or something cannot be put back.
 pub fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> {
-    let served = Catalogue::new(store, host).serve();
+    let served = ServiceStore::new(store, host).serve();
     if store.is_any_on_host()? {
         return Ok(served?);
     }
@@ -245,7 +245,7 @@ pub enum ReleaseError {
     Host(#[from] HostError),
     /// Services.
     #[error(transparent)]
-    Served(#[from] ServedError),
+    Served(#[from] ServiceStoreError),
 }
 
 /// Ends what still runs in the pod: a launcher or an engine whose supervisor was killed. Returns who did not end.
@@ -270,10 +270,10 @@ impl StartFailure {
         Self { exit_code: 1, message }
     }
 
-    /// Somebody did not want it any more.
+    /// The start was cancelled by a signal or a request.
     #[must_use]
     pub fn interrupted() -> Self {
-        Self { exit_code: 130, message: "interrupted; everything was taken back".to_owned() }
+        Self { exit_code: 130, message: "interrupted; everything was removed".to_owned() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Readiness and liveness probes, as kubelet does them.
 //!
 //! *Flow.* From the moment the guest runs, each probe has a task: wait, ask, tally; only a changed verdict is reported.
-//! While its processors stand nobody is asked, and an answer that comes then does not count.
+//! While the guest is paused no probe runs, and an answer that arrives then does not count.
 //! *Guarantees.* A guest with a readiness probe is not ready before that has succeeded; one with a liveness probe lives until
 //! that has failed. The tasks end with [`Probes`].
 
@@ -165,6 +165,7 @@ mod tests {
         }
     }
 
+    // spec: SVC-12
     #[test]
     fn readiness_is_earned_and_lost_by_answers_in_a_row() {
         let mut tally = Tally::new(Purpose::Readiness, &probe(2, 3, 80));
@@ -175,6 +176,7 @@ mod tests {
         assert_eq!(changes, expected);
     }
 
+    // spec: SVC-12
     #[test]
     fn a_guest_lives_until_its_probe_has_failed_often_enough() {
         let mut tally = Tally::new(Purpose::Liveness, &probe(1, 2, 80));
@@ -184,12 +186,13 @@ mod tests {
         );
     }
 
+    // spec: SVC-12
     #[tokio::test(flavor = "current_thread")]
-    async fn nobody_is_asked_while_the_processors_stand_and_the_next_answer_counts() {
+    async fn probes_rest_while_the_guest_is_paused_and_the_next_answer_counts() {
         let instance = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web"},
             "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {}},
                 "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}}});
-        let instance = crate::served::instance_of(&instance).unwrap();
+        let instance = crate::service_store::instance_of(&instance).unwrap();
         let mut probes = Probes::begin(&instance.spec, &["127.0.0.1".parse().unwrap()]);
         probes.rest(true);
         assert!(tokio::time::timeout(Duration::from_millis(300), probes.next()).await.is_err());

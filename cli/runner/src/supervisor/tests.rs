@@ -136,7 +136,7 @@ fn say(mut line: &UnixStream, request: Request) {
 }
 
 impl Bench {
-    /// A launcher's control socket that says that the guest runs, and grants every wish.
+    /// A launcher's control socket that reports a running guest and accepts every request.
     fn guest_runs(&self) {
         self.guest_says("{\"id\":1,\"ok\":{\"state\":\"running\"}}\n");
     }
@@ -227,7 +227,7 @@ fn a_guest_that_no_name_server_is_known_for_is_told_of() {
 }
 
 #[test]
-fn a_guest_that_powers_off_comes_back_until_somebody_stops_it() {
+fn a_guest_that_powers_off_is_started_again_until_it_is_stopped() {
     let bench = bench(RunStrategy::Always, true, UNTIL_SEEN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
@@ -258,7 +258,7 @@ fn a_starter_that_dies_before_the_guest_runs_takes_everything_back() {
 }
 
 #[test]
-fn a_guest_in_a_terminals_hands_is_forgotten_when_it_ends_and_kept_when_asked() {
+fn an_attached_guest_is_removed_when_it_ends_and_kept_on_request() {
     let once = bench(RunStrategy::Once, false, UNTIL_SEEN);
     once.guest_runs();
     assert_eq!(once.report(), Report::Running);
@@ -277,7 +277,7 @@ fn a_guest_in_a_terminals_hands_is_forgotten_when_it_ends_and_kept_when_asked() 
 }
 
 #[test]
-fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it_runs() {
+fn a_killed_launcher_is_restarted_and_a_restart_answered_when_it_runs() {
     let bench = bench(RunStrategy::RerunOnFailure, true, KILLED_WHEN_SEEN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
@@ -286,7 +286,7 @@ fn a_launcher_that_was_killed_is_started_again_and_a_restart_is_answered_when_it
     assert!(reason.contains("SIGKILL"), "{reason}");
     assert_eq!(bench.report(), Report::Running);
     bench.ask(Request::Stop { grace_seconds: Some(0), remove: true });
-    // The made-up control socket grants the wish and nothing ends: the launcher is killed in the end.
+    // The fake control socket accepts the request and the guest does not end: the launcher is killed in the end.
     assert!(matches!(bench.report(), Report::Ended { .. }));
     assert!(!bench.is_known());
 }
@@ -299,8 +299,9 @@ const ONCE_AND_NEVER_AGAIN: &str = r#"
     [ -e second ] && { echo '{"outcome":"failed","reason":"no disk","requested":false}' > outcome.json; exit 3; }
     touch second; n=0; until [ -e stopped ] || [ $n = 1500 ]; do n=$((n + 1)); sleep 0.02; done"#;
 
+// spec: RUN-14
 #[test]
-fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs() {
+fn a_restart_during_attach_is_answered_when_the_guest_runs() {
     let asked = Request::Restart { grace_seconds: None };
     let bench = bench_with(
         |pod| pod.attaching = Duration::from_millis(300),
@@ -317,8 +318,9 @@ fn a_restart_asked_while_networks_are_attached_is_answered_when_the_guest_runs()
     bench.end();
 }
 
+// spec: RUN-14
 #[test]
-fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
+fn a_restart_that_fails_says_why_and_a_stop_ends_the_retries() {
     let bench = bench(RunStrategy::Always, true, ONCE_AND_NEVER_AGAIN);
     bench.guest_runs();
     assert_eq!(bench.report(), Report::Running);
@@ -333,6 +335,7 @@ fn a_restart_whose_guest_does_not_come_up_says_why_and_a_stop_ends_the_tries() {
     assert_eq!(bench.store.status(&key("web")).unwrap().strategy, RunStrategy::Halted);
 }
 
+// spec: RUN-14
 #[test]
 fn a_restart_whose_guest_is_not_tried_again_says_why() {
     let bench = bench(RunStrategy::Manual, true, ONCE_AND_NEVER_AGAIN);
@@ -344,8 +347,9 @@ fn a_restart_whose_guest_is_not_tried_again_says_why() {
     assert_eq!(bench.report(), Report::Refused { message: "it has ended: no disk".to_owned() });
 }
 
+// spec: RUN-13
 #[test]
-fn a_guest_that_stands_is_told_of_and_kept_and_so_is_the_disk_it_stands_for() {
+fn a_guest_paused_by_a_disk_is_reported_and_kept_with_the_disks_reason() {
     let paused = bench(RunStrategy::Always, false, UNTIL_STOPPED);
     paused.guest_says("{\"id\":1,\"ok\":{\"state\":\"paused\"}}\n");
     assert_eq!(paused.report(), Report::Paused { reason: None });
@@ -366,6 +370,7 @@ fn a_guest_that_stands_is_told_of_and_kept_and_so_is_the_disk_it_stands_for() {
     full.end();
 }
 
+// spec: RUN-4
 #[test]
 fn a_full_disk_ends_no_guest_and_the_status_is_written_when_there_is_room() {
     let bench = bench(RunStrategy::Once, false, UNTIL_STOPPED);
@@ -395,6 +400,7 @@ fn a_full_disk_ends_no_guest_and_the_status_is_written_when_there_is_room() {
     bench.end();
 }
 
+// spec: RUN-5
 #[test]
 fn services_that_take_their_time_hold_up_no_request() {
     let slow = |pod: &mut FakePod| pod.serving = Duration::from_secs(20);
@@ -433,6 +439,7 @@ fn has_few_descriptors(name: &str) -> bool {
     false
 }
 
+// spec: RUN-7
 #[test]
 fn sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat() {
     let name = "sixty_restarts_with_64_descriptors_leave_descriptors_and_memory_flat";

@@ -1,4 +1,4 @@
-//! Real processes behind the walls that the kernel gives to whoever runs the tests.
+//! Real processes in the isolation that the kernel allows to the user who runs the tests.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -22,6 +22,7 @@ fn shell(script: &str, output: OwnedFd) -> Start {
     }
 }
 
+// spec: ISO-3
 #[test]
 fn what_the_kernel_refuses_is_named_and_no_process_is_left() {
     let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());

@@ -36,23 +36,23 @@ pub(crate) enum Step {
         at: CString,
         /// Of which kind.
         kind: CString,
-        /// Beside `nosuid` and `noexec`.
+        /// Flags in addition to `nosuid` and `noexec`.
         flags: MsFlags,
         /// The kind's own options.
         options: CString,
     },
-    /// Something that is there, once more.
+    /// A bind mount.
     Bind {
         /// What.
         from: CString,
         /// Where.
         at: CString,
-        /// What may not be done there.
+        /// Restrictions of the mount.
         limits: Limits,
     },
-    /// Nothing may be made in a mounted file system any more.
+    /// Makes a mounted file system read-only.
     Close(CString),
-    /// A device node, or, where the kernel lets nobody make one, the host's own.
+    /// A device node, or the host's own where the kernel forbids to make one.
     Device {
         /// Where.
         at: CString,
@@ -138,7 +138,7 @@ impl Step {
             }
             Self::Enter(root) => {
                 chdir(root.as_c_str())?;
-                // The old root comes to lie on the new one, and is taken off (pivot_root(2), NOTES).
+                // The old root is mounted over the new one, and is unmounted (pivot_root(2), NOTES).
                 pivot_root(c".", c".")?;
                 umount2(c".", MntFlags::MNT_DETACH)?;
                 chdir(c"/")

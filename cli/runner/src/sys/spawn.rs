@@ -110,6 +110,7 @@ mod tests {
         assert!(!seen.contains(&lost_elsewhere.as_raw_fd().to_string().as_str()), "{seen:?}");
         assert_eq!(seen.len(), 5, "{seen:?}");
     }
+    // spec: RUN-3
     #[test]
     fn a_detached_child_hears_the_signals_that_its_parent_waits_for_itself() {
         let blocked = std::thread::spawn(|| {

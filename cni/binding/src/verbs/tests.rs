@@ -41,6 +41,7 @@ fn is_incomplete(error: &BindingError) -> bool {
     matches!(error, BindingError::Refused(Refusal::Incomplete(_)))
 }
 
+// spec: CNI-ADD-2
 #[test]
 fn add_after_a_del_that_was_cut_off_anywhere_refuses_or_finds_all_as_it_must_be() {
     for request in [request("masquerade", ""), request("bridge", r#","mac":"02:00:00:00:00:09""#)] {
@@ -83,6 +84,7 @@ fn a_wiring_whose_tables_or_settings_are_gone_is_not_called_wired() {
     assert!(error.to_string().starts_with("sysctl net/ipv4/ip_forward is 0, not 1"), "{error}");
 }
 
+// spec: CNI-CHECK
 #[test]
 fn check_and_a_repeated_add_put_up_with_routes_addresses_and_mtu_that_came_later() {
     let request = request("masquerade", r#","mtu":1400"#);
@@ -107,6 +109,7 @@ fn check_and_a_repeated_add_put_up_with_routes_addresses_and_mtu_that_came_later
     assert!(matches!(error, BindingError::Refused(Refusal::Overlap { .. })), "{error}");
 }
 
+// spec: CNI-ADD-3
 #[test]
 fn the_same_request_of_another_attachment_is_met_already_and_checked_alike() {
     for (facts, request) in
@@ -126,6 +129,7 @@ fn the_same_request_of_another_attachment_is_met_already_and_checked_alike() {
     }
 }
 
+// spec: CNI-DEL-4
 #[test]
 fn del_removes_what_is_there_where_the_kernel_has_no_tables_at_all() {
     let request = request("masquerade", "");

@@ -209,6 +209,7 @@ mod tests {
         assert_eq!(valid(r#","cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}]"#), Some(1));
     }
 
+    // spec: CNI-CONF
     #[test]
     fn foreign_text_is_not_echoed_at_length() {
         let text = format!(

@@ -174,6 +174,7 @@ mod tests {
         }
     }
 
+    // spec: CNI-DEL-4
     #[test]
     fn malformed_arguments_stop_every_verb_but_del() {
         let env = env(&[("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0"), ("CNI_ARGS", "garbage")]);

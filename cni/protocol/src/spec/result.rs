@@ -264,6 +264,7 @@ mod tests {
         assert!(result.to_document(Version::V1_0_0)["ips"][0].get("version").is_none());
     }
 
+    // spec: CNI-VER
     #[test]
     fn every_version_gives_the_same_addresses_back() {
         let result = CniResult::from_document(&newest(), Version::V1_1_0).unwrap();

@@ -6,6 +6,7 @@ fn names(plan: &Plan) -> Vec<Action> {
     plan.actions.clone()
 }
 
+// spec: CTRL-1
 #[test]
 fn a_new_instance_gets_a_finalizer_a_secret_and_a_pod() {
     let plan = Case::new(small(), vec![]).plan();
@@ -36,6 +37,7 @@ fn an_invalid_instance_stays_pending_and_every_field_is_named() {
     );
 }
 
+// spec: CTRL-7
 #[test]
 fn a_pod_of_an_earlier_instance_of_the_name_holds_back_the_new_one() {
     let mut case = Case::new(small(), vec![]);
@@ -63,6 +65,7 @@ fn a_waiting_pod_changes_nothing() {
     }
 }
 
+// spec: CTRL-6
 #[test]
 fn what_keeps_a_pod_from_starting_becomes_a_condition() {
     let waiting = |reason: &str| json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": reason, "message": "why"}}))});
@@ -77,6 +80,7 @@ fn what_keeps_a_pod_from_starting_becomes_a_condition() {
     assert_eq!(told(&plan, "PodScheduled"), Some(("False", "Unschedulable", "0/2 nodes are available")));
 }
 
+// spec: CTRL-6
 #[test]
 fn a_refused_network_becomes_a_condition_and_never_a_failure() {
     let creating = json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "ContainerCreating"}}))});
@@ -99,6 +103,7 @@ fn gate(at: &str) -> Value {
     json!({"type": UNPAUSED_GATE, "status": "True", "lastTransitionTime": at})
 }
 
+// spec: CTRL-1
 #[test]
 fn running_and_ready_are_one_write() {
     let not_counted =
@@ -135,6 +140,7 @@ fn a_guest_that_fails_its_probe_is_running_and_not_ready() {
     );
 }
 
+// spec: CTRL-1
 #[test]
 fn a_pass_without_change_writes_nothing() {
     let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
@@ -145,6 +151,7 @@ fn a_pass_without_change_writes_nothing() {
     assert_eq!((second.status, second.actions), (first.status, vec![]));
 }
 
+// spec: CTRL-1
 #[test]
 fn exit_codes_of_the_launcher_become_final_phases_with_its_reason() {
     let outcome = r#"{"outcome":"crashed","reason":"the guest's kernel panicked","requested":false}"#;
@@ -173,6 +180,7 @@ fn a_pod_lost_without_an_exit_code_fails_the_instance() {
     assert_eq!((plan.status.phase, told(&plan, "Synchronized").unwrap().1), (Some(Phase::Failed), "PodNotFound"));
 }
 
+// spec: CTRL-5
 #[test]
 fn a_launcher_without_its_network_is_replaced_after_a_growing_wait() {
     let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(ended(8, "not wired"))]).plan();
@@ -185,6 +193,7 @@ fn a_launcher_without_its_network_is_replaced_after_a_growing_wait() {
     assert_eq!(plan.status.phase, Some(Phase::Scheduling));
 }
 
+// spec: CTRL-5
 #[test]
 fn pods_of_earlier_attempts_are_deleted_when_the_next_is_made() {
     let mut older = ended(8, "not wired");
@@ -195,6 +204,7 @@ fn pods_of_earlier_attempts_are_deleted_when_the_next_is_made() {
     assert_eq!(plan.actions, [delete, Action::CreateSecret, Action::CreatePod { attempt: 3 }]);
 }
 
+// spec: CTRL-1
 #[test]
 fn a_final_phase_never_changes() {
     for phase in [Phase::Succeeded, Phase::Failed] {

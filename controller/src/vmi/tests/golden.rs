@@ -20,12 +20,14 @@ fn assert_golden_pod(name: &str, object: &VirtualMachineInstance, config: &Clust
     assert_golden(name, &pod::pod(object, &launch(object, config), config, 1).unwrap());
 }
 
+// spec: CTRL-2
 #[test]
 fn a_masquerade_instance_in_emulation() {
     assert_golden_pod("masquerade-emulation", &small(), &config());
     assert_golden("masquerade-emulation-secret", &pod::secret(&small(), &launch(&small(), &config())).unwrap());
 }
 
+// spec: CTRL-2
 #[test]
 fn an_instance_with_everything_under_kvm() {
     let object = instance(json!({
@@ -64,6 +66,7 @@ fn a_kernel_boot_where_multus_carries_the_wiring() {
     assert_golden_pod("kernel-boot-multus", &object, &config);
 }
 
+// spec: CTRL-3
 #[test]
 fn annotation_and_launch_file_hold_the_same_wiring() {
     let launch = launch(&small(), &config());
@@ -76,6 +79,7 @@ fn annotation_and_launch_file_hold_the_same_wiring() {
     assert_eq!(file.wiring.digest(), launch.file.wiring.digest());
 }
 
+// spec: CTRL-3
 #[test]
 fn annotations_of_an_instance_cannot_replace_the_wiring_or_add_networks() {
     let mut object = small();
@@ -102,6 +106,7 @@ fn names_are_the_same_for_the_same_instance_and_fit_dns() {
     assert!(pod::pod_name(&"a.".repeat(100), UID, 1).len() <= 63);
 }
 
+// spec: CTRL-4
 #[test]
 fn the_mac_address_follows_the_vm_that_owns_the_instance() {
     let mac = |object: &VirtualMachineInstance| launch(object, &config()).file.wiring.interfaces()[0].mac.unwrap();

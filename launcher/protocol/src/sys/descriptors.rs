@@ -12,7 +12,7 @@ pub struct Inherited {
     taken: BTreeSet<RawFd>,
 }
 
-/// A number that stands for no descriptor we may own.
+/// A number that is no descriptor this process may own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: descriptor {number} {flaw}")]
 pub struct DescriptorError {

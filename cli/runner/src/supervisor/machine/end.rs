@@ -1,4 +1,4 @@
-//! The end of a VM: networks are detached, the record is kept or removed, and whoever waits is answered.
+//! The end of a VM: detach networks, keep or remove the record, answer every client that waits.
 
 use api::run_strategy::FinalPhase;
 

@@ -1,9 +1,9 @@
 //! The supervisor's decisions: a state machine without I/O, clock or tasks.
 //!
-//! *Flow:* [`SupervisorInput`]s and the time go in, [`SupervisorAction`]s come out, in the order in which they are to be
-//! executed. The event loop executes them and brings back what came of them as further inputs.
+//! *Flow:* [`SupervisorInput`]s and the time go in, [`SupervisorAction`]s come out, in the order of their execution. The
+//! event loop executes them and returns their results as further inputs.
 //! *Guarantees:* a running guest is ended by a request, its liveness probe or a signal only, never because a file or a
-//! Service could not be updated; whoever waits is answered, at the latest when the VM has ended.
+//! Service could not be updated; every client that waits is answered, at the latest when the VM has ended.
 //! *Assumptions:* the caller feeds [`SupervisorInput::Time`] at [`Machine::next_deadline`].
 
 mod end;
@@ -27,7 +27,7 @@ const SAVE_RETRY: Duration = Duration::from_secs(1);
 /// How long a report that the guest runs waits until Services lead to it.
 const SERVICES_PATIENCE: Duration = Duration::from_secs(5);
 
-/// One VM from its networks to its end. `C` stands for a client that is answered.
+/// One VM from its networks to its end. `C` is a client that waits for an answer.
 #[derive(Debug)]
 pub(super) struct Machine<C> {
     status: Status,

@@ -106,6 +106,7 @@ fn a_guest_that_powers_off_is_started_again_until_a_user_stops_it() {
     assert_eq!((status.strategy, status.on_host, status.restarts), (RunStrategy::Halted, OnHost::Absent, 1));
 }
 
+// spec: RUN-4
 #[test]
 fn a_status_that_cannot_be_written_ends_no_guest_and_is_written_again() {
     let mut vm = running(RunStrategy::Always);
@@ -152,6 +153,7 @@ fn a_report_that_the_guest_runs_waits_for_services_but_not_for_ever() {
     assert_eq!(actions.first(), Some(&told(Report::Paused { reason: None })));
 }
 
+// spec: RUN-5
 #[test]
 fn a_launcher_that_does_not_end_in_time_is_killed_once() {
     let mut vm = running(RunStrategy::Always);
@@ -160,7 +162,7 @@ fn a_launcher_that_does_not_end_in_time_is_killed_once() {
     assert_eq!(vm.waits(), [Action::KillLauncher]);
     assert_eq!(vm.now.since_start, Duration::from_secs(15));
     assert_eq!(vm.machine.next_deadline(), None);
-    // A second request with more time does not take the deadline back, one without time shortens it.
+    // A second request with more time does not move the deadline, one without time shortens it.
     let mut vm = running(RunStrategy::Always);
     vm.asks(Request::Stop { grace_seconds: Some(5), remove: false }, "first");
     vm.asks(Request::Stop { grace_seconds: Some(500), remove: false }, "second");
@@ -205,7 +207,7 @@ fn a_stop_while_networks_are_attached_waits_for_the_plugins() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_its_first_reason_and_what_could_not_be_removed() {
+fn a_failed_start_keeps_its_first_reason_and_what_was_not_removed() {
     let mut vm = bench(RunStrategy::Always);
     let failure = StartFailure { exit_code: 3, message: "no disk".to_owned() };
     assert_eq!(vm.on(Input::Attached(Err(failure))), [Action::Detach]);
@@ -267,6 +269,7 @@ fn an_instance_is_not_restarted() {
     assert_eq!(vm.ends(), [told(ended), Action::Exit(0)]);
 }
 
+// spec: RUN-5
 #[test]
 fn a_ping_is_answered_at_any_time() {
     let mut vm = bench(RunStrategy::Always);

@@ -87,6 +87,7 @@ fn without_a_verb_it_says_what_it_is() {
     assert_eq!((seen.exit, seen.stdout.as_str()), (0, "a plugin for tests\n"));
 }
 
+// spec: CNI-VER
 #[test]
 fn version_reads_no_stdin() {
     struct Open;
@@ -109,14 +110,16 @@ fn a_previous_result_keeps_every_field() {
     assert_eq!(seen.document(), json!({"cniVersion":"1.0.0","ips":[{"address":"10.0.0.1/8"}],"other":7}));
 }
 
+// spec: CNI-PREV
 #[test]
-fn what_nobody_here_knows_in_a_previous_result_goes_through() {
+fn unknown_parts_of_a_previous_result_go_through() {
     let previous = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "mac": null, "x": [1]}], "dns": null,
         "ips": [{"address": "10.0.0.1/8", "gateway": "", "y": {"z": 1}}], "routes": [{"dst": "::/0", "mtu": 9}]});
     let seen = call("ADD", &ATTACHED, &conf("1.0.0", &format!(r#","prevResult":{previous}"#)));
     assert_eq!(seen.document(), previous);
 }
 
+// spec: CNI-PREV
 #[test]
 fn a_previous_result_that_is_none_never_reaches_the_plugin() {
     let cases = [
@@ -151,6 +154,7 @@ fn the_answer_has_the_version_of_the_question() {
     }
 }
 
+// spec: CNI-ERR-1
 #[test]
 fn a_refusal_has_the_version_of_the_question_too() {
     let refused = [

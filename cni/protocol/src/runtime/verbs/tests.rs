@@ -209,6 +209,7 @@ fn its_child_lives(bench: &Bench) -> bool {
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
+// spec: NET-5
 #[test]
 fn a_plugin_that_hangs_is_killed_with_all_it_started_and_undone() {
     let mut bench = Bench::new();
@@ -239,6 +240,7 @@ fn a_plugin_that_leaves_its_answer_open_is_not_waited_for_without_end() {
     assert!(error.starts_with("plugin two: CHECK did not end within 700ms"), "{error}");
 }
 
+// spec: NET-5
 #[test]
 fn del_that_hangs_is_reported_and_the_other_plugins_are_still_asked() {
     let mut bench = Bench::new();
@@ -260,6 +262,7 @@ fn an_answer_without_end_is_cut_and_refused() {
     assert_eq!(bench.known(), 0);
 }
 
+// spec: NET-2
 #[test]
 fn del_of_a_plugin_whose_own_add_failed_may_fail_and_that_of_an_earlier_one_may_not() {
     let bench = Bench::new();

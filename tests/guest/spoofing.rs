@@ -14,8 +14,9 @@ use crate::vm::Host;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("nothing a masquerade guest forges leaves its pod or reaches its loopback", masquerade),
-        trial("a masquerade guest that changes its MAC still speaks for nobody but itself", changed_mac),
+        // spec: CNI-GUARD-1
+        trial("frames a real masquerade guest forges never leave its pod", masquerade),
+        trial("a masquerade guest with a changed MAC still cannot spoof others", changed_mac),
     ]
 }
 

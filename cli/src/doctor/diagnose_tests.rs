@@ -1,4 +1,4 @@
-//! What each state of a host is judged to be.
+//! The findings for each state of a host.
 
 use super::*;
 
@@ -29,12 +29,12 @@ fn healthy() -> Seen {
 }
 
 fn severity(seen: &Seen, check: &str) -> Severity {
-    judge(seen).iter().find(|finding| finding.check == check).unwrap().severity
+    diagnose(seen).iter().find(|finding| finding.check == check).unwrap().severity
 }
 
 #[test]
 fn a_healthy_host_has_nothing_to_mend() {
-    assert!(judge(&healthy()).iter().all(|finding| finding.severity == Severity::Ok && finding.remedy.is_none()));
+    assert!(diagnose(&healthy()).iter().all(|finding| finding.severity == Severity::Ok && finding.remedy.is_none()));
 }
 
 #[test]
@@ -44,10 +44,11 @@ fn emulation_is_a_warning_and_no_engine_at_all_an_error() {
     assert_eq!(severity(&Seen { has_qemu: false, ..emulated }, "engine"), Severity::Error);
 }
 
+// spec: DOC-5
 #[test]
 fn a_kvm_that_vm_processes_may_not_open_is_a_warning_with_its_own_remedy() {
     let withheld = Seen { kvm: Kvm::Withheld("it is user 0's and group 0's, mode 0600".to_owned()), ..healthy() };
-    let finding = judge(&withheld).into_iter().find(|finding| finding.check == "engine").unwrap();
+    let finding = diagnose(&withheld).into_iter().find(|finding| finding.check == "engine").unwrap();
     assert_eq!(finding.severity, Severity::Warning);
     assert!(finding.found.contains("may not open it: it is user 0's and group 0's, mode 0600"), "{finding:?}");
     assert!(finding.remedy.unwrap().contains("chgrp kvm /dev/kvm"));
@@ -78,7 +79,7 @@ fn what_is_wrong_comes_with_consequence_and_remedy() {
         services_overlap: Some("172.30.78.0/24 overlaps the host's route 172.16.0.0/12 on tun0".to_owned()),
         name_servers: Vec::new(),
     };
-    let findings = judge(&ill);
+    let findings = diagnose(&ill);
     let wrong: Vec<_> = findings.iter().filter(|finding| finding.severity != Severity::Ok).collect();
     assert_eq!(
         wrong.len(),
@@ -88,6 +89,7 @@ fn what_is_wrong_comes_with_consequence_and_remedy() {
     assert!(wrong.iter().all(|finding| finding.consequence.is_some() && finding.remedy.is_some()));
 }
 
+// spec: DOC-5
 #[test]
 fn a_missing_vhost_net_matters_where_kvm_works() {
     let slow = Seen { has_vhost_net: false, ..healthy() };
@@ -109,9 +111,10 @@ fn forwarding_that_can_be_switched_on_is_no_fault_and_fixed_forwarding_is() {
     }
 }
 
+// spec: DOC-5
 #[test]
 fn a_firewall_is_named_and_one_that_cannot_be_read_is_doubted() {
-    let found = |seen: &Seen| judge(seen).into_iter().find(|finding| finding.check == "firewall").unwrap();
+    let found = |seen: &Seen| diagnose(seen).into_iter().find(|finding| finding.check == "firewall").unwrap();
     let docker = Seen { drops_forwarded: Ok(vec!["ip filter FORWARD (Docker)".to_owned()]), ..healthy() };
     assert!(found(&docker).found.ends_with("by ip filter FORWARD (Docker)"));
     let unreadable = Seen { drops_forwarded: Err("operation not permitted".to_owned()), ..healthy() };
@@ -123,6 +126,7 @@ fn a_firewall_is_named_and_one_that_cannot_be_read_is_doubted() {
     assert_eq!((found(&legacy).severity, found(&healthy()).severity), (Severity::Warning, Severity::Ok));
 }
 
+// spec: DOC-1
 #[test]
 fn the_exit_code_is_that_of_the_gravest_finding() {
     let code = |severities: &[Severity], is_strict| exit_code(severities.iter().copied(), is_strict);
@@ -131,6 +135,7 @@ fn the_exit_code_is_that_of_the_gravest_finding() {
     assert_eq!((code(&[Severity::Error, Severity::Warning], false), code(&[Severity::Error], true)), (6, 6));
 }
 
+// spec: CLI-10
 #[test]
 fn what_a_user_may_not_open_is_a_hint_at_sudo_and_not_at_the_host() {
     let user = Seen {
@@ -142,7 +147,7 @@ fn what_a_user_may_not_open_is_a_hint_at_sudo_and_not_at_the_host() {
         drops_forwarded: Err("operation not permitted".to_owned()),
         ..healthy()
     };
-    let wrong: Vec<_> = judge(&user).into_iter().filter(|finding| finding.severity != Severity::Ok).collect();
+    let wrong: Vec<_> = diagnose(&user).into_iter().filter(|finding| finding.severity != Severity::Ok).collect();
     assert_eq!(
         wrong.iter().map(|it| it.check).collect::<Vec<_>>(),
         ["user", "engine", "vhost-net", "IPv4 forwarding", "firewall"]

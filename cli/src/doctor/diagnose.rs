@@ -56,7 +56,7 @@ pub(super) struct VmUsers {
 pub(super) enum Forwarding {
     /// On.
     On,
-    /// Off; whoever needs it can switch it on.
+    /// Off, and it can be switched on.
     Off,
     /// Off, and it cannot be written.
     Fixed,
@@ -107,7 +107,7 @@ pub(super) struct Finding {
 }
 
 /// Findings in the order in which a user would mend them.
-pub(super) fn judge(seen: &Seen) -> Vec<Finding> {
+pub(super) fn diagnose(seen: &Seen) -> Vec<Finding> {
     let findings = [
         root(seen),
         tun(seen),
@@ -231,7 +231,7 @@ fn launcher(seen: &Seen) -> Finding {
             Severity::Error,
             format!("cannot be executed: {why}"),
             "No VM can be started.",
-            "`make install` puts tapvisor-launcher beside tapvisor, with mode 0755.",
+            "`make install` installs tapvisor-launcher next to tapvisor, with mode 0755.",
         ),
     }
 }
@@ -259,7 +259,7 @@ fn plugins(seen: &Seen) -> Finding {
             Severity::Error,
             format!("missing: {}", missing.join(", ")),
             "The default network cannot be attached.",
-            "Install the package containernetworking-plugins, and tapvisor-cni beside this program; CNI_PATH names other folders.",
+            "Install the package containernetworking-plugins, and tapvisor-cni next to this program; CNI_PATH names other folders.",
         ),
     }
 }
@@ -455,5 +455,5 @@ fn name_servers(seen: &Seen) -> Finding {
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
+#[path = "diagnose_tests.rs"]
 mod tests;

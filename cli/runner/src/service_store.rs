@@ -1,8 +1,8 @@
-//! Services of this host: written down, joined with the VMs behind them, given to the kernel.
+//! The store of this host's Services: their records, the VMs behind them, and what the kernel holds of both.
 //!
-//! *Guarantees.* Only the holder of the host lock comes here, so one update follows the other. What the kernel may hold is
-//! written down before it is changed: `installed.json` says what it serves, or that this is not known because an update was
-//! cut off; then the next one replaces the whole table. Without a VM on the host nothing of it is in the kernel.
+//! *Guarantees.* Only the holder of the host lock updates it, so updates are serialized. The record is written before the
+//! kernel is changed: `installed.json` holds what the kernel serves, or that this is unknown because an update was cut off;
+//! then the next update replaces the whole table. Without a VM on the host the kernel holds no table.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,9 +30,9 @@ const RANGE: Ipv4Network = Ipv4Network::new_checked(Ipv4Addr::new(172, 30, 78, 0
 const RANGE6: Ipv6Network =
     Ipv6Network::new_checked(Ipv6Addr::new(0xfd77, 0x7461, 0x7078, 0, 0, 0, 0, 0), 112).unwrap();
 
-/// Why Services cannot be served.
+/// Why Services cannot be recorded or served.
 #[derive(Debug, thiserror::Error)]
-pub enum ServedError {
+pub enum ServiceStoreError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -45,7 +45,7 @@ pub enum ServedError {
     /// The host's network.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The ranges of cluster addresses are somebody else's.
+    /// The ranges of cluster addresses overlap with others on this host.
     #[error("the range of Services' addresses {0}")]
     Overlap(Overlap),
     /// There is a Service of that name.
@@ -62,7 +62,7 @@ pub enum ServedError {
     Read(#[from] KernelError),
 }
 
-/// A Service that was written down.
+/// A recorded Service.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// What the manifest says.
@@ -74,7 +74,7 @@ pub struct Known {
 impl Known {
     /// The two together.
     #[must_use]
-    pub fn served(&self) -> Served<'_> {
+    pub fn assigned_service(&self) -> Served<'_> {
         Served { service: &self.service, assigned: &self.assigned }
     }
 }
@@ -106,14 +106,14 @@ struct Vm {
     ready: bool,
 }
 
-/// All Services, in the hands of the holder of the host lock.
+/// All Services, with the host lock held.
 #[derive(Debug)]
-pub struct Catalogue<'a> {
+pub struct ServiceStore<'a> {
     store: &'a Store,
     host: &'a HostLock,
 }
 
-impl<'a> Catalogue<'a> {
+impl<'a> ServiceStore<'a> {
     /// The Services of a store's host.
     #[must_use]
     pub fn new(store: &'a Store, host: &'a HostLock) -> Self {
@@ -124,15 +124,15 @@ impl<'a> Catalogue<'a> {
     ///
     /// # Errors
     /// When one exists, asks for what cannot be had, or cannot be written.
-    pub fn add(&self, objects: &[Object]) -> Result<Vec<ObjectKey>, ServedError> {
+    pub fn add(&self, objects: &[Object]) -> Result<Vec<ObjectKey>, ServiceStoreError> {
         let known = self.list()?;
-        let mut pool = Pool::new(ranges(), known.iter().map(Known::served));
+        let mut pool = Pool::new(ranges(), known.iter().map(Known::assigned_service));
         let mut records = Vec::new();
         for object in objects {
             let Body::Service(service) = &object.body else { continue };
             let key = &service.metadata.key;
             if known.iter().any(|known| known.service.metadata.key == *key) {
-                return Err(ServedError::Exists(key.clone()));
+                return Err(ServiceStoreError::Exists(key.clone()));
             }
             records.push((key.clone(), Record { object: object.source.clone(), assigned: pool.assign(service)? }));
         }
@@ -157,10 +157,10 @@ impl<'a> Catalogue<'a> {
     ///
     /// # Errors
     /// When there is none of that name, or its file cannot be removed.
-    pub fn remove(&self, key: &ObjectKey) -> Result<(), ServedError> {
+    pub fn remove(&self, key: &ObjectKey) -> Result<(), ServiceStoreError> {
         let path = self.path(key);
         if !path.exists() {
-            return Err(ServedError::NotFound(key.clone()));
+            return Err(ServiceStoreError::NotFound(key.clone()));
         }
         files::remove_file(&path)?;
         self.remove_empty_folder();
@@ -176,7 +176,7 @@ impl<'a> Catalogue<'a> {
     ///
     /// # Errors
     /// When they cannot be listed. One that cannot be understood is told to the log and passed over.
-    pub fn list(&self) -> Result<Vec<Known>, ServedError> {
+    pub fn list(&self) -> Result<Vec<Known>, ServiceStoreError> {
         let mut known = Vec::new();
         for path in files::entries(&self.store.layout().services())? {
             if path == self.installed_path() {
@@ -201,7 +201,7 @@ impl<'a> Catalogue<'a> {
     ///
     /// # Errors
     /// When Services or VMs cannot be read.
-    pub fn frontends(&self) -> Result<Vec<Frontend>, ServedError> {
+    pub fn frontends(&self) -> Result<Vec<Frontend>, ServiceStoreError> {
         Ok(self.resolve(&self.list()?, &self.vms()?).frontends)
     }
 
@@ -209,7 +209,7 @@ impl<'a> Catalogue<'a> {
     ///
     /// # Errors
     /// When something cannot be read or written, the ranges are taken, or the kernel refuses.
-    pub fn serve(&self) -> Result<(), ServedError> {
+    pub fn serve(&self) -> Result<(), ServiceStoreError> {
         let known = self.list()?;
         let installed: Option<Installed> = match files::read_json(&self.installed_path()) {
             Err(error) if error.is_absent() => None,
@@ -223,11 +223,11 @@ impl<'a> Catalogue<'a> {
         }
     }
 
-    fn install(&self, mut wanted: Services, installed: Option<Installed>, vms: &[Vm]) -> Result<(), ServedError> {
+    fn install(&self, mut wanted: Services, installed: Option<Installed>, vms: &[Vm]) -> Result<(), ServiceStoreError> {
         if installed.is_none()
             && let Some(overlap) = HostGuard::new(self.store.layout(), self.host).overlap(&ranges())?
         {
-            return Err(ServedError::Overlap(overlap));
+            return Err(ServiceStoreError::Overlap(overlap));
         }
         let path = self.installed_path();
         let served = installed.and_then(|installed| installed.services);
@@ -246,7 +246,7 @@ impl<'a> Catalogue<'a> {
         kernel.execute(&Vec::from_iter(routes().map(Op::ReplaceRoute)))?;
         let update = |from: Option<&Services>| Op::Nft(wanted.update(from));
         if kernel.execute(&[update(served.as_ref())]).is_err() {
-            // Somebody has changed the table under us: put it in place as a whole.
+            // Another program has changed the table: replace it as a whole.
             kernel.execute(&[update(None)])?;
         }
         for failure in hostnet::tear_down(&mut kernel, &wanted.stale_flows(served.as_ref())) {
@@ -255,7 +255,7 @@ impl<'a> Catalogue<'a> {
         Ok(files::replace_json(&path, &Installed { services: Some(wanted) })?)
     }
 
-    fn withdraw(&self, installed: &Installed) -> Result<(), ServedError> {
+    fn withdraw(&self, installed: &Installed) -> Result<(), ServiceStoreError> {
         let mut ops = vec![Op::Nft(Transaction::delete([Services::table_id()]))];
         ops.extend(routes().map(Op::DeleteRoute));
         ops.extend(Services::default().stale_flows(installed.services.as_ref()));
@@ -270,7 +270,7 @@ impl<'a> Catalogue<'a> {
     }
 
     fn resolve(&self, known: &[Known], vms: &[Vm]) -> Services {
-        let served: Vec<_> = known.iter().map(Known::served).collect();
+        let served: Vec<_> = known.iter().map(Known::assigned_service).collect();
         let endpoints: Vec<_> = vms
             .iter()
             .map(|vm| Endpoint {
@@ -285,7 +285,7 @@ impl<'a> Catalogue<'a> {
     }
 
     /// VMs that are on the host.
-    fn vms(&self) -> Result<Vec<Vm>, ServedError> {
+    fn vms(&self) -> Result<Vec<Vm>, ServiceStoreError> {
         let mut vms = Vec::new();
         for key in self.store.keys()? {
             let status = match self.store.status(&key) {
@@ -371,14 +371,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(Layout::below(root.path()));
         let host = store.lock_host().unwrap();
-        let catalogue = Catalogue::new(&store, &host);
-        let keys = catalogue.add(&objects(&format!("{}\n---\n{}", service("one"), service("two")))).unwrap();
-        let listed = catalogue.list().unwrap();
+        let services = ServiceStore::new(&store, &host);
+        let keys = services.add(&objects(&format!("{}\n---\n{}", service("one"), service("two")))).unwrap();
+        let listed = services.list().unwrap();
         assert_eq!(listed.len(), 2);
         assert_ne!(listed[0].assigned.cluster_ips, listed[1].assigned.cluster_ips);
-        assert!(matches!(catalogue.add(&objects(&service("one"))), Err(ServedError::Exists(_))));
-        catalogue.remove(&keys[0]).unwrap();
-        assert!(matches!(catalogue.remove(&keys[0]), Err(ServedError::NotFound(_))));
-        assert_eq!(catalogue.list().unwrap().len(), 1);
+        assert!(matches!(services.add(&objects(&service("one"))), Err(ServiceStoreError::Exists(_))));
+        services.remove(&keys[0]).unwrap();
+        assert!(matches!(services.remove(&keys[0]), Err(ServiceStoreError::NotFound(_))));
+        assert_eq!(services.list().unwrap().len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use protocol::probe::{Probe, Verdict};
 use terms::{IfName, IpNetwork, ObjectKey, VlanId};
 use wiring::{Owner, Request};
 
-use super::judge::{Forwarding, Kvm, Seen, VmUsers};
+use super::diagnose::{Forwarding, Kvm, Seen, VmUsers};
 use crate::plugins::plugin_folders;
 use explain::firewall::{self, Dropping, dropping};
 use explain::refusing::refusals;
@@ -22,18 +22,18 @@ use protocol::chain::chain;
 use runner::files;
 use runner::host::overlap;
 use runner::isolation::try_out as try_out_isolation;
-use runner::kvm_node::{Node, Way};
+use runner::kvm_node::{Access, Node};
 use runner::launcher::{LauncherFile, launcher_path};
 use runner::layout::Layout;
 use runner::network::{binding, built_in, ranges};
 use runner::owner::{Accounts, Mapped, OwnerRange, POD_OWNER};
 use runner::record::OnHost;
 use runner::resolv::Resolv;
-use runner::served;
+use runner::service_store;
 use runner::store::Store;
 
-/// Looks at everything that [`super::judge`] has an opinion on.
-pub(super) fn look() -> Seen {
+/// Gathers everything that [`super::diagnose`] uses.
+pub(super) fn gather() -> Seen {
     let store = Store::new(Layout::default());
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
@@ -61,7 +61,11 @@ pub(super) fn look() -> Seen {
         drops_forwarded: drops_forwarded().map_err(|error| chain(&error)),
         legacy_tables: firewall::older_tables().into_iter().filter(|table| table == "filter").collect(),
         overlap: overlapping(&store),
-        services_overlap: if served::are_installed(&store) { None } else { overlap_with(&served::ranges()) },
+        services_overlap: if service_store::are_installed(&store) {
+            None
+        } else {
+            overlap_with(&service_store::ranges())
+        },
         name_servers: Resolv::of_host_below(Path::new("/")).servers,
     }
 }
@@ -109,7 +113,7 @@ fn vm_users(layout: &Layout) -> VmUsers {
 
 fn isolation(layout: &Layout) -> Result<Vec<String>, String> {
     let launcher =
-        LauncherFile::beside_this_program().map_err(|error| format!("{}: {error}", launcher_path().display()))?;
+        LauncherFile::next_to_this_program().map_err(|error| format!("{}: {error}", launcher_path().display()))?;
     try_out_isolation(layout, &launcher, next_owner(layout))
 }
 
@@ -121,7 +125,9 @@ fn kvm(layout: &Layout, probed: Result<&Verdict, &String>, is_apart: bool) -> Kv
         Ok(()) => match probed {
             Ok(Verdict::Usable) => match Node::kvm() {
                 // Root may open anything; a VM process is not root.
-                Ok(node) if !is_apart && node.way(next_owner(layout)) == Way::Closed => Kvm::Withheld(node.to_string()),
+                Ok(node) if !is_apart && node.access(next_owner(layout)) == Access::Closed => {
+                    Kvm::Withheld(node.to_string())
+                }
                 _ => Kvm::Present("works".to_owned()),
             },
             Ok(Verdict::Unusable { reason }) => Kvm::Unusable(reason.clone()),
@@ -181,7 +187,7 @@ fn try_out(what: &str, attempt: fn() -> Result<(), String>) -> Result<(), String
     tried?
 }
 
-/// Removes what a process that was killed amid a trial left.
+/// Removes the namespaces of processes that were killed during a trial.
 fn sweep() {
     let is_left = |path: &PathBuf| {
         let process = path.file_name().and_then(|name| process_of(name.to_str()?));

@@ -1,4 +1,4 @@
-//! Remembering and restoring, as plans.
+//! The host's network before the first VM, and the plan that restores it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use hostnet::{Ask, Op, Plan, sysctl::Sysctl};
 use serde::{Deserialize, Serialize};
 use terms::IfName;
 
-/// What a host's network was before the first VM.
+/// A host's network before the first VM.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Before {
+pub struct Baseline {
     /// Links.
     pub links: BTreeSet<IfName>,
     /// Settings that plugins, or we, may change.
@@ -23,10 +23,10 @@ pub struct Before {
 /// Settings by their value at a moment.
 pub type Settings = BTreeMap<Sysctl, String>;
 
-/// Settings that we, or plugins for us, have changed. Whatever else changed since the first VM is somebody else's doing.
+/// Settings that this program, or plugins that it ran, have changed. Other programs made all other changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Ours(BTreeMap<Sysctl, Change>);
+pub struct OurChanges(BTreeMap<Sysctl, Change>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,8 +35,8 @@ struct Change {
     to: String,
 }
 
-impl Ours {
-    /// Takes note of what changed between two looks while our plugins were at work.
+impl OurChanges {
+    /// Records what changed between two snapshots while plugins ran.
     pub fn note(&mut self, before: &Settings, after: &Settings) {
         for (key, from) in before {
             if let Some(to) = after.get(key).filter(|to| *to != from) {
@@ -45,7 +45,7 @@ impl Ours {
         }
     }
 
-    /// Takes note of what a plan of ours writes over `before`.
+    /// Records what a plan writes over `before`.
     pub fn note_plan(&mut self, before: &Settings, ops: &[Op]) {
         for op in ops {
             if let Op::WriteSysctl { key, value } = op
@@ -56,15 +56,15 @@ impl Ours {
         }
     }
 
-    /// A change on top of one of ours leads back to where that began; one on top of somebody else's, to theirs.
+    /// A change on top of a recorded one keeps that one's first value; one on top of a foreign change keeps the foreign value.
     fn note_one(&mut self, key: &Sysctl, from: &str, to: &str) {
         let began = self.0.get(key).filter(|earlier| earlier.to == from).map(|earlier| earlier.from.clone());
         let from = began.unwrap_or_else(|| from.to_owned());
         self.0.insert(key.clone(), Change { from, to: to.to_owned() });
     }
 
-    /// How settings must be: ours as they were, unless somebody changed them after us, and all others as they are. Those
-    /// are named too, because putting one of the whole host back writes those of links.
+    /// The values to restore: recorded changes get their first value, unless another program changed them later; all other
+    /// settings keep their value. They are listed as well, because restoring a host-wide setting overwrites those of links.
     fn undone(&self, now: &Settings) -> Settings {
         let target = |(key, now): (&Sysctl, &String)| {
             let undone = self.0.get(key).filter(|change| change.to == *now).map(|change| change.from.clone());
@@ -83,7 +83,7 @@ pub fn settings(facts: &Facts) -> Settings {
 /// Settings of the whole host that also write those of every link.
 const GLOBAL: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 
-/// What to read of the host, once its links are known.
+/// The facts to read of a host with these links.
 #[must_use]
 pub fn questions(links: &[Link]) -> Ask {
     let names = links.iter().map(|link| link.name.to_string());
@@ -102,8 +102,8 @@ pub fn questions(links: &[Link]) -> Ask {
     Ask::network().with_sysctls(global.chain(per_link).flatten()).with_tables(nat_tables())
 }
 
-impl Before {
-    /// Takes note of a host.
+impl Baseline {
+    /// Takes the baseline of a host.
     #[must_use]
     pub fn of(facts: &Facts) -> Self {
         let chains = |table: &TableFacts| table.chains.iter().map(|chain| chain.name.clone()).collect();
@@ -115,15 +115,15 @@ impl Before {
     }
 }
 
-impl Before {
-    /// The host as it was, less what somebody else has changed since.
+impl Baseline {
+    /// The baseline without the settings that other programs have changed since.
     #[must_use]
-    pub fn undoing(self, ours: &Ours, now: &Facts) -> Self {
+    pub fn undoing(self, ours: &OurChanges, now: &Facts) -> Self {
         Self { sysctls: ours.undone(&settings(now)), ..self }
     }
 }
 
-/// What must be so before a plugin switches forwarding on: a link that has routes from router advertisements keeps
+/// The settings that a host needs before a plugin switches forwarding on: a link that has routes from router advertisements keeps
 /// them only if it accepts advertisements while forwarding (`accept_ra` 2); with 1 the kernel deletes them at once.
 #[must_use]
 pub fn prepare(facts: &Facts) -> Plan {
@@ -137,12 +137,12 @@ pub fn prepare(facts: &Facts) -> Plan {
     Plan { ops: links.into_iter().filter_map(write).collect() }
 }
 
-/// What is still to be done to have the host as it was. Settings of the whole host come first and alone, because they
-/// write those of every link: apply, look again, and ask again.
+/// The plan that restores the baseline. Host-wide settings come first and alone, because they overwrite those of every link:
+/// apply the plan, read facts again, and call again until the plan is empty.
 ///
-/// `made` are links that plugins said they made on the host's side. A bridge among them goes when it has no ports left.
+/// `made` are the host-side links that plugins reported. A bridge among them is removed when it has no ports.
 #[must_use]
-pub fn restore(before: &Before, now: &Facts, made: &BTreeSet<IfName>) -> Plan {
+pub fn restore(before: &Baseline, now: &Facts, made: &BTreeSet<IfName>) -> Plan {
     let changed = |(key, value): (&Sysctl, &String)| {
         let differs = now.sysctl(key).is_some_and(|now| now != value);
         differs.then(|| Op::WriteSysctl { key: key.clone(), value: value.clone() })
@@ -162,13 +162,13 @@ pub fn restore(before: &Before, now: &Facts, made: &BTreeSet<IfName>) -> Plan {
     Plan { ops }
 }
 
-fn is_left_over(link: &Link, before: &Before, now: &Facts, made: &BTreeSet<IfName>) -> bool {
+fn is_left_over(link: &Link, before: &Baseline, now: &Facts, made: &BTreeSet<IfName>) -> bool {
     let has_ports = now.links.iter().any(|port| port.master.as_ref() == Some(&link.name));
     made.contains(&link.name) && !before.links.contains(&link.name) && link.kind == LinkKind::Bridge && !has_ports
 }
 
 /// A nat table, or chains of one, that were not there before and hold nothing.
-fn emptied(table: &TableFacts, before: &Before) -> Vec<Command> {
+fn emptied(table: &TableFacts, before: &Baseline) -> Vec<Command> {
     let is_empty = table.sets.is_empty() && table.chains.iter().all(|chain| chain.rules.is_empty());
     let Some(chains) = before.nat.get(&table.id.to_string()) else {
         return if is_empty { vec![Command::DeleteTable(table.id.clone())] } else { Vec::new() };
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn global_settings_are_restored_before_those_of_links() {
-        let before = Before::of(&facts(
+        let before = Baseline::of(&facts(
             &[
                 ("net/ipv4/ip_forward", "0"),
                 ("net/ipv4/conf/eth0/forwarding", "1"),
@@ -252,24 +252,25 @@ mod tests {
         assert_eq!(words(&restore(&before, &now, &BTreeSet::new())), expected);
     }
 
+    // spec: NET-6
     #[test]
-    fn what_somebody_else_changed_meanwhile_stays() {
+    fn what_other_programs_changed_meanwhile_stays() {
         let at = |values: &[(&str, &str)]| facts(values, Vec::new());
         let (forward, link, accept) =
             ("net/ipv4/ip_forward", "net/ipv4/conf/eth0/forwarding", "net/ipv6/conf/eth0/accept_ra");
         let first = at(&[(forward, "0"), (link, "0"), (accept, "1")]);
-        let mut ours = Ours::default();
+        let mut ours = OurChanges::default();
         let theirs = at(&[(forward, "1"), (link, "1"), (accept, "1")]);
-        // Not while plugins of ours were at work.
+        // Not while plugins ran.
         let by_us = [Op::WriteSysctl { key: accept.parse().unwrap(), value: "2".to_owned() }];
         ours.note_plan(&settings(&theirs), &by_us);
         let now = at(&[(forward, "1"), (link, "1"), (accept, "2")]);
-        let plan = restore(&Before::of(&first).undoing(&ours, &now), &now, &BTreeSet::new());
+        let plan = restore(&Baseline::of(&first).undoing(&ours, &now), &now, &BTreeSet::new());
         assert_eq!(words(&plan), ["write 1 to sysctl net/ipv6/conf/eth0/accept_ra"]);
-        // While they were: it is undone, but not where somebody has gone further.
+        // While they were: it is undone, but not where another program changed it later.
         ours.note(&settings(&first), &settings(&theirs));
         let now = at(&[(forward, "1"), (link, "0"), (accept, "0")]);
-        let target = Before::of(&first).undoing(&ours, &now);
+        let target = Baseline::of(&first).undoing(&ours, &now);
         assert_eq!(words(&restore(&target, &now, &BTreeSet::new())), ["write 0 to sysctl net/ipv4/ip_forward"]);
         let after = at(&[(forward, "0"), (link, "0"), (accept, "0")]);
         assert_eq!(restore(&target, &after, &BTreeSet::new()), Plan::default());
@@ -278,26 +279,26 @@ mod tests {
     #[test]
     fn changes_on_top_of_each_other_lead_back_to_the_first() {
         let value = |value: &str| settings(&facts(&[("net/ipv4/ip_forward", value)], Vec::new()));
-        let mut ours = Ours::default();
+        let mut ours = OurChanges::default();
         ours.note(&value("0"), &value("1"));
         ours.note(&value("1"), &value("2"));
         assert_eq!(ours.undone(&value("2")), value("0"));
-        assert_eq!(ours.undone(&value("1")), value("1"), "somebody has written it since");
+        assert_eq!(ours.undone(&value("1")), value("1"), "another program has written it since");
         ours.note(&value("5"), &value("6"));
         assert_eq!(ours.undone(&value("6")), value("5"));
     }
 
     #[test]
     fn settings_of_links_that_are_gone_are_forgotten() {
-        let before = Before::of(&facts(&[("net/ipv4/conf/wg0/forwarding", "0")], Vec::new()));
+        let before = Baseline::of(&facts(&[("net/ipv4/conf/wg0/forwarding", "0")], Vec::new()));
         assert_eq!(restore(&before, &Facts::default(), &BTreeSet::new()), Plan::default());
     }
 
     #[test]
-    fn only_bridges_that_plugins_made_and_that_stand_empty_are_removed() {
+    fn only_bridges_without_ports_that_plugins_made_are_removed() {
         let made: BTreeSet<IfName> =
             ["cni0", "cni1", "br0", "veth1"].into_iter().map(|name| name.parse().unwrap()).collect();
-        let before = Before::of(&facts(&[], vec![link("br0", LinkKind::Bridge)]));
+        let before = Baseline::of(&facts(&[], vec![link("br0", LinkKind::Bridge)]));
         let mut port = link("tap7", LinkKind::Veth);
         port.master = Some("cni1".parse().unwrap());
         let bridges = ["cni0", "cni1", "br0", "docker0"].map(|name| link(name, LinkKind::Bridge));
@@ -309,10 +310,10 @@ mod tests {
     fn nat_tables_go_only_if_new_and_empty() {
         let now = |chains| Facts { tables: vec![nat(chains)], ..Facts::default() };
         let none = BTreeSet::new();
-        let new = Before::default();
+        let new = Baseline::default();
         assert_eq!(restore(&new, &now(vec![chain("POSTROUTING", 1)]), &none), Plan::default());
         assert_eq!(restore(&new, &now(vec![chain("POSTROUTING", 0)]), &none).ops.len(), 1);
-        let old = Before::of(&now(vec![chain("DOCKER", 0)]));
+        let old = Baseline::of(&now(vec![chain("DOCKER", 0)]));
         let plan = restore(&old, &now(vec![chain("DOCKER", 0), chain("POSTROUTING", 0)]), &none);
         let [Op::Nft(transaction)] = plan.ops.as_slice() else { panic!("{plan:?}") };
         let table = TableId::new(Family::Ip, "nat");

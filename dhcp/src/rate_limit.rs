@@ -1,4 +1,4 @@
-//! A bound on answers per second: a guest that floods costs no more than this.
+//! A rate limit on answers: a guest that floods the service costs no more than this.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ const REFILL: Duration = Duration::from_millis(20);
 
 /// A token bucket over the caller's clock.
 #[derive(Debug, Clone)]
-pub(crate) struct Budget {
+pub(crate) struct RateLimit {
     left: u32,
     counted_from: Duration,
 }
 
-impl Default for Budget {
+impl Default for RateLimit {
     fn default() -> Self {
         Self { left: BURST, counted_from: Duration::ZERO }
     }
 }
 
-impl Budget {
-    /// Takes one answer; `false` when there is none. A clock that runs backwards only delays the refill.
+impl RateLimit {
+    /// Takes one answer from the bucket; `false` when it is empty. A clock that runs backwards only delays the refill.
     pub(crate) fn spend(&mut self, now: Duration) -> bool {
         let waited = now.saturating_sub(self.counted_from).as_nanos() / REFILL.as_nanos();
         let refilled = u32::try_from(waited).unwrap_or(u32::MAX);
@@ -39,21 +39,22 @@ impl Budget {
 mod tests {
     use super::*;
 
+    // spec: DHCP-16
     #[test]
     fn a_flood_gets_a_burst_and_then_fifty_answers_a_second() {
-        let mut budget = Budget::default();
+        let mut limit = RateLimit::default();
         let spent =
-            |budget: &mut Budget, ms: u64| (0..1000).filter(|_| budget.spend(Duration::from_millis(ms))).count();
-        assert_eq!(spent(&mut budget, 0), 64);
-        assert_eq!(spent(&mut budget, 500), 25);
-        assert_eq!(spent(&mut budget, 1500), 50);
-        assert_eq!(spent(&mut budget, 1500), 0);
-        assert_eq!(spent(&mut budget, 100_000_000), 64);
+            |limit: &mut RateLimit, ms: u64| (0..1000).filter(|_| limit.spend(Duration::from_millis(ms))).count();
+        assert_eq!(spent(&mut limit, 0), 64);
+        assert_eq!(spent(&mut limit, 500), 25);
+        assert_eq!(spent(&mut limit, 1500), 50);
+        assert_eq!(spent(&mut limit, 1500), 0);
+        assert_eq!(spent(&mut limit, 100_000_000), 64);
     }
 
     #[test]
     fn a_clock_that_runs_backwards_does_no_harm() {
-        let mut budget = Budget::default();
-        assert!(budget.spend(Duration::from_secs(9)) && budget.spend(Duration::ZERO) && budget.spend(Duration::MAX));
+        let mut limit = RateLimit::default();
+        assert!(limit.spend(Duration::from_secs(9)) && limit.spend(Duration::ZERO) && limit.spend(Duration::MAX));
     }
 }
