@@ -1,5 +1,6 @@
 //! The verbs as the protocol knows them.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,8 +87,11 @@ impl Plugin for Tapvisor {
     }
 
     fn del(&self, call: &Del) -> Result<(), Error> {
-        // All that this plugin makes dies with the namespace.
-        let Some(netns) = &call.netns else { return Ok(()) };
+        // All that this plugin makes dies with the namespace, except the lock's file of a call that was killed.
+        let Some(netns) = &call.netns else {
+            sweep_locks();
+            return Ok(());
+        };
         let group = group(call.conf.name(), &call.attachment);
         let request = request_or_none(&call.conf);
         self.perform(netns, &Work::Del { request: request.as_ref(), group })?;
@@ -102,12 +106,20 @@ impl Plugin for Tapvisor {
     }
 
     fn gc(&self, _: &Collect) -> Result<(), Error> {
-        // Nothing of ours is outside a container's namespace, and with that it goes.
+        // Nothing else of ours is outside a container's namespace, and with that it goes.
+        sweep_locks();
         Ok(())
     }
 
     fn status(&self, _: &Status) -> Result<(), Error> {
         Ok(super::status::check()?)
+    }
+}
+
+/// Removes the files of locks that killed calls left. Without the namespace a DEL cannot tell which of them was its own.
+fn sweep_locks() {
+    if let Err(error) = Locks::default().sweep() {
+        eprintln!("tapvisor: {error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
     }
 }
 
