@@ -33,8 +33,8 @@ fn effort() -> Result<Effort, String> {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Most of their time is spent waiting for the kernel to remove namespaces.
-    arguments.test_threads.get_or_insert(4);
+    // More at a time wait for each other: one kernel thread removes all namespaces.
+    arguments.test_threads.get_or_insert(2);
     let ours = || subjects().into_iter().filter(|subject| subject.build == Build::Ours);
     let mut trials: Vec<Trial> =
         ours().flat_map(|subject| GROUPS.iter().map(move |group| trial(subject.clone(), group))).collect();

@@ -23,6 +23,5 @@ fn main() -> ExitCode {
     trials.extend(hostnet::trials());
     trials.extend(runtime::trials());
     trials.extend(services::trials());
-    // Most of their time is spent waiting for the kernel: RCU grace periods, address detection, clients' timers.
-    tests::main_of(4, trials)
+    tests::main(trials)
 }
