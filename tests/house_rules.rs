@@ -16,7 +16,7 @@ use serde_json::Value;
 use tests::workspace;
 
 /// Which of our packages a package may use. Tests may use all.
-const EDGES: [(&str, &[&str]); 23] = [
+const EDGES: [(&str, &[&str]); 24] = [
     ("terms", &[]),
     ("wiring", &["terms"]),
     ("locks", &[]),
@@ -28,6 +28,7 @@ const EDGES: [(&str, &[&str]); 23] = [
     ("machine", &["terms"]),
     ("protocol", &["machine", "terms", "wiring"]),
     ("node-protocol", &["protocol", "terms"]),
+    ("node", &["explain", "hostnet", "node-protocol", "protocol", "terms"]),
     ("block", &["machine", "terms"]),
     ("launcher", &["block", "dhcp", "hostnet", "machine", "protocol", "terms", "wiring"]),
     ("api", &["machine", "terms", "wiring"]),

@@ -26,7 +26,7 @@ pub const NAMESPACE: &str = "tapvisor";
 pub const AGENT: &str = "tapvisor-node";
 
 /// The label of the agent's pods, with the value [`AGENT`].
-pub const AGENT_LABEL: &str = "app.kubernetes.io/name";
+pub const AGENT_LABEL: &str = "app";
 
 /// Resource name of /dev/kvm, on nodes where code has run in it.
 pub const KVM: &str = "devices.kubevirt.io/kvm";
@@ -40,17 +40,14 @@ pub const VHOST_NET: &str = "devices.kubevirt.io/vhost-net";
 /// Node label, `true` where the agent is ready and launchers may be scheduled.
 pub const SCHEDULABLE: &str = "kubevirt.io/schedulable";
 
-/// Node annotation: when the agent last said that it lives, RFC 3339.
-pub const HEARTBEAT: &str = "kubevirt.io/heartbeat";
-
 /// Prefix of node labels, one per feature of the node's processor.
 pub const CPU_FEATURE_PREFIX: &str = "cpu-feature.node.kubevirt.io/";
 
-/// Prefix of node labels: the model of the node's processor.
-pub const HOST_CPU_PREFIX: &str = "host-model-cpu.node.kubevirt.io/";
+/// Prefix of a node label: the vendor of the node's processor.
+pub const CPU_VENDOR_PREFIX: &str = "cpu-vendor.node.kubevirt.io/";
 
-/// Node label: the vendor of the node's processor.
-pub const CPU_VENDOR: &str = "cpu-vendor.node.kubevirt.io/";
+/// Node label: the model name of the node's processor, as /proc/cpuinfo has it, in the letters of a label.
+pub const CPU_MODEL: &str = "node.tapvisor.io/cpu-model";
 
 /// Taint (effect NoSchedule) that an administrator may put on new nodes; the agent removes it once it is ready.
 pub const NOT_READY_TAINT: &str = "node.tapvisor.io/not-ready";

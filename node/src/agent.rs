@@ -1,0 +1,302 @@
+//! The agent's parts put together.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client};
+use node_protocol::names;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::args::{HostArgs, RunArgs};
+use crate::cni::{self, Chain};
+use crate::devices::{self, Device, Found};
+use crate::launchers::{self, Reports};
+use crate::node_object::{self, Processor};
+use crate::plugin::{self, Access};
+use crate::{api, files, probes};
+
+/// How often the plugin's file and its place in the chain are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the Node object is compared.
+const COMPARE: Duration = Duration::from_secs(300);
+const COLLECT: Duration = Duration::from_secs(600);
+const RETRY: Duration = Duration::from_secs(5);
+/// How long the API server may take to say whether this is an uninstallation.
+const FAREWELL: Duration = Duration::from_secs(10);
+const RUNTIMES: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
+
+/// Why the agent ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum AgentError {
+    /// The system's.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Of the API server or the way to it.
+    #[error("Kubernetes")]
+    Kubernetes(#[from] kube::Error),
+    /// The chain could not be undone.
+    #[error(transparent)]
+    Chain(#[from] cni::ChainError),
+}
+
+impl AgentError {
+    /// An error of the system while `what` was done.
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// Tries the devices and writes what was found.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn prepare(file: &Path, launcher: &Path) -> Result<(), AgentError> {
+    let found = devices::examine(launcher);
+    for Found { device, problem } in &found {
+        match problem {
+            None => tracing::info!(device = device.path(), "usable"),
+            Some(problem) => tracing::warn!(device = device.path(), problem, "not offered"),
+        }
+    }
+    let text = serde_json::to_vec(&found).map_err(|error| AgentError::system("write what was found")(error.into()))?;
+    files::replace(file, &text, 0o644).map(drop).map_err(AgentError::system("write what was found"))
+}
+
+/// Serves the node until SIGTERM.
+///
+/// # Errors
+/// What keeps it from starting.
+pub(crate) async fn run(args: RunArgs) -> Result<(), AgentError> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(AgentError::system("wait for SIGTERM"))?;
+    let client = Client::try_default().await?;
+    let served = tokio::select! {
+        served = serve(&args, client.clone()) => served,
+        _ = terminated.recv() => Ok(()),
+    };
+    if served.is_ok() && is_uninstalled(client).await {
+        tracing::info!("the agent is being uninstalled: the host is put back");
+        undo(&args.host)?;
+    }
+    served
+}
+
+/// Undoes what the agent changed on the host. Every step is tried; the first failure is returned.
+///
+/// # Errors
+/// The first step that failed.
+pub(crate) fn undo(host: &HostArgs) -> Result<(), AgentError> {
+    let unchained = chain(host, false).undo();
+    let removed = cni::remove(&host.cni_bin_dir).map_err(AgentError::system("remove the CNI plugin"));
+    let cdi = devices::remove_cdi(&host.cdi_dir).map_err(AgentError::system("remove the CDI specification"));
+    unchained?;
+    removed.and(cdi)
+}
+
+/// Whether the agent's DaemonSet is gone, or with it the right to read it. An upgrade leaves both.
+async fn is_uninstalled(client: Client) -> bool {
+    let sets: Api<DaemonSet> = Api::namespaced(client, names::NAMESPACE);
+    match tokio::time::timeout(FAREWELL, sets.get(names::AGENT)).await {
+        Ok(Ok(set)) => set.metadata.deletion_timestamp.is_some(),
+        Ok(Err(kube::Error::Api(status))) => [401, 403, 404].contains(&status.code),
+        // An API server that cannot be reached says nothing.
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+fn chain(host: &HostArgs, has_drop_ins: bool) -> Chain {
+    Chain { folder: host.cni_conf_dir.clone(), mode: host.chain, has_drop_ins }
+}
+
+async fn serve(args: &RunArgs, client: Client) -> Result<(), AgentError> {
+    let nodes: Api<Node> = Api::all(client);
+    let is_ready = Arc::new(AtomicBool::new(false));
+    tokio::spawn(probes::serve(listen(names::PROBE_PORT).await?, Arc::clone(&is_ready)));
+    let reports = Arc::new(Reports::new(&args.node_name));
+    tokio::spawn(api::serve(listen(names::PORT).await?, args.certificates.clone(), Arc::clone(&reports)));
+    tokio::spawn(launchers::follow(args.kubelet_root.join("pods"), reports));
+    let runtime = runtime_of(&nodes, &args.node_name).await;
+    offer_devices(args, &runtime)?;
+    let (network, networks) = watch::channel(String::new());
+    tokio::spawn(collect_garbage(args.clone(), networks));
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let labels = node_object::labels(&Processor::parse(&cpuinfo));
+    tokio::spawn(keep_published(nodes, args.node_name.clone(), labels, Arc::clone(&is_ready)));
+    let chain = chain(&args.host, node_object::has_drop_ins(&runtime));
+    keep_installed(args, &chain, &network, &is_ready).await;
+    Ok(())
+}
+
+async fn listen(port: u16) -> Result<TcpListener, AgentError> {
+    // A pod without IPv6 has no such address.
+    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+    };
+    listener.map_err(AgentError::system("listen"))
+}
+
+/// The runtime's name and version, as kubelet says; asked for until there is an answer.
+async fn runtime_of(nodes: &Api<Node>, name: &str) -> String {
+    loop {
+        match nodes.get(name).await {
+            Ok(node) => {
+                let info = node.status.and_then(|status| status.node_info);
+                return info.map(|info| info.container_runtime_version).unwrap_or_default();
+            }
+            Err(error) => tracing::warn!(%error, "the Node object cannot be read, retrying"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn offer_devices(args: &RunArgs, runtime: &str) -> Result<(), AgentError> {
+    let found = std::fs::read(&args.found).map_err(AgentError::system("read what `prepare` found"))?;
+    let found: Vec<Found> = serde_json::from_slice(&found)
+        .map_err(|error| AgentError::system("read what `prepare` found")(error.into()))?;
+    let usable: Vec<Device> =
+        found.into_iter().filter(|found| found.problem.is_none()).map(|found| found.device).collect();
+    let access = args.devices.unwrap_or_else(|| access_of(runtime));
+    if access == Access::Cdi {
+        devices::write_cdi(&args.host.cdi_dir, &usable).map_err(AgentError::system("write the CDI specification"))?;
+    }
+    let folder = args.kubelet_root.join("device-plugins");
+    for device in usable {
+        let folder = folder.clone();
+        tokio::spawn(async move {
+            while let Err(error) = plugin::offer(device, access, folder.clone()).await {
+                tracing::warn!(resource = device.resource(), %error, "the device cannot be offered, retrying");
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+    }
+    Ok(())
+}
+
+/// containerd reads CDI by default from 2.0 on, CRI-O always.
+fn access_of(runtime: &str) -> Access {
+    match runtime.split_once("://") {
+        Some(("containerd", version)) if version.trim_start_matches('v').starts_with("1.") => Access::Spec,
+        _ => Access::Cdi,
+    }
+}
+
+/// Looks at the plugin's file and its place in the chain, and mends them; says whether both are as they should be.
+async fn keep_installed(args: &RunArgs, chain: &Chain, network: &watch::Sender<String>, is_ready: &AtomicBool) {
+    let mut complained = String::new();
+    loop {
+        let installed =
+            cni::install(&args.plugin, &args.host.cni_bin_dir).map_err(|error| format!("CNI plugin: {error}"));
+        let done = installed.and_then(|is_new| {
+            let chained = chain.ensure().map_err(|error| error.to_string())?;
+            if is_new || chained.is_changed {
+                tracing::info!(mode = ?chained.mode, network = chained.network, is_new, "the CNI plugin is installed and chained");
+            }
+            Ok(chained.network)
+        });
+        is_ready.store(done.is_ok(), Ordering::Release);
+        match done {
+            Ok(name) => {
+                complained.clear();
+                network.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
+            }
+            Err(problem) if problem != complained => {
+                tracing::warn!(problem, "the CNI plugin is not in place, retrying");
+                complained = problem;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Keeps the Node object as it should be: labelled while the agent is ready, and not while it is not.
+async fn keep_published(nodes: Api<Node>, name: String, labels: BTreeMap<String, String>, is_ready: Arc<AtomicBool>) {
+    let mut published = None;
+    let mut waited = Duration::ZERO;
+    loop {
+        let ready = is_ready.load(Ordering::Acquire);
+        // An agent that starts may find the labels of the one before it: they stay until it knows better.
+        let is_due = published != Some(ready) && (ready || published.is_some()) || waited >= COMPARE;
+        if is_due {
+            let wanted = if ready { labels.clone() } else { BTreeMap::new() };
+            match node_object::publish(&nodes, &name, &wanted).await {
+                Ok(()) => (published, waited) = (Some(ready), Duration::ZERO),
+                Err(error) => tracing::warn!(%error, "the Node object cannot be changed, retrying"),
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+        waited += LOOK;
+    }
+}
+
+async fn collect_garbage(args: RunArgs, mut networks: watch::Receiver<String>) {
+    loop {
+        let Ok(network) = networks.wait_for(|network| !network.is_empty()).await.map(|network| network.clone()) else {
+            return;
+        };
+        let known = || RUNTIMES.iter().map(PathBuf::from).find(|path| path.exists());
+        match args.cri_socket.clone().or_else(known) {
+            None => tracing::warn!("no socket of a container runtime: no garbage is collected"),
+            Some(socket) => match cni::collect(socket, &args.host.cni_bin_dir, &network).await {
+                Ok(living) => tracing::info!(network, living, "CNI garbage collection"),
+                Err(problem) => tracing::warn!(network, problem, "CNI garbage collection failed"),
+            },
+        }
+        tokio::time::sleep(COLLECT).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // spec: NODE-4
+    #[test]
+    fn an_uninstallation_puts_all_back_even_when_a_step_fails() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for folder in ["net.d", "bin", "cdi"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        let list = r#"{"name":"pods","cniVersion":"1.0.0","plugins":[{"type":"ptp"}]}"#;
+        std::fs::write(at("net.d/10.conflist"), list).unwrap();
+        std::fs::write(at("plugin"), "elf").unwrap();
+        let host = HostArgs {
+            cni_conf_dir: at("net.d"),
+            cni_bin_dir: at("bin"),
+            cdi_dir: at("cdi"),
+            chain: crate::cni::Mode::Auto,
+        };
+        cni::install(&at("plugin"), &at("bin")).unwrap();
+        devices::write_cdi(&at("cdi"), &[Device::Tun]).unwrap();
+        chain(&host, true).ensure().unwrap();
+        let missing = HostArgs { cni_conf_dir: at("absent"), ..host.clone() };
+        assert!(undo(&missing).is_err());
+        assert_eq!(std::fs::read_dir(at("bin")).unwrap().count() + std::fs::read_dir(at("cdi")).unwrap().count(), 0);
+        undo(&host).unwrap();
+        assert_eq!(std::fs::read_dir(at("net.d")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn containers_get_devices_by_cdi_where_the_runtime_reads_it() {
+        assert_eq!(access_of("containerd://1.7.27"), Access::Spec);
+        assert_eq!(access_of("containerd://2.3.7"), Access::Cdi);
+        assert_eq!(access_of("cri-o://1.33.0"), Access::Cdi);
+    }
+}
