@@ -41,6 +41,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// An attribute with a value of bytes.
     pub(crate) fn raw(&mut self, kind: u16, value: &[u8]) {
+        self.bytes.reserve(value.len() + 8);
         self.header(kind, value.len());
         self.bytes.extend_from_slice(value);
         self.pad();
@@ -48,9 +49,11 @@ impl Writer {
 
     /// Text with a closing NUL.
     pub(crate) fn text(&mut self, kind: u16, value: &str) {
+        self.bytes.reserve(value.len() + 8);
         self.header(kind, value.len() + 1);
         self.bytes.extend_from_slice(value.as_bytes());
-        self.bytes.extend_from_slice(ZEROES.get(..4 - value.len() % 4).unwrap_or_default());
+        self.bytes.push(0);
+        self.pad();
     }
 
     /// A number in network order, as nf_tables has them all.
@@ -61,12 +64,12 @@ impl Writer {
 
     /// The same with 64 bits.
     pub(crate) fn u64(&mut self, kind: u16, value: u64) {
-        self.raw(kind, &value.to_be_bytes());
+        self.header(kind, 8);
+        self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    /// Length and type of an attribute with a value of so many bytes, with room for both.
-    fn header(&mut self, kind: u16, value_bytes: usize) {
-        self.bytes.reserve(value_bytes + 8);
+    /// Length and type of an attribute with a value of so many bytes, which follow.
+    pub(crate) fn header(&mut self, kind: u16, value_bytes: usize) {
         let length = u16::try_from(value_bytes + 4).unwrap_or(u16::MAX);
         let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
         self.bytes.extend_from_slice(&[a, b, c, d]);
@@ -74,8 +77,9 @@ impl Writer {
 
     /// Fills up to a multiple of four bytes.
     fn pad(&mut self) {
-        let lacking = self.bytes.len().wrapping_neg() % 4;
-        self.bytes.extend_from_slice(ZEROES.get(..lacking).unwrap_or_default());
+        while !self.bytes.len().is_multiple_of(4) {
+            self.bytes.push(0);
+        }
     }
 
     /// An attribute whose value `fill` writes. NLA_F_NESTED is left out: nf_tables does not ask for it and its own dumps
@@ -87,15 +91,12 @@ impl Writer {
         fill(self);
         // Callers keep values below 64 KiB: names are at most 255 bytes, elements are sent in small portions.
         let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX).to_ne_bytes();
-        if let Some(place) = self.bytes.get_mut(start..start + 2) {
-            place.copy_from_slice(&length);
+        if let Some(place) = self.bytes.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+            *place = length;
         }
         self.pad();
     }
 }
-
-/// What attributes are padded with.
-const ZEROES: [u8; 4] = [0; 4];
 
 #[cfg(test)]
 mod tests {

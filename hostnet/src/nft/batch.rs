@@ -7,7 +7,7 @@ use terms::IfName;
 
 use super::compile::{TranslateContext, compile};
 use super::encoding::NftError;
-use super::expression::{SetRef, libc_u32};
+use super::expression::libc_u32;
 use super::uapi::{chain, elements, hook, rule, set, table};
 use super::{Chain, Command, Family, Policy, Rule, Set, Table, TableId, Transaction};
 use crate::attributes::Writer;
@@ -17,6 +17,10 @@ const LENGTH: std::ops::Range<usize> = 0..4;
 const FLAGS: std::ops::Range<usize> = 6..8;
 
 pub(crate) use sets::successor;
+
+/// Room for all of a wiring, and for a rule of it: memory that stays unused costs nothing.
+const BATCH_BYTES: usize = 32 * 1024;
+const RULE_BYTES: usize = 2048;
 
 /// How the index of a link is found.
 pub(crate) type IndexOf<'a> = dyn FnMut(&IfName) -> Result<u32, NftError> + 'a;
@@ -55,7 +59,7 @@ pub(crate) fn write<'a>(
     wanted: Option<u32>,
     index_of: &'a mut IndexOf<'a>,
 ) -> Result<Written, NftError> {
-    let writer = Writer { bytes: Vec::with_capacity(8 * 1024) };
+    let writer = Writer { bytes: Vec::with_capacity(BATCH_BYTES) };
     let mut batch = Batch {
         writer,
         first,
@@ -64,7 +68,7 @@ pub(crate) fn write<'a>(
         wanted,
         found: None,
         next_set: 0,
-        expressions: Writer::default(),
+        expressions: Writer { bytes: Vec::with_capacity(RULE_BYTES) },
         index_of,
     };
     batch.bracket(libc::NFNL_MSG_BATCH_BEGIN);
@@ -328,11 +332,11 @@ impl TranslateContext for InBatch<'_, '_> {
         (self.batch.index_of)(link)
     }
 
-    fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError> {
+    fn unnamed_set(&mut self, set: Set) -> Result<u32, NftError> {
         let number = self.batch.set_number();
         let unnamed = libc_u32(libc::NFT_SET_ANONYMOUS | libc::NFT_SET_CONSTANT);
         self.batch.set(self.table, &set, Some(number), unnamed)?;
         self.batch.elements(libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE, self.table, &set, Some(number))?;
-        Ok(SetRef { name: set.name, id: Some(number) })
+        Ok(number)
     }
 }

@@ -6,8 +6,7 @@ use super::compile::{TranslateContext, compile};
 use super::decode::{DecodeContext, Unnamed, decode};
 use super::drift::TableDrift;
 use super::element_bytes::{ElementKinds, Encoded, encode_element};
-use super::expression::SetRef;
-use super::uapi::{expr, list};
+use super::uapi::{dynset, expr, list};
 use super::{
     ChainFacts, Counter, ElementFacts, Family, LinkIndices, NftError, Rule, RuleFacts, Set, SetFacts, Statement, Table,
     TableFacts,
@@ -121,7 +120,7 @@ pub(crate) fn encoded_elements(set: &Set) -> Result<Vec<Encoded>, NftError> {
 
 /// The rules of a table, met one after another as the kernel lists them.
 ///
-/// The kernel mostly lists the bytes that it was given, so these are compared first; rules are decoded only where they differ.
+/// The kernel mostly lists what it was given, so that is compared first; rules are decoded only where it differs.
 pub(crate) struct Expected<'a> {
     table: &'a Table,
     /// How many rules of each chain were met.
@@ -157,19 +156,42 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Whether two rules have the same expressions byte for byte, but for what counters have seen.
+/// Whether two rules have the same expressions, but for what counters have seen. `false` only says that decoding must tell.
 fn same_bytes(one: &[u8], other: &[u8]) -> bool {
     let expressions = |bytes| attributes_of(bytes).filter(|(kind, _)| *kind == list::ELEM).map(|(_, one)| one);
-    let is_counter = |expression| attribute(expression, expr::NAME) == Some(b"counter\0");
     let (mut left, mut right) = (expressions(one), expressions(other));
     loop {
         match (left.next(), right.next()) {
             (None, None) => return true,
-            (Some(left), Some(right)) if left == right || (is_counter(left) && is_counter(right)) => {}
+            (Some(left), Some(right)) if left == right || same_attributes(left, right) => {}
             _ => return false,
         }
     }
 }
+
+/// Whether two expressions have the same name and attributes. The kernel lists attributes in an order of its own, and some
+/// that are zero, which means the same as absent; so does the number of a dynamic set, which counts in its transaction alone.
+fn same_attributes(one: &[u8], other: &[u8]) -> bool {
+    let Some(name) = attribute(one, expr::NAME).filter(|name| attribute(other, expr::NAME) == Some(*name)) else {
+        return false;
+    };
+    if name == b"counter\0" {
+        return true;
+    }
+    let passed_over = if name == b"dynset\0" { dynset::SET_ID } else { 0 };
+    let telling = |expression| {
+        attributes_of(attribute(expression, expr::DATA).unwrap_or_default())
+            .filter(move |(kind, value)| *kind != passed_over && value.iter().any(|byte| *byte != 0))
+    };
+    let mut count = 0;
+    telling(one).all(|wanted| {
+        count += 1;
+        telling(other).any(|found| found == wanted)
+    }) && telling(other).count() == count
+}
+
+/// Room for the expressions of a rule: none of a wiring has more.
+const RULE_BYTES: usize = 2048;
 
 /// Compiles outside of any transaction: indices come from a snapshot, sets without a name are kept.
 struct OfflineCompiler<'a> {
@@ -182,7 +204,7 @@ struct OfflineCompiler<'a> {
 
 impl<'a> OfflineCompiler<'a> {
     fn of(family: Family, links: &'a dyn LinkIndices) -> Self {
-        Self { family, links, writer: Writer::default(), sets: Vec::new() }
+        Self { family, links, writer: Writer { bytes: Vec::with_capacity(RULE_BYTES) }, sets: Vec::new() }
     }
 
     /// Puts a rule's expressions into `writer`.
@@ -210,8 +232,8 @@ impl TranslateContext for OfflineCompiler<'_> {
         self.links.index_of(link).ok_or_else(|| NftError::Other(format!("there is no link {link}")))
     }
 
-    fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError> {
+    fn unnamed_set(&mut self, set: Set) -> Result<u32, NftError> {
         self.sets.push(encoded_elements(&set)?);
-        Ok(SetRef { name: set.name, id: u32::try_from(self.sets.len()).ok() })
+        Ok(u32::try_from(self.sets.len()).unwrap_or(u32::MAX))
     }
 }

@@ -5,19 +5,30 @@ mod act;
 use terms::IfName;
 
 use super::encoding::{Encoding, NftError};
-use super::expression::{self, SetRef, decide, expression, libc_u32, load, look_up, register};
+use super::expression::{
+    self, LONG, NUMBER, Name, SetRef, begin, decide, libc_u32, load, look_up, name, register, zeroes,
+};
 use super::presupposition::{Presupposition, is_established, presupposed};
 use super::uapi;
 use super::{Element, Family, Field, Rule, Set, Statement, Test, UpdateSet, Value, Verdict, VerdictMap};
 use crate::attributes::Writer;
+
+/// Names that the kernel is asked to number.
+const UNNAMED_SET: &str = "__set%d";
+const UNNAMED_MAP: &str = "__map%d";
+
+const COUNTER: Name<12> = name("counter");
+const DYNSET: Name<12> = name("dynset");
+const MASQ: Name<12> = name("masq");
+const NOTRACK: Name<12> = name("notrack");
 
 /// What compiling a rule needs of its surroundings.
 pub(crate) trait TranslateContext {
     /// The index of a link.
     fn link_index(&mut self, link: &IfName) -> Result<u32, NftError>;
 
-    /// Makes a set without a name and says how to refer to it.
-    fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError>;
+    /// Makes a set without a name and returns its number in the transaction.
+    fn unnamed_set(&mut self, set: Set) -> Result<u32, NftError>;
 }
 
 /// Writes a rule's expressions.
@@ -43,25 +54,26 @@ impl Compiler<'_> {
     fn statement(&mut self, statement: &Statement) -> Result<(), NftError> {
         match statement {
             Statement::Match { fields, test } => self.test(fields, test)?,
-            Statement::Counter => expression(self.writer, "counter", |writer| {
-                writer.u64(uapi::counter::BYTES, 0);
-                writer.u64(uapi::counter::PACKETS, 0);
-            }),
+            Statement::Counter => {
+                begin(self.writer, &COUNTER, 2 * LONG);
+                self.writer.u64(uapi::counter::BYTES, 0);
+                self.writer.u64(uapi::counter::PACKETS, 0);
+            }
             Statement::Verdict(verdict) => decide(self.writer, verdict),
             Statement::VerdictMap { fields, map } => {
-                let map = self.verdict_map(fields, map)?;
+                let set = self.verdict_map(fields, map)?;
                 self.key(fields)?;
-                look_up(self.writer, &map, Some(libc_u32(libc::NFT_REG_VERDICT)), false);
+                look_up(self.writer, &set, Some(libc_u32(libc::NFT_REG_VERDICT)), false);
             }
             Statement::Set { field, value } => self.set(*field, value)?,
-            Statement::Masquerade => expression(self.writer, "masq", |_| {}),
+            Statement::Masquerade => begin(self.writer, &MASQ, 0),
             Statement::Dnat { version, to } => self.nat(libc::NFT_NAT_DNAT, *version, to)?,
             Statement::Snat { version, to } => self.nat(libc::NFT_NAT_SNAT, *version, to)?,
             Statement::Redirect { port } => self.redirect(*port),
-            Statement::Forward { to } => self.by_device("fwd", uapi::fwd::SREG_DEV, to)?,
-            Statement::Duplicate { to } => self.by_device("dup", uapi::dup::SREG_DEV, to)?,
+            Statement::Forward { to } => self.by_device(&act::FWD, uapi::fwd::SREG_DEV, to)?,
+            Statement::Duplicate { to } => self.by_device(&act::DUP, uapi::dup::SREG_DEV, to)?,
             Statement::Reject(how) => self.reject(*how),
-            Statement::Notrack => expression(self.writer, "notrack", |_| {}),
+            Statement::Notrack => begin(self.writer, &NOTRACK, 0),
             Statement::UpdateSet(update) => self.update_set(update)?,
             Statement::Limit(limit) => self.limit(*limit),
             Statement::Foreign { expression, .. } => {
@@ -78,8 +90,9 @@ impl Compiler<'_> {
         if let Some(needed) = presupposed(self.family, field)
             && !is_established(&needed, &self.known)
         {
-            load(self.writer, needed.0, 0);
-            expression::compare(self.writer, 0, libc::NFT_CMP_EQ, &needed.1);
+            let (field, bytes) = needed;
+            load(self.writer, field, 0);
+            expression::compare(self.writer, 0, libc::NFT_CMP_EQ, &bytes);
             self.known.push(needed);
         }
     }
@@ -103,8 +116,7 @@ impl Compiler<'_> {
     fn test(&mut self, fields: &[Field], test: &Test) -> Result<(), NftError> {
         if let Test::InSet(set) | Test::NotInSet(set) = test {
             self.key(fields)?;
-            let set = SetRef { name: set.clone(), id: None };
-            look_up(self.writer, &set, None, matches!(test, Test::NotInSet(_)));
+            look_up(self.writer, &SetRef { name: set, id: None }, None, matches!(test, Test::NotInSet(_)));
             return Ok(());
         }
         let [field] = fields else {
@@ -124,7 +136,7 @@ impl Compiler<'_> {
             let op = if negate { libc::NFT_CMP_NEQ } else { libc::NFT_CMP_EQ };
             expression::compare(writer, 0, op, bytes);
         };
-        let zero = || vec![0; encoding.bytes()];
+        let zero = || zeroes(encoding.bytes());
         match test {
             Test::Is(value) => {
                 let bytes = encode(value)?;
@@ -143,7 +155,7 @@ impl Compiler<'_> {
             Test::Range(from, to) => expression::between(self.writer, 0, &encode(from)?, &encode(to)?),
             Test::AnyBit(bits) | Test::NoBit(bits) => {
                 expression::mask(self.writer, 0, &encoding.mask(*bits, &field)?);
-                compare(self.writer, matches!(test, Test::AnyBit(_)), &zero());
+                compare(self.writer, matches!(test, Test::AnyBit(_)), zero());
             }
             Test::Bits { mask, value } => {
                 expression::mask(self.writer, 0, &encoding.mask(*mask, &field)?);
@@ -161,24 +173,24 @@ impl Compiler<'_> {
             [only] if negate => self.lone_test(field, field.encoding(), &Test::IsNot(only.clone())),
             [only] => self.lone_test(field, field.encoding(), &Test::Is(only.clone())),
             values => {
-                let mut set = Set::new("__set%d", [field.kind()]);
+                let mut set = Set::new(UNNAMED_SET, [field.kind()]);
                 set.elements = values.iter().map(|value| Element::of([value.clone()])).collect();
-                let set = self.around.unnamed_set(set)?;
+                let id = Some(self.around.unnamed_set(set)?);
                 self.presuppose(field);
                 load(self.writer, field, 0);
-                look_up(self.writer, &set, None, negate);
+                look_up(self.writer, &SetRef { name: UNNAMED_SET, id }, None, negate);
                 Ok(())
             }
         }
     }
 
-    fn verdict_map(&mut self, fields: &[Field], map: &VerdictMap) -> Result<SetRef, NftError> {
+    fn verdict_map<'m>(&mut self, fields: &[Field], map: &'m VerdictMap) -> Result<SetRef<'m>, NftError> {
         match map {
-            VerdictMap::Named(name) => Ok(SetRef { name: name.clone(), id: None }),
+            VerdictMap::Named(name) => Ok(SetRef { name, id: None }),
             VerdictMap::Inline(pairs) => {
-                let mut set = Set::verdict_map("__map%d", fields.iter().map(|field| field.kind()));
+                let mut set = Set::verdict_map(UNNAMED_MAP, fields.iter().map(|field| field.kind()));
                 set.elements = pairs.iter().map(element).collect();
-                self.around.unnamed_set(set)
+                Ok(SetRef { name: UNNAMED_MAP, id: Some(self.around.unnamed_set(set)?) })
             }
         }
     }
@@ -186,14 +198,14 @@ impl Compiler<'_> {
     fn update_set(&mut self, update: &UpdateSet) -> Result<(), NftError> {
         self.key(&update.fields)?;
         let op = if update.refresh { libc::NFT_DYNSET_OP_UPDATE } else { libc::NFT_DYNSET_OP_ADD };
-        expression(self.writer, "dynset", |writer| {
-            writer.text(uapi::dynset::SET_NAME, &update.set);
-            writer.u32(uapi::dynset::OP, libc_u32(op));
-            writer.u32(uapi::dynset::SREG_KEY, register(0));
-            if let Some(seconds) = update.timeout_seconds {
-                writer.u64(uapi::dynset::TIMEOUT, u64::from(seconds) * 1000);
-            }
-        });
+        let name = expression::attribute_bytes(update.set.len() + 1);
+        begin(self.writer, &DYNSET, name + 2 * NUMBER + update.timeout_seconds.map_or(0, |_| LONG));
+        self.writer.text(uapi::dynset::SET_NAME, &update.set);
+        self.writer.u32(uapi::dynset::OP, libc_u32(op));
+        self.writer.u32(uapi::dynset::SREG_KEY, register(0));
+        if let Some(seconds) = update.timeout_seconds {
+            self.writer.u64(uapi::dynset::TIMEOUT, u64::from(seconds) * 1000);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Elements of sets and maps in bytes, and back.
 
-use super::encoding::{NftError, pad};
+use super::encoding::NftError;
 use super::uapi::{data, verdict};
 use super::{Element, ElementData, ElementFacts, ElementKey, Set, SetData, Value, ValueKind, Verdict};
 use crate::attributes::{attribute, text};
@@ -22,8 +22,8 @@ pub(crate) enum EncodedData {
 
 /// Encodes an element after its set's declaration.
 pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, NftError> {
-    let place = format!("set {}", set.name);
-    let wrong = |why: &str| NftError::Other(format!("an element of {place} {why}"));
+    let place = SetName(&set.name);
+    let wrong = |why: &str| NftError::Other(format!("an element of {place:?} {why}"));
     if element.key.len() != set.key.len() {
         return Err(wrong("has not as many parts as the set's key"));
     }
@@ -36,11 +36,11 @@ pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, Nf
                 (from, to)
             }
         };
-        let encode = |value| {
-            kind.encoding().encode(value, &place).map(|bytes| if set.key.len() > 1 { pad(bytes) } else { bytes })
-        };
-        key.extend(encode(from)?);
-        end.extend(encode(to)?);
+        let is_part = set.key.len() > 1;
+        append(&mut key, &kind.encoding().encode(from, &place)?, is_part);
+        if set.flags.interval {
+            append(&mut end, &kind.encoding().encode(to, &place)?, is_part);
+        }
     }
     if is_range && !set.flags.interval {
         return Err(wrong("is a range, but the set takes none"));
@@ -49,16 +49,34 @@ pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, Nf
         (None, None) => None,
         (Some(SetData::Verdict), Some(ElementData::Verdict(verdict))) => Some(EncodedData::Verdict(verdict.clone())),
         (Some(SetData::Values(kinds)), Some(ElementData::Values(values))) if kinds.len() == values.len() => {
-            let parts = kinds.iter().zip(values).map(|(kind, value)| {
-                kind.encoding().encode(value, &place).map(|bytes| if kinds.len() > 1 { pad(bytes) } else { bytes })
-            });
-            Some(EncodedData::Value(parts.collect::<Result<Vec<_>, _>>()?.concat()))
+            let mut bytes = Vec::new();
+            for (kind, value) in kinds.iter().zip(values) {
+                append(&mut bytes, &kind.encoding().encode(value, &place)?, kinds.len() > 1);
+            }
+            Some(EncodedData::Value(bytes))
         }
         // A removal names the key alone.
         (Some(_), None) => None,
         _ => return Err(wrong("does not yield what the map is declared to yield")),
     };
     Ok(Encoded { key, key_end: set.flags.interval.then_some(end), data })
+}
+
+/// A set in messages.
+struct SetName<'a>(&'a str);
+
+impl std::fmt::Debug for SetName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "set {}", self.0)
+    }
+}
+
+/// Appends a value; a part of a concatenation fills whole registers.
+fn append(whole: &mut Vec<u8>, part: &[u8], is_part: bool) {
+    whole.extend_from_slice(part);
+    if is_part {
+        whole.resize(whole.len().next_multiple_of(4), 0);
+    }
 }
 
 /// What an attribute with data (`struct nft_data`) holds; `None` for a verdict that this program does not know.

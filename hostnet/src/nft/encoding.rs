@@ -66,24 +66,24 @@ impl Encoding {
     }
 
     /// The value's bytes.
-    pub(crate) fn encode(self, value: &Value, place: &dyn std::fmt::Debug) -> Result<Vec<u8>, NftError> {
+    pub(crate) fn encode(self, value: &Value, place: &dyn std::fmt::Debug) -> Result<Bytes, NftError> {
         let bytes = match (self, value) {
-            (Self::Ipv4, Value::Ip(IpAddr::V4(ip))) => Some(ip.octets().to_vec()),
-            (Self::Ipv6, Value::Ip(IpAddr::V6(ip))) => Some(ip.octets().to_vec()),
-            (Self::Ether, Value::Mac(mac)) => Some(mac.bytes().to_vec()),
-            (Self::Ether, Value::GroupMac(mac)) => Some(mac.to_vec()),
+            (Self::Ipv4, Value::Ip(IpAddr::V4(ip))) => Bytes::of(&ip.octets()),
+            (Self::Ipv6, Value::Ip(IpAddr::V6(ip))) => Bytes::of(&ip.octets()),
+            (Self::Ether, Value::Mac(mac)) => Bytes::of(&mac.bytes()),
+            (Self::Ether, Value::GroupMac(mac)) => Bytes::of(mac),
             (Self::Name, Value::Device(name)) => {
-                let mut bytes = name.as_str().as_bytes().to_vec();
-                bytes.resize(16, 0);
-                Some(bytes)
+                Bytes::of(name.as_str().as_bytes()).map(|bytes| Bytes { length: 16, ..bytes })
             }
-            (Self::Host, Value::Number(number)) => u32::try_from(*number).ok().map(|n| n.to_ne_bytes().to_vec()),
+            (Self::Host, Value::Number(number)) => {
+                u32::try_from(*number).ok().and_then(|number| Bytes::of(&number.to_ne_bytes()))
+            }
             (Self::Network(width), Value::Number(number)) => {
                 let bytes = number.to_be_bytes();
                 let (high, low) = bytes.split_at(bytes.len().saturating_sub(width));
-                high.iter().all(|byte| *byte == 0).then(|| low.to_vec())
+                Bytes::of(low).filter(|_| high.iter().all(|byte| *byte == 0))
             }
-            (Self::Bytes(_), Value::Bytes(bytes)) => Some(bytes.clone()),
+            (Self::Bytes(_), Value::Bytes(bytes)) => Bytes::of(bytes),
             _ => None,
         };
         bytes.ok_or_else(|| NftError::Value { value: value.clone(), place: format!("{place:?}") })
@@ -107,21 +107,18 @@ impl Encoding {
     }
 
     /// A bit mask's bytes.
-    pub(crate) fn mask(self, bits: u64, place: &dyn std::fmt::Debug) -> Result<Vec<u8>, NftError> {
+    pub(crate) fn mask(self, bits: u64, place: &dyn std::fmt::Debug) -> Result<Bytes, NftError> {
         self.encode(&Value::Number(bits), place)
     }
 
     /// A network's address and mask.
-    pub(crate) fn network(
-        self,
-        network: IpNetwork,
-        place: &dyn std::fmt::Debug,
-    ) -> Result<(Vec<u8>, Vec<u8>), NftError> {
-        match (self, network) {
-            (Self::Ipv4, IpNetwork::V4(v4)) => Ok((v4.network().octets().to_vec(), v4.mask().octets().to_vec())),
-            (Self::Ipv6, IpNetwork::V6(v6)) => Ok((v6.network().octets().to_vec(), v6.mask().octets().to_vec())),
-            _ => Err(NftError::Network { network, place: format!("{place:?}") }),
-        }
+    pub(crate) fn network(self, network: IpNetwork, place: &dyn std::fmt::Debug) -> Result<(Bytes, Bytes), NftError> {
+        let pair = match (self, network) {
+            (Self::Ipv4, IpNetwork::V4(v4)) => Bytes::of(&v4.network().octets()).zip(Bytes::of(&v4.mask().octets())),
+            (Self::Ipv6, IpNetwork::V6(v6)) => Bytes::of(&v6.network().octets()).zip(Bytes::of(&v6.mask().octets())),
+            _ => None,
+        };
+        pair.ok_or_else(|| NftError::Network { network, place: format!("{place:?}") })
     }
 }
 
@@ -132,10 +129,29 @@ fn device(bytes: &[u8]) -> Option<IfName> {
     name.parse().ok()
 }
 
-/// Pads a part of a concatenation to whole registers.
-pub(crate) fn pad(mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
+/// The bytes of a value, at most as many as the longest field has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    /// Zero behind `length`.
+    bytes: [u8; 16],
+    length: usize,
+}
+
+impl Bytes {
+    /// `None` if there are more than a field can have.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let mut whole = [0; 16];
+        whole.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self { bytes: whole, length: bytes.len() })
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&self.bytes)
+    }
 }
 
 impl Field {

@@ -15,12 +15,55 @@ pub(crate) fn libc_u32(number: libc::c_int) -> u32 {
     number.cast_unsigned()
 }
 
-/// Opens one expression of a rule.
-pub(crate) fn expression(writer: &mut Writer, name: &str, fill: impl FnOnce(&mut Writer)) {
-    writer.nest(list::ELEM, |writer| {
-        writer.text(expr::NAME, name);
-        writer.nest(expr::DATA, fill);
-    });
+/// The name of an expression as an attribute (NFTA_EXPR_NAME), padded.
+pub(crate) type Name<const N: usize> = [u8; N];
+
+/// Makes such an attribute when compiled: all rules begin their expressions with a handful of names.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what is out of bounds")]
+pub(crate) const fn name<const N: usize>(text: &str) -> Name<N> {
+    let text = text.as_bytes();
+    assert!(N == (4 + text.len() + 1).next_multiple_of(4), "the attribute has another length");
+    let mut bytes = [0; N];
+    #[expect(clippy::cast_possible_truncation, reason = "names of expressions have a dozen bytes")]
+    let ([a, b], [c, d]) = ((text.len() as u16 + 5).to_ne_bytes(), expr::NAME.to_ne_bytes());
+    (bytes[0], bytes[1], bytes[2], bytes[3]) = (a, b, c, d);
+    let mut at = 0;
+    while at < text.len() {
+        bytes[at + 4] = text[at];
+        at += 1;
+    }
+    bytes
+}
+
+const META: Name<12> = name("meta");
+const CT: Name<8> = name("ct");
+const PAYLOAD: Name<12> = name("payload");
+const FIB: Name<8> = name("fib");
+const NUMGEN: Name<12> = name("numgen");
+const CMP: Name<8> = name("cmp");
+const RANGE: Name<12> = name("range");
+const BITWISE: Name<12> = name("bitwise");
+const IMMEDIATE: Name<16> = name("immediate");
+const LOOKUP: Name<12> = name("lookup");
+
+/// Bytes of an attribute with a number of 32 bits.
+pub(crate) const NUMBER: usize = 8;
+
+/// Bytes of an attribute with a number of 64 bits.
+pub(crate) const LONG: usize = 12;
+
+/// Bytes of an attribute whose value has so many bytes.
+pub(crate) fn attribute_bytes(value: usize) -> usize {
+    (4 + value).next_multiple_of(4)
+}
+
+/// Opens one expression of a rule, whose attributes take so many bytes and follow.
+///
+/// Lengths are known before, so that nothing is written twice: a wiring has hundreds of expressions.
+pub(crate) fn begin<const N: usize>(writer: &mut Writer, name: &Name<N>, bytes: usize) {
+    writer.header(list::ELEM, N + 4 + bytes);
+    writer.bytes.extend_from_slice(name);
+    writer.header(expr::DATA, bytes);
 }
 
 /// The key of a field that `meta` loads.
@@ -57,47 +100,45 @@ pub(crate) fn ct_key(field: Field) -> Option<(u32, Option<u8>)> {
 
 /// Loads a field into the registers from `slot` on.
 pub(crate) fn load(writer: &mut Writer, field: Field, slot: u32) {
-    let numgen = |writer: &mut Writer, kind: libc::c_int, modulus: u32| {
-        expression(writer, "numgen", |writer| {
-            writer.u32(uapi::numgen::DREG, register(slot));
-            writer.u32(uapi::numgen::MODULUS, modulus);
-            writer.u32(uapi::numgen::TYPE, libc_u32(kind));
-        });
-    };
     if let Some(key) = meta_key(field) {
-        return expression(writer, "meta", |writer| {
-            writer.u32(uapi::meta::KEY, key);
-            writer.u32(uapi::meta::DREG, register(slot));
-        });
+        begin(writer, &META, 2 * NUMBER);
+        writer.u32(uapi::meta::KEY, key);
+        writer.u32(uapi::meta::DREG, register(slot));
+    } else if let Some((key, direction)) = ct_key(field) {
+        begin(writer, &CT, 2 * NUMBER + direction.map_or(0, |_| attribute_bytes(1)));
+        writer.u32(uapi::ct::KEY, key);
+        writer.u32(uapi::ct::DREG, register(slot));
+        if let Some(direction) = direction {
+            writer.raw(uapi::ct::DIRECTION, &[direction]);
+        }
+    } else if let Some(place) = place(field) {
+        begin(writer, &PAYLOAD, 4 * NUMBER);
+        writer.u32(uapi::payload::DREG, register(slot));
+        writer.u32(uapi::payload::BASE, place.base);
+        writer.u32(uapi::payload::OFFSET, place.offset);
+        writer.u32(uapi::payload::LEN, place.bytes);
+    } else {
+        load_computed(writer, field, slot);
     }
-    if let Some((key, direction)) = ct_key(field) {
-        return expression(writer, "ct", |writer| {
-            writer.u32(uapi::ct::KEY, key);
-            writer.u32(uapi::ct::DREG, register(slot));
-            if let Some(direction) = direction {
-                writer.raw(uapi::ct::DIRECTION, &[direction]);
-            }
-        });
-    }
-    match field {
-        Field::Random { modulus } => numgen(writer, libc::NFT_NG_RANDOM, modulus),
-        Field::RoundRobin { modulus } => numgen(writer, libc::NFT_NG_INCREMENTAL, modulus),
-        Field::Fib { address, result } => expression(writer, "fib", |writer| {
+}
+
+/// Loads what the kernel computes.
+fn load_computed(writer: &mut Writer, field: Field, slot: u32) {
+    let (kind, modulus) = match field {
+        Field::Random { modulus } => (libc::NFT_NG_RANDOM, modulus),
+        Field::RoundRobin { modulus } => (libc::NFT_NG_INCREMENTAL, modulus),
+        Field::Fib { address, result } => {
+            begin(writer, &FIB, 3 * NUMBER);
             writer.u32(uapi::fib::DREG, register(slot));
             writer.u32(uapi::fib::RESULT, fib_result(result));
-            writer.u32(uapi::fib::FLAGS, fib_flags(address));
-        }),
-        field => {
-            if let Some(place) = place(field) {
-                expression(writer, "payload", |writer| {
-                    writer.u32(uapi::payload::DREG, register(slot));
-                    writer.u32(uapi::payload::BASE, place.base);
-                    writer.u32(uapi::payload::OFFSET, place.offset);
-                    writer.u32(uapi::payload::LEN, place.bytes);
-                });
-            }
+            return writer.u32(uapi::fib::FLAGS, fib_flags(address));
         }
-    }
+        _ => return,
+    };
+    begin(writer, &NUMGEN, 3 * NUMBER);
+    writer.u32(uapi::numgen::DREG, register(slot));
+    writer.u32(uapi::numgen::MODULUS, modulus);
+    writer.u32(uapi::numgen::TYPE, libc_u32(kind));
 }
 
 /// NFT_FIB_RESULT_*
@@ -189,94 +230,107 @@ pub(crate) fn checksum(field: Field) -> (u32, u32, u32) {
 
 /// Compares a register with bytes; `op` is one of NFT_CMP_*.
 pub(crate) fn compare(writer: &mut Writer, slot: u32, op: libc::c_int, bytes: &[u8]) {
-    expression(writer, "cmp", |writer| {
-        writer.u32(cmp::SREG, register(slot));
-        writer.u32(cmp::OP, libc_u32(op));
-        value(writer, cmp::DATA, bytes);
-    });
+    begin(writer, &CMP, 2 * NUMBER + value_bytes(bytes));
+    writer.u32(cmp::SREG, register(slot));
+    writer.u32(cmp::OP, libc_u32(op));
+    value(writer, cmp::DATA, bytes);
 }
 
 /// Goes on if a register is between two values, both included.
 pub(crate) fn between(writer: &mut Writer, slot: u32, from: &[u8], to: &[u8]) {
-    expression(writer, "range", |writer| {
-        writer.u32(range::SREG, register(slot));
-        writer.u32(range::OP, libc_u32(libc::NFT_RANGE_EQ));
-        value(writer, range::FROM, from);
-        value(writer, range::TO, to);
-    });
+    begin(writer, &RANGE, 2 * NUMBER + value_bytes(from) + value_bytes(to));
+    writer.u32(range::SREG, register(slot));
+    writer.u32(range::OP, libc_u32(libc::NFT_RANGE_EQ));
+    value(writer, range::FROM, from);
+    value(writer, range::TO, to);
 }
 
 /// Keeps the bits of a mask in a register.
 pub(crate) fn mask(writer: &mut Writer, slot: u32, mask: &[u8]) {
-    expression(writer, "bitwise", |writer| {
-        writer.u32(bitwise::SREG, register(slot));
-        writer.u32(bitwise::DREG, register(slot));
-        writer.u32(bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
-        value(writer, bitwise::MASK, mask);
-        value(writer, bitwise::XOR, &vec![0; mask.len()]);
-    });
+    begin(writer, &BITWISE, 3 * NUMBER + 2 * value_bytes(mask));
+    writer.u32(bitwise::SREG, register(slot));
+    writer.u32(bitwise::DREG, register(slot));
+    writer.u32(bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+    value(writer, bitwise::MASK, mask);
+    value(writer, bitwise::XOR, zeroes(mask.len()));
+}
+
+/// So many zeroes, as many as the longest field has bytes.
+pub(crate) fn zeroes(bytes: usize) -> &'static [u8] {
+    [0; 16].get(..bytes).unwrap_or(&[0; 16])
 }
 
 /// Loads bytes into a register.
 pub(crate) fn constant(writer: &mut Writer, slot: u32, bytes: &[u8]) {
-    expression(writer, "immediate", |writer| {
-        writer.u32(immediate::DREG, register(slot));
-        value(writer, immediate::DATA, bytes);
-    });
+    begin(writer, &IMMEDIATE, NUMBER + value_bytes(bytes));
+    writer.u32(immediate::DREG, register(slot));
+    value(writer, immediate::DATA, bytes);
 }
 
 /// Decides.
 pub(crate) fn decide(writer: &mut Writer, verdict: &Verdict) {
-    expression(writer, "immediate", |writer| {
-        writer.u32(immediate::DREG, libc_u32(libc::NFT_REG_VERDICT));
-        writer.nest(immediate::DATA, |writer| verdict_data(writer, verdict));
-    });
+    let (_, chain) = code(verdict);
+    let inside = 4 + NUMBER + chain.map_or(0, |chain| attribute_bytes(chain.len() + 1));
+    begin(writer, &IMMEDIATE, NUMBER + 4 + inside);
+    writer.u32(immediate::DREG, libc_u32(libc::NFT_REG_VERDICT));
+    writer.header(immediate::DATA, inside);
+    verdict_data(writer, verdict);
 }
 
 /// A set that a rule looks something up in.
-#[derive(Debug, Clone)]
-pub(crate) struct SetRef {
-    pub(crate) name: String,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SetRef<'a> {
+    pub(crate) name: &'a str,
     /// For a set made on the fly, whose name the kernel chooses.
     pub(crate) id: Option<u32>,
 }
 
 /// Looks up the registers from slot 0 on; `into` receives what a map yields.
-pub(crate) fn look_up(writer: &mut Writer, set: &SetRef, into: Option<u32>, negate: bool) {
-    expression(writer, "lookup", |writer| {
-        writer.text(lookup::SET, &set.name);
-        if let Some(id) = set.id {
-            writer.u32(lookup::SET_ID, id);
-        }
-        writer.u32(lookup::SREG, register(0));
-        if let Some(register) = into {
-            writer.u32(lookup::DREG, register);
-        }
-        if negate {
-            writer.u32(lookup::FLAGS, 1);
-        }
-    });
+pub(crate) fn look_up(writer: &mut Writer, set: &SetRef<'_>, into: Option<u32>, negate: bool) {
+    let optional = [set.id.is_some(), into.is_some(), negate].into_iter().filter(|is_there| *is_there).count();
+    begin(writer, &LOOKUP, attribute_bytes(set.name.len() + 1) + NUMBER * (1 + optional));
+    writer.text(lookup::SET, set.name);
+    if let Some(id) = set.id {
+        writer.u32(lookup::SET_ID, id);
+    }
+    writer.u32(lookup::SREG, register(0));
+    if let Some(register) = into {
+        writer.u32(lookup::DREG, register);
+    }
+    if negate {
+        writer.u32(lookup::FLAGS, 1);
+    }
 }
 
 /// An attribute that holds a value (struct nft_data).
 pub(crate) fn value(writer: &mut Writer, kind: u16, bytes: &[u8]) {
-    writer.nest(kind, |writer| writer.raw(data::VALUE, bytes));
+    writer.header(kind, attribute_bytes(bytes.len()));
+    writer.raw(data::VALUE, bytes);
+}
+
+/// The bytes of such an attribute.
+fn value_bytes(bytes: &[u8]) -> usize {
+    4 + attribute_bytes(bytes.len())
 }
 
 /// A verdict inside an attribute that holds data.
 pub(crate) fn verdict_data(writer: &mut Writer, what: &Verdict) {
-    let (code, chain) = match what {
+    let (code, chain) = code(what);
+    writer.header(data::VERDICT, NUMBER + chain.map_or(0, |chain| attribute_bytes(chain.len() + 1)));
+    writer.u32(verdict::CODE, code.cast_unsigned());
+    if let Some(chain) = chain {
+        writer.text(verdict::CHAIN, chain);
+    }
+}
+
+/// NF_* or NFT_*, and the chain that it leads to.
+fn code(verdict: &Verdict) -> (libc::c_int, Option<&str>) {
+    match verdict {
         Verdict::Accept => (libc::NF_ACCEPT, None),
         Verdict::Drop => (libc::NF_DROP, None),
         Verdict::Return => (libc::NFT_RETURN, None),
         Verdict::Continue => (libc::NFT_CONTINUE, None),
         Verdict::Jump(chain) => (libc::NFT_JUMP, Some(chain)),
         Verdict::Goto(chain) => (libc::NFT_GOTO, Some(chain)),
-    };
-    writer.nest(data::VERDICT, |writer| {
-        writer.u32(verdict::CODE, code.cast_unsigned());
-        if let Some(chain) = chain {
-            writer.text(verdict::CHAIN, chain);
-        }
-    });
+    }
 }

@@ -1,19 +1,21 @@
 //! What must hold of a packet before a rule may look at a field of it.
 
+use super::encoding::Bytes;
 use super::{Family, Field};
 
 /// A test for equality that comes before a field: the field of the test, and the bytes that it must have.
 ///
 /// `nft` writes the same tests, and leaves them out of its listings.
-pub(crate) type Presupposition = (Field, Vec<u8>);
+pub(crate) type Presupposition = (Field, Bytes);
 
 /// What a field presupposes in a table of a family; `None` if it can always be looked at.
 pub(crate) fn presupposed(family: Family, field: Field) -> Option<Presupposition> {
     let routed = matches!(family, Family::Inet | Family::Ip | Family::Ip6);
     let framed = matches!(family, Family::Bridge | Family::Netdev);
-    let ethertype = |number: u16| Some((Field::Protocol, number.to_be_bytes().to_vec()));
-    let version = |number: u8| Some((Field::Nfproto, vec![number]));
-    let transport = |number: u8| Some((Field::L4proto, vec![number]));
+    let equals = |field: Field, bytes: &[u8]| Some((field, Bytes::of(bytes)?));
+    let ethertype = |number: u16| equals(Field::Protocol, &number.to_be_bytes());
+    let version = |number: u8| equals(Field::Nfproto, &[number]);
+    let transport = |number: u8| equals(Field::L4proto, &[number]);
     match field {
         // ETH_P_* of `linux/if_ether.h`, NFPROTO_* of `linux/netfilter.h`.
         Field::IpSaddr | Field::IpDaddr if framed => ethertype(0x0800),
@@ -30,7 +32,7 @@ pub(crate) fn presupposed(family: Family, field: Field) -> Option<Presupposition
         // A link-layer header must be an Ethernet one.
         Field::EtherSaddr | Field::EtherDaddr | Field::EtherType if routed => {
             let key = libc::NFT_META_IIFTYPE.cast_unsigned();
-            Some((Field::Meta { key }, libc::ARPHRD_ETHER.to_ne_bytes().to_vec()))
+            equals(Field::Meta { key }, &libc::ARPHRD_ETHER.to_ne_bytes())
         }
         _ => None,
     }

@@ -5,10 +5,22 @@ use std::net::IpAddr;
 use terms::IfName;
 
 use super::super::encoding::NftError;
-use super::super::expression::{self, SetRef, constant, expression, libc_u32, look_up, register};
+use super::super::expression::{
+    self, LONG, NUMBER, Name, SetRef, attribute_bytes, begin, constant, libc_u32, look_up, name, register,
+};
 use super::super::uapi;
 use super::super::{Field, IpVersion, Limit, NatTarget, Reject, Value};
 use super::Compiler;
+
+pub(super) const FWD: Name<8> = name("fwd");
+pub(super) const DUP: Name<8> = name("dup");
+const CT: Name<8> = name("ct");
+const META: Name<12> = name("meta");
+const PAYLOAD: Name<12> = name("payload");
+const NAT: Name<8> = name("nat");
+const REDIR: Name<12> = name("redir");
+const LIMIT: Name<12> = name("limit");
+const REJECT: Name<12> = name("reject");
 
 impl Compiler<'_> {
     pub(super) fn set(&mut self, field: Field, value: &Value) -> Result<(), NftError> {
@@ -31,26 +43,26 @@ impl Compiler<'_> {
         self.presuppose(field);
         constant(self.writer, 0, &bytes);
         let Some(place) = place else {
-            let (name, key_kind, key, source) = match field {
-                Field::CtMark => ("ct", uapi::ct::KEY, libc::NFT_CT_MARK, uapi::ct::SREG),
-                _ => ("meta", uapi::meta::KEY, libc::NFT_META_MARK, uapi::meta::SREG),
+            let (key_kind, key, source) = if field == Field::CtMark {
+                begin(self.writer, &CT, 2 * NUMBER);
+                (uapi::ct::KEY, libc::NFT_CT_MARK, uapi::ct::SREG)
+            } else {
+                begin(self.writer, &META, 2 * NUMBER);
+                (uapi::meta::KEY, libc::NFT_META_MARK, uapi::meta::SREG)
             };
-            expression(self.writer, name, |writer| {
-                writer.u32(key_kind, libc_u32(key));
-                writer.u32(source, register(0));
-            });
+            self.writer.u32(key_kind, libc_u32(key));
+            self.writer.u32(source, register(0));
             return Ok(());
         };
         let (kind, offset, flags) = expression::checksum(field);
-        expression(self.writer, "payload", |writer| {
-            writer.u32(uapi::payload::SREG, register(0));
-            writer.u32(uapi::payload::BASE, place.base);
-            writer.u32(uapi::payload::OFFSET, place.offset);
-            writer.u32(uapi::payload::LEN, place.bytes);
-            writer.u32(uapi::payload::CSUM_TYPE, kind);
-            writer.u32(uapi::payload::CSUM_OFFSET, offset);
-            writer.u32(uapi::payload::CSUM_FLAGS, flags);
-        });
+        begin(self.writer, &PAYLOAD, 7 * NUMBER);
+        self.writer.u32(uapi::payload::SREG, register(0));
+        self.writer.u32(uapi::payload::BASE, place.base);
+        self.writer.u32(uapi::payload::OFFSET, place.offset);
+        self.writer.u32(uapi::payload::LEN, place.bytes);
+        self.writer.u32(uapi::payload::CSUM_TYPE, kind);
+        self.writer.u32(uapi::payload::CSUM_OFFSET, offset);
+        self.writer.u32(uapi::payload::CSUM_FLAGS, flags);
         Ok(())
     }
 
@@ -65,7 +77,10 @@ impl Compiler<'_> {
                     if IpVersion::of(*address) != version {
                         return Err(NftError::Other(format!("{address} is not of IP {version:?}")));
                     }
-                    constant(self.writer, 0, &octets(*address));
+                    match address {
+                        IpAddr::V4(ip) => constant(self.writer, 0, &ip.octets()),
+                        IpAddr::V6(ip) => constant(self.writer, 0, &ip.octets()),
+                    }
                 }
                 if let Some(port) = port {
                     constant(self.writer, 4, &port.to_be_bytes());
@@ -74,26 +89,26 @@ impl Compiler<'_> {
             }
             NatTarget::Map { fields, map, with_port } => {
                 self.key(fields)?;
-                look_up(self.writer, &SetRef { name: map.clone(), id: None }, Some(register(0)), false);
+                look_up(self.writer, &SetRef { name: map, id: None }, Some(register(0)), false);
                 (Some(0), with_port.then_some(slots))
             }
         };
-        expression(self.writer, "nat", |writer| {
-            writer.u32(uapi::nat::TYPE, libc_u32(kind));
-            writer.u32(uapi::nat::FAMILY, libc_u32(family));
-            let mut flags = 0;
-            if let Some(slot) = address {
-                writer.u32(uapi::nat::ADDR_MIN, register(slot));
-                writer.u32(uapi::nat::ADDR_MAX, register(slot));
-                flags |= uapi::NAT_MAP_IPS;
-            }
-            if let Some(slot) = port {
-                writer.u32(uapi::nat::PROTO_MIN, register(slot));
-                writer.u32(uapi::nat::PROTO_MAX, register(slot));
-                flags |= uapi::NAT_PROTO_SPECIFIED;
-            }
-            writer.u32(uapi::nat::FLAGS, flags);
-        });
+        let ends = [address, port].iter().flatten().count();
+        begin(self.writer, &NAT, (3 + 2 * ends) * NUMBER);
+        self.writer.u32(uapi::nat::TYPE, libc_u32(kind));
+        self.writer.u32(uapi::nat::FAMILY, libc_u32(family));
+        let mut flags = 0;
+        if let Some(slot) = address {
+            self.writer.u32(uapi::nat::ADDR_MIN, register(slot));
+            self.writer.u32(uapi::nat::ADDR_MAX, register(slot));
+            flags |= uapi::NAT_MAP_IPS;
+        }
+        if let Some(slot) = port {
+            self.writer.u32(uapi::nat::PROTO_MIN, register(slot));
+            self.writer.u32(uapi::nat::PROTO_MAX, register(slot));
+            flags |= uapi::NAT_PROTO_SPECIFIED;
+        }
+        self.writer.u32(uapi::nat::FLAGS, flags);
         Ok(())
     }
 
@@ -101,31 +116,30 @@ impl Compiler<'_> {
         if let Some(port) = port {
             constant(self.writer, 0, &port.to_be_bytes());
         }
-        expression(self.writer, "redir", |writer| {
-            if port.is_some() {
-                writer.u32(uapi::redir::PROTO_MIN, register(0));
-                writer.u32(uapi::redir::PROTO_MAX, register(0));
-                writer.u32(uapi::redir::FLAGS, uapi::NAT_PROTO_SPECIFIED);
-            }
-        });
+        begin(self.writer, &REDIR, port.map_or(0, |_| 3 * NUMBER));
+        if port.is_some() {
+            self.writer.u32(uapi::redir::PROTO_MIN, register(0));
+            self.writer.u32(uapi::redir::PROTO_MAX, register(0));
+            self.writer.u32(uapi::redir::FLAGS, uapi::NAT_PROTO_SPECIFIED);
+        }
     }
 
-    pub(super) fn by_device(&mut self, name: &str, attribute: u16, device: &IfName) -> Result<(), NftError> {
+    pub(super) fn by_device(&mut self, name: &Name<8>, attribute: u16, device: &IfName) -> Result<(), NftError> {
         let index = self.around.link_index(device)?;
         constant(self.writer, 0, &index.to_ne_bytes());
-        expression(self.writer, name, |writer| writer.u32(attribute, register(0)));
+        begin(self.writer, name, NUMBER);
+        self.writer.u32(attribute, register(0));
         Ok(())
     }
 
     pub(super) fn limit(&mut self, limit: Limit) {
-        expression(self.writer, "limit", |writer| {
-            writer.u64(uapi::limit::RATE, limit.packets_per_second.into());
-            // Seconds in a unit of time.
-            writer.u64(uapi::limit::UNIT, 1);
-            writer.u32(uapi::limit::BURST, limit.burst_packets);
-            writer.u32(uapi::limit::TYPE, uapi::LIMIT_PACKETS);
-            writer.u32(uapi::limit::FLAGS, if limit.over { uapi::LIMIT_OVER } else { 0 });
-        });
+        begin(self.writer, &LIMIT, 2 * LONG + 3 * NUMBER);
+        self.writer.u64(uapi::limit::RATE, limit.packets_per_second.into());
+        // Seconds in a unit of time.
+        self.writer.u64(uapi::limit::UNIT, 1);
+        self.writer.u32(uapi::limit::BURST, limit.burst_packets);
+        self.writer.u32(uapi::limit::TYPE, uapi::LIMIT_PACKETS);
+        self.writer.u32(uapi::limit::FLAGS, if limit.over { uapi::LIMIT_OVER } else { 0 });
     }
 
     pub(super) fn reject(&mut self, how: Reject) {
@@ -133,16 +147,8 @@ impl Compiler<'_> {
             self.presuppose(Field::TcpFlags);
         }
         let (kind, code) = expression::reject_code(self.family, how);
-        expression(self.writer, "reject", |writer| {
-            writer.u32(uapi::reject::TYPE, kind);
-            writer.raw(uapi::reject::CODE, &[code]);
-        });
-    }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
+        begin(self.writer, &REJECT, NUMBER + attribute_bytes(1));
+        self.writer.u32(uapi::reject::TYPE, kind);
+        self.writer.raw(uapi::reject::CODE, &[code]);
     }
 }

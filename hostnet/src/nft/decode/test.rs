@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use terms::IpNetwork;
 
 use super::super::element_bytes::{Encoded, EncodedData};
-use super::super::encoding::Encoding;
+use super::super::encoding::{Bytes, Encoding};
 use super::super::expression::libc_u32;
 use super::super::uapi::{cmp, lookup, range};
 use super::super::{Field, Statement, Test, Value, Verdict, VerdictMap};
@@ -28,7 +28,7 @@ impl Decoder<'_, '_> {
             None => plain(field, bytes, data, is_equal)?,
         };
         if matches!(test, Test::Is(_)) {
-            self.known.push((field, data.to_vec()));
+            self.known.extend(Bytes::of(data).map(|bytes| (field, bytes)));
         }
         self.push(&[field], Statement::Match { fields: vec![field], test });
         Some(())

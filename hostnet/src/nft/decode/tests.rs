@@ -6,7 +6,6 @@ use terms::{IfName, MacAddr};
 
 use super::super::compile::{TranslateContext, compile};
 use super::super::element_bytes::{Encoded, encode_element};
-use super::super::expression::SetRef;
 use super::super::{
     Direction, FibResult, IpVersion, Limit, NatTarget, NftError, Reject, Rule, Set, UpdateSet, Value, Verdict,
     VerdictMap,
@@ -36,10 +35,10 @@ impl TranslateContext for Offline {
         self.links.index_of(link).ok_or_else(|| NftError::Other("no link".to_owned()))
     }
 
-    fn unnamed_set(&mut self, set: Set) -> Result<SetRef, NftError> {
+    fn unnamed_set(&mut self, set: Set) -> Result<u32, NftError> {
         let elements: Result<_, _> = set.elements.iter().map(|element| encode_element(&set, element)).collect();
         self.sets.push(elements?);
-        Ok(SetRef { name: set.name, id: u32::try_from(self.sets.len()).ok() })
+        Ok(u32::try_from(self.sets.len()).unwrap())
     }
 }
 
@@ -216,15 +215,20 @@ fn a_rule_with_any_other_bit_is_read_differently() {
 fn rules_of_other_programs_keep_what_is_known_of_them() {
     let offline = Offline::new();
     let mut writer = Writer::default();
-    use super::super::expression::expression;
-    expression(&mut writer, "match", |writer| {
+    let expression = |writer: &mut Writer, name: &str, fill: &dyn Fn(&mut Writer)| {
+        writer.nest(list::ELEM, |writer| {
+            writer.text(expr::NAME, name);
+            writer.nest(expr::DATA, fill);
+        });
+    };
+    expression(&mut writer, "match", &|writer| {
         writer.text(1, "comment");
         writer.raw(3, b"ok\0");
     });
     // `ip saddr 172.30.77.0/24` as nft loads it, and a name as iptables compares it.
     load_and_compare(&mut writer, Field::Payload { base: 1, offset: 12, bytes: 3 }, &[172, 30, 77]);
     load_and_compare(&mut writer, Field::Oifname, b"veth1\0");
-    expression(&mut writer, "target", |writer| writer.text(1, "REJECT"));
+    expression(&mut writer, "target", &|writer| writer.text(1, "REJECT"));
     let foreign =
         |kind: &str, name: &str| Statement::Foreign { expression: kind.to_owned(), extension: Some(name.to_owned()) };
     let test = |field, test| Statement::Match { fields: vec![field], test };
