@@ -430,8 +430,8 @@ fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
     assert_eq!(errors(&with(vec![], false)), one(Code::MasqueradeGone, "host"));
     assert_eq!(errors(&with(vec![], true)), []);
     assert_eq!(errors(&with(vec![facts(Rule::default().masquerade())], false)), []);
-    let ours = Rule::default().saddr("10.244.1.5".parse().unwrap()).masquerade();
-    assert_eq!(errors(&with(vec![facts(ours)], false)), []);
+    let ours = ["10.244.1.5", "fd00:10:244:1::5"].map(|ip| facts(Rule::default().saddr(ip.parse().unwrap())));
+    assert_eq!(errors(&with(ours.to_vec(), false)), []);
     let mut unwished = with(vec![], false);
     unwished.networks[0].config["plugins"][0]["ipMasq"] = false.into();
     assert_eq!(errors(&unwished), []);
