@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use binding::names::{self, RuleName};
 use hostnet::Facts;
 use hostnet::facts::{AddressScope, Link, LinkKind};
 use hostnet::nft::{Family as TableFamily, RuleFacts, TableId};
@@ -98,15 +99,21 @@ impl<'a> Case<'a> {
         !nic.is_macvlan && gateways.into_iter().any(|gateway| Family::of(gateway) == family && of_host(gateway))
     }
 
-    /// What a rule of ours has counted, if it is there and counts.
-    pub(crate) fn counted(&self, family: TableFamily, chain: &str, rule: &str) -> Option<u64> {
-        let rule = self.rules(family, chain).find(|found| found.comment.as_deref() == Some(rule))?;
+    /// The packets that a rule with this comment has counted in a chain of ours, if it is there and counts.
+    pub(crate) fn counted(&self, family: TableFamily, chain: &str, comment: &str) -> Option<u64> {
+        let rule = self.rules(family, chain).find(|found| found.comment.as_deref() == Some(comment))?;
         rule.counter.map(|counter| counter.packets)
+    }
+
+    /// The packets that rules of a NIC have counted in a chain of ours.
+    pub(crate) fn sum(&self, nic: &NicView<'_>, family: TableFamily, chain: &str, rules: &[RuleName]) -> u64 {
+        let comment = |rule: &RuleName| rule.comment(&nic.interface.pod_interface);
+        rules.iter().filter_map(|rule| self.counted(family, chain, &comment(rule))).sum()
     }
 
     /// The rules of a chain of ours.
     pub(crate) fn rules(&self, family: TableFamily, chain: &str) -> impl Iterator<Item = &'a RuleFacts> {
-        let table = self.pod.and_then(|pod| pod.table(&TableId::new(family, "tapvisor")));
+        let table = self.pod.and_then(|pod| pod.table(&TableId::new(family, names::TABLE)));
         let chain = table.and_then(|table| table.chains.iter().find(|found| found.name == chain));
         chain.into_iter().flat_map(|chain| &chain.rules)
     }

@@ -10,8 +10,8 @@ use hostnet::sysctl::Sysctl;
 
 use super::desired::Desired;
 use super::drift::{Drift, Ids, LinkDrift, MarkDrift};
-use super::mark::{MTU_KEY, group, mark};
-use super::rules;
+use super::mark::{group, mark};
+use super::names;
 use super::taps::{Nic, Tap};
 
 /// What of links, marks and settings is not as ADD made it; empty if all is well.
@@ -92,7 +92,7 @@ fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts, f
 
 /// The MTU at the time of ADD. Without a mark, which is reported elsewhere, it is unknown.
 fn mtu_of_mark(nic: &Nic, facts: &Facts) -> Option<String> {
-    mark(facts.link(&nic.tap.name)?)?.restore().get(MTU_KEY).cloned()
+    mark(facts.link(&nic.tap.name)?)?.restore().get(wiring::MTU_KEY).cloned()
 }
 
 fn of_mark(link: &Link, desired: &Desired) -> Option<MarkDrift> {
@@ -121,7 +121,7 @@ fn of_table(table: &Table, facts: &Facts) -> Vec<TableDrift> {
 
 /// A pod interface that got a further address after ADD is as it should be, as long as the earlier ones are there.
 fn forgive_later_addresses(expected: &mut TableFacts, found: Option<&TableFacts>) {
-    for set in expected.sets.iter_mut().filter(|set| rules::is_pod_set(&set.name)) {
+    for set in expected.sets.iter_mut().filter(|set| names::is_pod_set(&set.name)) {
         let there = found.and_then(|found| found.sets.iter().find(|other| other.name == set.name));
         if let Some(there) = there
             && !there.elements.is_empty()

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use hostnet::Facts;
 use hostnet::nft::Table;
 use hostnet::sysctl::Sysctl;
-use wiring::{Binding, Digest, Family, Owner, Request};
+use wiring::{Binding, Digest, Family, MTU_KEY, Owner, Request};
 
 use super::addresses::Choice;
-use super::mark::{MTU_KEY, OFF, mac_key, multicast_key};
+use super::mark::{OFF, mac_key, multicast_key};
 use super::refusal::Refusal;
 use super::taps::{Nic, Tap};
 use super::{bridge, masquerade, rules};

@@ -21,6 +21,7 @@ mod golden;
 mod inspect;
 mod mark;
 mod masquerade;
+pub mod names;
 mod plan;
 mod plugin;
 mod pod;

@@ -24,9 +24,6 @@ pub(crate) fn group(nic: &Nic, digest: Digest, own: u32, facts: &Facts) -> u32 {
     maker.filter(|group| (FIRST_GROUP..2 * FIRST_GROUP).contains(group)).unwrap_or(own)
 }
 
-/// The key under which a mark keeps the MTU of its tap.
-pub(crate) const MTU_KEY: &str = "mtu";
-
 const MAC_KEY: &str = "mac/";
 
 /// The key under which a mark keeps the earlier Ethernet address of a pod interface.

@@ -14,9 +14,10 @@ use wiring::{Family, Mesh, VIRTUAL_ROUTER};
 
 use super::bridge::{Bridge, Service};
 use super::masquerade::{Masquerade, Side};
-
-/// The name of our tables in every family.
-const TABLE: &str = "tapvisor";
+use super::names::{
+    self, GUARD, INVALID, MESH_SET, OUTPUT, POSTROUTING, PREROUTING, RuleName, SILENT, SILENT_RULE, SILENT_SET, TABLE,
+    mesh_chain, pod_set, port_set,
+};
 
 const DHCPV4_SERVER: u16 = 67;
 const DHCPV4_CLIENT: u16 = 68;
@@ -31,12 +32,8 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const SSH: u16 = 22;
 
-/// The ports of Istio's side-car itself (istio.io, "Ports used by Istio"), and the set that holds them.
+/// The ports of Istio's side-car itself (istio.io, "Ports used by Istio").
 const MESH_PORTS: [u16; 10] = [15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090];
-const MESH_SET: &str = "mesh-ports";
-
-/// The set of devices on which the namespace is silent.
-const SILENT_SET: &str = "guest-devices";
 
 /// Where Istio's side-car sends from when it hands on inbound IPv6 traffic; the IPv4 one, 127.0.0.6, is loopback anyway.
 const MESH_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
@@ -69,29 +66,32 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
     for nic in masqueraded {
         for (family, side) in nic.sides() {
             let addresses = side.pod.iter().map(|address| Element::of([*address]));
-            table = table.set(with_elements(Set::new(&pod_set(nic, family), [ip_kind(family)]), addresses));
+            table =
+                table.set(with_elements(Set::new(&pod_set(&nic.pod_interface, family), [ip_kind(family)]), addresses));
         }
         if !nic.ports.is_empty() {
             let ports =
                 nic.ports.iter().map(|port| Element::of([u64::from(number(port.protocol)), u64::from(port.port)]));
-            table = table.set(with_elements(Set::new(&port_set(nic), [ValueKind::L4proto, ValueKind::Port]), ports));
+            table = table.set(with_elements(
+                Set::new(&port_set(&nic.pod_interface), [ValueKind::L4proto, ValueKind::Port]),
+                ports,
+            ));
         }
         table.sets.extend(neighbours::sets(nic));
     }
     if !masqueraded.is_empty() {
         table = table
-            .chain(Chain::filter("guard", Hook::Prerouting, priority::RAW).rules(masqueraded.iter().flat_map(guard)))
+            .chain(Chain::filter(GUARD, Hook::Prerouting, priority::RAW).rules(masqueraded.iter().flat_map(guard)))
             .chain(
-                Chain::filter("invalid", Hook::Prerouting, priority::MANGLE)
+                Chain::filter(INVALID, Hook::Prerouting, priority::MANGLE)
                     .rules(masqueraded.iter().flat_map(no_connection)),
             )
             .chain(
-                Chain::nat("prerouting", Hook::Prerouting, priority::DSTNAT)
-                    .rules(masqueraded.iter().flat_map(inbound)),
+                Chain::nat(PREROUTING, Hook::Prerouting, priority::DSTNAT).rules(masqueraded.iter().flat_map(inbound)),
             )
-            .chain(Chain::nat("output", Hook::Output, priority::DSTNAT).rules(masqueraded.iter().flat_map(local)))
+            .chain(Chain::nat(OUTPUT, Hook::Output, priority::DSTNAT).rules(masqueraded.iter().flat_map(local)))
             .chain(
-                Chain::nat("postrouting", Hook::Postrouting, priority::SRCNAT)
+                Chain::nat(POSTROUTING, Hook::Postrouting, priority::SRCNAT)
                     .rules(masqueraded.iter().flat_map(outbound)),
             );
         table.chains.extend(neighbours::forward(masqueraded));
@@ -104,23 +104,24 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
 
 /// What a guest may not send at all: from an address that is not its own, to the pod's loopback, or to invented neighbours.
 fn guard(nic: &Masquerade) -> Vec<Rule> {
-    let from_guest = |what: &str| Rule::named(format!("{}: {what}", nic.pod_interface)).iifname(&nic.tap);
+    let from_guest = |name| named(nic, name).iifname(&nic.tap);
     let mut rules = Vec::new();
     match &nic.v4 {
         Some(side) => rules.extend([
-            from_guest("to 127.0.0.0/8").when(Field::IpDaddr, Test::Within(loopback_v4())).counter().drop(),
-            from_guest("not from the guest's IPv4 address")
+            from_guest(RuleName::ToLoopbackNetwork).when(Field::IpDaddr, Test::Within(loopback_v4())).counter().drop(),
+            from_guest(RuleName::NotFromGuest(Family::V4))
                 .is_not(Field::IpSaddr, side.guest)
                 .is_not(Field::IpSaddr, Ipv4Addr::UNSPECIFIED)
                 .counter()
                 .drop(),
         ]),
-        None => rules
-            .push(from_guest("IPv4, which the pod has not").is(Field::Nfproto, nfproto(Family::V4)).counter().drop()),
+        None => rules.push(
+            from_guest(RuleName::FamilyAbsent(Family::V4)).is(Field::Nfproto, nfproto(Family::V4)).counter().drop(),
+        ),
     }
     match &nic.v6 {
         Some(side) => rules.push(
-            from_guest("not from the guest's IPv6 addresses")
+            from_guest(RuleName::NotFromGuest(Family::V6))
                 .is_not(Field::Ip6Saddr, side.guest)
                 .is_not(Field::Ip6Saddr, Ipv6Addr::UNSPECIFIED)
                 .when(Field::Ip6Saddr, Test::NotWithin(link_local_v6()))
@@ -128,8 +129,9 @@ fn guard(nic: &Masquerade) -> Vec<Rule> {
                 .drop(),
         ),
         // A router advertisement of the guest would otherwise give the pod an address and a route.
-        None => rules
-            .push(from_guest("IPv6, which the pod has not").is(Field::Nfproto, nfproto(Family::V6)).counter().drop()),
+        None => rules.push(
+            from_guest(RuleName::FamilyAbsent(Family::V6)).is(Field::Nfproto, nfproto(Family::V6)).counter().drop(),
+        ),
     }
     rules.extend(neighbours::ip_rules(nic));
     rules
@@ -139,12 +141,9 @@ fn guard(nic: &Masquerade) -> Vec<Rule> {
 /// and for the guest it would reach the pod's own processes, whose answer ends the guest's connection. Neighbour discovery and
 /// errors about known connections are not among it.
 fn no_connection(nic: &Masquerade) -> [Rule; 2] {
-    [("from the guest", &nic.tap), ("from the network", &nic.pod_interface)].map(|(from, device)| {
-        Rule::named(format!("{}: of no connection, {from}", nic.pod_interface))
-            .when(Field::CtState, Test::AnyBit(CT_INVALID))
-            .iifname(device)
-            .counter()
-            .drop()
+    let from = [(RuleName::NoConnectionFromGuest, &nic.tap), (RuleName::NoConnectionFromNetwork, &nic.pod_interface)];
+    from.map(|(name, device)| {
+        named(nic, name).when(Field::CtState, Test::AnyBit(CT_INVALID)).iifname(device).counter().drop()
     })
 }
 
@@ -154,28 +153,30 @@ fn inbound(nic: &Masquerade) -> Vec<Rule> {
 }
 
 fn inbound_side(nic: &Masquerade, family: Family, side: &Side) -> Vec<Rule> {
-    let to_pod = |what: &str, from: &IfName| {
-        Rule::named(format!("{}: {what} {family:?}", nic.pod_interface))
-            .iifname(from)
-            .in_set([daddr(family)], &pod_set(nic, family))
+    let to_pod = |name: RuleName, from: &IfName| {
+        named(nic, name).iifname(from).in_set([daddr(family)], &pod_set(&nic.pod_interface, family))
     };
-    let ping =
-        to_pod("ping", &nic.pod_interface).is(echo_field(family), echo_request(family)).counter().dnat(side.guest);
-    let undeclared = to_pod("undeclared", &nic.pod_interface).counter();
-    let hairpin = to_pod("guest to itself", &nic.tap).counter().dnat(side.guest);
+    let ping = to_pod(RuleName::Ping(family), &nic.pod_interface)
+        .is(echo_field(family), echo_request(family))
+        .counter()
+        .dnat(side.guest);
+    let undeclared = to_pod(RuleName::Undeclared(family), &nic.pod_interface).counter();
+    let hairpin = to_pod(RuleName::GuestToItself(family), &nic.tap).counter().dnat(side.guest);
     let ssh_declared =
         nic.ports.is_empty() || nic.ports.iter().any(|port| port.protocol == Protocol::Tcp && port.port == SSH);
     match nic.mesh {
         // The side-car takes the rest and hands it on over loopback; it does not take SSH.
         Some(Mesh::Istio) => {
-            let ssh = to_pod("ssh", &nic.pod_interface).dport(Protocol::Tcp, SSH).counter().dnat(side.guest);
+            let ssh =
+                to_pod(RuleName::Ssh(family), &nic.pod_interface).dport(Protocol::Tcp, SSH).counter().dnat(side.guest);
             std::iter::once(ssh).filter(|_| ssh_declared).chain([ping]).collect()
         }
         None if nic.ports.is_empty() => {
-            vec![to_pod("inbound", &nic.pod_interface).counter().dnat(side.guest), hairpin]
+            vec![to_pod(RuleName::Inbound(family), &nic.pod_interface).counter().dnat(side.guest), hairpin]
         }
         None => {
-            let declared = declared(to_pod("inbound", &nic.pod_interface), nic).counter().dnat(side.guest);
+            let declared =
+                declared(to_pod(RuleName::Inbound(family), &nic.pod_interface), nic).counter().dnat(side.guest);
             vec![declared, ping, undeclared, hairpin]
         }
     }
@@ -185,43 +186,48 @@ fn inbound_side(nic: &Masquerade, family: Family, side: &Side) -> Vec<Rule> {
 fn local(nic: &Masquerade) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (family, side) in nic.sides() {
-        let to_loopback = Rule::named(format!("{}: loopback {family:?}", nic.pod_interface)).daddr(loopback(family));
+        let to_loopback = named(nic, RuleName::Loopback(family)).daddr(loopback(family));
         if nic.mesh.is_none() {
             rules.push(declared(to_loopback, nic).counter().dnat(side.guest));
             continue;
         }
-        let to_pod = Rule::named(format!("{}: side-car {family:?}", nic.pod_interface));
-        rules.push(to_loopback.jump(&mesh_chain(nic)));
-        rules.push(to_pod.in_set([daddr(family)], &pod_set(nic, family)).jump(&mesh_chain(nic)));
+        let to_pod = named(nic, RuleName::SideCar(family));
+        rules.push(to_loopback.jump(&mesh_chain(&nic.pod_interface)));
+        rules.push(
+            to_pod.in_set([daddr(family)], &pod_set(&nic.pod_interface, family)).jump(&mesh_chain(&nic.pod_interface)),
+        );
     }
     rules
 }
 
 fn from_mesh(nic: &Masquerade) -> Chain {
-    let own =
-        Rule::named(format!("{}: the side-car's own", nic.pod_interface)).in_set([Field::TcpDport], MESH_SET).ret();
+    let own = named(nic, RuleName::SideCarOwn).in_set([Field::TcpDport], MESH_SET).ret();
     let to_guest = nic.sides().map(|(family, side)| {
-        let rule = Rule::named(format!("{}: from the side-car {family:?}", nic.pod_interface));
+        let rule = named(nic, RuleName::FromSideCar(family));
         declared(rule.is(Field::Nfproto, nfproto(family)), nic).counter().dnat(side.guest)
     });
-    Chain::regular(&mesh_chain(nic)).rule(own).rules(to_guest)
+    Chain::regular(&mesh_chain(&nic.pod_interface)).rule(own).rules(to_guest)
 }
 
 /// What the guest sends leaves as the pod; what reaches it from the pod itself comes from the gateway.
 fn outbound(nic: &Masquerade) -> Vec<Rule> {
     let mut rules = Vec::new();
     for (family, side) in nic.sides() {
-        let named = |what: &str| Rule::named(format!("{}: {what} {family:?}", nic.pod_interface));
+        let rule = |name| named(nic, name);
         let gateway = side.gateway.ip();
-        rules.push(named("outbound").is_not(Field::Oifname, &nic.tap).saddr(side.guest).counter().masquerade());
-        rules.push(named("guest to itself").oifname(&nic.tap).saddr(side.guest).counter().snat(gateway));
-        let from_loopback = named("loopback").oifname(&nic.tap);
+        rules.push(
+            rule(RuleName::Outbound(family)).is_not(Field::Oifname, &nic.tap).saddr(side.guest).counter().masquerade(),
+        );
+        rules.push(rule(RuleName::GuestToItself(family)).oifname(&nic.tap).saddr(side.guest).counter().snat(gateway));
+        let from_loopback = rule(RuleName::Loopback(family)).oifname(&nic.tap);
         rules.push(match family {
             Family::V4 => from_loopback.when(Field::IpSaddr, Test::Within(loopback_v4())).counter().snat(gateway),
             Family::V6 => from_loopback.saddr(Ipv6Addr::LOCALHOST.into()).counter().snat(gateway),
         });
         if nic.mesh.is_some() && family == Family::V6 {
-            rules.push(named("side-car").oifname(&nic.tap).saddr(MESH_SOURCE_V6.into()).counter().snat(gateway));
+            rules.push(
+                rule(RuleName::SideCar(family)).oifname(&nic.tap).saddr(MESH_SOURCE_V6.into()).counter().snat(gateway),
+            );
         }
     }
     rules
@@ -235,19 +241,20 @@ fn silence(table: Table, hook: Hook, bridged: &[Bridge]) -> Table {
         [&nic.pod_interface, &nic.tap].into_iter().chain(nic.service.as_ref().map(|service| &service.tap))
     });
     let devices = devices.map(|device| Element::of([device]));
-    let rule = Rule::named("the namespace's own").in_set([Field::Oifname], SILENT_SET).counter().drop();
+    let rule = Rule::named(SILENT_RULE).in_set([Field::Oifname], SILENT_SET).counter().drop();
     table
         .set(with_elements(Set::new(SILENT_SET, [ValueKind::Ifname]), devices))
-        .chain(Chain::filter("silent", hook, priority::FILTER).rule(rule))
+        .chain(Chain::filter(SILENT, hook, priority::FILTER).rule(rule))
 }
 
 fn netdev(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
     let mut table = Table::new(TableFamily::Netdev, TABLE);
     for nic in masqueraded {
         let asked = asked_services(&nic.pod_interface, &nic.service_tap, nic.v4.is_some(), nic.v6.is_some());
-        table = table
-            .chain(ingress("vm", &nic.pod_interface, &nic.tap).rules(asked))
-            .chain(ingress("svc", &nic.pod_interface, &nic.service_tap).rule(all_to(&nic.pod_interface, &nic.tap)));
+        table = table.chain(ingress(names::from_vm(&nic.pod_interface), &nic.tap).rules(asked)).chain(
+            ingress(names::from_launcher(&nic.pod_interface), &nic.service_tap)
+                .rule(all_to(&nic.pod_interface, &nic.tap)),
+        );
     }
     for nic in bridged {
         table = table.chain(from_vm(nic)).chain(from_network(nic));
@@ -263,24 +270,24 @@ fn netdev(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
 fn asked_services(nic: &IfName, to: &IfName, v4: bool, v6: bool) -> Vec<Rule> {
     let mut rules = Vec::new();
     if v4 {
-        let rule = untagged(format!("{nic}: DHCPv4"), Family::V4).is(Field::UdpSport, DHCPV4_CLIENT);
+        let rule = untagged(nic, RuleName::Dhcp(Family::V4), Family::V4).is(Field::UdpSport, DHCPV4_CLIENT);
         rules.push(rule.is(Field::UdpDport, DHCPV4_SERVER).counter().forward(to));
     }
     if v6 {
-        let rule = untagged(format!("{nic}: DHCPv6"), Family::V6).is(Field::Ip6Daddr, DHCPV6_SERVERS);
+        let rule = untagged(nic, RuleName::Dhcp(Family::V6), Family::V6).is(Field::Ip6Daddr, DHCPV6_SERVERS);
         rules.push(rule.is(Field::UdpDport, DHCPV6_SERVER).counter().forward(to));
-        let rule = untagged(format!("{nic}: router solicitation"), Family::V6);
+        let rule = untagged(nic, RuleName::RouterSolicitation, Family::V6);
         rules.push(rule.is(Field::Icmpv6Type, ROUTER_SOLICITATION).counter().forward(to));
     }
     rules
 }
 
 fn from_vm(nic: &Bridge) -> Chain {
-    let mut chain = ingress("vm", &nic.pod_interface, &nic.tap);
+    let mut chain = ingress(names::from_vm(&nic.pod_interface), &nic.tap);
     if let Some(service) = &nic.service {
         chain = chain.rules(asked_services(&nic.pod_interface, &service.tap, service.v4, service.v6));
         if !service.global_gateways.is_empty() {
-            let rule = untagged(format!("{}: where is the router", nic.pod_interface), Family::V6);
+            let rule = untagged(&nic.pod_interface, RuleName::VirtualRouterSolicitation, Family::V6);
             let rule = rule.is(Field::Icmpv6Type, NEIGHBOUR_SOLICITATION).is(Field::NdTarget, VIRTUAL_ROUTER);
             chain = chain.rule(rule.counter().forward(&service.tap));
         }
@@ -289,20 +296,18 @@ fn from_vm(nic: &Bridge) -> Chain {
 }
 
 fn from_network(nic: &Bridge) -> Chain {
-    let mut chain = ingress("nic", &nic.pod_interface, &nic.pod_interface);
+    let mut chain = ingress(names::from_network(&nic.pod_interface), &nic.pod_interface);
     if let Some(service) = &nic.service {
         if !service.global_gateways.is_empty() {
-            let to_launcher = |what: &str| {
-                untagged(format!("{}: {what}", nic.pod_interface), Family::V6).is(Field::Ip6Daddr, service.link_local)
-            };
-            let answer = to_launcher("the gateway's answer").is(Field::Icmpv6Type, NEIGHBOUR_ADVERTISEMENT);
+            let to_launcher =
+                |name| untagged(&nic.pod_interface, name, Family::V6).is(Field::Ip6Daddr, service.link_local);
+            let answer = to_launcher(RuleName::GatewayAnswer).is(Field::Icmpv6Type, NEIGHBOUR_ADVERTISEMENT);
             chain = chain
                 .rule(answer.counter().forward(&service.tap))
-                .rule(to_launcher("to the launcher").counter().drop());
+                .rule(to_launcher(RuleName::ToLauncher).counter().drop());
         }
         if service.v6 {
-            let advertisement =
-                untagged(format!("{}: the network's router advertisements", nic.pod_interface), Family::V6);
+            let advertisement = untagged(&nic.pod_interface, RuleName::NetworkAdvertisements, Family::V6);
             chain = chain.rule(advertisement.is(Field::Icmpv6Type, ROUTER_ADVERTISEMENT).counter().drop());
         }
     }
@@ -311,10 +316,10 @@ fn from_network(nic: &Bridge) -> Chain {
 
 /// The launcher talks to the guest alone, but that it may ask where the gateway is.
 fn from_launcher(nic: &Bridge, service: &Service) -> Chain {
-    let mut chain = ingress("svc", &nic.pod_interface, &service.tap);
+    let mut chain = ingress(names::from_launcher(&nic.pod_interface), &service.tap);
     if !service.global_gateways.is_empty() {
         let gateways = service.global_gateways.iter().map(|gateway| (*gateway).into()).collect();
-        let question = Rule::named(format!("{}: where is the gateway", nic.pod_interface))
+        let question = Rule::named(RuleName::GatewaySolicitation.comment(&nic.pod_interface))
             .is(Field::Ip6Saddr, service.link_local)
             .is(Field::Icmpv6Type, NEIGHBOUR_SOLICITATION)
             .when(Field::NdTarget, Test::OneOf(gateways));
@@ -323,49 +328,35 @@ fn from_launcher(nic: &Bridge, service: &Service) -> Chain {
     chain.rule(all_to(&nic.pod_interface, &nic.tap))
 }
 
-fn ingress(side: &str, nic: &IfName, device: &IfName) -> Chain {
-    Chain::ingress(&format!("{side}-{nic}"), device.clone(), priority::FILTER)
+fn ingress(name: String, device: &IfName) -> Chain {
+    Chain { name, ..Chain::ingress("", device.clone(), priority::FILTER) }
 }
 
 /// A rule for frames of that family without VLAN tag: the field is the frame's own, where what the kernel knows of the packet
 /// is about what lies behind the tag.
-fn untagged(comment: String, family: Family) -> Rule {
-    Rule::named(comment).is(Field::EtherType, ethertype(family))
+fn untagged(nic: &IfName, name: RuleName, family: Family) -> Rule {
+    Rule::named(name.comment(nic)).is(Field::EtherType, ethertype(family))
 }
 
 fn all_to(nic: &IfName, device: &IfName) -> Rule {
-    Rule::named(format!("{nic}: to {device}")).counter().forward(device)
+    Rule::named(names::to_device(nic, device)).counter().forward(device)
+}
+
+fn named(nic: &Masquerade, name: RuleName) -> Rule {
+    Rule::named(name.comment(&nic.pod_interface))
 }
 
 /// Only declared ports go on; all if none is declared.
 fn declared(rule: Rule, nic: &Masquerade) -> Rule {
-    if nic.ports.is_empty() { rule } else { rule.in_set([Field::L4proto, Field::ThDport], &port_set(nic)) }
+    if nic.ports.is_empty() {
+        rule
+    } else {
+        rule.in_set([Field::L4proto, Field::ThDport], &port_set(&nic.pod_interface))
+    }
 }
 
 fn with_elements(set: Set, elements: impl Iterator<Item = Element>) -> Set {
     elements.fold(set, Set::element)
-}
-
-/// The set of a pod interface's addresses.
-fn pod_set(nic: &Masquerade, family: Family) -> String {
-    format!("pod{}-{}", digit(family), nic.pod_interface)
-}
-
-fn digit(family: Family) -> char {
-    if family == Family::V4 { '4' } else { '6' }
-}
-
-/// Whether a set holds a pod interface's addresses or their networks.
-pub(crate) fn is_pod_set(name: &str) -> bool {
-    ["pod4-", "pod6-", "link4-", "link6-"].iter().any(|start| name.starts_with(start))
-}
-
-fn port_set(nic: &Masquerade) -> String {
-    format!("ports-{}", nic.pod_interface)
-}
-
-fn mesh_chain(nic: &Masquerade) -> String {
-    format!("mesh-{}", nic.pod_interface)
 }
 
 fn number(protocol: Protocol) -> u8 {

@@ -9,7 +9,7 @@ mod names;
 mod request;
 mod service;
 
-pub use mark::{GENERATION, Mark, MarkError, address_key};
+pub use mark::{GENERATION, MTU_KEY, Mark, MarkError, address_key};
 pub use masquerade::{Family, GuestSubnet, MASQUERADE_GATEWAY_LINK_LOCAL, MASQUERADE_GATEWAY_MAC, overlap, reserved};
 pub use names::{NicKey, NicNameError};
 pub use request::{Binding, Digest, Interface, Mesh, Owner, Port, Request, RequestError};

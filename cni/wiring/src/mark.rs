@@ -27,6 +27,9 @@ pub const fn address_key(family: Family) -> &'static str {
     }
 }
 
+/// The key of the MTU that a tap was made with, in bytes.
+pub const MTU_KEY: &str = "mtu";
+
 const HEAD: &str = "tapvisor/";
 
 /// A committed wiring and what undoing it must restore.
@@ -101,6 +104,12 @@ impl Mark {
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         let address: IpAddr = self.restore.get(address_key(family))?.parse().ok()?;
         (Family::of(address) == family).then_some(address)
+    }
+
+    /// The MTU that the tap was made with, in bytes.
+    #[must_use]
+    pub fn mtu_bytes(&self) -> Option<u32> {
+        self.restore.get(MTU_KEY)?.parse().ok()
     }
 
     /// Earlier values by what they belong to.

@@ -1,5 +1,6 @@
 //! The stations of a NIC's way, from the host to the guest.
 
+use binding::names::{self, RuleName};
 use hostnet::Facts;
 use hostnet::facts::Link;
 use hostnet::nft::Family as TableFamily;
@@ -111,35 +112,33 @@ fn mark(tap: &Link, case: &Case<'_>) -> String {
 fn rules(case: &Case<'_>, nic: &NicView<'_>) -> Hop {
     let pod = &nic.interface.pod_interface;
     let mut hop = Hop::new(HopKind::Rules, "rules");
-    let sum = |family, chain: &str, what: &[&str]| -> u64 {
-        let wanted: Vec<_> = what.iter().map(|what| format!("{pod}: {what}")).collect();
-        let is_it = |comment: &str| wanted.iter().any(|wanted| comment.starts_with(wanted.as_str()));
-        let rules = case.rules(family, chain).filter(|rule| rule.comment.as_deref().is_some_and(is_it));
-        rules.filter_map(|rule| rule.counter.map(|counter| counter.packets)).sum()
+    let both = |name: fn(Family) -> RuleName| [Family::V4, Family::V6].map(name);
+    let mut add = |name: &str, family, chain: &str, rules: &[RuleName]| {
+        hop.counters.push(counted(name.to_owned(), case.sum(nic, family, chain, rules)));
     };
+    let from_vm = names::from_vm(pod);
     if nic.is_masqueraded() {
         // Address translation sees the first packet of a connection alone.
-        let inet = [
-            ("connections in", "prerouting", &["inbound", "ssh", "ping"][..]),
-            ("to ports not declared", "prerouting", &["undeclared"]),
-            ("connections out", "postrouting", &["outbound"]),
-            ("guarded off", "guard", &["to 127", "not from", "IPv4, which", "IPv6, which"]),
-            ("of no connection", "invalid", &["of no connection"]),
-        ];
-        hop.counters
-            .extend(inet.map(|(name, chain, what)| counted(name.to_owned(), sum(TableFamily::Inet, chain, what))));
+        let inbound = [both(RuleName::Inbound), both(RuleName::Ssh), both(RuleName::Ping)].concat();
+        add("connections in", TableFamily::Inet, names::PREROUTING, &inbound);
+        add("to ports not declared", TableFamily::Inet, names::PREROUTING, &both(RuleName::Undeclared));
+        add("connections out", TableFamily::Inet, names::POSTROUTING, &both(RuleName::Outbound));
+        let guarded =
+            [&[RuleName::ToLoopbackNetwork], &both(RuleName::NotFromGuest)[..], &both(RuleName::FamilyAbsent)];
+        add("guarded off", TableFamily::Inet, names::GUARD, &guarded.concat());
+        let lost = [RuleName::NoConnectionFromGuest, RuleName::NoConnectionFromNetwork];
+        add("of no connection", TableFamily::Inet, names::INVALID, &lost);
     } else {
-        let (to_guest, from_guest) = (format!("to {}", nic.tap), format!("to {pod}"));
-        let netdev = [
-            ("led to the guest", format!("nic-{pod}"), to_guest),
-            ("led from the guest", format!("vm-{pod}"), from_guest),
+        let redirected = [
+            ("led to the guest", names::from_network(pod), names::to_device(pod, &nic.tap)),
+            ("led from the guest", from_vm.clone(), names::to_device(pod, pod)),
         ];
-        hop.counters.extend(
-            netdev.map(|(name, chain, what)| counted(name.to_owned(), sum(TableFamily::Netdev, &chain, &[&what]))),
-        );
+        hop.counters.extend(redirected.map(|(name, chain, comment)| {
+            counted(name.to_owned(), case.counted(TableFamily::Netdev, &chain, &comment).unwrap_or(0))
+        }));
     }
-    let asked = sum(TableFamily::Netdev, &format!("vm-{pod}"), &["DHCPv4", "DHCPv6", "router solicitation"]);
-    hop.counters.push(counted("led to the launcher".to_owned(), asked));
+    let asked = [&both(RuleName::Dhcp)[..], &[RuleName::RouterSolicitation]].concat();
+    hop.counters.push(counted("led to the launcher".to_owned(), case.sum(nic, TableFamily::Netdev, &from_vm, &asked)));
     hop
 }
 

@@ -1,5 +1,6 @@
 //! Whether the guest asked for its addresses, and whether it got them.
 
+use binding::names::{self, RuleName};
 use hostnet::facts::NeighbourState;
 use hostnet::nft::Family as TableFamily;
 use wiring::Family;
@@ -25,7 +26,7 @@ fn judge_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &Lease
     }
     let name = Some(nic.interface.name.as_str());
     let protocol = if family == Family::V4 { "DHCPv4" } else { "DHCPv6" };
-    let sent = sent_by_guest(case, nic, protocol);
+    let sent = sent_by_guest(case, nic, family);
     let strangers = nic.launcher.and_then(|nic| nic.service.as_ref()).map_or(0, |service| service.strangers_ignored);
     // A guest that speaks one family alone, or has its address from elsewhere, is not broken.
     let is_served =
@@ -78,13 +79,13 @@ fn judge_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &Lease
 }
 
 /// What the rules saw the guest ask, as far as it was this guest.
-fn sent_by_guest(case: &Case<'_>, nic: &NicView<'_>, protocol: &str) -> u64 {
+fn sent_by_guest(case: &Case<'_>, nic: &NicView<'_>, family: Family) -> u64 {
     let status = &case.seen.status;
     let since = status.running_since_unix_seconds.unwrap_or(case.seen.now_unix_seconds);
     let is_first = status.restarts == 0 && since.saturating_sub(case.seen.wired_unix_seconds) < START_SECONDS;
     let pod = &nic.interface.pod_interface;
-    let counted = case.counted(TableFamily::Netdev, &format!("vm-{pod}"), &format!("{pod}: {protocol}"));
-    counted.filter(|_| is_first).unwrap_or(0)
+    let count = || case.sum(nic, TableFamily::Netdev, &names::from_vm(pod), &[RuleName::Dhcp(family)]);
+    if is_first { count() } else { 0 }
 }
 
 /// Whether somebody answers for the guest's address of a family.

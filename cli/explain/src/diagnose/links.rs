@@ -8,9 +8,6 @@ use wiring::Mark;
 use super::{Case, Findings, NicView, Words};
 use crate::explanation::{Code, Severity};
 
-/// The key under which a mark keeps the MTU of ADD's time.
-const MTU_KEY: &str = "mtu";
-
 pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     for nic in &case.nics {
         At { case, nic, findings }.judge();
@@ -191,7 +188,7 @@ impl At<'_, '_> {
 
     fn mtu(&mut self, tap: &Link) {
         let mark = tap.alias.as_deref().and_then(|alias| alias.parse::<Mark>().ok());
-        let wired = mark.and_then(|mark| mark.restore().get(MTU_KEY)?.parse::<u32>().ok());
+        let wired = mark.and_then(|mark| mark.mtu_bytes());
         let enter = self.case.enter();
         let is_wrong = |mtu: &u32| *mtu != tap.mtu_bytes;
         if let Some(wired) = wired.filter(is_wrong) {

@@ -1,5 +1,6 @@
 //! Our nft rules and settings in the VM's namespace, and what they have counted.
 
+use binding::names::{GUARD, PREROUTING, RuleName};
 use binding::{Drift, drift};
 use hostnet::nft::Family as TableFamily;
 use wiring::Family;
@@ -57,7 +58,7 @@ fn judge_drift(case: &Case<'_>, findings: &mut Findings) {
 
 fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
     for nic in case.nics.iter().filter(|nic| nic.is_masqueraded()) {
-        let (name, pod) = (Some(nic.interface.name.as_str()), &nic.interface.pod_interface);
+        let name = Some(nic.interface.name.as_str());
         let declared: Vec<_> =
             nic.interface.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
         let wanted = case.seen.wanted_ports.iter().filter(|wanted| {
@@ -78,12 +79,8 @@ fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
             );
             findings.add(Severity::Error, Code::PortNotDeclared, name, "rules", words);
         }
-        let refused: u64 = [Family::V4, Family::V6]
-            .iter()
-            .filter_map(|family| {
-                case.counted(TableFamily::Inet, "prerouting", &format!("{pod}: undeclared {family:?}"))
-            })
-            .sum();
+        let of_both = |name: fn(Family) -> RuleName| [Family::V4, Family::V6].map(name);
+        let refused = case.sum(nic, TableFamily::Inet, PREROUTING, &of_both(RuleName::Undeclared));
         if refused > 0 {
             let words = Words::new(
                 format!("{refused} packets came for ports that are not declared; declared are {}", declared.join(", ")),
@@ -95,13 +92,7 @@ fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
             );
             findings.add(Severity::Warning, Code::PortNotDeclared, name, "rules", words);
         }
-        let foreign: u64 = case
-            .rules(TableFamily::Inet, "guard")
-            .filter(|rule| {
-                rule.comment.as_deref().is_some_and(|comment| comment.starts_with(&format!("{pod}: not from")))
-            })
-            .filter_map(|rule| rule.counter.map(|counter| counter.packets))
-            .sum();
+        let foreign = case.sum(nic, TableFamily::Inet, GUARD, &of_both(RuleName::NotFromGuest));
         if foreign > 0 {
             let words = Words::new(
                 format!("{foreign} packets of the guest came from addresses that are not its own, and were dropped"),

@@ -14,8 +14,9 @@ use hostnet::nft::{
 use terms::IpNetwork;
 use wiring::{Family, MASQUERADE_GATEWAY_LINK_LOCAL};
 
-use super::{daddr, digit, ip_kind, link_local_v6, with_elements};
+use super::{daddr, ip_kind, link_local_v6, named, with_elements};
 use crate::masquerade::{Masquerade, Side};
+use crate::names::{GUARD, NEIGHBOURS, RuleName, link_local_set, link_set, peer_set};
 
 /// Link-local addresses that a guest may use in a minute. Systems have one, or one more after each start.
 const LINK_LOCAL_ADDRESSES: u32 = 8;
@@ -35,64 +36,71 @@ const NEIGHBOUR_DISCOVERY: (u8, u8) = (133, 137);
 
 /// The rules for ARP, which only an ARP table sees.
 pub(super) fn arp(table: Table, masqueraded: &[Masquerade]) -> Table {
-    table.chain(Chain::filter("guard", Hook::Input, priority::FILTER).rules(masqueraded.iter().flat_map(arp_rules)))
+    table.chain(Chain::filter(GUARD, Hook::Input, priority::FILTER).rules(masqueraded.iter().flat_map(arp_rules)))
 }
 
 fn arp_rules(nic: &Masquerade) -> Vec<Rule> {
-    let from_guest = |what: &str| Rule::named(format!("{}: {what}", nic.pod_interface)).iifname(&nic.tap);
-    let Some(side) = &nic.v4 else { return vec![from_guest("ARP, but the pod has no IPv4").counter().drop()] };
+    let from_guest = |name| named(nic, name).iifname(&nic.tap);
+    let Some(side) = &nic.v4 else { return vec![from_guest(RuleName::ArpFamilyAbsent).counter().drop()] };
     vec![
-        from_guest("ARP not from the guest's address")
+        from_guest(RuleName::ArpNotFromGuest)
             .is_not(Field::ArpSenderIp, side.guest)
             .is_not(Field::ArpSenderIp, Ipv4Addr::UNSPECIFIED)
             .counter()
             .drop(),
-        from_guest("too much ARP").above(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE).counter().drop(),
+        from_guest(RuleName::ExcessArp).above(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE).counter().drop(),
     ]
 }
 
 /// The sets that the rules for IP look into; those of what a guest uses are filled by rules.
 pub(super) fn sets(nic: &Masquerade) -> Vec<Set> {
-    let link_local =
-        Set::new(&link_local_set(nic), [ValueKind::Ipv6]).dynamic(LINK_LOCAL_SECONDS, LINK_LOCAL_ADDRESSES);
+    let link_local = Set::new(&link_local_set(&nic.pod_interface), [ValueKind::Ipv6])
+        .dynamic(LINK_LOCAL_SECONDS, LINK_LOCAL_ADDRESSES);
     let mut sets: Vec<_> = nic.v6.iter().map(|_| link_local.clone()).collect();
     for (family, side) in linked(nic) {
         let ranges = side.networks.iter().map(|network| Element::range(network.network(), network.broadcast()));
-        sets.push(with_elements(Set::new(&link_set(nic, family), [ip_kind(family)]).of_ranges(), ranges));
-        sets.push(Set::new(&peer_set(nic, family), [ip_kind(family)]).dynamic(PEER_SECONDS, PEERS));
+        sets.push(with_elements(
+            Set::new(&link_set(&nic.pod_interface, family), [ip_kind(family)]).of_ranges(),
+            ranges,
+        ));
+        sets.push(Set::new(&peer_set(&nic.pod_interface, family), [ip_kind(family)]).dynamic(PEER_SECONDS, PEERS));
     }
     sets
 }
 
 /// The rules for IP, for the end of a guard that has dropped sources which are neither the guest's nor link-local.
 pub(super) fn ip_rules(nic: &Masquerade) -> Vec<Rule> {
-    let from_guest = |what: &str| Rule::named(format!("{}: {what}", nic.pod_interface)).iifname(&nic.tap);
+    let from_guest = |name| named(nic, name).iifname(&nic.tap);
     let mut rules: Vec<_> = nic
         .sides()
         .map(|(family, side)| {
-            let rule = from_guest(&format!("to a neighbour of the guest {family:?}"));
+            let rule = from_guest(RuleName::GuestNeighbour(family));
             let daddr = daddr(family);
             rule.when(daddr, Test::Within(subnet(side))).is_not(daddr, side.gateway.ip()).counter().drop()
         })
         .collect();
     if nic.v6.is_some() {
-        let link_local = |what: &str| from_guest(what).when(Field::Ip6Saddr, Test::Within(link_local_v6()));
-        let remember =
-            UpdateSet { set: link_local_set(nic), fields: vec![Field::Ip6Saddr], refresh: true, timeout_seconds: None };
+        let link_local = |name| from_guest(name).when(Field::Ip6Saddr, Test::Within(link_local_v6()));
+        let remember = UpdateSet {
+            set: link_local_set(&nic.pod_interface),
+            fields: vec![Field::Ip6Saddr],
+            refresh: true,
+            timeout_seconds: None,
+        };
         let (first, last) = NEIGHBOUR_DISCOVERY;
         rules.extend([
-            from_guest("to a link-local neighbour of the guest")
+            from_guest(RuleName::GuestLinkLocalNeighbour)
                 .when(Field::Ip6Daddr, Test::Within(link_local_v6()))
                 .is_not(Field::Ip6Daddr, MASQUERADE_GATEWAY_LINK_LOCAL)
                 .counter()
                 .drop(),
             // Ends here when the set is full.
-            link_local("a link-local address of the guest").with(Statement::UpdateSet(remember)),
-            link_local("too many link-local addresses")
-                .not_in_set([Field::Ip6Saddr], &link_local_set(nic))
+            link_local(RuleName::GuestLinkLocalAddress).with(Statement::UpdateSet(remember)),
+            link_local(RuleName::ExcessLinkLocalAddresses)
+                .not_in_set([Field::Ip6Saddr], &link_local_set(&nic.pod_interface))
                 .counter()
                 .drop(),
-            from_guest("too much neighbour discovery")
+            from_guest(RuleName::ExcessDiscovery)
                 .when(Field::Icmpv6Type, Test::Range(Value::from(first), Value::from(last)))
                 .above(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
                 .counter()
@@ -106,42 +114,36 @@ pub(super) fn ip_rules(nic: &Masquerade) -> Vec<Rule> {
 pub(super) fn forward(masqueraded: &[Masquerade]) -> Option<Chain> {
     let rules: Vec<_> =
         masqueraded.iter().flat_map(|nic| linked(nic).flat_map(move |(family, _)| to_link(nic, family))).collect();
-    (!rules.is_empty()).then(|| Chain::filter("neighbours", Hook::Forward, priority::FILTER).rules(rules))
+    (!rules.is_empty()).then(|| Chain::filter(NEIGHBOURS, Hook::Forward, priority::FILTER).rules(rules))
 }
 
 fn to_link(nic: &Masquerade, family: Family) -> [Rule; 2] {
     let daddr = daddr(family);
-    let new = |what: &str| {
-        Rule::named(format!("{}: {what} {family:?}", nic.pod_interface))
+    let new = |name| {
+        named(nic, name)
             .iifname(&nic.tap)
             .when(Field::CtState, Test::NoBit(CT_ESTABLISHED | CT_RELATED))
-            .in_set([daddr], &link_set(nic, family))
+            .in_set([daddr], &link_set(&nic.pod_interface, family))
     };
-    let update = UpdateSet { set: peer_set(nic, family), fields: vec![daddr], refresh: true, timeout_seconds: None };
+    let update = UpdateSet {
+        set: peer_set(&nic.pod_interface, family),
+        fields: vec![daddr],
+        refresh: true,
+        timeout_seconds: None,
+    };
     [
         // Ends here when the set is full.
-        new("a neighbour of the pod").with(Statement::UpdateSet(update)),
-        new("too many neighbours of the pod").not_in_set([daddr], &peer_set(nic, family)).counter().drop(),
+        new(RuleName::PodNeighbour(family)).with(Statement::UpdateSet(update)),
+        new(RuleName::ExcessPodNeighbours(family))
+            .not_in_set([daddr], &peer_set(&nic.pod_interface, family))
+            .counter()
+            .drop(),
     ]
 }
 
 /// The families in which the pod has neighbours.
 fn linked(nic: &Masquerade) -> impl Iterator<Item = (Family, &Side)> {
     nic.sides().filter(|(_, side)| !side.networks.is_empty())
-}
-
-fn link_local_set(nic: &Masquerade) -> String {
-    format!("local6-{}", nic.pod_interface)
-}
-
-/// The networks on the pod interface's link.
-fn link_set(nic: &Masquerade, family: Family) -> String {
-    format!("link{}-{}", digit(family), nic.pod_interface)
-}
-
-/// Whom the guest talks to there.
-fn peer_set(nic: &Masquerade, family: Family) -> String {
-    format!("peers{}-{}", digit(family), nic.pod_interface)
 }
 
 fn subnet(side: &Side) -> IpNetwork {
