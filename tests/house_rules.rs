@@ -69,7 +69,7 @@ const EDGES: [(&str, &[&str]); 24] = [
             "wiring",
         ],
     ),
-    ("controller", &["api", "machine", "protocol", "terms", "wiring"]),
+    ("controller", &["api", "machine", "node-protocol", "protocol", "terms", "wiring"]),
     ("replay", &[]),
     (
         "fuzz-targets",

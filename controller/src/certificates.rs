@@ -3,6 +3,7 @@
 //! Flow: the leading replica runs [`maintain`]; servers read their Secret again and again, so a renewal needs no restart.
 //! Guarantees: an authority that is renewed stays trusted beside its successor until the next renewal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
@@ -14,10 +15,12 @@ use kube::{Client, ResourceExt as _};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::ClientConfig;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::MANAGER;
-use crate::tls::{CERTIFICATE, KEY, text};
+use crate::tls::{self, CERTIFICATE, KEY, text};
 
 /// Secret with the authority's certificate and key.
 const AUTHORITY: &str = "tapvisor-ca";
@@ -51,6 +54,9 @@ pub(crate) enum CertificateError {
         #[source]
         source: kube::Error,
     },
+    /// A certificate of this replica cannot be used.
+    #[error("cannot use a certificate for node agents")]
+    Client(#[source] tls::TlsError),
     /// A certificate or key cannot be made or read.
     #[error("cannot make a certificate for {object}")]
     Make {
@@ -63,9 +69,12 @@ pub(crate) enum CertificateError {
 }
 
 /// Keeps all certificates valid, for ever.
-pub(crate) async fn maintain(client: Client, namespace: String) {
+///
+/// `clients` gets what this replica shows to node agents, again each day.
+pub(crate) async fn maintain(client: Client, namespace: &str, clients: watch::Sender<Option<Arc<ClientConfig>>>) {
+    let mut made_for = None;
     loop {
-        let wait = match renew(&client, &namespace, Timestamp::now()).await {
+        let wait = match renew(&client, namespace, Timestamp::now(), &mut made_for, &clients).await {
             Ok(()) => PERIOD,
             Err(error) => {
                 tracing::warn!(reason = protocol::chain::chain(&error), "certificates are not renewed");
@@ -76,7 +85,13 @@ pub(crate) async fn maintain(client: Client, namespace: String) {
     }
 }
 
-async fn renew(client: &Client, namespace: &str, now: Timestamp) -> Result<(), CertificateError> {
+async fn renew(
+    client: &Client,
+    namespace: &str,
+    now: Timestamp,
+    made_for: &mut Option<(Date, String)>,
+    clients: &watch::Sender<Option<Arc<ClientConfig>>>,
+) -> Result<(), CertificateError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let today = now.to_zoned(TimeZone::UTC).date();
     let authority = authority(&secrets, today).await?;
@@ -87,10 +102,21 @@ async fn renew(client: &Client, namespace: &str, now: Timestamp) -> Result<(), C
             continue;
         }
         let make = |source| CertificateError::Make { object: name, source };
-        let (certificate, key) = leaf(&authority, &format!("{service}.{namespace}.svc"), today).map_err(make)?;
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        let (certificate, key) =
+            leaf(&authority, &format!("{service}.{namespace}.svc"), server, today).map_err(make)?;
         let data = [(CERTIFICATE, certificate), (KEY, key), (AUTHORITIES, authority.trusted.clone())];
         put(&secrets, name, &data, renewal(today, LEAF_DAYS)).await?;
         tracing::info!(secret = name, "a new certificate");
+    }
+    let current = Some((today, authority.trusted.clone()));
+    if *made_for != current {
+        let make = |source| CertificateError::Make { object: "node agents", source };
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        let (certificate, key) = leaf(&authority, MANAGER, client, today).map_err(make)?;
+        let config = tls::client_config(&certificate, &key, &authority.trusted).map_err(CertificateError::Client)?;
+        clients.send_replace(Some(Arc::new(config)));
+        *made_for = current;
     }
     tell_webhook(client, &authority.trusted).await
 }
@@ -127,14 +153,19 @@ fn authority_parameters(today: Date) -> CertificateParams {
     parameters
 }
 
-/// A server's certificate and key in PEM.
-fn leaf(authority: &Authority, name: &str, today: Date) -> Result<(String, String), rcgen::Error> {
+/// A certificate for one purpose, and its key, in PEM.
+fn leaf(
+    authority: &Authority,
+    name: &str,
+    purpose: ExtendedKeyUsagePurpose,
+    today: Date,
+) -> Result<(String, String), rcgen::Error> {
     // Only the authority's name and key go into what it signs.
     let issuer = Issuer::new(authority_parameters(today), &authority.key);
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::new([name.to_owned()])?;
     parameters.distinguished_name.push(DnType::CommonName, name);
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.extended_key_usages = vec![purpose];
     parameters.use_authority_key_identifier_extension = true;
     valid(&mut parameters, today, LEAF_DAYS);
     Ok((parameters.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
@@ -231,7 +262,9 @@ mod tests {
         };
         let (ours, other) = (make(), make());
         // The authority's parameters may be those of a later day: they are not part of what is signed.
-        let (certificate, _) = leaf(&ours, "tapvisor-webhook.tapvisor.svc", day("2026-05-01")).unwrap();
+        let (certificate, _) =
+            leaf(&ours, "tapvisor-webhook.tapvisor.svc", ExtendedKeyUsagePurpose::ServerAuth, day("2026-05-01"))
+                .unwrap();
         assert!(crate::tls::is_trusted(
             &certificate,
             &ours.trusted,

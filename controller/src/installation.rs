@@ -1,7 +1,10 @@
 //! The KubeVirt object: its configuration is put in force, and its status says so or says why not.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -12,6 +15,27 @@ use tokio::sync::watch;
 use crate::MANAGER;
 use crate::config::ClusterConfig;
 use crate::objects::{Condition, InstallationStatus, KubeVirt};
+
+/// Pods of KubeVirt itself.
+const KUBEVIRT: &str = "kubevirt.io in (virt-operator,virt-controller,virt-handler,virt-api)";
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Waits until no KubeVirt runs in the cluster: both would make pods for the same objects.
+pub(crate) async fn wait_alone(client: Client) {
+    let pods = Api::<Pod>::all(client);
+    loop {
+        match pods.list(&ListParams::default().labels(KUBEVIRT).limit(1)).await.map(|found| found.items) {
+            Ok(found) if found.is_empty() => return,
+            Ok(found) => {
+                let pod =
+                    found.first().map(|pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()));
+                tracing::error!(pod, "KubeVirt runs in this cluster: nothing is done until it is removed");
+            }
+            Err(error) => tracing::warn!(%error, "it is not known whether KubeVirt runs in this cluster"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
 
 /// Puts the configuration of the object that exists in force, before the first pass over an instance.
 pub(crate) async fn adopt(client: Client, publish: watch::Sender<ClusterConfig>) {

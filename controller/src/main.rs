@@ -6,8 +6,10 @@
 //! Guarantees: a replica that loses its Lease ends its process before another may take it.
 
 mod admission;
+mod agents;
 mod certificates;
 mod config;
+mod events;
 mod http;
 mod installation;
 mod lease;
@@ -21,14 +23,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client};
+use node_protocol::PodUid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use agents::{Agents, Reports};
 use config::ClusterConfig;
 use http::Server;
 use lease::Lease;
@@ -97,8 +102,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         metrics.leading(true);
         tokio::select! {
             lost = lease.keep() => Err(lost.into()),
-            () = control(client.clone(), options.launcher_image, Arc::clone(&metrics)) => Err("the watches ended".into()),
-            () = certificates::maintain(client, options.namespace.clone()) => Err("certificates are kept for ever".into()),
+            () = control(client, &options, Arc::clone(&metrics)) => Err("the watches ended".into()),
         }
     };
     let serve = async { tokio::join!(health, admission, follow_certificate) };
@@ -115,8 +119,35 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     result
 }
 
-async fn control(client: Client, launcher_image: String, metrics: Arc<Metrics>) {
-    let (publish, config) = watch::channel(ClusterConfig::new(launcher_image));
+/// What the leading replica does, for ever.
+async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
+    installation::wait_alone(client.clone()).await;
+    let namespace = &options.namespace;
+    let (publish, config) = watch::channel(ClusterConfig::new(options.launcher_image.clone()));
+    let (publish_tls, tls) = watch::channel(None);
+    let (changed, launchers) = mpsc::unbounded_channel();
+    let reports = Arc::new(Reports::default());
+    let agents = Agents { reports: Arc::clone(&reports), changed, tls };
+    installation::adopt(client.clone(), publish.clone()).await;
+    let recorder = events::recorder(client.clone(), &options.identity);
+    let instances = run_instances(client.clone(), config, reports, launchers, recorder, &metrics);
+    tokio::join!(
+        instances,
+        installation::run(client.clone(), publish),
+        certificates::maintain(client.clone(), namespace, publish_tls),
+        agents.follow(client, namespace),
+    );
+}
+
+/// Runs the controller of instances, for ever.
+async fn run_instances(
+    client: Client,
+    config: watch::Receiver<ClusterConfig>,
+    reports: Arc<Reports>,
+    launchers: mpsc::UnboundedReceiver<PodUid>,
+    recorder: Recorder,
+    metrics: &Metrics,
+) {
     let label = format!("{}={}", LAUNCHER_LABEL.0, LAUNCHER_LABEL.1);
     let (pods, writer) = reflector::store();
     let launcher_pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default().labels(&label));
@@ -124,12 +155,17 @@ async fn control(client: Client, launcher_image: String, metrics: Arc<Metrics>) 
     let (sandbox_events, writer) = reflector::store();
     let events = watcher(Api::<Event>::all(client.clone()), sandbox::config());
     let events = reflector(writer, events).default_backoff().applied_objects();
-    let context = Arc::new(Context { client: client.clone(), pods: pods.clone(), sandbox_events, config });
-    installation::adopt(client.clone(), publish.clone()).await;
-    let changed = tokio_watch(publish.subscribe());
-    let instances = Controller::new(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default())
+    let reported = {
+        let pods = pods.clone();
+        stream(launchers).filter_map(move |uid| std::future::ready(instance_of_pod(&uid, &pods)))
+    };
+    let changed = changes(config.clone());
+    let context =
+        Arc::new(Context { client: client.clone(), pods: pods.clone(), sandbox_events, reports, config, recorder });
+    Controller::new(Api::<VirtualMachineInstance>::all(client), watcher::Config::default())
         .owns_stream(launcher_pods)
         .watches_stream(events, move |event: Event| instance_of(&event, &pods))
+        .reconcile_on(reported)
         .reconcile_all_on(changed)
         .run(reconcile, on_error, context)
         .for_each(|result| {
@@ -139,12 +175,16 @@ async fn control(client: Client, launcher_image: String, metrics: Arc<Metrics>) 
                     tracing::debug!(%error, "a pass over an instance failed");
                 }
             }
-        });
-    tokio::join!(instances, installation::run(client, publish));
+        })
+        .await;
+}
+
+fn stream<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
 /// A signal for each change of the configuration.
-fn tokio_watch(config: watch::Receiver<ClusterConfig>) -> impl futures_util::Stream<Item = ()> + Send + Sync + 'static {
+fn changes(config: watch::Receiver<ClusterConfig>) -> impl Stream<Item = ()> + Send + 'static {
     futures_util::stream::unfold(config, |mut config| async move {
         config.changed().await.ok()?;
         Some(((), config))
@@ -155,9 +195,18 @@ fn tokio_watch(config: watch::Receiver<ClusterConfig>) -> impl futures_util::Str
 fn instance_of(event: &Event, pods: &Store<Pod>) -> Option<ObjectRef<VirtualMachineInstance>> {
     let about = &event.involved_object;
     let key = ObjectRef::new(about.name.as_deref()?).within(about.namespace.as_deref()?);
-    let pod = pods.get(&key)?;
+    owner(&*pods.get(&key)?)
+}
+
+/// The instance of a launcher pod with a UID.
+fn instance_of_pod(uid: &PodUid, pods: &Store<Pod>) -> Option<ObjectRef<VirtualMachineInstance>> {
+    let pods = pods.state();
+    owner(pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(uid.as_str()))?)
+}
+
+fn owner(pod: &Pod) -> Option<ObjectRef<VirtualMachineInstance>> {
     let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))?;
-    Some(ObjectRef::new(&owner.name).within(about.namespace.as_deref()?))
+    Some(ObjectRef::new(&owner.name).within(pod.metadata.namespace.as_deref()?))
 }
 
 /// Lower-case hexadecimal digits.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use rustls::ServerConfig;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -31,9 +31,12 @@ pub(crate) fn text(secret: Option<&Secret>, key: &str) -> Option<String> {
     String::from_utf8(bytes.clone()).ok()
 }
 
+/// What errors call the certificate that a replica makes for itself.
+const OWN: &str = "of this replica";
+
 /// Why a Secret gives no certificate.
 #[derive(Debug, thiserror::Error)]
-enum TlsError {
+pub(crate) enum TlsError {
     /// The API server refused the request or did not answer.
     #[error("cannot read Secret {0}")]
     Api(&'static str, #[source] kube::Error),
@@ -112,6 +115,25 @@ async fn read(
     let config = server_config(chain, key).map_err(|source| TlsError::Config(name, source))?;
     *current = Some(certificate);
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// What shows a certificate to servers and trusts only authorities of the product's own.
+///
+/// # Errors
+/// The texts are not PEM, or certificate and key do not belong together.
+pub(crate) fn client_config(certificate: &str, key: &str, authorities: &str) -> Result<ClientConfig, TlsError> {
+    let pem = |source| TlsError::Pem(OWN, source);
+    let config = |source| TlsError::Config(OWN, source);
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+        roots.add(root.map_err(pem)?).map_err(config)?;
+    }
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(pem)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(config)?;
+    builder.with_root_certificates(roots).with_client_auth_cert(chain.map_err(pem)?, key).map_err(config)
 }
 
 fn server_config(

@@ -16,7 +16,10 @@ const START: Duration = Duration::from_secs(180);
 const CONTROLLER: &str = "system:serviceaccount:tapvisor:tapvisor-controller";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("an applied VM serves HTTP through a Service and leaves nothing", applied)]
+    vec![
+        // spec: CTRL-13
+        trial("an applied VM serves HTTP through a Service and leaves nothing", applied),
+    ]
 }
 
 /// The cluster with the product and a client on each node of namespace `vms`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use protocol::control::{State, Status};
 
 use super::launch::Launch;
 use super::names::UNPAUSED_GATE;
@@ -37,6 +38,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) earlier: &'a [Pod],
     /// What the kubelet said last about the sandbox of the newest pod.
     pub(crate) sandbox_failure: Option<&'a str>,
+    /// What the launcher of the newest pod last told its node's agent; `None` without an agent.
+    pub(crate) launcher: Option<Status>,
     /// The time.
     pub(crate) now: Timestamp,
 }
@@ -69,10 +72,12 @@ pub(crate) enum Action {
         /// Its name.
         name: String,
     },
-    /// Lets Services reach the guest of a pod.
-    SetUnpaused {
+    /// Lets Services reach the guest of a pod, or no longer.
+    SetGate {
         /// The pod's name.
         name: String,
+        /// Whether they reach it.
+        is_open: bool,
     },
 }
 
@@ -162,22 +167,33 @@ impl<'a> Planner<'a> {
     }
 
     fn serve(&mut self, pod: &Pod) {
-        let gate = pod_state::condition(pod, UNPAUSED_GATE);
-        if !pod_state::is_unpaused(pod) {
+        // Without an agent a launcher that runs counts as a guest that runs: it starts the guest within half a second.
+        let state = self.observed.launcher.as_ref().map_or(State::Running, |status| status.state);
+        if state == State::Starting {
+            return;
+        }
+        let (gate, is_paused) = (pod_state::condition(pod, UNPAUSED_GATE), state == State::Paused);
+        if pod_state::is_unpaused(pod) == is_paused {
             let name = pod.metadata.name.clone().unwrap_or_default();
-            return self.actions.push(Action::SetUnpaused { name });
+            self.actions.push(Action::SetGate { name, is_open: !is_paused });
+            // The change of the pod leads to the next pass.
+            return;
         }
         // The kubelet counts the gate a moment later: one write then says both Running and Ready.
         let ready = pod_state::condition(pod, "Ready");
         let gate_age = gate.and_then(|gate| gate.last_transition_time).map(|time| self.status.since(time.0));
         let is_counted = ready.as_ref().is_some_and(|ready| ready.reason.as_deref() != Some("ReadinessGatesNotReady"));
-        if !is_counted && gate_age.is_some_and(|age| age < GATE_PATIENCE) {
+        if !is_paused && !is_counted && gate_age.is_some_and(|age| age < GATE_PATIENCE) {
             self.retry_after = Some(GATE_PATIENCE);
             return;
         }
         self.status.place(pod);
         self.status.enter(Phase::Running);
         self.status.remove_conditions(&["Synchronized", "PodScheduled"]);
+        match is_paused {
+            true => self.status.condition("Paused", "True", "PausedByUser", "a user has paused the guest"),
+            false => self.status.remove_conditions(&["Paused"]),
+        }
         if let Ok(launch) = self.observed.launch {
             self.status.interfaces(launch, pod);
         }

@@ -8,6 +8,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action as Next;
+use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt as _};
 use serde_json::json;
@@ -17,10 +18,11 @@ use super::launch::{self, Launch};
 use super::names::{CREATED_BY, INSTANCE_ID, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
-use super::sandbox;
-use crate::MANAGER;
+use super::{pod_state, sandbox};
+use crate::agents::Reports;
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
+use crate::{MANAGER, events};
 
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -32,8 +34,12 @@ pub(crate) struct Context {
     pub(crate) pods: Store<Pod>,
     /// Complaints of kubelets about sandboxes.
     pub(crate) sandbox_events: Store<Event>,
+    /// What node agents say of launchers.
+    pub(crate) reports: Arc<Reports>,
     /// The configuration in force.
     pub(crate) config: watch::Receiver<ClusterConfig>,
+    /// Writes events.
+    pub(crate) recorder: Recorder,
 }
 
 /// Why a plan was not executed; it is tried again.
@@ -74,19 +80,24 @@ pub(crate) async fn reconcile(
     let config = context.config.borrow().clone();
     let launch = launch::read(&object, &config).launch;
     let (pods, earlier) = pods_of(&object, &context.pods);
-    let newest = pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let newest = newest(&pods);
     let sandbox_failure =
         newest.and_then(|pod| sandbox::failure(&context.sandbox_events, pod.metadata.uid.as_deref()?));
+    let report = newest
+        .and_then(|pod| context.reports.of(pod.spec.as_ref()?.node_name.as_deref()?, pod.metadata.uid.as_deref()?));
     let plan = plan(&Observed {
         object: &object,
         launch: &launch,
         pods: &pods,
         earlier: &earlier,
         sandbox_failure: sandbox_failure.as_deref(),
+        launcher: report.and_then(|report| report.status),
         now: Timestamp::now(),
     });
     let steps = Steps { object: &object, client: &context.client, config: &config };
-    steps.write_instance(&plan).await?;
+    if steps.write_instance(&plan).await? {
+        events::publish(&context.recorder, &object, &plan.status).await;
+    }
     for action in &plan.actions {
         steps.execute(action, &launch).await?;
     }
@@ -110,6 +121,11 @@ fn pods_of(object: &VirtualMachineInstance, pods: &Store<Pod>) -> (Vec<Pod>, Vec
     found.partition(|pod| pod.labels().get(CREATED_BY) == uid.as_ref())
 }
 
+/// The pod that was made last.
+fn newest(pods: &[Pod]) -> Option<&Pod> {
+    pods.iter().max_by_key(|pod| pod_state::attempt(pod))
+}
+
 /// What follows a failed pass.
 pub(crate) fn on_error(object: Arc<VirtualMachineInstance>, error: &ReconcileError, _: Arc<Context>) -> Next {
     let namespace = object.namespace().unwrap_or_default();
@@ -129,11 +145,11 @@ impl Steps<'_> {
         Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default())
     }
 
-    /// Finalizer and status in one write by server-side apply; no write when neither changes.
-    async fn write_instance(&self, plan: &Plan) -> Result<(), ReconcileError> {
+    /// Finalizer and status in one write by server-side apply; no write when neither changes. Says whether there was one.
+    async fn write_instance(&self, plan: &Plan) -> Result<bool, ReconcileError> {
         let has_finalizer = self.object.finalizers().iter().any(|name| name == FINALIZER);
         if has_finalizer == plan.finalizer && self.object.status.as_ref().unwrap_or(&<_>::default()) == &plan.status {
-            return Ok(());
+            return Ok(false);
         }
         let name = self.object.name_any();
         let patch = Patch::Apply(json!({
@@ -149,7 +165,8 @@ impl Steps<'_> {
         }));
         let api: Api<VirtualMachineInstance> = self.namespaced();
         let written = api.patch(&name, &PatchParams::apply(MANAGER).force(), &patch).await;
-        gone_is_fine(written.map(drop), "write the instance".to_owned())
+        gone_is_fine(written.map(drop), "write the instance".to_owned())?;
+        Ok(true)
     }
 
     async fn execute(&self, action: &Action, launch: &Result<Launch, Vec<String>>) -> Result<(), ReconcileError> {
@@ -170,7 +187,7 @@ impl Steps<'_> {
                 let deleted = self.namespaced::<Pod>().delete(name, &DeleteParams::default()).await;
                 gone_is_fine(deleted.map(drop), format!("delete pod {name}"))
             }
-            (Action::SetUnpaused { name }, _) => self.set_unpaused(name).await,
+            (Action::SetGate { name, is_open }, _) => self.set_gate(name, *is_open).await,
         }
     }
 
@@ -186,12 +203,16 @@ impl Steps<'_> {
         }
     }
 
-    async fn set_unpaused(&self, name: &str) -> Result<(), ReconcileError> {
+    async fn set_gate(&self, name: &str, is_open: bool) -> Result<(), ReconcileError> {
+        let (status, reason, message) = match is_open {
+            true => ("True", "NotPaused", "the guest is not paused"),
+            false => ("False", "Paused", "the guest is paused"),
+        };
         let condition = json!({
             "type": UNPAUSED_GATE,
-            "status": "True",
-            "reason": "NotPaused",
-            "message": "the guest is not paused",
+            "status": status,
+            "reason": reason,
+            "message": message,
             "lastTransitionTime": Timestamp::now().round(jiff::Unit::Second).unwrap_or_default(),
         });
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use protocol::control::{State, Status};
 use serde_json::{Value, json};
 
 use super::launch::{self, Launch};
@@ -91,12 +92,13 @@ struct Case {
     pods: Vec<Pod>,
     earlier: Vec<Pod>,
     sandbox_failure: Option<&'static str>,
+    launcher: Option<State>,
     config: ClusterConfig,
 }
 
 impl Case {
     fn new(object: VirtualMachineInstance, pods: Vec<Pod>) -> Self {
-        Self { object, pods, earlier: Vec::new(), sandbox_failure: None, config: config() }
+        Self { object, pods, earlier: Vec::new(), sandbox_failure: None, launcher: None, config: config() }
     }
 
     fn plan(&self) -> Plan {
@@ -107,6 +109,7 @@ impl Case {
             pods: &self.pods,
             earlier: &self.earlier,
             sandbox_failure: self.sandbox_failure,
+            launcher: self.launcher.map(Status::new),
             now: now(),
         })
     }

@@ -95,7 +95,7 @@ fn a_refused_network_becomes_a_condition_and_never_a_failure() {
 fn a_running_launcher_first_gets_its_gate_opened_without_a_status_write() {
     let object = small_in(Phase::Scheduling);
     let plan = Case::new(object.clone(), vec![launcher_pod(running(json!([])))]).plan();
-    assert_eq!(plan.actions, [Action::SetUnpaused { name: "virt-launcher-web-1".to_owned() }]);
+    assert_eq!(plan.actions, [Action::SetGate { name: "virt-launcher-web-1".to_owned(), is_open: true }]);
     assert_eq!(Some(plan.status), object.status);
 }
 
@@ -245,4 +245,31 @@ fn a_running_instance_that_this_release_would_refuse_keeps_running() {
     let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
     let plan = Case::new(object, vec![launcher_pod(running(counted))]).plan();
     assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Running), 0));
+}
+
+#[test]
+fn a_launcher_that_is_starting_is_not_a_guest_that_runs() {
+    let object = small_in(Phase::Scheduling);
+    let mut case = Case::new(object.clone(), vec![launcher_pod(running(json!([])))]);
+    case.launcher = Some(State::Starting);
+    let plan = case.plan();
+    assert_eq!((Some(plan.status), plan.actions), (object.status, vec![]));
+}
+
+// spec: CTRL-11
+#[test]
+fn a_paused_guest_closes_the_gate_and_has_a_condition() {
+    let ready = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
+    let mut case = Case::new(small_in(Phase::Running), vec![launcher_pod(running(ready))]);
+    case.launcher = Some(State::Paused);
+    let name = "virt-launcher-web-1".to_owned();
+    assert_eq!(case.plan().actions, [Action::SetGate { name: name.clone(), is_open: false }]);
+    let closed = json!([{"type": UNPAUSED_GATE, "status": "False", "lastTransitionTime": NOW}, {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}]);
+    case.pods = vec![launcher_pod(running(closed))];
+    let plan = case.plan();
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Running), 0));
+    assert_eq!((told(&plan, "Paused").unwrap().1, told(&plan, "Ready").unwrap().0), ("PausedByUser", "False"));
+    case.object.status = Some(plan.status);
+    case.launcher = Some(State::Running);
+    assert_eq!(case.plan().actions, [Action::SetGate { name, is_open: true }]);
 }
