@@ -64,7 +64,7 @@ fn ask_to_stop(store: &Store, key: &ObjectKey, grace_seconds: Option<u64>) -> Re
     // Who stops a VM wants to find it again: also one that a terminal started. Where that cannot be written yet, the
     // supervisor knows it all the same.
     match line.ask(Request::Keep) {
-        Err(AskError::Refused { message, .. }) => tracing::warn!("{key}: {message}"),
+        Err(AskError::Refused { message, .. }) => tracing::warn!(vm = %key, error = message, "a request was refused"),
         kept => drop(kept?),
     }
     line.ask(Request::Stop { grace_seconds, remove: false })

@@ -241,10 +241,12 @@ fn warn_of_disks(plans: &[VmPlan]) {
     }
 }
 
-/// Takes back what writing down has done; the failure that led here is the one to tell.
+/// Removes the records of VMs that are not started; logs failures, because the caller reports an earlier one.
 fn forget(store: &Store, written: &[Written]) {
     let host = match store.lock_host() {
-        Err(error) => return tracing::warn!("{}", runner::chain(&error)),
+        Err(error) => {
+            return tracing::warn!(error = %runner::chain(&error), "the host lock is not free: the VMs of this command stay recorded");
+        }
         Ok(host) => host,
     };
     let remove = |vm: &Written| store.remove(&host, &vm.key, &vm.lock).map_err(Failure::from);
@@ -252,7 +254,7 @@ fn forget(store: &Store, written: &[Written]) {
     // The host is restored only once no VM is written down any more.
     failures.extend(release_host(store, &host).map_err(Failure::from).err());
     for failure in failures {
-        tracing::warn!("{}", failure.messages.join("; "));
+        tracing::warn!(error = failure.messages.join("; "), "a VM that did not start cannot be removed");
     }
 }
 

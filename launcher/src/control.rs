@@ -125,7 +125,7 @@ pub(crate) fn serve(
 ) -> io::Result<Control> {
     let control = Control { unwritten: Arc::default() };
     let unwritten = Arc::clone(&control.unwritten);
-    thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &on_call, &unwritten))?;
+    crate::threads::spawn("control", move || accept(&listener, &on_call, &unwritten))?;
     Ok(control)
 }
 
@@ -164,8 +164,8 @@ fn admit(
     let (sender, lines) = sync_channel(MAX_UNREAD_LINES);
     let client = Client { lines: sender, unwritten: Arc::clone(unwritten) };
     let writing = stream.try_clone()?;
-    thread::Builder::new().name("control-out".into()).spawn(move || write_lines(writing, &lines))?;
-    thread::Builder::new().name("control-in".into()).spawn(move || {
+    crate::threads::spawn("control-out", move || write_lines(writing, &lines))?;
+    crate::threads::spawn("control-in", move || {
         read_requests(stream, client, on_call);
         drop(place);
     })?;

@@ -7,7 +7,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
 use std::time::Duration;
 
 use hostnet::kernel::Kernel;
@@ -39,6 +38,9 @@ const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Runs the machine and leaves `outcome.json`; the exit code says the same in a number.
 #[must_use]
 pub fn launch(args: &LaunchOptions) -> ExitCode {
+    // Every line of the log names the VM, once its launch file was read.
+    let span = tracing::info_span!("vm", name = tracing::field::Empty);
+    let _vm = span.enter();
     // Open from the start: a confined process opens nothing outside its folder.
     let (mut termination_log, result) = match open_termination_log(args) {
         Ok(file) => (file, run(args)),
@@ -155,6 +157,8 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let (input, inputs) = mpsc::channel();
     let signals = hold_signals().map_err(system("hold signals"))?;
     let file = read_file(&args.machine)?;
+    let name = format!("{}/{}", file.machine.namespace, file.machine.name);
+    tracing::Span::current().record("name", name);
     check_boot(&file.machine.boot)?;
     let choice = choice::choose(file.machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
     check_bindings(&file, &choice.engine())?;
@@ -164,7 +168,9 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let resolvers = Resolvers { of_pod: read_resolv(&args.resolv_conf), of_nics: of_nics.collect() };
     let wired = network::verify(&machine, &wiring, &facts, me(), &resolvers)?;
     for nic in &wired {
-        nic.not_told.iter().for_each(|what| tracing::warn!(nic = nic.name, "the guest is not told: {what}"));
+        nic.not_told
+            .iter()
+            .for_each(|what| tracing::warn!(nic = nic.name, what, "the guest cannot be given a part of its network"));
     }
     let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost())?;
     let scratch = args.scratch.as_deref().unwrap_or(&args.dir);
@@ -220,7 +226,7 @@ fn forward_signals(signals: SigSet, input: Sender<Input>) -> std::io::Result<()>
             }
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
+    crate::threads::spawn("signals", wait).map(drop)
 }
 
 /// Forwards the engine's events as inputs of the loop.
@@ -230,7 +236,7 @@ fn forward_events(events: Receiver<Event>, input: Sender<Input>) -> std::io::Res
         let silence = Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() });
         events.into_iter().chain([silence]).all(|event| input.send(Input::Engine(event)).is_ok())
     };
-    thread::Builder::new().name("events".into()).spawn(forward).map(drop)
+    crate::threads::spawn("events", forward).map(drop)
 }
 
 fn read_file(path: &Path) -> Result<LaunchFile, LaunchError> {

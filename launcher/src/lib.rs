@@ -16,12 +16,14 @@ pub mod engine;
 mod few_descriptors;
 #[cfg(test)]
 mod fixtures;
+mod guest_log;
 mod launch;
 mod lifecycle;
 mod network;
 mod orphans;
 mod run;
 mod sys;
+mod threads;
 
 pub use emulation::heard;
 pub use launch::launch;

@@ -8,6 +8,7 @@ use protocol::control::{self, Report, Status, Verb};
 
 use super::control::{Call, Client};
 use super::engine::{Done, EngineError, Event, Running};
+use super::guest_log::GuestLog;
 use super::lifecycle::{Lifecycle, VmAction};
 use super::network::Lease;
 use protocol::outcome::Outcome;
@@ -40,10 +41,13 @@ impl EventLoop<'_> {
     pub(crate) fn run(mut self, inputs: &Receiver<Input>) -> Outcome {
         let mut lifecycle = Lifecycle::new();
         let mut listeners: Vec<Client> = Vec::new();
+        let mut log = GuestLog::new();
         loop {
             match next(inputs, lifecycle.next_deadline()) {
                 Next::Input(Input::Engine(event)) => {
-                    tracing::info!(?event, "machine");
+                    if matches!(event, Event::Ended(_)) || log.permits() {
+                        tracing::info!(?event, "machine");
+                    }
                     let outcome = lifecycle.on_event(&event);
                     tell(&mut listeners, &told(&event, outcome.as_ref()));
                     if let Some(outcome) = outcome {
@@ -51,7 +55,9 @@ impl EventLoop<'_> {
                     }
                 }
                 Next::Input(Input::Lease(lease)) => {
-                    tracing::info!(nic = lease.nic, address = %lease.address, "lease");
+                    if log.permits() {
+                        tracing::info!(nic = lease.nic, address = %lease.address, "lease");
+                    }
                     tell(&mut listeners, &control::Event::Lease { nic: lease.nic, address: lease.address });
                 }
                 Next::Input(Input::Terminate) => {

@@ -49,7 +49,7 @@ fn make_host_file(layout: &Layout, file: &HostFile, made: &mut Vec<MadeFile>) ->
 pub fn remove_host_files(layout: &Layout, made: &[MadeFile]) {
     for file in made.iter().rev() {
         if let Err(error) = path::remove(&file.path, file.folders, &layout.own_folders()) {
-            tracing::warn!("cannot remove {}: {error}", file.path.display());
+            tracing::warn!(path = %file.path.display(), %error, "a new disk file cannot be removed");
         }
     }
 }

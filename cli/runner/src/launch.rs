@@ -171,7 +171,7 @@ pub(crate) fn start(
     let read = [machine.as_path(), &resolv].into_iter().chain(of_nics).chain(boot).collect();
     let path = std::env::var_os("PATH");
     let view = View { stage: &stage, owner, with_kvm, read, write: vec![&folder, scratch], path };
-    let started = isolation::start(&start, &view, |missing| tracing::warn!("{missing}"));
+    let started = isolation::start(&start, &view, |missing| tracing::warn!(missing, "the VM process is less isolated"));
     let refused = |source| LaunchError::Refused { program: launcher.path().to_owned(), user: owner.uid, source };
     Child::of(started.map_err(refused)?).map_err(LaunchError::Follow)
 }

@@ -25,7 +25,6 @@ pub mod plan;
 pub mod process;
 pub mod protocol;
 pub(crate) mod quota;
-pub(crate) mod rate;
 pub mod reap;
 pub mod record;
 mod remove;

@@ -43,7 +43,7 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
         let patience = if store.status(&key).is_ok_and(is_dead) { PLUGIN_PATIENCE } else { Duration::ZERO };
         match reap_within(store, &key, patience) {
             // It concerns one VM alone; `ps` shows it.
-            Some(Reaped { is_damaged: true, left: Some(left), .. }) => tracing::warn!("{left}"),
+            Some(Reaped { is_damaged: true, left: Some(left), .. }) => tracing::warn!(left, "a damaged record"),
             vm => reaped.extend(vm),
         }
     }
@@ -55,7 +55,7 @@ pub fn reap(store: &Store) -> Result<Vec<Reaped>, StoreError> {
 /// nothing while another process holds the host lock, because that one is at work.
 fn tidy(store: &Store) -> Result<(), StoreError> {
     if let Err(error) = Locks::new(store.layout().locks()).sweep() {
-        tracing::warn!("{}", chain(&error));
+        tracing::warn!(error = %chain(&error), "unused locks cannot be removed");
     }
     let is_untidy = || Ok::<_, StoreError>(!store.drafts()?.is_empty() || is_host_unreleased(store)?);
     if !is_untidy()? {
@@ -64,7 +64,7 @@ fn tidy(store: &Store) -> Result<(), StoreError> {
     let Some(host) = store.lock_host_soon()? else { return Ok(()) };
     store.remove_drafts(&host)?;
     if let Err(error) = release_host(store, &host) {
-        tracing::warn!("{}", chain(&error));
+        tracing::warn!(error = %chain(&error), "the host cannot be restored");
     }
     Ok(())
 }
@@ -234,7 +234,7 @@ fn after_repair(status: &Status) -> Status {
 fn pod_of(store: &Store, key: &ObjectKey, container_id: ContainerId) -> RealPod {
     // Without the list, the namespace and what runs in it can still be removed.
     let attachments = store.attachments(key).unwrap_or_else(|error| {
-        tracing::warn!("{}", chain(&error));
+        tracing::warn!(error = %chain(&error), "the list of attachments cannot be read");
         Attachments::default()
     });
     let network = PodNetwork::of(store.layout(), key, container_id, attachments);

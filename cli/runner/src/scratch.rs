@@ -64,7 +64,7 @@ pub(crate) fn sweep(scratch: &Path) -> Result<(), FileError> {
         if folder.is_ok_and(|folder| folder.try_lock().is_ok())
             && let Err(error) = files::remove_dir(&path)
         {
-            tracing::warn!("{}", super::chain(&error));
+            tracing::warn!(error = %super::chain(&error), "a folder of an ended VM cannot be removed");
         }
     }
     Ok(())

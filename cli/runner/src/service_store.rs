@@ -144,7 +144,7 @@ impl<'a> ServiceStore<'a> {
                 // All of them are removed, and the first failure is the one to report.
                 for (key, _) in records.iter().take(count) {
                     if let Err(error) = files::remove_file(&self.path(key)) {
-                        tracing::warn!("{}", super::chain(&error));
+                        tracing::warn!(error = %super::chain(&error), "the record of a Service cannot be removed");
                     }
                 }
                 return Err(error.into());
@@ -184,7 +184,7 @@ impl<'a> ServiceStore<'a> {
             }
             let Record { object, assigned } = match files::read_json(&path) {
                 Err(error) => {
-                    tracing::warn!("a Service is not served: {}", super::chain(&error));
+                    tracing::warn!(error = %super::chain(&error), "a Service is not served");
                     continue;
                 }
                 Ok(record) => record,
@@ -250,7 +250,7 @@ impl<'a> ServiceStore<'a> {
             kernel.execute(&[update(None)])?;
         }
         for failure in hostnet::tear_down(&mut kernel, &wanted.stale_flows(served.as_ref())) {
-            tracing::warn!("{}", super::chain(&failure));
+            tracing::warn!(error = %super::chain(&failure), "a conntrack entry cannot be deleted");
         }
         Ok(files::replace_json(&path, &Installed { services: Some(wanted) })?)
     }
@@ -292,7 +292,7 @@ impl<'a> ServiceStore<'a> {
                 Err(StoreError::NotFound(_)) => continue,
                 // No Service leads to it, and others are served.
                 Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::warn!("{}", super::chain(&error));
+                    tracing::warn!(error = %super::chain(&error), "the record of a VM is damaged, no Service leads to it");
                     continue;
                 }
                 status => status?,

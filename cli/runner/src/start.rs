@@ -139,11 +139,11 @@ pub fn write_down(
             // All of them are removed, and the first failure is the one to report.
             for vm in &written {
                 if let Err(error) = store.remove(&host, &vm.key, &vm.lock) {
-                    tracing::warn!("{}", super::chain(&error));
+                    tracing::warn!(error = %super::chain(&error), "the record of a VM cannot be removed");
                 }
             }
             if let Err(error) = super::supervisor::release_host(store, &host) {
-                tracing::warn!("{}", super::chain(&error));
+                tracing::warn!(error = %super::chain(&error), "the host cannot be restored");
             }
             Err(error)
         }
@@ -177,7 +177,7 @@ pub fn write_again(store: &Store, vm: &Written, folders: &PluginFolders) -> Resu
     prepare_host(store, &host, folders).inspect_err(|_| {
         // The first failure is the one to report.
         if let Err(error) = store.put_status(&vm.lock, &before) {
-            tracing::warn!("{}", super::chain(&error));
+            tracing::warn!(error = %super::chain(&error), "the status of a VM cannot be restored");
         }
     })
 }

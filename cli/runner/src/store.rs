@@ -325,7 +325,7 @@ impl Store {
     pub fn remove_drafts(&self, _host: &HostLock) -> Result<(), StoreError> {
         for path in self.drafts()? {
             if let Err(error) = remove_folder(&VmLayout::at(path)) {
-                tracing::warn!("{}", chain(&error));
+                tracing::warn!(error = %chain(&error), "a partial folder cannot be removed");
             }
         }
         Ok(())

@@ -73,6 +73,9 @@ pub fn supervise(key: &ObjectKey, log: Option<SupervisorLog>, lock_fd: RawFd, st
         Ok(both) => both,
         Err(error) => return report(&error.into()),
     };
+    // The runtime has one thread, so this covers its tasks; work in other threads enters the span itself.
+    let span = tracing::info_span!("vm", name = %key);
+    let _vm = span.enter();
     match start(key, lock, &starter, log) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -84,7 +87,7 @@ pub fn supervise(key: &ObjectKey, log: Option<SupervisorLog>, lock_fd: RawFd, st
 }
 
 fn report(error: &SuperviseError) -> ExitCode {
-    tracing::error!("{}", chain(error));
+    tracing::error!(error = %chain(error), "the supervisor cannot start");
     ExitCode::from(error.exit_code())
 }
 
@@ -139,7 +142,7 @@ fn tell(mut starter: &UnixStream, error: &SuperviseError) {
     let mut line = serde_json::to_vec(&report).unwrap_or_default();
     line.push(b'\n');
     if let Err(error) = starter.write_all(&line) {
-        tracing::warn!("the starter cannot be told why the VM failed: {}", chain(&error));
+        tracing::warn!(error = %chain(&error), "the starter cannot be told why the VM failed");
     }
 }
 

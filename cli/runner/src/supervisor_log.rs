@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::rate::Allowance;
+use protocol::rate_limit::RateLimit;
 
 /// Size at which the log is turned over.
 const MOST_BYTES: u64 = 1 << 20;
@@ -37,7 +37,7 @@ struct Inner {
     bytes: u64,
     most_bytes: u64,
     begun: Instant,
-    own: Allowance,
+    own: RateLimit,
 }
 
 impl SupervisorLog {
@@ -52,7 +52,7 @@ impl SupervisorLog {
     fn with_limit(path: &Path, most_bytes: u64) -> io::Result<Self> {
         let file = append(path)?;
         let bytes = file.metadata()?.len();
-        let own = Allowance::new(OWN_BURST, OWN_PER_SECOND);
+        let own = RateLimit::new(OWN_BURST, OWN_PER_SECOND);
         let inner = Inner { path: path.to_owned(), file, bytes, most_bytes, begun: now(), own };
         Ok(Self(Arc::new(Mutex::new(inner))))
     }
@@ -70,7 +70,7 @@ impl SupervisorLog {
     }
 
     fn follow(&self, output: File) {
-        let mut allowance = Allowance::new(LAUNCHER_BURST, LAUNCHER_PER_SECOND);
+        let mut limit = RateLimit::new(LAUNCHER_BURST, LAUNCHER_PER_SECOND);
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         loop {
@@ -83,7 +83,7 @@ impl SupervisorLog {
             }
             let mut inner = self.lock();
             let now = inner.begun.elapsed();
-            if let Some(left_out) = allowance.take(now, line.len() as u64) {
+            if let Some(left_out) = limit.take(now, line.len() as u64) {
                 inner.say_left_out("the VM process", left_out);
                 inner.append(printable(&line).as_bytes());
             }

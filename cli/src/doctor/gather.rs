@@ -196,7 +196,7 @@ fn sweep() {
     let paths = files::entries(Layout::default().netns_dir()).unwrap_or_default();
     for path in paths.iter().filter(|path| is_left(path)) {
         if let Err(error) = Netns::remove(path) {
-            tracing::warn!("{}", chain(&error));
+            tracing::warn!(error = %chain(&error), "a namespace of a killed doctor cannot be removed");
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod launch_file;
 pub mod options;
 pub mod outcome;
 pub mod probe;
+pub mod rate_limit;
 pub mod socket;
 
 mod status;

@@ -40,11 +40,11 @@ pub(crate) fn confine(folder: &Path) -> Confinement {
     let access = Access { write: vec![folder], may_signal: true, ..Access::default() };
     let landlock = landlock::restrict_thread(&access);
     if let Err(why) = &landlock {
-        tracing::warn!("the VM process runs without Landlock: {why}");
+        tracing::warn!(reason = %why, "the VM process runs without Landlock");
     }
     let seccomp = seccomp::restrict_all_threads();
     if let Err(why) = &seccomp {
-        tracing::warn!("the VM process runs without seccomp: {why}");
+        tracing::warn!(reason = %why, "the VM process runs without seccomp");
     }
     Confinement { landlock: landlock.is_ok(), seccomp: seccomp.is_ok() }
 }

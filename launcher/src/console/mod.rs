@@ -54,7 +54,7 @@ impl Console {
             mux.add_reader(ours)?;
             stdio = Some(stdio::connect(theirs)?);
         }
-        let thread = std::thread::Builder::new().name("console".into()).spawn(move || mux.run())?;
+        let thread = crate::threads::spawn("console", move || mux.run())?;
         Ok(Self { thread, stdio })
     }
 

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -57,8 +56,8 @@ pub(super) fn connect(stream: UnixStream) -> io::Result<Stdio> {
     let raw = io::stdin().is_terminal().then(RawTerminal::set).transpose()?;
     let typing = stream.try_clone()?;
     let (through, written) = mpsc::channel();
-    thread::Builder::new().name("stdin".into()).spawn(move || copy(io::stdin(), typing))?;
-    thread::Builder::new().name("stdout".into()).spawn(move || {
+    crate::threads::spawn("stdin", move || copy(io::stdin(), typing))?;
+    crate::threads::spawn("stdout", move || {
         copy(stream, io::stdout());
         drop(through);
     })?;

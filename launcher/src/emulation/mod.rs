@@ -85,7 +85,9 @@ impl Engine for Emulation {
         let (answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let (exit, exited) = mpsc::channel();
         let first = events.clone();
-        thread::spawn(move || watch(reading, process, &answer, &events, &exit, QemuEvents::of(names)));
+        let span = tracing::Span::current();
+        let follow = move || watch(reading, process, &answer, &events, &exit, QemuEvents::of(names));
+        thread::spawn(move || span.in_scope(follow));
         let mut monitor = qmp::Client::new(ours, answers);
         let negotiated = monitor.negotiate().and_then(|version| {
             tracing::info!(version, accelerator = ?self.accelerator, "QEMU is ready");
@@ -129,8 +131,8 @@ fn rules(program: &Path, accelerator: Accelerator, boot: &Boot) -> Option<OwnedF
     };
     match landlock::ruleset(&access) {
         Ok(Some(ruleset)) => return Some(ruleset),
-        Ok(None) => tracing::warn!("QEMU runs without Landlock: this kernel does not have it"),
-        Err(why) => tracing::warn!("QEMU runs without Landlock: {why}"),
+        Ok(None) => tracing::warn!(reason = "this kernel does not have it", "QEMU runs without Landlock"),
+        Err(why) => tracing::warn!(reason = %why, "QEMU runs without Landlock"),
     }
     None
 }

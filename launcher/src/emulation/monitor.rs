@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
 
 use serde_json::Map;
 
@@ -26,7 +25,7 @@ impl Monitor {
     /// Starts the thread.
     pub(super) fn start(client: qmp::Client) -> io::Result<Self> {
         let (sender, requests) = sync_channel(MOST_WAITING);
-        thread::Builder::new().name("monitor".into()).spawn(move || execute_all(client, &requests))?;
+        crate::threads::spawn("monitor", move || execute_all(client, &requests))?;
         Ok(Self(sender))
     }
 

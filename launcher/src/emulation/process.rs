@@ -110,11 +110,12 @@ impl Process {
         child.map(Started).map_err(|source| EngineError::Spawn { program: program.to_owned(), source })
     }
 
-    /// Takes note of what it says, in a thread.
+    /// Logs and keeps what it writes to standard error, in a thread.
     pub(crate) fn follow(Started(mut child): Started) -> Self {
         let pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
         let pipe = child.stderr.take();
-        let stderr = thread::spawn(move || pipe.map(keep_tail).unwrap_or_default());
+        let span = tracing::Span::current();
+        let stderr = thread::spawn(move || span.in_scope(|| pipe.map(keep_tail).unwrap_or_default()));
         Self { child, handle: Handle(Arc::new(Mutex::new(pid))), stderr }
     }
 
@@ -147,13 +148,13 @@ fn keep_tail(mut pipe: impl Read) -> String {
         let fresh = chunk.get(..read).unwrap_or_default();
         if minute.elapsed() >= MINUTE {
             if logged > LOGGED_STDERR_BYTES {
-                tracing::warn!("qemu: {} bytes more in a minute are not logged", logged - LOGGED_STDERR_BYTES);
+                tracing::warn!(bytes = logged - LOGGED_STDERR_BYTES, "more output of QEMU in a minute than is logged");
             }
             (minute, logged) = (now(), 0);
         }
         logged += read;
         if logged <= LOGGED_STDERR_BYTES {
-            tracing::warn!("qemu: {}", String::from_utf8_lossy(fresh).trim_end());
+            tracing::warn!(stderr = String::from_utf8_lossy(fresh).trim_end(), "qemu");
         }
         kept.extend_from_slice(fresh);
         let excess = kept.len().saturating_sub(KEPT_STDERR_BYTES);

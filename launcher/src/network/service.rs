@@ -5,13 +5,14 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use dhcp::{Config, ConfigError, Engine, Frame, Observations};
 use hostnet::tap::VNET_HEADER_BYTES;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::control::{LeaseStatus, ServiceStatus};
+
+use crate::guest_log::GuestLog;
 
 /// Largest frame a tap hands over: header, Ethernet, 64 KiB.
 const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES as usize + 14 + 65_536;
@@ -49,8 +50,8 @@ impl Service {
     /// # Errors
     /// When there is no thread to be had.
     pub(crate) fn start(&self, nic: String, tap: OwnedFd, on_lease: impl Fn(Lease) + Send + 'static) -> io::Result<()> {
-        let wire = Wire { service: self.clone(), tap: tap.into(), nic, epoch: epoch() };
-        thread::Builder::new().name("dhcp".into()).spawn(move || wire.run(&on_lease))?;
+        let wire = Wire { service: self.clone(), tap: tap.into(), nic, epoch: epoch(), failures: GuestLog::new() };
+        crate::threads::spawn("dhcp", move || wire.run(&on_lease))?;
         Ok(())
     }
 
@@ -118,6 +119,8 @@ struct Wire {
     tap: File,
     nic: String,
     epoch: Instant,
+    /// A guest can make every answer fail, by taking its link down.
+    failures: GuestLog,
 }
 
 impl Wire {
@@ -157,7 +160,9 @@ impl Wire {
             let granted = [(self.service.v4, before.0 < after.0), (self.service.v6, before.1 < after.1)];
             (frames, granted.into_iter().filter(|(_, is_new)| *is_new).filter_map(|(address, _)| address), left_out)
         };
-        left_out.iter().for_each(|what| tracing::warn!(nic = self.nic, "the guest is not told: {what}"));
+        left_out
+            .iter()
+            .for_each(|what| tracing::warn!(nic = self.nic, what, "the guest cannot be given a part of its network"));
         frames.iter().for_each(|frame| self.send(frame));
         leases.for_each(|address| on_lease(Lease { nic: self.nic.clone(), address }));
         Ok(())
@@ -175,12 +180,14 @@ impl Wire {
         Ok(poll(&mut fds, timeout)? > 0)
     }
 
-    fn send(&self, frame: &Frame) {
+    fn send(&mut self, frame: &Frame) {
         // An all-zero header asks for nothing: sums are complete, there are no segments.
         let mut bytes = vec![0; usize::from(VNET_HEADER_BYTES)];
         bytes.extend_from_slice(frame);
         // A tap writes a frame whole or not at all, and what is lost is asked for again.
-        if let Err(error) = (&self.tap).write(&bytes) {
+        if let Err(error) = (&self.tap).write(&bytes)
+            && self.failures.permits()
+        {
             tracing::warn!(nic = self.nic, %error, "an answer to the guest was lost");
         }
     }

@@ -174,7 +174,7 @@ fn first_of<E: std::error::Error + 'static>(failures: Vec<E>) -> Result<(), E> {
     let mut failures = failures.into_iter();
     let first = failures.next();
     for failure in failures {
-        tracing::warn!("{}", crate::chain(&failure));
+        tracing::warn!(error = %crate::chain(&failure), "a further change of the host's network failed");
     }
     first.map_or(Ok(()), Err)
 }

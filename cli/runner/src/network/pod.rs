@@ -154,7 +154,7 @@ impl PodNetwork {
         let is_attached = !matches!(runtime.cached_one(list.name(), &cni.container_id, &cni.if_name), Ok(None));
         match runtime.del(&list, &cni).map_err(|source| self.plugin_error(attachment, source)) {
             Err(error) if !is_attached => {
-                tracing::warn!("{}", crate::chain(&error));
+                tracing::warn!(error = %crate::chain(&error), "DEL of a network that was not attached failed");
                 Ok(())
             }
             detached => detached,
@@ -170,7 +170,7 @@ impl PodNetwork {
     fn runtime(&self, warnings: &Arc<Mutex<Vec<String>>>) -> Runtime {
         let warnings = Arc::clone(warnings);
         Runtime::new(&self.cache, self.attachments.folders.clone()).with_log(move |plugin, line| {
-            tracing::warn!(plugin, "{line}");
+            tracing::warn!(plugin, line, "output of a plugin");
             if let Some(warning) = line.strip_prefix("tapvisor: ").filter(|_| plugin == "tapvisor") {
                 warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning.to_owned());
             }

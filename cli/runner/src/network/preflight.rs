@@ -134,7 +134,8 @@ impl<'a> Preflight<'a> {
         // VERSION writes nothing to the cache.
         let runtime = Runtime::new(Path::new(""), self.folders.list()).with_patience(PATIENCE).with_log(|_, _| ());
         let versions = runtime.versions(plugin);
-        let versions = versions.inspect_err(|error| tracing::warn!("{}", crate::chain(error)));
+        let versions = versions
+            .inspect_err(|error| tracing::warn!(error = %crate::chain(error), "a plugin does not answer VERSION"));
         versions.ok().filter(|versions| !versions.is_empty())
     }
 

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::rate::Allowance;
 use protocol::control::{Accelerator, Answer, EngineKind, Event, Message, Report, Request, State, Verb};
+use protocol::rate_limit::RateLimit;
 use protocol::socket::Target;
 
 /// Longest line that is read.
@@ -101,24 +101,22 @@ async fn listen(path: &Path, tell: &mpsc::Sender<LauncherEvent>) -> io::Result<(
 /// How much a launcher may say: each change of state is written to a file, each event to the log.
 struct Pace {
     begun: Instant,
-    states: Allowance,
-    events: Allowance,
+    states: RateLimit,
+    events: RateLimit,
 }
 
 impl Pace {
     fn new() -> Self {
-        Self { begun: Instant::now(), states: Allowance::new(100, 2), events: Allowance::new(100, 1) }
+        Self { begun: Instant::now(), states: RateLimit::new(100, 2), events: RateLimit::new(100, 1) }
     }
 
-    /// Whether it is to be passed on. A state is always, in its time; events beyond the allowance are counted.
+    /// Whether it is to be passed on. A state is always, in its time; events beyond the limit are counted.
     async fn lets_through(&mut self, event: &LauncherEvent) -> bool {
         const STEP: Duration = Duration::from_millis(200);
         if matches!(event, LauncherEvent::Other(_)) {
             let left_out = self.events.take(self.begun.elapsed(), 1);
             if let Some(left_out @ 1..) = left_out {
-                tracing::warn!(
-                    "{left_out} events of the VM process were left out: more than the log takes in that time"
-                );
+                tracing::warn!(left_out, "events of the VM process were not logged: more than its rate limit");
             }
             return left_out.is_some();
         }

@@ -71,7 +71,7 @@ impl<P: Pod> EventLoop<P> {
         let (inputs, received) = mpsc::channel(16);
         let starter = requests::receive(&layout.supervisor_socket(), starter, &inputs)?;
         let object: Option<serde_json::Value> = files::read_json(&layout.object())
-            .inspect_err(|error| tracing::warn!("its probes are not known: {}", chain(error)))
+            .inspect_err(|error| tracing::warn!(error = %chain(error), "the VM's probes cannot be read"))
             .ok();
         let instance = object.as_ref().and_then(service_store::instance_of);
         let has_readiness_probe = instance.as_ref().is_some_and(|instance| instance.spec.readiness_probe.is_some());
@@ -207,7 +207,7 @@ impl<P: Pod> EventLoop<P> {
         let vm = self.vm.store.layout().vm(&self.vm.key);
         // The launcher removes it as well.
         if let Err(error) = files::remove_file(&vm.outcome()) {
-            tracing::warn!("{}", chain(&error));
+            tracing::warn!(error = %chain(&error), "an old outcome file cannot be removed");
         }
         let child = self.vm.pod.launch()?;
         let launcher = LauncherRun::follow(child, &vm, self.vm.pod.follow_links());
@@ -225,7 +225,7 @@ impl<P: Pod> EventLoop<P> {
 
     fn update_services(&mut self) {
         let pod = self.vm.pod.clone();
-        self.services.running = Some(tokio::task::spawn_blocking(move || pod.serve()));
+        self.services.running = Some(in_a_thread(move || pod.serve()));
     }
 
     /// Does work that may block; its result comes as an input.
@@ -236,10 +236,16 @@ impl<P: Pod> EventLoop<P> {
     ) {
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let result = tokio::task::spawn_blocking(work).await;
+            let result = in_a_thread(work).await;
             send(&inputs, input(result)).await;
         });
     }
+}
+
+/// Does work that may block, inside the log span of the caller.
+fn in_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
 }
 
 impl<P: Pod> Vm<P> {
@@ -248,7 +254,7 @@ impl<P: Pod> Vm<P> {
         // The socket goes first, so that no new client connects and waits for an answer.
         let socket = files::remove_file(&self.store.layout().vm(&self.key).supervisor_socket());
         if let Err(error) = socket {
-            tracing::warn!("{}", chain(&error));
+            tracing::warn!(error = %chain(&error), "the control socket cannot be removed");
         }
         let host = self.store.lock_host();
         let recorded = match (&host, remove) {

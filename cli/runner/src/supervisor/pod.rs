@@ -206,7 +206,7 @@ impl Pod for RealPod {
         }
         let served = self.store.lock_host().map_err(ServiceStoreError::from);
         if let Err(error) = served.and_then(|host| ServiceStore::new(&self.store, &host).serve()) {
-            tracing::warn!("{}", chain(&error));
+            tracing::warn!(error = %chain(&error), "Services cannot be updated");
         }
     }
 
@@ -227,7 +227,7 @@ pub fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> 
     // The host is restored all the same, and the first failure is the one to report.
     let restored = HostGuard::new(store.layout(), host).restore();
     if let (Err(_), Err(error)) = (&served, &restored) {
-        tracing::warn!("{}", chain(error));
+        tracing::warn!(error = %chain(error), "the host cannot be restored");
     }
     served?;
     Ok(restored?)

@@ -65,7 +65,7 @@ impl<C: Clone> Machine<C> {
             }
             LauncherEvent::Paused => Phase::Paused,
             LauncherEvent::DiskFailed(reason) => {
-                tracing::warn!("{reason}");
+                tracing::warn!(reason, "a disk has failed");
                 // Usually reported before the processors are halted, which is what changes the phase.
                 guest.disk_failure = Some(reason);
                 self.status.phase
@@ -73,13 +73,13 @@ impl<C: Clone> Machine<C> {
             LauncherEvent::Emulated(reason) => {
                 if !std::mem::replace(&mut self.is_emulated, true) {
                     let text = format!("emulated: {reason}");
-                    tracing::info!("{text}");
+                    tracing::info!(reason, "the guest is emulated");
                     self.tell(Report::Note { text });
                 }
                 return;
             }
             LauncherEvent::Other(event) => {
-                tracing::info!("{event}");
+                tracing::info!(event, "launcher");
                 return;
             }
         };

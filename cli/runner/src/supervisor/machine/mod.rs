@@ -317,7 +317,7 @@ impl<C: Clone> Machine<C> {
             Err(message) => {
                 // Once for a whole stretch of failures, which last as long as the disk is full.
                 if self.saving.retry_at.is_none() {
-                    tracing::warn!("{message}; it is written again each second, and the guest goes on");
+                    tracing::warn!(error = message, "the status cannot be written; it is written again each second");
                 }
                 self.saving.retry_at = Some(now.since_start.saturating_add(SAVE_RETRY));
                 Report::Refused { message }
@@ -355,7 +355,7 @@ impl<C: Clone> Machine<C> {
     }
 
     fn progress(&mut self, text: String) {
-        tracing::info!("{text}");
+        tracing::info!(text, "progress");
         self.tell(Report::Progress { text });
     }
 
