@@ -10,22 +10,22 @@ const AFTER_HELP: &str = "\
 To begin:
   tapvisor doctor                what this host lacks
   tapvisor run -f vm.yaml        a kubevirt.io/v1 manifest, with Services and NetworkAttachmentDefinitions
-  tapvisor explain NAME          when it cannot be reached: where its network breaks, and what to do
+  tapvisor explain NAME          why a VM cannot be reached, and what to do
 
 Folders:
   /etc/tapvisor/net.d            networks: configuration lists by name
-  /var/cache/tapvisor/images     images, taken in by `tapvisor image import`
-  /run/tapvisor                  what runs
-  CNI_PATH                       where plugins are, by default /opt/cni/bin:/usr/lib/cni
+  /var/cache/tapvisor/images     images, imported by `tapvisor image import`
+  /run/tapvisor                  VMs and Services, until the host restarts
+  CNI_PATH                       folders of plugins, by default /opt/cni/bin:/usr/lib/cni
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 invalid input, 4 not found, 5 exists already,
   6 the host lacks something, 7 the guest failed, 130 interrupted";
 
 const RUN_HELP: &str = "\
-Until the VM runs, Ctrl-C removes everything again. Then this terminal is the console of a lone VM: Ctrl-] leaves it and the
-VM stays, every other key is the guest's. Several VMs have no console here: Ctrl-C stops them. A terminal that closes is
-Ctrl-C until the VMs run; from then on they stay.";
+Until the VMs run, Ctrl-C or a closed terminal removes everything again. If the manifest has one VM, this terminal becomes its
+console: Ctrl-] leaves it and the VM keeps running, all other keys go to the guest. With several VMs, Ctrl-C stops them. If the
+terminal closes while VMs run, they keep running.";
 
 /// Run KVM virtual machines of kubevirt.io/v1 manifests on the networks of CNI plugins, without a cluster.
 #[derive(Debug, Parser)]
@@ -50,14 +50,14 @@ pub(crate) enum Command {
     Logs {
         /// The VM: NAME or NAMESPACE/NAME
         name: String,
-        /// Wait for more
+        /// Follow the output
         #[arg(short, long)]
         follow: bool,
-        /// With the guest's control sequences, which may change the terminal
+        /// Keep the guest's control sequences, which may change the terminal
         #[arg(long)]
         raw: bool,
     },
-    /// Stop a VM: its power button, and after the grace period its plug
+    /// Stop a VM: press its power button; end it by force after the grace period
     Stop(Stop),
     /// Start a VM that is stopped
     Start {
@@ -77,7 +77,7 @@ pub(crate) enum Command {
         /// The VM: NAME or NAMESPACE/NAME
         name: String,
     },
-    /// Let a VM's processors go on
+    /// Resume a VM's processors
     Unpause {
         /// The VM: NAME or NAMESPACE/NAME
         name: String,
@@ -93,14 +93,14 @@ pub(crate) enum Command {
     /// Import and list images of container disks and kernels
     #[command(subcommand)]
     Image(Image),
-    /// Draw a VM's network from the host to the guest, with counters, and name what is wrong with it
+    /// Draw a VM's network from the host to the guest, with counters, and name each fault
     ///
-    /// Each declared port is asked once, from the host and from the VM's namespace, and the connection closed at once.
-    /// The exit code is 0 when nothing is found that breaks traffic, 1 when something is.
+    /// Connects once to each declared port, from the host and from the VM's namespace, and closes the connection at once.
+    /// The exit code is 0 if no fault breaks traffic, 1 otherwise.
     Explain(Explain),
-    /// Say what this host lacks for running VMs, what that means, and what to do about it
+    /// Report what this host lacks for running VMs, with consequence and remedy
     ///
-    /// The exit code is 0 when VMs can run, with whatever warnings, and 6 when they cannot.
+    /// The exit code is 0 if VMs can run, even with warnings, and 6 if they cannot.
     Doctor(Doctor),
     /// Print the completion script of a shell
     Completion {
@@ -129,13 +129,13 @@ pub(crate) struct Run {
     /// The manifest, YAML or JSON; - reads standard input
     #[arg(short, long, required_unless_present = "operand")]
     pub(crate) file: Option<PathBuf>,
-    /// A manifest without the word that it comes by
+    /// A manifest without `-f`, to report the correct command
     #[arg(hide = true)]
     pub(crate) operand: Option<PathBuf>,
     /// Return once the VMs run
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// A network instead of the built-in one, or one that VMs ask for by name: a configuration file, or a name in
+    /// The pod network instead of the built-in one, or a network that VMs request by name: a configuration file, or a name in
     /// /etc/tapvisor/net.d; may be given more than once
     #[arg(long, value_name = "CONF")]
     pub(crate) network: Vec<String>,
@@ -163,7 +163,7 @@ pub(crate) struct Stop {
     /// Time the guest has to power off, instead of the manifest's
     #[arg(long, value_name = "SECONDS", conflicts_with = "force")]
     pub(crate) grace: Option<u64>,
-    /// Pull the plug at once
+    /// End the VM at once
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -173,7 +173,7 @@ pub(crate) struct Rm {
     /// What to remove: NAME or vm/NAME, a Service svc/NAME, with a namespace NAMESPACE/NAME
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     pub(crate) names: Vec<String>,
-    /// Everything a manifest holds
+    /// Remove every VM and Service of this manifest
     #[arg(short, long)]
     pub(crate) file: Option<PathBuf>,
     /// End the guest at once, and remove the VM even if not everything of it can be removed from the host
@@ -188,13 +188,13 @@ pub(crate) struct Explain {
     /// How to print
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
-    /// Then tell what changes, until interrupted; as JSON, one object a line
+    /// Report changes until interrupted; with JSON, one object per line
     #[arg(short, long)]
     pub(crate) watch: bool,
     /// A TCP port to test in addition to the declared ones; may be given more than once
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Vec<u16>,
-    /// Send nothing: look at what is there and ask no port
+    /// Send no packets: do not connect to ports
     #[arg(long)]
     pub(crate) passive: bool,
 }
@@ -204,7 +204,7 @@ pub(crate) struct Doctor {
     /// How to print
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
-    /// End with 1 on warnings, too
+    /// Exit with 1 on warnings
     #[arg(long)]
     pub(crate) strict: bool,
 }
@@ -220,11 +220,11 @@ pub(crate) struct Supervise {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
-    /// Take in the images of an OCI layout (a folder, or a tar archive, plain, gzip or zstd), or a raw or qcow2 disk
+    /// Import the images of an OCI layout (a folder, or a tar archive, plain, gzip or zstd), or a raw or qcow2 disk
     Import {
         /// The layout or the disk
         path: PathBuf,
-        /// The name to know it by, instead of the one that the layout gives it: for one image, and for a disk
+        /// The image's name, instead of the one in the layout: for a single image, and for a disk
         name: Option<String>,
     },
     /// Remove images by name or digest
