@@ -179,7 +179,7 @@ fn remove_all(store: &Store, named: &[Named], force: bool, reaped: &[Reaped]) ->
 /// Most VMs that are removed at the same time.
 const AT_ONCE: usize = 64;
 
-/// Does the same for each key in a thread of its own; here where there are no threads to be had.
+/// Does the same for each key in a thread of its own, or in this thread when no thread can be started.
 fn at_once<T: Send>(keys: &[&ObjectKey], work: impl Fn(&ObjectKey) -> T + Sync) -> Vec<T> {
     let work = &work;
     std::thread::scope(|scope| {

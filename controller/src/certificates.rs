@@ -1,7 +1,7 @@
 //! The product's own certificates: an authority, and a certificate for each of its servers, made and renewed here.
 //!
 //! Flow: the leading replica runs [`maintain`]; servers read their Secret again and again, so a renewal needs no restart.
-//! Guarantees: an authority that is renewed stays trusted beside its successor until the next renewal.
+//! Guarantees: an authority that is renewed stays trusted together with its successor until the next renewal.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -118,7 +118,7 @@ impl Client {
 /// Hands every request of every client to `on_call` until the process ends.
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// When no thread can be started.
 pub(crate) fn serve(
     listener: UnixListener,
     on_call: impl Fn(Call) -> bool + Clone + Send + 'static,

@@ -107,7 +107,7 @@ pub enum Event {
         /// Whether the machine is paused until it is resumed.
         paused: bool,
     },
-    /// It is over.
+    /// The machine has ended; the last event.
     Ended(Ending),
 }
 

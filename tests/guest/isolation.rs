@@ -151,7 +151,7 @@ fn ends_all() {
     host.assert_removed(&["web", "other"]);
 }
 
-/// What a launcher in the hands of its guest can do: write to its standard error and into its folder, as fast as it can.
+/// What a launcher that its guest has taken over can do: write to its standard error and into its folder, as fast as it can.
 fn floods() {
     let host = Host::new();
     host.run(&[Vm::new("web", "masquerade")], None).assert_ok();

@@ -9,33 +9,8 @@ use std::collections::BTreeSet;
 
 use super::{none, read, tracked};
 
-/// Folders and files that keep the rule. One that is not listed has not been rewritten yet.
-const CLEAN: &[&str] = &[
-    ".cargo/",
-    ".ci/",
-    "Cargo.toml",
-    "ARCHITECTURE.md",
-    "Makefile",
-    "README.md",
-    "SPECIFICATION.md",
-    "api/",
-    "cli/Cargo.toml",
-    "cli/README.md",
-    "cli/images/",
-    "cli/runner/",
-    "cli/services/",
-    "cli/src/",
-    "clippy.toml",
-    "deny.toml",
-    "deploy/",
-    "dhcp/",
-    "examples/",
-    "fuzz/",
-    "launcher/",
-    "rust-toolchain.toml",
-    "rustfmt.toml",
-    "tests/",
-];
+/// Folders and files that have not been rewritten yet. A new folder is under the rule.
+const NOT_YET: &[&str] = &["cli/RUNNING.md", "cli/explain/", "cni/", "hostnet/"];
 
 /// What no reader may check: lists that package managers write, inputs that a fuzzer invented, other projects' go files.
 const GENERATED: &[&str] = &["Cargo.lock", "fuzz/Cargo.lock", "fuzz/corpus/", "fuzz/findings/", "tests/cluster/go/"];
@@ -49,7 +24,6 @@ const BANNED: &[&str] = &[
     "anew",
     "beside",
     "comes to",
-    "is to be had",
     "its own words",
     "nobody",
     "the only hands",
@@ -59,7 +33,7 @@ const BANNED: &[&str] = &[
     "stands",
     "stood still",
     "told from",
-    "was to be had",
+    "to be had",
     "what is none",
     "whoever",
     "wish",
@@ -192,11 +166,11 @@ fn test_names(text: &str) -> Vec<(usize, String)> {
 
 /// The files under the rule, with their texts.
 fn rewritten() -> Vec<(String, String)> {
-    let is_clean = |name: &String| {
+    let is_under_the_rule = |name: &String| {
         let starts = |list: &[&str]| list.iter().any(|place| name.starts_with(place));
-        starts(CLEAN) && !starts(GENERATED) && !name.starts_with(RULE)
+        !starts(NOT_YET) && !starts(GENERATED) && !name.starts_with(RULE)
     };
-    tracked().into_iter().filter(is_clean).map(|name| (name.clone(), read(&name))).collect()
+    tracked().into_iter().filter(is_under_the_rule).map(|name| (name.clone(), read(&name))).collect()
 }
 
 #[test]

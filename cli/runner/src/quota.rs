@@ -1,5 +1,5 @@
 //! The file system that a VM's launcher writes its logs and sockets to: small, in memory, and the VM's own, so that a
-//! launcher in the hands of its guest cannot fill `/run`.
+//! launcher that its guest has taken over cannot fill `/run`.
 //!
 //! It is mounted on the launcher's folder when the VM is attached, and stays until the VM's folder is removed: the console's
 //! log can be read as long as the VM is known.

@@ -1,10 +1,10 @@
-//! `supervisor.log`: what a supervisor and its launcher say, bounded in size and in how fast the launcher can fill it.
+//! `supervisor.log`: the log of a supervisor and its launcher, with a limit on its size and on the launcher's rate.
 //!
 //! *Flow.* The supervisor's own messages and the lines of its launcher, which come through a pipe, go into one file. At
-//! its limit the file becomes `supervisor.log.1` and a new one begins. *Guarantees.* At most twice the limit lies on the
-//! disk. A launcher that says more than it may is read and not kept, and the log says how much was left out: its output
-//! never blocks it, and never pushes the supervisor's messages out within minutes. *Assumptions.* A launcher may be in
-//! the hands of its guest: what it says is text for people, without control characters.
+//! its limit the file becomes `supervisor.log.1` and a new one begins. *Guarantees.* The log takes at most
+//! twice the limit on the disk. Output of a launcher beyond its rate is read, dropped and counted in the log: it never blocks
+//! the launcher and does not displace the supervisor's messages within minutes. *Assumptions.* A guest may have taken over its
+//! launcher: its output is text for people, written without control characters.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};

@@ -132,7 +132,7 @@ impl Pool {
     }
 }
 
-/// The families a Service is to have here, where both are to be had.
+/// The address families of a Service on this host, which has both.
 fn families(service: &Service) -> Vec<IpFamily> {
     let mut families = service.ip_families.clone();
     if families.is_empty() {

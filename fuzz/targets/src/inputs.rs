@@ -21,7 +21,7 @@ pub fn folder() -> PathBuf {
 /// Reads the inputs of a file; a file that is not there has none.
 ///
 /// # Errors
-/// When the file cannot be read, or a line is none of the three kinds; names file and line.
+/// When the file cannot be read, or a line is not of the three kinds; names file and line.
 pub fn read(path: &Path) -> Result<Vec<Input>, String> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(&text).map_err(|(line, wrong)| format!("{}:{line}: {wrong}", path.display())),

@@ -62,13 +62,13 @@ impl Request {
     }
 }
 
-/// A line of the launcher's.
+/// One line from the launcher.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Message {
-    /// Something happened; sent to those who asked for events.
+    /// An event, for clients that sent [`Verb::Events`].
     Event {
-        /// What.
+        /// The event, tagged by its `type`.
         event: Event,
     },
     /// The answer to a request.
@@ -90,39 +90,39 @@ fn to_line(message: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// What comes of a request.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// It was carried out.
+    /// The request was executed, or accepted where its end is an event.
     Ok {
-        /// The request's.
+        /// The id of the request; null if it had none.
         #[serde(default)]
         id: Value,
-        /// What there is to report.
+        /// The report for the verb.
         ok: Report,
     },
-    /// It was not.
+    /// The request was refused or has failed.
     Error {
-        /// The request's.
+        /// The id of the request; null if it had none or could not be read.
         #[serde(default)]
         id: Value,
-        /// Why not.
+        /// The reason, as a message for users.
         error: String,
     },
 }
 
-/// What a request that was carried out reports.
+/// The report of an executed request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Report {
-    /// To [`Verb::Status`] and [`Verb::Events`].
+    /// For [`Verb::Status`] and [`Verb::Events`].
     Status(Box<Status>),
-    /// To everything else.
+    /// For all other verbs: an empty object.
     Done {},
 }
 
-/// What happened to the machine.
+/// An event of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
@@ -132,33 +132,33 @@ pub enum Event {
     Paused,
     /// The machine was reset.
     Reset {
-        /// Whether by the guest.
+        /// `true` if the guest reset itself, `false` after [`Verb::Reset`].
         by_guest: bool,
     },
-    /// The watchdog was not fed and acts.
+    /// The guest did not feed its watchdog in time.
     Watchdog {
-        /// What it does.
+        /// What the watchdog does.
         action: WatchdogAction,
     },
     /// A disk could not be read or written.
     DiskFailed {
-        /// The disk's name.
+        /// The disk's name in the manifest.
         disk: String,
-        /// The host's reason.
+        /// The host's error.
         reason: String,
         /// Whether the machine is halted until it is resumed.
         paused: bool,
     },
-    /// The guest got an address.
+    /// The guest has a new or renewed lease.
     Lease {
-        /// The NIC's name.
+        /// The NIC's name in the manifest.
         nic: String,
-        /// The address.
+        /// The leased address.
         address: IpAddr,
     },
     /// The machine has ended; the last event.
     Ended {
-        /// How.
+        /// How it ended; `None` if the engine did not report it.
         outcome: Option<Outcome>,
     },
     /// One that this release does not know.

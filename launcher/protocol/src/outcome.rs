@@ -16,9 +16,9 @@ pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// In one word.
+    /// The verdict, for programs.
     pub outcome: Verdict,
-    /// In a sentence.
+    /// The reason, as a message for users.
     pub reason: String,
     /// Whether the launcher was asked to end it, by a request or by SIGTERM.
     #[serde(default)]

@@ -2,27 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
-/// All of it.
+/// The whole report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
-    /// What /dev/kvm is worth.
+    /// Whether /dev/kvm can run guests.
     #[serde(flatten)]
     pub kvm: Verdict,
-    /// What the launcher cannot confine itself with here: Landlock, seccomp; for people, each with its reason.
+    /// Confinement that this kernel lacks (Landlock, seccomp): one message each, with the reason.
     #[serde(default)]
     pub lacks: Vec<String>,
 }
 
-/// What /dev/kvm is worth.
+/// Whether /dev/kvm can run guests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kvm", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Verdict {
-    /// It executes.
+    /// It executes code on the processor.
     Usable,
-    /// It does not, or not in earnest.
+    /// It is absent, closed, or only interprets code and cannot run Linux.
     Unusable {
-        /// Why, for people.
+        /// The reason, as a message for users.
         reason: String,
     },
 }

@@ -16,7 +16,7 @@ pub enum State {
     Starting,
     /// The processors run.
     Running,
-    /// The processors stand.
+    /// The processors are halted.
     Paused,
     /// It was asked to power off.
     Stopping,
@@ -58,20 +58,20 @@ impl std::fmt::Display for EngineKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Accelerator {
-    /// QEMU's translator.
+    /// QEMU's own translation, without KVM.
     Tcg,
-    /// The host's processor.
+    /// The host's processor, by /dev/kvm.
     Kvm,
 }
 
-/// The machine as the launcher sees it.
+/// The answer to `status`. Fields beyond `state` may be absent from launchers of other releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The version of the messages; 0 from a launcher that did not say.
     #[serde(default)]
     pub version: u32,
-    /// Whether it runs.
+    /// What the machine does.
     pub state: State,
     /// Namespace of the VM object.
     #[serde(default)]
@@ -82,16 +82,16 @@ pub struct Status {
     /// SMBIOS system UUID.
     #[serde(default)]
     pub uuid: String,
-    /// What executes it.
+    /// The engine and its accelerator.
     #[serde(flatten)]
     pub engine: Option<EngineKind>,
-    /// What was found out about /dev/kvm.
+    /// The result of the probe of /dev/kvm, as a message for users.
     #[serde(default)]
     pub kvm: String,
-    /// In the machine's order.
+    /// The NICs in the machine's order.
     #[serde(default)]
     pub nics: Vec<NicStatus>,
-    /// What the launcher's process is confined by, from one that says so.
+    /// The confinement of the launcher's process; absent from older launchers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confinement: Option<ConfinementStatus>,
     /// How often the guest was reset.
@@ -122,12 +122,12 @@ impl Status {
     }
 }
 
-/// What confines a launcher's process.
+/// The confinement of a launcher's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfinementStatus {
-    /// Landlock's rules.
+    /// Whether Landlock rules are in force.
     pub landlock: bool,
-    /// The filter of system calls.
+    /// Whether the seccomp filter is in force.
     pub seccomp: bool,
 }
 
@@ -137,24 +137,24 @@ pub struct ConfinementStatus {
 pub struct NicStatus {
     /// Name in the manifest.
     pub name: String,
-    /// The VM tap.
+    /// The name of the VM tap.
     #[serde(default)]
     pub tap: Option<IfName>,
-    /// The guest's address.
+    /// The guest's Ethernet address.
     pub mac: MacAddr,
-    /// The guest's MTU.
+    /// The MTU that the guest is given, in bytes; 0 if unknown.
     #[serde(default)]
     pub mtu_bytes: u32,
-    /// Queue pairs.
+    /// Number of queue pairs; 0 if unknown.
     #[serde(default)]
     pub queues: u16,
     /// Whether the manifest gives the guest's link no carrier.
     #[serde(default)]
     pub link_down: bool,
-    /// What of its network the guest is not told, in sentences.
+    /// What the guest cannot be given of its network: one message each.
     #[serde(default)]
     pub not_told: Vec<String>,
-    /// What the guest is answered; `None` on a network without addresses.
+    /// Counters of the DHCP service; `None` on a network without addresses.
     #[serde(default)]
     pub service: Option<ServiceStatus>,
 }
@@ -176,31 +176,31 @@ impl NicStatus {
     }
 }
 
-/// What a NIC's guest asked and was answered.
+/// Counters of one NIC's DHCP service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceStatus {
-    /// By DHCPv4; `None` when the network has no such addresses.
+    /// DHCPv4; `None` on a network without IPv4 addresses.
     pub ipv4: Option<LeaseStatus>,
-    /// By DHCPv6; `None` when the network has no such addresses.
+    /// DHCPv6; `None` on a network without IPv6 addresses.
     pub ipv6: Option<LeaseStatus>,
-    /// Router solicitations of the guest's.
+    /// Router solicitations from the guest.
     pub router_solicitations: u64,
     /// Router advertisements to the guest.
     pub router_advertisements: u64,
-    /// Messages of clients that are not served.
+    /// Messages from other clients than the guest, which are ignored.
     pub strangers_ignored: u64,
-    /// Who sends DHCP messages.
+    /// Ethernet addresses that sent DHCP messages.
     pub clients: Vec<MacAddr>,
 }
 
-/// One family's lease.
+/// The lease of one address family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseStatus {
-    /// The address that is offered.
+    /// The address of the lease.
     pub address: IpAddr,
-    /// Messages of the guest's.
+    /// Messages from the guest.
     #[serde(default)]
     pub asked: u64,
     /// Answers to the guest.

@@ -48,7 +48,7 @@ impl Service {
     /// Answers on `tap` until it is gone, in a thread.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When no thread can be started.
     pub(crate) fn start(&self, nic: String, tap: OwnedFd, on_lease: impl Fn(Lease) + Send + 'static) -> io::Result<()> {
         let wire = Wire { service: self.clone(), tap: tap.into(), nic, epoch: epoch(), failures: GuestLog::new() };
         crate::threads::spawn("dhcp", move || wire.run(&on_lease))?;

@@ -230,7 +230,7 @@ fn a_deleted_instance_loses_its_pods_and_then_its_finalizer() {
 }
 
 #[test]
-fn a_pod_that_is_being_deleted_makes_the_instance_not_ready_and_starts_no_other() {
+fn a_pod_being_deleted_makes_the_instance_not_ready_and_starts_no_other() {
     let mut pod = launcher_pod(running(json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}])));
     pod.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
     let plan = Case::new(small_in(Phase::Running), vec![pod]).plan();
