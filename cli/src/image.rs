@@ -57,7 +57,7 @@ fn import(store: &Store, layout: &Layout, path: &Path, name: Option<&str>) -> Re
     let format = block::probe(path).map_err(|error| Failure::new(Exit::Invalid, chain(&error)))?;
     let name = name.ok_or_else(|| {
         invalid(format!(
-            "is no OCI layout; to take it in as a {format} disk, give it a name: `tapvisor image import {} NAME`",
+            "is no OCI layout; to import it as a {format} disk, give it a name: `tapvisor image import {} NAME`",
             path.display()
         ))
     })?;

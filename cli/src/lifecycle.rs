@@ -235,7 +235,7 @@ fn remove_unsupervised(store: &Store, key: &ObjectKey, force: bool, existed: boo
         && !force
         && !is_damaged
     {
-        let message = format!("{key}: {left}; --force forgets it all the same");
+        let message = format!("{key}: {left}; --force removes its record nevertheless");
         return Err(Failure::new(Exit::Failed, message));
     }
     if !store.exists(key) {

@@ -135,7 +135,7 @@ fn open_store() -> Result<(Store, Vec<Reaped>), Failure> {
         match &vm.left {
             None => terminal::say(&format!("tapvisor: {}: {why}; what was left was removed", vm.key)),
             Some(left) => terminal::say(&format!(
-                "tapvisor: {}: {why}, and not everything could be removed: {left}; `tapvisor rm --force {}` forgets it",
+                "tapvisor: {}: {why}, and not everything could be removed: {left}; `tapvisor rm --force {}` removes it",
                 vm.key, vm.key
             )),
         }

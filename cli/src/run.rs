@@ -87,10 +87,10 @@ fn manifest(arguments: &Run) -> Result<&Path, Failure> {
         (None, Some(file)) => Ok(file),
         (Some(operand), None) => {
             let operand = operand.display();
-            Err(Failure::new(Exit::Usage, format!("the manifest comes by -f: `tapvisor run -f {operand}`")))
+            Err(Failure::new(Exit::Usage, format!("pass the manifest by -f: `tapvisor run -f {operand}`")))
         }
         (Some(operand), Some(_)) => {
-            let message = format!("{}: one manifest is run, that of -f", operand.display());
+            let message = format!("{}: unexpected argument, -f names the manifest already", operand.display());
             Err(Failure::new(Exit::Usage, message))
         }
         (None, None) => Err(Failure::new(Exit::Usage, "no manifest is given: -f FILE")),

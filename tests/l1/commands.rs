@@ -86,6 +86,6 @@ fn without_root() {
         let remedy = found(check)["remedy"].as_str().unwrap_or("sudo tapvisor doctor").to_owned();
         assert!(remedy.contains("sudo tapvisor doctor"), "{check}: {remedy}");
     }
-    assert_eq!(found("firewall")["found"], "cannot be looked at without root");
+    assert_eq!(found("firewall")["found"], "cannot be examined without root");
     world.run(&[&user[..], &["ps"]].concat()).assert_fails(6, &["this command needs root", "sudo"]);
 }

@@ -88,7 +88,7 @@ fn missing() {
         ("echo staff:x:1900000005: >>/etc/group;", "VM users", "warning", "staff in /etc/group"),
         ("echo alice:1899934465:65536 >>/etc/subuid;", "VM users", "warning", "alice in /etc/subuid"),
         ("echo alice:1900000000:1 >>/etc/subgid;", "VM users", "warning", "alice in /etc/subgid"),
-        ("mkdir -p /etc/tapvisor; echo 1-9 >/etc/tapvisor/uids;", "VM users", "error", "\"1-9\" should be"),
+        ("mkdir -p /etc/tapvisor; echo 1-9 >/etc/tapvisor/uids;", "VM users", "error", "\"1-9\" is invalid, expected"),
         ("unshare --user --map-root-user", "VM users", "error", "is not in this user namespace"),
         ("ip route add 172.16.0.0/12 via 192.0.2.1;", "default network", "warning", "172.16.0.0/12"),
         ("ip route add 172.30.78.0/25 via 192.0.2.1;", "Services", "warning", "172.30.78.0/25"),

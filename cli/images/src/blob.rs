@@ -37,7 +37,10 @@ impl FromStr for BlobName {
             return Ok(Self(digits.to_owned()));
         }
         let shown: String = text.chars().take(80).collect();
-        Err(ImageError::malformed(format!("digest {shown:?}"), "should be sha256: and 64 hexadecimal digits"))
+        Err(ImageError::malformed(
+            format!("digest {shown:?}"),
+            "is invalid, expected sha256: and 64 hexadecimal digits",
+        ))
     }
 }
 

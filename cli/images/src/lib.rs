@@ -42,7 +42,7 @@ pub enum ImageError {
         store: PathBuf,
     },
     /// A name without registry that several registries' images have.
-    #[error("image {reference:?} may be any of {}: write its registry too", .names.join(", "))]
+    #[error("image {reference:?} matches several images ({}): add its registry", .names.join(", "))]
     Ambiguous {
         /// What was looked for.
         reference: String,

@@ -44,7 +44,7 @@ pub enum OwnerError {
     File(#[from] FileError),
     /// Its content.
     #[error(
-        "{path}: {text:?} should be one line FIRST-LAST with 1000 ≤ FIRST ≤ LAST < 2147483648, without 65534 and 65535"
+        "{path}: {text:?} is invalid, expected one line FIRST-LAST with 1000 ≤ FIRST ≤ LAST < 2147483648, without 65534 and 65535"
     )]
     Range {
         /// Which file.

@@ -45,7 +45,7 @@ enum SuperviseError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot begin to supervise")]
+    #[error("cannot start to supervise")]
     System(#[from] io::Error),
 }
 

@@ -140,9 +140,9 @@ fn untold(check: &'static str) -> Finding {
     bad(
         check,
         Severity::Warning,
-        "cannot be looked at without root",
-        "Whether VMs can run is not known.",
-        "`sudo tapvisor doctor` looks at it.",
+        "cannot be examined without root",
+        "It is unknown whether VMs can run.",
+        "Run `sudo tapvisor doctor`.",
     )
 }
 
@@ -172,7 +172,7 @@ fn root(seen: &Seen) -> Finding {
             Severity::Error,
             "not root",
             "Network namespaces, CNI plugins and descriptors for the VM process need root; the VM process itself does not.",
-            "`sudo tapvisor doctor` looks at everything, and VMs are run with sudo too.",
+            "Run `sudo tapvisor doctor`; run VMs with sudo too.",
         ),
     }
 }
@@ -211,7 +211,7 @@ fn engine(seen: &Seen) -> Finding {
             "engine",
             Severity::Warning,
             format!("/dev/kvm: {found}; qemu-system-x86_64: installed"),
-            "VMs are emulated: they run, many times slower.",
+            "VMs are emulated and run many times slower.",
             match &seen.kvm {
                 Kvm::Withheld(_) => {
                     "`chgrp kvm /dev/kvm` and `chmod 0660 /dev/kvm`; a udev rule does it after each start."
@@ -240,12 +240,12 @@ fn vhost(seen: &Seen) -> Finding {
     let is_fast = matches!(seen.kvm, Kvm::Present(_));
     match (seen.has_vhost_net, is_fast) {
         (true, _) => ok("vhost-net", "can be used"),
-        (false, false) => ok("vhost-net", "not there; VMs that are emulated do not use it"),
+        (false, false) => ok("vhost-net", "absent; emulated VMs do not use it"),
         (false, true) => bad(
             "vhost-net",
             Severity::Warning,
             "/dev/vhost-net cannot be opened",
-            "Frames take the way through user space: they arrive, and cost several times the processor time.",
+            "Frames pass through user space and cost several times the processor time.",
             "`modprobe vhost_net`; in a container the device must be passed in.",
         ),
     }
@@ -272,7 +272,7 @@ fn forwarding_of_frames(seen: &Seen) -> Finding {
             "nft fwd in netdev",
             Severity::Error,
             format!("does not work: {why}"),
-            "Frames cannot be led between a VM and its pod's network.",
+            "Frames cannot be forwarded between a VM and its pod's network.",
             "Use a kernel with CONFIG_NF_TABLES_NETDEV and CONFIG_NFT_FWD_NETDEV; distributions' kernels have both.",
         ),
     }
@@ -312,7 +312,7 @@ fn isolation(seen: &Seen) -> Finding {
             CHECK,
             Severity::Warning,
             refused.join("; "),
-            "VMs run. A guest that takes its VM process over sees more of this host than it must; each VM is still a user of its own.",
+            "VMs run. A guest that takes over its VM process sees more of this host than necessary; each VM still runs as its own user.",
             REMEDY,
         ),
         Some(Err(why)) => bad(CHECK, Severity::Error, why.clone(), "No VM can be started.", REMEDY),
@@ -331,7 +331,7 @@ fn confinement(seen: &Seen) -> Finding {
             CHECK,
             Severity::Warning,
             lacks,
-            "VMs run. A guest that takes its VM process over can ask more of the kernel than it must.",
+            "VMs run. A guest that takes over its VM process can use more system calls than necessary.",
             "Use a kernel with CONFIG_SECURITY_LANDLOCK, `landlock` in its lsm= list, and CONFIG_SECCOMP_FILTER; in a container, allow these system calls.",
         ),
     }
@@ -377,13 +377,13 @@ fn policy(seen: &Seen) -> Finding {
                 CHECK,
                 Severity::Warning,
                 format!("cannot be read: {why}"),
-                "If something drops by default what is forwarded, VMs do not reach beyond this host.",
-                "Look at it as root, with a kernel that has CONFIG_NF_TABLES; `nft list ruleset` shows it.",
+                "If a firewall drops forwarded packets by default, VMs do not reach beyond this host.",
+                "Run doctor as root, on a kernel with CONFIG_NF_TABLES; `nft list ruleset` shows the rules.",
             );
         }
     };
     match (dropping, seen.legacy_tables.as_slice()) {
-        ([], []) => ok(CHECK, "nothing drops what VMs send and are sent"),
+        ([], []) => ok(CHECK, "no rule drops packets of VMs"),
         ([], tables) => bad(
             CHECK,
             Severity::Warning,
@@ -394,8 +394,8 @@ fn policy(seen: &Seen) -> Finding {
         (chains, _) => bad(
             CHECK,
             Severity::Warning,
-            format!("what is forwarded is dropped by {}", chains.join(", ")),
-            "What VMs send beyond this host is dropped, and rules of ours cannot override it.",
+            format!("forwarded packets are dropped by {}", chains.join(", ")),
+            "Packets of VMs beyond this host are dropped; Tapvisor's rules cannot override this.",
             "`iptables -I FORWARD -s 172.30.77.0/24 -j ACCEPT`, the same with -d, and with ip6tables and fd77:7461:7076::/64.",
         ),
     }
@@ -434,8 +434,8 @@ fn services_overlap(seen: &Seen) -> Finding {
             "Services",
             Severity::Warning,
             overlap.clone(),
-            "Manifests with a Service are refused; others are not concerned.",
-            "Take that address or route away before Services are made.",
+            "Manifests with a Service are refused; other manifests work.",
+            "Remove that address or route before you create Services.",
         ),
     }
 }

@@ -59,7 +59,7 @@ pub struct LaunchOptions {
 #[non_exhaustive]
 pub enum OptionError {
     /// An option that does not exist.
-    #[error("{0:?} is no option of `launch`")]
+    #[error("{0:?} is an unknown option of `launch`")]
     Unknown(OsString),
     /// An option without its value.
     #[error("{0} needs a value")]
@@ -74,7 +74,7 @@ pub enum OptionError {
     #[error("{0} is missing")]
     Missing(&'static str),
     /// A value of another shape than a descriptor or a named descriptor or file.
-    #[error("{option}: {value:?} should be {shape}")]
+    #[error("{option}: {value:?} is invalid, expected {shape}")]
     Descriptor {
         /// The option.
         option: &'static str,
@@ -281,10 +281,13 @@ mod tests {
         assert_eq!(wrong("--dir"), "--dir needs a value");
         assert_eq!(wrong("--machine /n"), "--machine is given twice");
         assert_eq!(wrong("--console-stdio=1"), "--console-stdio takes no value");
-        assert_eq!(wrong("web"), "\"web\" is no option of `launch`");
-        assert_eq!(wrong("--kvm-fd x"), "--kvm-fd: \"x\" should be a descriptor's number");
-        assert_eq!(wrong("--tun-fds 3,"), "--tun-fds: \"3,\" should be descriptors' numbers with commas between");
-        assert_eq!(wrong("--nic-resolv-conf blue"), "--nic-resolv-conf: \"blue\" should be NAME=FILE");
-        assert_eq!(wrong("--disk-fd root"), "--disk-fd: \"root\" should be NAME=N");
+        assert_eq!(wrong("web"), "\"web\" is an unknown option of `launch`");
+        assert_eq!(wrong("--kvm-fd x"), "--kvm-fd: \"x\" is invalid, expected a descriptor's number");
+        assert_eq!(
+            wrong("--tun-fds 3,"),
+            "--tun-fds: \"3,\" is invalid, expected descriptors' numbers with commas between"
+        );
+        assert_eq!(wrong("--nic-resolv-conf blue"), "--nic-resolv-conf: \"blue\" is invalid, expected NAME=FILE");
+        assert_eq!(wrong("--disk-fd root"), "--disk-fd: \"root\" is invalid, expected NAME=N");
     }
 }

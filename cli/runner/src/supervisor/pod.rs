@@ -241,7 +241,7 @@ pub enum ReleaseError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The host.
-    #[error("the host's network is not as it was before the first VM")]
+    #[error("the host's network could not be restored")]
     Host(#[from] HostError),
     /// Services.
     #[error(transparent)]
