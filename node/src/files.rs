@@ -15,7 +15,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<bool
     if is_same && fs::metadata(path)?.permissions().mode() & 0o777 == mode {
         return Ok(false);
     }
-    let fresh = beside(path);
+    let fresh = temporary_name(path);
     let written = fs::write(&fresh, content)
         .and_then(|()| fs::set_permissions(&fresh, fs::Permissions::from_mode(mode)))
         .and_then(|()| fs::rename(&fresh, path));
@@ -26,7 +26,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<bool
 }
 
 /// A name in the same folder that no runtime takes for a configuration or a plugin.
-fn beside(path: &Path) -> PathBuf {
+fn temporary_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tapvisor-new"))
 }
