@@ -361,6 +361,15 @@ fn every_link_between_pages_leads_somewhere() {
 }
 
 #[test]
+fn architecture_names_paths_that_exist() {
+    let text = read("ARCHITECTURE.md");
+    let is_path = |word: &&str| word.contains('/') && !word.starts_with('/') && !word.contains([' ', '<', ':', '*']);
+    let named = text.split('`').skip(1).step_by(2).filter(is_path);
+    let missing = named.filter(|path| !workspace().join(path).exists());
+    none(&missing.map(|path| format!("ARCHITECTURE.md names {path}, which is not there")).collect::<Vec<_>>());
+}
+
+#[test]
 fn make_test_climbs_every_rung_and_each_has_a_minimum_and_a_ceiling() {
     let rungs = read("tests/rungs");
     let makefile = read("Makefile");
