@@ -5,6 +5,7 @@ mod nodes;
 mod pods;
 mod product;
 mod vmi;
+mod vmi_trouble;
 mod volumes;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     trials.extend(volumes::trials());
     trials.extend(product::trials());
     trials.extend(vmi::trials());
+    trials.extend(vmi_trouble::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
     // spec: K8S-4

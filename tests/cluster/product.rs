@@ -1,11 +1,11 @@
-//! The product in the cluster, by hand as long as nothing makes pods of VirtualMachines: a VM in an ordinary pod.
+//! The launcher and the plugin without the controller: a VM in an ordinary pod.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{cache_file, trial};
+use tests::trial;
 
-use crate::cluster;
 use crate::pods::{busybox, cluster_ips, dual_stack, fetch, wait_running};
+use crate::vmi::installed;
 
 pub(crate) fn trials() -> Vec<Trial> {
     // spec: K8S-1
@@ -15,14 +15,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The pod of a VM on the second node, and the Secret with its machine file.
 fn vm() -> [Value; 2] {
     let wiring = json!({"version": 1, "owner": {"uid": 107, "gid": 107},
-        "interfaces": [{"name": "default", "podInterface": "eth0", "binding": "masquerade"}]});
+        "interfaces": [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "mac": "02:00:5e:10:00:01"}]});
     let machine = json!({
-        "version": 1, "wiring": wiring,
+        "version": 2, "wiring": wiring,
         "machine": {
             "namespace": "vms", "name": "vm", "uuid": "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f", "hostname": "vm",
             "cpu": {"sockets": 1, "cores": 1, "threads": 1}, "memoryBytes": 128 << 20, "boot": "bios",
-            "disks": [{"name": "root", "bus": "virtio", "bootOrder": 1, "source": {"overlay": {"path": "/disk/disk/disk.img"}}}],
-            "nics": [{"name": "default", "podInterface": "eth0", "binding": "masquerade", "model": "virtio", "mac": "02:00:5e:10:00:01"}],
+            "disks": [{"name": "root", "bus": "virtio", "bootOrder": 1, "source": {"overlay": {"path": "/disk/disk/disk.img", "format": "raw"}}}],
+            "nics": [{"name": "default", "model": "virtio"}],
             "serialConsole": true, "rng": true, "gracePeriodSeconds": 20, "emulation": "allowed",
         },
     });
@@ -53,9 +53,7 @@ fn vm() -> [Value; 2] {
 }
 
 fn vm_behind_service() {
-    let cluster = cluster();
-    cluster.install_product();
-    cluster.import(&cache_file("guest/images"));
+    let cluster = installed();
     let service = dual_stack("vms", "vm", "vm", &json!({"ports": [{"port": 80}]}));
     for object in vm().into_iter().chain([service, busybox("vms", "visitor", "node1", "exec sleep 100000")]) {
         cluster.apply(&object.to_string()).assert_ok();

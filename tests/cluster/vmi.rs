@@ -69,7 +69,7 @@ pub(crate) fn wait_ready(cluster: &Cluster, name: &str) -> Value {
 pub(crate) fn delete_and_assert_gone(cluster: &Cluster, vmi: &Value) {
     let (name, uid) =
         (vmi["metadata"]["name"].as_str().expect("a name"), vmi["metadata"]["uid"].as_str().expect("a UID"));
-    cluster.kubectl(&["-n", "vms", "delete", "vmi", name, "--timeout=120s"]).assert_ok();
+    cluster.kubectl(&["-n", "vms", "delete", "vmi", name, "--timeout=170s"]).assert_ok();
     let label = format!("kubevirt.io/created-by={uid}");
     let list = || cluster.kubectl(&["-n", "vms", "get", "pods,secrets", "-l", &label, "-o", "name"]);
     wait_for("the Secret to be collected", START, || list().text().is_empty().then_some(()));
@@ -85,6 +85,7 @@ pub(crate) fn writes(cluster: &Cluster, part: &str) -> Vec<String> {
         event["user"]["username"] == CONTROLLER
             && about["namespace"] == "vms"
             && about["name"].as_str().is_some_and(|name| name.contains(part))
+            && event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300)
             && !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap_or_default())
     };
     let describe = |event: Value| {

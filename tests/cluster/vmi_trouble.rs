@@ -1,0 +1,178 @@
+//! Instances that cannot run yet, must not run, or end: phases and conditions say what and why.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tests::{Cluster, Ran, trial, wait_for};
+
+use crate::vmi::{condition, delete_and_assert_gone, installed, object, wait_instance, wait_ready};
+
+/// A replica gives the Lease up when it is told to end; the other asks for it every two seconds.
+const HAND_OVER: Duration = Duration::from_secs(30);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        // spec: CTRL-14
+        trial("admission refuses fields by path, changes of a VM, a forged status", admission),
+        // spec: CTRL-15
+        trial("a missing image, too few CPUs, a refused ADD are conditions of a VM", obstacles),
+        // spec: CTRL-16
+        trial("a VM that powers off succeeds, one whose launcher is killed fails", ends),
+        // spec: CTRL-16
+        trial("a VM whose pod is deleted powers off and succeeds", pod_deleted),
+        // spec: CTRL-17
+        trial("a controller hands over and a VM starts under the next", hand_over),
+    ]
+}
+
+/// An instance of namespace `vms` that boots the tests' guest with words on its kernel's command line.
+fn instance(name: &str, words: &str) -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"namespace": "vms", "name": name},
+        "spec": {
+            "terminationGracePeriodSeconds": 30,
+            "domain": {
+                "memory": {"guest": "128Mi"},
+                "firmware": {"kernelBoot": {"kernelArgs": format!("console=ttyS0 quiet panic=-1 {words}"), "container": {
+                    "image": "localhost/tapvisor/guest-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}}},
+                "devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
+            },
+            "networks": [{"name": "default", "pod": {}}],
+        },
+    })
+}
+
+fn apply(cluster: &Cluster, object: &Value) {
+    cluster.apply(&object.to_string()).assert_ok();
+}
+
+fn patch(cluster: &Cluster, name: &str, change: &Value) -> Ran {
+    cluster.kubectl(&["-n", "vms", "patch", "vmi", name, "--type=merge", "-p", &change.to_string()])
+}
+
+/// More than a node of the cluster has.
+fn ask_for_too_many_cpus(vmi: &mut Value) {
+    vmi["spec"]["domain"]["cpu"] = json!({"cores": 1});
+    vmi["spec"]["domain"]["resources"] = json!({"requests": {"cpu": "200"}});
+}
+
+fn admission() {
+    let cluster = installed();
+    let mut refused = instance("refused", "");
+    refused["spec"]["domain"]["devices"]["tpm"] = json!({});
+    refused["spec"]["domain"]["typo"] = json!(1);
+    let paths = ["spec.domain.devices.tpm: not supported", "spec.domain.typo: unknown field"];
+    cluster.apply(&refused.to_string()).assert_fails(1, &paths);
+    let mut warned = instance("warned", "");
+    warned["spec"]["domain"]["devices"]["autoattachMemBalloon"] = json!(true);
+    // It stays where it is: no node has that many processors.
+    ask_for_too_many_cpus(&mut warned);
+    let ran = cluster.apply(&warned.to_string());
+    assert!(ran.is_ok() && ran.stderr().contains("autoattachMemBalloon: has no effect"), "{}", ran.account());
+    patch(&cluster, "warned", &json!({"spec": {"hostname": "other"}})).assert_fails(1, &["spec: cannot be changed"]);
+    patch(&cluster, "warned", &json!({"status": {"phase": "Succeeded"}}))
+        .assert_fails(1, &["only the controller writes it"]);
+    patch(&cluster, "warned", &json!({"metadata": {"labels": {"note": "mine"}}})).assert_ok();
+    delete_and_assert_gone(&cluster, &object(&cluster, "vmi", "warned").expect("it was applied"));
+}
+
+/// Applies an instance, waits for a condition with these words, and demands that it may still heal.
+fn assert_obstacle(cluster: &Cluster, vmi: &Value, kind: &str, words: &[&str]) {
+    apply(cluster, vmi);
+    let name = vmi["metadata"]["name"].as_str().expect("a name");
+    let told = |vmi: &Value| condition(vmi, kind).is_some_and(|text| words.iter().all(|word| text.contains(word)));
+    let found = wait_instance(cluster, name, &format!("to have {kind} with {words:?}"), told);
+    assert!(["Scheduling", "Pending"].contains(&found["status"]["phase"].as_str().unwrap_or_default()), "{found:#}");
+    let events = cluster.kubectl(&[
+        "-n",
+        "vms",
+        "get",
+        "events",
+        "-o",
+        "json",
+        "--field-selector",
+        &format!("involvedObject.name={name}"),
+    ]);
+    let events = events.json()["items"].as_array().cloned().unwrap_or_default();
+    assert!(events.iter().all(|event| event["type"] == "Normal"), "{events:#?}");
+    assert_eq!(events.len(), 1, "{events:#?}");
+    delete_and_assert_gone(cluster, &found);
+}
+
+fn obstacles() {
+    let cluster = installed();
+    let mut greedy = instance("greedy", "");
+    ask_for_too_many_cpus(&mut greedy);
+    assert_obstacle(&cluster, &greedy, "PodScheduled", &["False Unschedulable", "Insufficient cpu"]);
+    let mut imageless = instance("imageless", "");
+    imageless["spec"]["domain"]["firmware"]["kernelBoot"]["container"]["image"] = "localhost/missing:1".into();
+    assert_obstacle(&cluster, &imageless, "Synchronized", &["False", "Image", "localhost/missing:1"]);
+    let mut overlapping = instance("overlapping", "");
+    overlapping["spec"]["networks"][0]["pod"] = json!({"vmNetworkCIDR": "10.244.0.0/16"});
+    assert_obstacle(
+        &cluster,
+        &overlapping,
+        "Synchronized",
+        &["False FailedCreatePodSandBox CNI plugin tapvisor:", "10.244."],
+    );
+}
+
+fn ends() {
+    let cluster = installed();
+    apply(&cluster, &instance("short", "guest.run=poweroff+-f"));
+    let ended = wait_instance(&cluster, "short", "to succeed", |vmi| vmi["status"]["phase"] == "Succeeded");
+    assert!(condition(&ended, "Ready").is_some_and(|text| text.starts_with("False GuestNotRunning")), "{ended:#}");
+    delete_and_assert_gone(&cluster, &ended);
+
+    apply(&cluster, &instance("killed", ""));
+    let running = wait_ready(&cluster, "killed");
+    let node = running["status"]["nodeName"].as_str().expect("it has a node");
+    let kill = "ctr --namespace k8s.io containers list --quiet 'labels.\"io.kubernetes.container.name\"==compute' |
+        while read -r id; do
+            if ctr --namespace k8s.io containers info \"$id\" | grep -q virt-launcher-killed; then ctr --namespace k8s.io tasks kill --signal SIGKILL \"$id\"; fi
+        done";
+    Ran::of(cluster.on_node(node, "bash").args(["-euo", "pipefail", "-c", kill])).assert_ok();
+    let failed = wait_instance(&cluster, "killed", "to fail", |vmi| vmi["status"]["phase"] == "Failed");
+    assert!(condition(&failed, "Synchronized").is_some_and(|text| text.contains("LauncherFailed")), "{failed:#}");
+    delete_and_assert_gone(&cluster, &failed);
+}
+
+fn pod_deleted() {
+    let cluster = installed();
+    apply(&cluster, &instance("evicted", ""));
+    let running = wait_ready(&cluster, "evicted");
+    let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
+    cluster.kubectl(&["-n", "vms", "delete", "pod", "-l", &label, "--timeout=170s"]).assert_ok();
+    let ended = wait_instance(&cluster, "evicted", "to end", |vmi| {
+        ["Succeeded", "Failed"].contains(&vmi["status"]["phase"].as_str().unwrap_or_default())
+    });
+    assert_eq!(ended["status"]["phase"], "Succeeded", "{ended:#}");
+    delete_and_assert_gone(&cluster, &ended);
+}
+
+fn holder(cluster: &Cluster) -> String {
+    let ran = cluster.kubectl(&[
+        "-n",
+        "tapvisor",
+        "get",
+        "lease",
+        "tapvisor-controller",
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ]);
+    ran.text().trim().to_owned()
+}
+
+fn hand_over() {
+    let cluster = installed();
+    let first = holder(&cluster);
+    cluster.kubectl(&["-n", "tapvisor", "delete", "pod", &first, "--wait=false"]).assert_ok();
+    let (next, _) = wait_for("another replica to lead", HAND_OVER, || {
+        Some(holder(&cluster)).filter(|holder| !holder.is_empty() && *holder != first)
+    });
+    assert_ne!(first, next);
+    apply(&cluster, &instance("after", ""));
+    let running = wait_ready(&cluster, "after");
+    delete_and_assert_gone(&cluster, &running);
+}
