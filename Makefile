@@ -36,7 +36,8 @@ test-conformance: setup-test build ## what a CNI plugin must hold to, with fault
 	@tests/ladder conformance
 test-guest: setup-test build ## end to end with real guests
 	@tests/ladder guest
-test-lab: setup-lab build ## rung L2: a virtual host with a real KVM, vhost-net and 802.1Q, or this machine where its KVM runs code
+test-lab: setup-lab ## rung L2: a virtual host with a real KVM, vhost-net and 802.1Q, or this machine where its KVM runs code
+	@tests/build lab
 	@tests/ladder lab
 test-cluster: setup-cluster images ## rung cluster: a real Kubernetes of two nodes on this machine, and VMs in it
 	@tests/ladder cluster
@@ -46,7 +47,8 @@ soak: setup-test build ## an hour of a VM process that floods its host; results 
 	@FLOOD_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --quiet --package tests --test guest -- --nocapture "floods its log"
 
 .PHONY: lab
-lab: setup-lab build ## a shell in that virtual host
+lab: setup-lab ## a shell in that virtual host
+	@tests/build lab
 	@cargo run --quiet --package tests --bin lab
 
 .PHONY: cluster cluster-down

@@ -3,5 +3,5 @@
 use tests::dist_file;
 
 fn main() {
-    tests::lab::shell(&[dist_file("tapvisor-launcher")]);
+    tests::lab::shell(&["tapvisor-launcher", "vmm-boot"].map(dist_file));
 }

@@ -1,0 +1,26 @@
+//! Our KVM machine: memory, processors, interrupts, boot and devices of one guest, run in this process.
+//!
+//! Flow: [`Vm::new`] puts a machine together from open parts and makes no thread; [`Vm::run`] runs it to its end on the
+//! calling thread, with one thread for each processor; a [`Controller`] sends it commands from any thread.
+//! Guarantees: no guest input panics, and what the guest does reaches only its own memory and the given descriptors.
+//! Assumptions: /dev/kvm runs code on the processor (`tapvisor-launcher probe`).
+
+mod acpi;
+mod boot;
+mod bus;
+mod control;
+mod devices;
+mod event_loop;
+mod layout;
+mod memory;
+mod pci;
+mod state;
+mod sys;
+mod vcpu;
+mod vm;
+
+pub use boot::{BootError, Kernel};
+pub use control::{Command, Controller, Ending, Event};
+pub use memory::MemoryError;
+pub use state::DevicesState;
+pub use vm::{Parts, Vm, VmmError};

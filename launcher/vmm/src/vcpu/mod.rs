@@ -1,0 +1,10 @@
+//! The processors: what they are, how the first one starts, and the threads that run them.
+
+mod apic;
+mod cpuid;
+mod gate;
+mod registers;
+mod run;
+
+pub(crate) use cpuid::Topology;
+pub(crate) use run::{Processors, VcpuError, create};

@@ -1,0 +1,101 @@
+//! Debian's kernel in our machine: to its first process, and every way to end.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tests::lab::Finished;
+use tests::trial;
+
+/// A guest needs 2 to 20 seconds here, by how busy the machine is.
+const LIMIT: Duration = Duration::from_secs(180);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        // spec: LAB-3
+        trial("vmlinux reaches init with 1 processor and 128 MiB", || reaches_init("vmlinux", 1, 128)),
+        // spec: LAB-3
+        trial("vmlinux reaches init with 2 processors and 128 MiB", || reaches_init("vmlinux", 2, 128)),
+        // spec: LAB-3
+        trial("vmlinux reaches init with 5 GiB", || reaches_init("vmlinux", 2, 5120)),
+        // spec: LAB-3
+        trial("bzImage reaches init with 1 processor and 128 MiB", || reaches_init("bzImage", 1, 128)),
+        // spec: LAB-3
+        trial("bzImage reaches init with 2 processors and 128 MiB", || reaches_init("bzImage", 2, 128)),
+        // spec: LAB-3
+        trial("bzImage reaches init with 5 GiB", || reaches_init("bzImage", 1, 5120)),
+        // spec: LAB-4
+        trial("a reset by the guest is no power-off", guest_resets),
+        // spec: LAB-4
+        trial("a panic of the guest's kernel is reported as a crash", guest_crashes),
+        // spec: LAB-5
+        trial("the power button reaches the guest", power_button),
+        // spec: LAB-5
+        trial("what is typed on the console reaches the guest", console_input),
+        // spec: LAB-5
+        trial("a paused guest goes on where it was", pause),
+        // spec: LAB-5
+        trial("kill ends a guest that does nothing by itself", kill),
+    ]
+}
+
+/// Boots a guest whose last word is `end`; `more` are texts and commands of `vmm-boot`.
+fn boot(kernel: &str, processors: u32, mebibytes: u32, words: &str, more: &str) -> Finished {
+    let script = format!(
+        "vmm-boot $LAB/guest/{kernel} $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet {words}' {processors} {mebibytes} {more}"
+    );
+    let finished = crate::run(&format!("a guest with {words}"), &script, LIMIT);
+    assert_eq!(finished.code, 0, "{finished}");
+    finished
+}
+
+fn ended(finished: &Finished, how: &str) {
+    assert!(finished.output.contains(&format!("\nvmm-boot: ended {how}")), "expected {how}\n{finished}");
+}
+
+fn reaches_init(kernel: &str, processors: u32, mebibytes: u32) {
+    let finished = boot(kernel, processors, mebibytes, "lab.end=poweroff", "");
+    ended(&finished, "PoweredOff");
+    let line = finished.output.lines().find(|line| line.starts_with("guest: init with ")).map(str::to_owned);
+    let line = line.unwrap_or_else(|| panic!("init has not started\n{finished}"));
+    let numbers: Vec<u32> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [seen, kibibytes] = numbers[..] else { panic!("{line}") };
+    assert_eq!(seen, processors, "{finished}");
+    // The kernel keeps a part for itself.
+    let given = mebibytes * 1024;
+    assert!((given / 2..given).contains(&kibibytes), "{finished}");
+}
+
+fn guest_resets() {
+    ended(&boot("vmlinux", 1, 128, "lab.end=reboot", ""), "Reset { by_guest: true }");
+}
+
+fn guest_crashes() {
+    ended(&boot("vmlinux", 1, 128, "lab.end=panic", ""), "Crashed");
+}
+
+fn power_button() {
+    let finished = boot("vmlinux", 2, 128, "lab.end=button", "'guest: waits for the button' power-button");
+    assert!(finished.output.contains("guest: the button was pressed"), "{finished}");
+    ended(&finished, "PoweredOff");
+}
+
+fn console_input() {
+    let finished = boot(
+        "vmlinux",
+        1,
+        128,
+        "lab.end=stay",
+        "'guest: shell' 'type echo $((6 * 7))-typed' '42-typed' 'type poweroff -f'",
+    );
+    ended(&finished, "PoweredOff");
+}
+
+fn pause() {
+    let finished = boot("vmlinux", 2, 128, "lab.end=stay", "'guest: shell' pause '' 'type poweroff -f'");
+    assert!(finished.output.contains("vmm-boot: Paused\nvmm-boot: Running\n"), "{finished}");
+    ended(&finished, "PoweredOff");
+}
+
+fn kill() {
+    ended(&boot("vmlinux", 1, 128, "lab.end=stay", "'guest: shell' kill"), "Killed");
+}
