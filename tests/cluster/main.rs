@@ -1,5 +1,6 @@
 //! Rung cluster: a real Kubernetes of two nodes, started once for all trials, and the product in it.
 
+mod agent;
 mod end;
 mod nodes;
 mod pods;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
     trials.extend(vmi_trouble::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
+    // They change what the runtime executes for every pod.
+    let agent = tests::main_of(1, agent::trials());
+    let ran = if ran == ExitCode::SUCCESS { agent } else { ran };
     // spec: K8S-4
     let ended = tests::main(vec![trial("the end of a cluster leaves nothing on the machine", leaves_nothing)]);
     // Filters may have left out that last trial.

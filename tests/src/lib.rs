@@ -42,5 +42,5 @@ pub use stream::exchange;
 pub use tap::Tap;
 pub use terminal::Terminal;
 pub use tftp::serve_tftp;
-pub use trial::{Skip, main, needs, trial};
+pub use trial::{Skip, main, main_of, needs, trial};
 pub use world::World;

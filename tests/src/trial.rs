@@ -29,8 +29,14 @@ pub fn needs(name: &str, condition: fn() -> Result<(), Skip>, run: fn()) -> Tria
 /// Runs the tests of a rung, two at a time unless the command line says otherwise: emulated guests slow each other down.
 #[must_use]
 pub fn main(trials: Vec<Trial>) -> ExitCode {
+    main_of(2, trials)
+}
+
+/// Runs the tests of a rung, `threads` at a time unless the command line says otherwise.
+#[must_use]
+pub fn main_of(threads: usize, trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(threads);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
