@@ -2,7 +2,7 @@
 //!
 //! `vmm-boot KERNEL INITRD COMMAND-LINE PROCESSORS MEBIBYTES [TEXT COMMAND]...`: once TEXT has appeared on the console,
 //! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, or `type WORDS` on the console. The
-//! last line says how it ended.
+//! last line says how it ended. With VMM_TAP, the node of a macvtap, the guest has a network device.
 
 use std::error::Error;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use vmm::{Command, Controller, Kernel, Parts, Vm};
+use vmm::{Command, Controller, Kernel, Nic, Parts, Vm};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -24,9 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Ok(text) = next("TEXT") {
         reactions.push((text, next("COMMAND")?));
     }
+    let nics = std::env::var_os("VMM_TAP").map(network).transpose()?.into_iter().collect();
     let (near, far) = UnixStream::pair()?;
     let kernel = Kernel { image, initrd, command_line };
-    let vm = Vm::new(Parts { cpu, memory_bytes, kernel, console: near.into(), devices: None })?;
+    let vm = Vm::new(Parts { cpu, memory_bytes, kernel, console: near.into(), nics, devices: None, rng: true })?;
     let controller = vm.controller();
     let console = std::thread::spawn(move || follow(far, &reactions, &controller));
     let ending = vm.run(false, &mut |event| print(format!("vmm-boot: {event:?}\n").as_bytes()))?;
@@ -34,6 +35,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(console.join());
     print(format!("\nvmm-boot: ended {ending:?}\n").as_bytes());
     Ok(())
+}
+
+/// A network device on a macvtap's device node, which is an attached tap once it is open.
+fn network(node: std::ffi::OsString) -> std::io::Result<Nic> {
+    let tap = File::options().read(true).write(true).open(node)?.into();
+    let mac = [0x02, 0, 0, 0, 0, 0x17];
+    Ok(Nic { mac, mtu: None, tap })
 }
 
 fn print(bytes: &[u8]) {

@@ -3,7 +3,7 @@
 //! What no device claims reads as all ones and swallows writes, as an empty bus does. An access may have any size from 1
 //! to 8 bytes and any alignment: each device is given the bytes one by one unless its registers are wider.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::devices::{DebugPort, I8042, Power, PowerRequest, Pvpanic, Rtc, Serial};
 use crate::layout::{
@@ -11,6 +11,7 @@ use crate::layout::{
     SERIAL, SERIAL_PORTS,
 };
 use crate::pci::Pci;
+use crate::sync::lock;
 use crate::sys::clock;
 
 /// What a write asks of the machine.
@@ -34,11 +35,6 @@ pub(crate) struct Bus {
     pub(crate) pvpanic: Pvpanic,
     pub(crate) debug: Mutex<DebugPort>,
     pub(crate) pci: Mutex<Pci>,
-}
-
-/// A device whose user panicked is as good as before: its registers hold values, not invariants.
-pub(crate) fn lock<T>(device: &Mutex<T>) -> MutexGuard<'_, T> {
-    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Bus {
@@ -114,15 +110,17 @@ impl Bus {
     /// A read from an address that is no RAM. `data` holds all ones where no device answers.
     pub(crate) fn read_memory(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
-        if let Some(offset) = in_ecam(address) {
-            lock(&self.pci).read_ecam(offset, data);
+        match in_ecam(address) {
+            Some(offset) => lock(&self.pci).read_ecam(offset, data),
+            None => lock(&self.pci).read_memory(address, data),
         }
     }
 
     /// A write to an address that is no RAM.
     pub(crate) fn write_memory(&self, address: u64, data: &[u8]) {
-        if let Some(offset) = in_ecam(address) {
-            lock(&self.pci).write_ecam(offset, data);
+        match in_ecam(address) {
+            Some(offset) => lock(&self.pci).write_ecam(offset, data),
+            None => lock(&self.pci).write_memory(address, data),
         }
     }
 }

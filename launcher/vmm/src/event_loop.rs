@@ -6,17 +6,24 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::bus::{Bus, lock};
+use crate::bus::Bus;
 use crate::control::{Command, Ending, Event, Notice};
+use crate::functions::Attached;
+use crate::sync::lock;
 use crate::sys::event::descriptor;
 use crate::vcpu::Processors;
 
 const WAKE: u64 = 0;
 const CONSOLE: u64 = 1;
+/// The first doorbell; the others follow in the order of functions and queues.
+const DOORBELLS: u64 = 2;
+/// The first function's input; beyond all doorbells.
+const INPUTS: u64 = 1 << 32;
 
 /// What the loop works on.
 pub(crate) struct Inputs<'a> {
     pub(crate) bus: &'a Bus,
+    pub(crate) functions: &'a [Attached],
     pub(crate) processors: &'a Processors,
     pub(crate) notices: &'a Receiver<Notice>,
     pub(crate) wake: &'a EventFd,
@@ -37,6 +44,16 @@ pub(crate) fn run(inputs: &Inputs<'_>, on_event: &mut dyn FnMut(Event)) -> std::
         Ok(()) | Err(Errno::EPERM) => {}
         Err(error) => return Err(error.into()),
     }
+    for (token, doorbell) in (DOORBELLS..).zip(inputs.functions.iter().flat_map(|attached| &attached.doorbells)) {
+        // Edge-triggered: one that rings while the machine is paused waits for its end.
+        epoll.add(descriptor(doorbell), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token))?;
+    }
+    for (number, attached) in (0..).zip(inputs.functions) {
+        if let Some(input) = &attached.input {
+            // Edge-triggered: what has no buffers of the guest waits for its doorbell.
+            epoll.add(input, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INPUTS + number))?;
+        }
+    }
     let mut state = State { inputs, on_event, paused: true };
     if inputs.paused {
         (state.on_event)(Event::Paused);
@@ -56,11 +73,41 @@ pub(crate) fn run(inputs: &Inputs<'_>, on_event: &mut dyn FnMut(Event)) -> std::
             drop(inputs.wake.read());
         }
         lock(&inputs.bus.serial).serve();
+        if !state.paused {
+            events.iter().take(ready).for_each(|event| serve(inputs.functions, event.data()));
+        }
         while let Ok(notice) = inputs.notices.try_recv() {
             if let Some(ending) = state.on_notice(notice) {
                 return Ok(ending);
             }
         }
+    }
+}
+
+/// Serves the queue of the doorbell with this token.
+fn serve(functions: &[Attached], token: u64) {
+    if let Some(number) = token.checked_sub(INPUTS) {
+        let attached = functions.get(usize::try_from(number).unwrap_or(usize::MAX));
+        if let Some((attached, doorbell)) = attached.and_then(|attached| Some((attached, attached.doorbells.first()?)))
+            && lock(&attached.function).serve(0)
+        {
+            drop(doorbell.write(1));
+        }
+        return;
+    }
+    let Some(mut at) = token.checked_sub(DOORBELLS).and_then(|at| usize::try_from(at).ok()) else {
+        return;
+    };
+    for attached in functions {
+        if let Some(doorbell) = attached.doorbells.get(at) {
+            // Cleared before the queue is served: what comes later rings again.
+            drop(doorbell.read());
+            if lock(&attached.function).serve(at) {
+                drop(doorbell.write(1));
+            }
+            return;
+        }
+        at -= attached.doorbells.len();
     }
 }
 
@@ -91,6 +138,9 @@ impl State<'_> {
     fn resume(&mut self) {
         self.inputs.processors.resume();
         self.paused = false;
+        // Doorbells that rang meanwhile were not served.
+        let doorbells = self.inputs.functions.iter().flat_map(|attached| &attached.doorbells);
+        doorbells.for_each(|doorbell| drop(doorbell.write(1)));
         (self.on_event)(Event::Running);
     }
 }

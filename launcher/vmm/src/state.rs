@@ -5,9 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus::{Bus, lock};
+use crate::bus::Bus;
 use crate::devices::{PowerState, RtcState, SerialState};
+use crate::functions::Attached;
 use crate::pci::state::PciState;
+use crate::sync::lock;
+use crate::virtio::state::FunctionState;
 
 /// The version that this release writes.
 const VERSION: u32 = 1;
@@ -21,6 +24,9 @@ pub struct DevicesState {
     pub(crate) rtc: RtcState,
     pub(crate) power: PowerState,
     pub(crate) pci: PciState,
+    /// Virtio functions in the order of their slots.
+    #[serde(default)]
+    pub(crate) functions: Vec<FunctionState>,
 }
 
 /// A document of a version that this release does not read.
@@ -30,13 +36,14 @@ pub struct UnknownVersion(u32);
 
 impl DevicesState {
     /// The state of a machine whose processors are stopped.
-    pub(crate) fn of(bus: &Bus) -> Self {
+    pub(crate) fn of(bus: &Bus, functions: &[Attached]) -> Self {
         Self {
             version: VERSION,
             serial: lock(&bus.serial).save(),
             rtc: lock(&bus.rtc).save(),
             power: lock(&bus.power).save(),
             pci: lock(&bus.pci).save(),
+            functions: functions.iter().map(|attached| lock(&attached.function).save()).collect(),
         }
     }
 

@@ -15,10 +15,12 @@ use crate::bus::Bus;
 use crate::control::{Controller, Ending, Event, Notice};
 use crate::devices::{Console, DebugPort, I8042, Power, Pvpanic, Rtc, Serial};
 use crate::event_loop;
+use crate::functions::{self, AttachError, Attached, Nic};
 use crate::layout::{KVM_TSS, SCI, SERIAL_INTERRUPT};
 use crate::memory::{self, MemoryError};
 use crate::pci::{HostBridge, Pci};
 use crate::state::{DevicesState, UnknownVersion};
+use crate::sync::lock;
 use crate::sys::slots::MachineFd;
 use crate::vcpu::{self, Processors, Topology, VcpuError};
 
@@ -36,6 +38,10 @@ pub struct Parts {
     pub kernel: Kernel,
     /// The far end of the first serial port: a stream.
     pub console: OwnedFd,
+    /// Network devices in the order of their slots.
+    pub nics: Vec<Nic>,
+    /// Whether there is an entropy source.
+    pub rng: bool,
     /// What the devices begin with; without it they are as after a reset.
     pub devices: Option<DevicesState>,
 }
@@ -68,6 +74,9 @@ pub enum VmmError {
     /// No processors.
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
+    /// No virtio device.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// State of another release.
     #[error(transparent)]
     State(#[from] UnknownVersion),
@@ -88,6 +97,7 @@ pub struct Vm {
     vcpus: Vec<VcpuFd>,
     machine: Arc<MachineFd>,
     bus: Arc<Bus>,
+    functions: Vec<Attached>,
     controller: Controller,
     notices: Receiver<Notice>,
     wake: Arc<EventFd>,
@@ -110,9 +120,10 @@ impl Vm {
         let entry = boot::load(&memory, parts.memory_bytes, &mut kernel)?;
         acpi::write(&memory, &apic_ids)?;
         let machine = Arc::new(create(&kvm, memory)?);
-        let bus = Arc::new(devices(&machine, parts.console, &wake, parts.devices)?);
+        let functions = functions::attach(&machine, parts.nics, parts.rng)?;
+        let bus = Arc::new(devices(&machine, parts.console, &wake, &functions, parts.devices)?);
         let vcpus = vcpu::create(&kvm, &machine, topology, &apic_ids, entry)?;
-        Ok(Self { vcpus, machine, bus, controller, notices, wake })
+        Ok(Self { vcpus, machine, bus, functions, controller, notices, wake })
     }
 
     /// What sends commands to this machine.
@@ -124,7 +135,7 @@ impl Vm {
     /// What a snapshot keeps of the devices of a machine that does not run.
     #[must_use]
     pub fn save_devices(&self) -> DevicesState {
-        DevicesState::of(&self.bus)
+        DevicesState::of(&self.bus, &self.functions)
     }
 
     /// Runs the machine to its end on this thread. `on_event` is called with each change; the machine begins paused if
@@ -137,6 +148,7 @@ impl Vm {
         let ending = event_loop::run(
             &event_loop::Inputs {
                 bus: &self.bus,
+                functions: &self.functions,
                 processors: &processors,
                 notices: &self.notices,
                 wake: &self.wake,
@@ -165,6 +177,7 @@ fn devices(
     machine: &Arc<MachineFd>,
     console: OwnedFd,
     wake: &Arc<EventFd>,
+    functions: &[Attached],
     state: Option<DevicesState>,
 ) -> Result<Bus, VmmError> {
     let system = |what| move |source| VmmError::System { what, source };
@@ -178,12 +191,17 @@ fn devices(
             tracing::warn!(%error, "the ACPI interrupt cannot be set");
         }
     });
-    let mut pci = Pci::new(vec![Box::new(HostBridge)]);
+    let mut slots: Vec<Box<dyn crate::pci::Function>> = vec![Box::new(HostBridge)];
+    slots.extend(functions.iter().map(|attached| Box::new(Arc::clone(&attached.function)) as _));
+    let mut pci = Pci::new(slots);
     let wake = Arc::clone(wake);
     let (serial, rtc, power) = match state.map(DevicesState::checked).transpose()? {
         None => (Serial::new(console, interrupt, wake), Rtc::default(), Power::new(line)),
         Some(state) => {
             pci.restore(&state.pci);
+            for (attached, state) in functions.iter().zip(&state.functions) {
+                lock(&attached.function).restore(state);
+            }
             let serial = Serial::restore(state.serial, console, interrupt, wake);
             let serial = serial.map_err(system("the serial port's state cannot be restored"))?;
             (serial, Rtc::restore(&state.rtc), Power::restore(&state.power, line))
@@ -212,7 +230,15 @@ mod tests {
             let (near, _far) = UnixStream::pair().unwrap();
             let kernel = Kernel { image: tempfile::tempfile().unwrap(), initrd: None, command_line: String::new() };
             let cpu = Cpu { sockets: 1, cores, threads: 1 };
-            let parts = Parts { cpu, memory_bytes: 128 << 20, kernel, console: near.into(), devices: None };
+            let parts = Parts {
+                cpu,
+                memory_bytes: 128 << 20,
+                kernel,
+                console: near.into(),
+                devices: None,
+                nics: Vec::new(),
+                rng: false,
+            };
             assert!(matches!(Vm::new(parts), Err(VmmError::Processors(count)) if count == cores));
         }
     }

@@ -3,16 +3,20 @@
 
 mod debug_port;
 mod i8042;
+mod net;
 mod power;
 mod pvpanic;
+mod rng;
 mod rtc;
 mod serial;
 
 pub(crate) use debug_port::DebugPort;
 pub(crate) use i8042::I8042;
+pub(crate) use net::Net;
 pub(crate) use power::state::PowerState;
 pub(crate) use power::{PM_TIMER, PM1_CONTROL, PM1_EVENT, Power, PowerRequest, S5_TYPE};
 pub(crate) use pvpanic::Pvpanic;
+pub(crate) use rng::Rng;
 pub(crate) use rtc::state::RtcState;
 pub(crate) use rtc::{CENTURY as RTC_CENTURY, Rtc};
 pub(crate) use serial::state::SerialState;

@@ -14,7 +14,7 @@ const CLASS: u32 = 0x0600_0000;
 pub(crate) struct HostBridge;
 
 impl Function for HostBridge {
-    fn read(&self, register: u16) -> u32 {
+    fn read(&mut self, register: u16) -> u32 {
         match register {
             0 => ID,
             2 => CLASS,

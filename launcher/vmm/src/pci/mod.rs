@@ -20,11 +20,22 @@ const NOTHING: u32 = u32::MAX;
 
 /// A function's configuration space. `register` is the number of a 32-bit register, 0 to 1023.
 pub(crate) trait Function: Debug + Send {
-    /// Reads a register.
-    fn read(&self, register: u16) -> u32;
+    /// Reads a register; in a window to device registers that has effects.
+    fn read(&mut self, register: u16) -> u32;
 
     /// Writes the bytes of a register that `mask` has ones for.
     fn write(&mut self, register: u16, value: u32, mask: u32);
+
+    /// Where its registers are in memory and how many bytes, while it answers there.
+    fn window(&self) -> Option<(u64, u64)> {
+        None
+    }
+
+    /// Reads from an offset of the window. `data` is all ones already.
+    fn read_window(&mut self, _offset: u64, _data: &mut [u8]) {}
+
+    /// Writes to an offset of the window.
+    fn write_window(&mut self, _offset: u64, _data: &[u8]) {}
 }
 
 /// A place in configuration space.
@@ -59,7 +70,7 @@ impl Pci {
     }
 
     /// Reads from byte `at` of the data register, 0 to 3. `data` is all ones already.
-    pub(crate) fn read_data(&self, at: u8, data: &mut [u8]) {
+    pub(crate) fn read_data(&mut self, at: u8, data: &mut [u8]) {
         if let Some(place) = self.addressed() {
             self.read_bytes(place, usize::from(at), data);
         }
@@ -73,13 +84,35 @@ impl Pci {
     }
 
     /// Reads from an offset of the configuration space of bus 0. `data` is all ones already.
-    pub(crate) fn read_ecam(&self, offset: u32, data: &mut [u8]) {
+    pub(crate) fn read_ecam(&mut self, offset: u32, data: &mut [u8]) {
         self.read_bytes(ecam(offset), offset as usize & 3, data);
     }
 
     /// Writes to an offset of the configuration space of bus 0.
     pub(crate) fn write_ecam(&mut self, offset: u32, data: &[u8]) {
         self.write_bytes(ecam(offset), offset as usize & 3, data);
+    }
+
+    /// Reads from an address in memory. `data` is all ones already.
+    pub(crate) fn read_memory(&mut self, address: u64, data: &mut [u8]) {
+        if let Some((function, offset)) = self.at(address) {
+            function.read_window(offset, data);
+        }
+    }
+
+    /// Writes to an address in memory.
+    pub(crate) fn write_memory(&mut self, address: u64, data: &[u8]) {
+        if let Some((function, offset)) = self.at(address) {
+            function.write_window(offset, data);
+        }
+    }
+
+    fn at(&mut self, address: u64) -> Option<(&mut (dyn Function + 'static), u64)> {
+        self.functions.iter_mut().find_map(|function| {
+            let (start, size) = function.window()?;
+            let offset = address.checked_sub(start).filter(|offset| *offset < size)?;
+            Some((&mut **function, offset))
+        })
     }
 
     /// What the address register points at: bus 0 only, and 256 bytes of a function.
@@ -93,13 +126,14 @@ impl Pci {
         (self.address & ENABLE != 0 && bus == 0).then_some(place)
     }
 
-    fn register(&self, place: Place) -> u32 {
-        let function = self.functions.get(place.slot as usize).filter(|_| place.function == 0 && place.slot < SLOTS);
+    fn register(&mut self, place: Place) -> u32 {
+        let function =
+            self.functions.get_mut(place.slot as usize).filter(|_| place.function == 0 && place.slot < SLOTS);
         function.map_or(NOTHING, |function| function.read(place.register))
     }
 
     /// An access that reaches over the end of its register reads ones there: no processor makes one.
-    fn read_bytes(&self, place: Place, at: usize, data: &mut [u8]) {
+    fn read_bytes(&mut self, place: Place, at: usize, data: &mut [u8]) {
         let bytes = self.register(place).to_le_bytes();
         data.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
     }

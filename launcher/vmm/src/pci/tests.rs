@@ -9,7 +9,7 @@ use crate::devices::golden;
 struct Scratch([u32; 1024]);
 
 impl Function for Scratch {
-    fn read(&self, register: u16) -> u32 {
+    fn read(&mut self, register: u16) -> u32 {
         self.0[usize::from(register)]
     }
 
@@ -23,7 +23,7 @@ fn bus() -> Pci {
     Pci::new(vec![Box::new(HostBridge), Box::new(Scratch([0; 1024]))])
 }
 
-fn data<const N: usize>(pci: &Pci, at: u8) -> [u8; N] {
+fn data<const N: usize>(pci: &mut Pci, at: u8) -> [u8; N] {
     let mut data = [0xff; N];
     pci.read_data(at, &mut data);
     data
@@ -33,12 +33,12 @@ fn data<const N: usize>(pci: &Pci, at: u8) -> [u8; N] {
 fn mechanism_1_reads_any_width_at_any_byte() {
     let mut pci = bus();
     pci.set_address(1 << 31);
-    assert_eq!(data::<4>(&pci, 0), 0x29c0_8086_u32.to_le_bytes());
-    assert_eq!(data::<2>(&pci, 2), 0x29c0_u16.to_le_bytes());
-    assert_eq!(data::<1>(&pci, 3), [0x29]);
-    assert_eq!(data::<4>(&pci, 2), [0xc0, 0x29, 0xff, 0xff], "beyond the register there is nothing");
+    assert_eq!(data::<4>(&mut pci, 0), 0x29c0_8086_u32.to_le_bytes());
+    assert_eq!(data::<2>(&mut pci, 2), 0x29c0_u16.to_le_bytes());
+    assert_eq!(data::<1>(&mut pci, 3), [0x29]);
+    assert_eq!(data::<4>(&mut pci, 2), [0xc0, 0x29, 0xff, 0xff], "beyond the register there is nothing");
     pci.set_address(0);
-    assert_eq!(data::<4>(&pci, 0), [0xff; 4], "without the enable bit");
+    assert_eq!(data::<4>(&mut pci, 0), [0xff; 4], "without the enable bit");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn slots_functions_and_buses_that_are_empty_read_as_ones() {
     let mut pci = bus();
     for address in [2 << 11, 31 << 11, 1 << 8, 1 << 16, 255 << 16] {
         pci.set_address(1 << 31 | address);
-        assert_eq!(data::<4>(&pci, 0), [0xff; 4], "{address:#x}");
+        assert_eq!(data::<4>(&mut pci, 0), [0xff; 4], "{address:#x}");
         pci.write_data(0, &[1, 2, 3, 4]);
     }
 }

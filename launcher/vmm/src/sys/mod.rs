@@ -4,3 +4,4 @@ pub(crate) mod clock;
 pub(crate) mod event;
 pub(crate) mod kick;
 pub(crate) mod slots;
+pub(crate) mod tap;

@@ -1,0 +1,41 @@
+//! The request queue: buffers to write random bytes into.
+
+use std::io::{Read, Write as _};
+
+use virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
+
+use super::spec::{MOST_BYTES, MOST_REQUESTS};
+use crate::memory::GuestMemory;
+
+/// Fills the buffers that are there, up to a number of them. Whether there are more.
+///
+/// # Errors
+/// What is wrong with the queue, or that the source failed.
+pub(super) fn fill(source: &mut impl Read, queue: &mut Queue, memory: &GuestMemory) -> Result<bool, String> {
+    let mut served = 0;
+    let mut bytes = [0; MOST_BYTES];
+    while served < MOST_REQUESTS {
+        let Some(chain) = queue.pop_descriptor_chain(memory) else {
+            let more = queue.enable_notification(memory).map_err(|error| error.to_string())?;
+            if !more {
+                return Ok(false);
+            }
+            // There is something in the ring, and it is no chain: looking again would never end.
+            if queue.pop_descriptor_chain(memory).is_none() {
+                return Err("the ring of available buffers is inconsistent".to_owned());
+            }
+            queue.go_to_previous_position();
+            continue;
+        };
+        served += 1;
+        let head = chain.head_index();
+        let mut writer = chain.writer(memory).map_err(|error| error.to_string())?;
+        let room = writer.available_bytes().min(MOST_BYTES);
+        let random = bytes.get_mut(..room).unwrap_or_default();
+        source.read_exact(random).map_err(|error| error.to_string())?;
+        writer.write_all(random).map_err(|error| error.to_string())?;
+        let written = u32::try_from(room).unwrap_or_default();
+        queue.add_used(memory, head, written).map_err(|error| error.to_string())?;
+    }
+    Ok(true)
+}

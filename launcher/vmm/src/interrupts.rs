@@ -1,0 +1,162 @@
+//! Message-signalled interrupts and doorbells by KVM: an event descriptor for each vector and each queue.
+//!
+//! KVM keeps one routing table for the whole machine and replaces it as a whole, so all vectors share one list here.
+
+use std::sync::{Arc, Mutex};
+
+use kvm_bindings::{
+    KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
+    KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_irqchip,
+    kvm_irq_routing_msi,
+};
+use kvm_ioctls::{IoEventAddress, NoDatamatch};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::sync::lock;
+use crate::sys::slots::MachineFd;
+use crate::virtio::{Doorbells, Message, Vectors};
+
+/// Pins of the I/O APIC; interrupts with messages are numbered after them.
+const PINS: u32 = 24;
+/// Pins of an 8259.
+const PIC_PINS: u32 = 8;
+
+/// All routes of a machine.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    machine: Arc<MachineFd>,
+    messages: Mutex<Vec<Option<Message>>>,
+}
+
+impl Routing {
+    /// The routes that KVM begins with: pins only.
+    pub(crate) fn new(machine: Arc<MachineFd>) -> Arc<Self> {
+        Arc::new(Self { machine, messages: Mutex::default() })
+    }
+
+    /// Vectors of a new function.
+    ///
+    /// # Errors
+    /// When there is no descriptor left, or KVM has no interrupt left.
+    pub(crate) fn vectors(self: &Arc<Self>, count: usize) -> std::io::Result<KvmVectors> {
+        let mut messages = lock(&self.messages);
+        let first = messages.len();
+        messages.resize(first + count, None);
+        let events: Vec<_> = (0..count).map(|_| EventFd::new(EFD_NONBLOCK)).collect::<Result<_, _>>()?;
+        for (number, event) in (interrupt(first)..).zip(&events) {
+            self.machine.fd().register_irqfd(event, number).map_err(std::io::Error::from)?;
+        }
+        Ok(KvmVectors { routing: Arc::clone(self), first, events })
+    }
+
+    fn set(&self, at: usize, message: Message) {
+        let mut messages = lock(&self.messages);
+        match messages.get_mut(at) {
+            Some(old) if *old != Some(message) => *old = Some(message),
+            _ => return,
+        }
+        let routes: Vec<_> = pins().chain(with_numbers(&messages)).collect();
+        let set = KvmIrqRouting::from_entries(&routes).map_err(|error| format!("{error:?}"));
+        let set = set.and_then(|routes| self.machine.fd().set_gsi_routing(&routes).map_err(|error| error.to_string()));
+        if let Err(error) = set {
+            tracing::warn!(error, "an interrupt of the guest cannot be routed");
+        }
+    }
+}
+
+fn interrupt(at: usize) -> u32 {
+    PINS + u32::try_from(at).unwrap_or_default()
+}
+
+/// What KVM begins with: both 8259s on pins 0 to 15, the I/O APIC on all.
+fn pins() -> impl Iterator<Item = kvm_irq_routing_entry> {
+    let entry = |gsi, irqchip, pin| kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_IRQCHIP,
+        u: kvm_irq_routing_entry__bindgen_ty_1 { irqchip: kvm_irq_routing_irqchip { irqchip, pin } },
+        ..Default::default()
+    };
+    let master = (0..PIC_PINS).map(move |pin| entry(pin, KVM_IRQCHIP_PIC_MASTER, pin));
+    let slave = (0..PIC_PINS).map(move |pin| entry(PIC_PINS + pin, KVM_IRQCHIP_PIC_SLAVE, pin));
+    // The timer's interrupt 0 is on pin 2, as the MADT says.
+    let io_apic = (0..PINS).map(move |pin| entry(pin, KVM_IRQCHIP_IOAPIC, if pin == 0 { 2 } else { pin }));
+    master.chain(slave).chain(io_apic)
+}
+
+fn with_numbers(messages: &[Option<Message>]) -> impl Iterator<Item = kvm_irq_routing_entry> {
+    messages.iter().enumerate().filter_map(|(at, message)| {
+        let Message { address, data } = (*message)?;
+        let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
+        let msi = kvm_irq_routing_msi {
+            address_lo: u32::from_le_bytes([a, b, c, d]),
+            address_hi: u32::from_le_bytes([e, f, g, h]),
+            data,
+            ..Default::default()
+        };
+        let u = kvm_irq_routing_entry__bindgen_ty_1 { msi };
+        Some(kvm_irq_routing_entry { gsi: interrupt(at), type_: KVM_IRQ_ROUTING_MSI, u, ..Default::default() })
+    })
+}
+
+/// The vectors of a function.
+#[derive(Debug)]
+pub(crate) struct KvmVectors {
+    routing: Arc<Routing>,
+    first: usize,
+    events: Vec<EventFd>,
+}
+
+impl Vectors for KvmVectors {
+    fn route(&self, vector: u16, message: Message) {
+        if usize::from(vector) < self.events.len() {
+            self.routing.set(self.first + usize::from(vector), message);
+        }
+    }
+
+    fn fire(&self, vector: u16) {
+        // It fails only when the event counts to its limit, and then the interrupt is raised as well.
+        drop(self.events.get(usize::from(vector)).map(|event| event.write(1)));
+    }
+}
+
+/// The doorbells of a function.
+#[derive(Debug)]
+pub(crate) struct KvmDoorbells {
+    machine: Arc<MachineFd>,
+    events: Vec<Arc<EventFd>>,
+    distance: u64,
+    address: Option<u64>,
+}
+
+impl KvmDoorbells {
+    /// Doorbells for these events, not placed yet.
+    pub(crate) fn new(machine: Arc<MachineFd>, events: Vec<Arc<EventFd>>, distance: u32) -> Self {
+        Self { machine, events, distance: distance.into(), address: None }
+    }
+}
+
+impl Doorbells for KvmDoorbells {
+    fn place(&mut self, address: Option<u64>) {
+        if self.address == address {
+            return;
+        }
+        for (event, at) in self.events.iter().zip(0_u64..) {
+            let place = |base: u64| IoEventAddress::Mmio(base + at * self.distance);
+            if let Some(Err(error)) =
+                self.address.map(|base| self.machine.fd().unregister_ioevent(event, &place(base), NoDatamatch))
+            {
+                tracing::warn!(%error, "a doorbell of the guest stays where it was");
+            }
+            if let Some(Err(error)) =
+                address.map(|base| self.machine.fd().register_ioevent(event, &place(base), NoDatamatch))
+            {
+                tracing::warn!(%error, "a doorbell of the guest cannot be placed");
+            }
+        }
+        self.address = address;
+    }
+
+    fn ring(&self) {
+        self.events.iter().for_each(|event| drop(event.write(1)));
+    }
+}
