@@ -112,9 +112,12 @@ fn applied() {
     cluster.kubectl(&["-n", "vms", "delete", "service", "web"]).assert_ok();
 }
 
-/// At most three updates and patches, one Secret and one pod.
+/// One Secret, one pod, at most three updates and patches. A start that met an obstacle, as a busy node is, may tell it by one
+/// more and an event.
 fn assert_cost(cluster: &Cluster, uid: &str) {
     let all: Vec<_> = [writes(cluster, "web"), writes(cluster, uid)].concat();
-    let count = |verbs: &[&str]| all.iter().filter(|write| verbs.iter().any(|verb| write.starts_with(verb))).count();
-    assert!(count(&["patch", "update"]) <= 3 && count(&["create"]) == 2, "{all:#?}");
+    let count =
+        |starts: &[&str]| all.iter().filter(|write| starts.iter().any(|start| write.starts_with(start))).count();
+    let (creates, events) = (count(&["create secrets", "create pods"]), count(&["create events"]));
+    assert!(creates == 2 && events <= 1 && count(&["patch", "update"]) <= 3 + events, "{all:#?}");
 }
