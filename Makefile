@@ -95,7 +95,8 @@ manifest: setup-cluster ## deploy/tapvisor.yaml from deploy/base
 	@PATH="$$(tests/setup cache)/cluster/bin:$$PATH" deploy/manifest
 
 .PHONY: images
-images: build ## OCI archives of the container images, into target/dist/images, without a registry
+images: setup-build ## OCI archives of the container images, into target/dist/images, without a registry
+	@tests/build cluster
 	@deploy/images/build "$(TAPVISOR_DIST)"
 
 # These two may run by sudo, where the user's Rust toolchain is not: they take what `make build` has made.
