@@ -21,7 +21,7 @@ fn vm() -> [Value; 2] {
         "machine": {
             "namespace": "vms", "name": "vm", "uuid": "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f", "hostname": "vm",
             "cpu": {"sockets": 1, "cores": 1, "threads": 1}, "memoryBytes": 128 << 20, "boot": "bios",
-            "disks": [{"name": "root", "bus": "virtio", "bootOrder": 1, "source": {"overlay": {"path": "/disk/disk/disk.img", "format": "raw"}}}],
+            "disks": [{"name": "root", "bus": "virtio", "bootOrder": 1, "source": {"overlay": {"path": "/disk/disk/disk.img", "format": "qcow2"}}}],
             "nics": [{"name": "default", "model": "virtio"}],
             "serialConsole": true, "rng": true, "gracePeriodSeconds": 20, "emulation": "allowed",
         },
