@@ -43,7 +43,7 @@ test-cluster: setup-cluster images ## rung cluster: a real Kubernetes of two nod
 	@tests/ladder cluster
 
 .PHONY: soak
-soak: setup-test build ## an hour of a VM process that floods its host; results are kept in tests/README.md; SOAK_SECONDS=3600
+soak: setup-test build ## an hour of a VM process that floods its host; results are kept in tests/SOAK.md; SOAK_SECONDS=3600
 	@FLOOD_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --quiet --package tests --test guest -- --nocapture "floods its log"
 
 .PHONY: lab

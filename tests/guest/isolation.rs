@@ -173,8 +173,11 @@ fn floods() {
     println!("after {seconds} s {bytes} bytes are on /run");
     assert!(bytes <= (2 << 20) + (34 << 20) + (1 << 20), "{bytes} bytes are on /run");
     let log = std::fs::read_to_string(host.guest("web").folder().join("supervisor.log")).unwrap();
-    assert!(log.len() < 256 << 10 && log.contains("were left out"), "{} bytes", log.len());
-    assert!(log.contains("ADD network="), "what the supervisor said was pushed out");
+    // A log is turned over at 1 MiB: a long flood may have pushed the start of this run out.
+    let is_short = seconds <= 20;
+    let most = if is_short { 256 << 10 } else { 1 << 20 };
+    assert!(log.len() <= most && log.contains("were left out"), "{} bytes", log.len());
+    assert!(!is_short || log.contains("ADD network="), "what the supervisor said was pushed out");
     // The guest goes on, and so does its supervisor.
     host.assert_reached(&host.guest("web"), "-4");
     host.assert_removed(&["web"]);
