@@ -20,7 +20,7 @@ pub(crate) struct Machine(BTreeSet<String>);
 impl Machine {
     /// Links, mounts (but those of `ip netns`, which others may use) and settings of the machine; control groups, loop devices and processes of a cluster.
     pub(crate) fn gather() -> Self {
-        Self::of(crate::NAME)
+        Self::of(&crate::NAME)
     }
 
     fn of(cluster: &str) -> Self {
@@ -39,7 +39,7 @@ impl Machine {
 
     /// Demands that nothing came and nothing went from here to `after`, and that nothing of a cluster's name is there.
     pub(crate) fn assert_same(&self, after: &Self) {
-        let name = cgroup(crate::NAME);
+        let name = cgroup(&crate::NAME);
         let came: Vec<_> = after.0.iter().filter(|line| line.contains(&name) || !self.0.contains(*line)).collect();
         let gone: Vec<_> = self.0.difference(&after.0).filter(|line| !line.contains(&name)).collect();
         assert!(came.is_empty() && gone.is_empty(), "came: {came:#?}\ngone: {gone:#?}");

@@ -10,13 +10,13 @@ mod vmi_trouble;
 mod volumes;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use end::Machine;
 use tests::{Cluster, trial};
 
-/// The name of this rung's cluster.
-const NAME: &str = "test";
+/// The name of this rung's cluster. Checkouts that run at once on a machine take different ones by `TEST_CLUSTER`.
+static NAME: LazyLock<String> = LazyLock::new(|| std::env::var("TEST_CLUSTER").unwrap_or_else(|_| "test".to_owned()));
 
 static CLUSTER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
 static BEFORE: OnceLock<Machine> = OnceLock::new();
@@ -26,7 +26,7 @@ fn cluster() -> Arc<Cluster> {
     let mut cluster = CLUSTER.lock().expect("the cluster came up");
     let start = || {
         BEFORE.get_or_init(Machine::gather);
-        Arc::new(Cluster::start(NAME))
+        Arc::new(Cluster::start(&NAME))
     };
     Arc::clone(cluster.get_or_insert_with(start))
 }
@@ -61,6 +61,6 @@ fn main() -> ExitCode {
     if ran == ExitCode::SUCCESS {
         return ended;
     }
-    eprintln!("the cluster's logs are in {}", tests::cluster::logs(NAME).display());
+    eprintln!("the cluster's logs are in {}", tests::cluster::logs(&NAME).display());
     ran
 }
