@@ -132,23 +132,24 @@ impl Locks {
         self.folder.join(format!("{:x}-{}", target.dev(), target.ino()))
     }
 
-    /// Removes the files that killed processes left.
+    /// Removes the files that killed processes left, as far as it can.
     ///
     /// # Errors
-    /// When the folder cannot be listed.
+    /// When the folder cannot be listed; the first file that cannot be removed, after all others were tried.
     pub fn sweep(&self) -> Result<(), LockError> {
         let listing = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             listing => listing.map_err(failed("list", &self.folder))?,
         };
+        let mut result = Ok(());
         for entry in listing {
             let path = entry.map_err(failed("list", &self.folder))?.path();
             let Ok(file) = OpenOptions::new().read(true).open(&path) else { continue };
             if file.try_lock().is_ok() && is_at(&file, &path) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                result = result.and(fs::remove_file(&path).map_err(failed("remove", &path)));
             }
         }
-        Ok(())
+        result
     }
 
     /// The folder, this user's and closed to all others, whatever the umask and an earlier release made of it.
@@ -309,6 +310,22 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         let _lock = bench.locks.lock(&bench.target(), NOW).unwrap();
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    }
+
+    // spec: CNI-LOCK-2
+    #[test]
+    fn what_cannot_be_removed_keeps_no_other_file_from_being_swept() {
+        let bench = bench();
+        drop(bench.locks.lock(&bench.target(), NOW).unwrap());
+        let folder = bench.folder.path().join("run/locks");
+        // Whatever the order of the listing is, some file comes after some folder.
+        for index in 0..16 {
+            fs::create_dir(folder.join(format!("1-{index}"))).unwrap();
+            fs::write(folder.join(format!("2-{index}")), "").unwrap();
+        }
+        let error = bench.locks.sweep().unwrap_err().to_string();
+        assert!(error.contains("1-"), "{error}");
+        assert_eq!(bench.files(), 16, "only the folders are left");
     }
 
     // spec: CNI-LOCK-2
