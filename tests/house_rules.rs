@@ -376,8 +376,9 @@ fn architecture_names_paths_that_exist() {
 fn make_test_climbs_every_rung_and_each_has_a_minimum_and_a_ceiling() {
     let rungs = read("tests/rungs");
     let makefile = read("Makefile");
-    let recipe = makefile.lines().skip_while(|line| !line.starts_with("test:")).nth(1).unwrap_or_default();
-    let climbed: Vec<_> = recipe.split_whitespace().skip(1).collect();
+    let recipe = makefile.lines().skip_while(|line| !line.starts_with("test:"));
+    let climbs = recipe.skip(1).find_map(|line| line.strip_prefix("\t@tests/ladder ")).unwrap_or_default();
+    let climbed: Vec<_> = climbs.split_whitespace().collect();
     let listed: Vec<_> = rungs.lines().filter_map(|line| line.split_once(' ')).map(|(rung, _)| rung).collect();
     assert_eq!(climbed, listed);
     let mut minutes = 0;
