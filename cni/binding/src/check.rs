@@ -12,21 +12,36 @@ use super::desired::Desired;
 use super::drift::{Drift, Ids, LinkDrift, MarkDrift};
 use super::mark::{group, mark};
 use super::names;
-use super::taps::{Nic, Tap};
+use super::taps::Tap;
+use wiring::Mark;
 
 /// What of links, marks and settings is not as ADD made it; empty if all is well.
 pub(crate) fn differences(desired: &Desired, facts: &Facts) -> Vec<Drift> {
     let mut found = Vec::new();
     for nic in &desired.nics {
         let link = facts.link(&nic.tap.name);
+        let mark = link.and_then(mark);
+        let expected_group = group(link, mark.as_ref(), desired.digest, desired.group);
+        // Without a mark, which is reported below, the MTU at the time of ADD is unknown.
+        let mtu = mark.as_ref().and_then(|mark| mark.restore().get(wiring::MTU_KEY));
         for tap in nic.taps() {
             match facts.link(&tap.name) {
-                Some(link) => of_tap(nic, tap, link, desired, facts, &mut found),
+                Some(link) => {
+                    of_tap(tap, link, desired, facts, &mut found);
+                    if link.group != expected_group {
+                        let what = LinkDrift::LinkGroup { found: link.group, expected: expected_group };
+                        found.push(Drift::link(&tap.name, what));
+                    }
+                    if let Some(expected) = mtu.filter(|expected| expected.parse() != Ok(link.mtu_bytes)) {
+                        let what = LinkDrift::Mtu { found: link.mtu_bytes, expected: expected.clone() };
+                        found.push(Drift::link(&tap.name, what));
+                    }
+                }
                 None => found.push(Drift::link(&tap.name, LinkDrift::Missing)),
             }
         }
         if let Some(link) = link {
-            found.extend(of_mark(link, desired).map(|drift| Drift::link(&link.name, LinkDrift::Mark(drift))));
+            found.extend(of_mark(mark, desired).map(|drift| Drift::link(&link.name, LinkDrift::Mark(drift))));
         }
         if nic.change(facts).all_multicast.is_some() {
             found.push(Drift::link(&nic.pod_interface, LinkDrift::AllMulticastOff));
@@ -52,7 +67,7 @@ pub(crate) fn of_settings(desired: &Desired, facts: &Facts) -> Vec<Drift> {
     desired.sysctls.iter().filter_map(differs).collect()
 }
 
-fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts, found: &mut Vec<Drift>) {
+fn of_tap(tap: &Tap, link: &Link, desired: &Desired, facts: &Facts, found: &mut Vec<Drift>) {
     let name = &tap.name;
     let mut report = |is_wrong: bool, what: &dyn Fn() -> LinkDrift| {
         if is_wrong {
@@ -71,13 +86,7 @@ fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts, f
         }
         other => report(true, &|| LinkDrift::Kind(other.clone())),
     }
-    let expected = group(nic, desired.digest, desired.group, facts);
-    report(link.group != expected, &|| LinkDrift::LinkGroup { found: link.group, expected });
     report(!link.up, &|| LinkDrift::Down);
-    if let Some(expected) = mtu_of_mark(nic, facts) {
-        let is_it = expected.parse() == Ok(link.mtu_bytes);
-        report(!is_it, &|| LinkDrift::Mtu { found: link.mtu_bytes, expected: expected.clone() });
-    }
     if let Some(expected) = tap.mac {
         report(link.mac != Some(expected), &|| LinkDrift::Mac { found: link.mac, expected });
     }
@@ -90,13 +99,8 @@ fn of_tap(nic: &Nic, tap: &Tap, link: &Link, desired: &Desired, facts: &Facts, f
     found.extend(missing.map(|route| Drift::RouteMissing(Box::new(route.clone()))));
 }
 
-/// The MTU at the time of ADD. Without a mark, which is reported elsewhere, it is unknown.
-fn mtu_of_mark(nic: &Nic, facts: &Facts) -> Option<String> {
-    mark(facts.link(&nic.tap.name)?)?.restore().get(wiring::MTU_KEY).cloned()
-}
-
-fn of_mark(link: &Link, desired: &Desired) -> Option<MarkDrift> {
-    let Some(mark) = mark(link) else { return Some(MarkDrift::Missing) };
+fn of_mark(mark: Option<Mark>, desired: &Desired) -> Option<MarkDrift> {
+    let Some(mark) = mark else { return Some(MarkDrift::Missing) };
     let (found, expected) = (mark.digest(), desired.digest);
     match (found == expected, mark.generation()) {
         (true, wiring::GENERATION) => None,

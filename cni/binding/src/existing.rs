@@ -29,7 +29,8 @@ pub(crate) fn of(desired: &Desired, facts: &Facts) -> Result<WiringState, Refusa
     refuse_other_request(desired.digest, facts)?;
     let mut taps = Vec::new();
     for nic in &desired.nics {
-        let group = group(nic, desired.digest, desired.group, facts);
+        let link = facts.link(&nic.tap.name);
+        let group = group(link, link.and_then(mark).as_ref(), desired.digest, desired.group);
         for tap in nic.taps() {
             taps.push((tap, facts.link(&tap.name).map(|link| claim(link, group, desired.owner)).transpose()?));
         }

@@ -1,11 +1,8 @@
 //! What a tap says about itself: its link group, the commit mark in its alias, and the keys of what the mark keeps.
 
-use hostnet::Facts;
 use hostnet::facts::Link;
 use terms::IfName;
 use wiring::{Digest, Mark};
-
-use super::taps::Nic;
 
 /// Link groups of attachments begin here and go on to twice that: away from 0, which all links are in, and from the small
 /// numbers that people use.
@@ -18,9 +15,9 @@ pub(crate) fn mark(link: &Link) -> Option<Mark> {
 
 /// The link group of a NIC's taps: that of the attachment that made them, which may be another one with the same
 /// request. `own` is the group of this attachment.
-pub(crate) fn group(nic: &Nic, digest: Digest, own: u32, facts: &Facts) -> u32 {
-    let is_met = |mark: Mark| mark.is_committed() && mark.digest() == digest;
-    let maker = facts.link(&nic.tap.name).filter(|link| mark(link).is_some_and(is_met)).map(|link| link.group);
+pub(crate) fn group(tap: Option<&Link>, mark: Option<&Mark>, digest: Digest, own: u32) -> u32 {
+    let is_met = |mark: &Mark| mark.is_committed() && mark.digest() == digest;
+    let maker = tap.filter(|_| mark.is_some_and(is_met)).map(|link| link.group);
     maker.filter(|group| (FIRST_GROUP..2 * FIRST_GROUP).contains(group)).unwrap_or(own)
 }
 

@@ -76,7 +76,7 @@ impl Plugin for Tapvisor {
         tell_of_ignored(&asked);
         let group = group(call.conf.name(), &call.attachment);
         let sandbox = call.netns.path().to_string_lossy();
-        let given = addresses::given(call.conf.prev_result()?.as_ref(), &sandbox, &call.attachment.if_name);
+        let given = addresses::given(call.previous.as_ref(), &sandbox, &call.attachment.if_name);
         let work = Work::Add { request: &asked.request, given: &given, group, dry: self.dry_run };
         let Outcome { plan, macs, choices } = self.perform(&call.netns, &work)?.unwrap_or_default();
         choices.iter().for_each(|choice| eprintln!("tapvisor: {choice}"));

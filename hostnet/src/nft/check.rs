@@ -163,10 +163,20 @@ fn same_bytes(one: &[u8], other: &[u8]) -> bool {
     loop {
         match (left.next(), right.next()) {
             (None, None) => return true,
-            (Some(left), Some(right)) if left == right || same_attributes(left, right) => {}
+            (Some(left), Some(right)) if equal(left, right) || same_attributes(left, right) => {}
             _ => return false,
         }
     }
+}
+
+/// Whether two expressions are the same bytes: eight at a time, where `memcmp` of musl takes one by one.
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    let (left, left_rest) = one.as_chunks::<8>();
+    let (right, right_rest) = other.as_chunks::<8>();
+    let words = |chunks: &[u8; 8]| u64::from_ne_bytes(*chunks);
+    one.len() == other.len()
+        && left.iter().zip(right).all(|(left, right)| words(left) == words(right))
+        && left_rest == right_rest
 }
 
 /// Whether two expressions have the same name and attributes. The kernel lists attributes in an order of its own, and some
@@ -186,7 +196,7 @@ fn same_attributes(one: &[u8], other: &[u8]) -> bool {
     let mut count = 0;
     telling(one).all(|wanted| {
         count += 1;
-        telling(other).any(|found| found == wanted)
+        telling(other).any(|(kind, value)| kind == wanted.0 && equal(value, wanted.1))
     }) && telling(other).count() == count
 }
 

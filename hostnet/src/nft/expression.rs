@@ -247,10 +247,12 @@ pub(crate) fn between(writer: &mut Writer, slot: u32, from: &[u8], to: &[u8]) {
 
 /// Keeps the bits of a mask in a register.
 pub(crate) fn mask(writer: &mut Writer, slot: u32, mask: &[u8]) {
-    begin(writer, &BITWISE, 3 * NUMBER + 2 * value_bytes(mask));
+    begin(writer, &BITWISE, 4 * NUMBER + 2 * value_bytes(mask));
     writer.u32(bitwise::SREG, register(slot));
     writer.u32(bitwise::DREG, register(slot));
     writer.u32(bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+    // NFT_BITWISE_BOOL, which is the default: the kernel lists it, and older ones ignore it.
+    writer.u32(bitwise::OP, 0);
     value(writer, bitwise::MASK, mask);
     value(writer, bitwise::XOR, zeroes(mask.len()));
 }
@@ -287,8 +289,8 @@ pub(crate) struct SetRef<'a> {
 
 /// Looks up the registers from slot 0 on; `into` receives what a map yields.
 pub(crate) fn look_up(writer: &mut Writer, set: &SetRef<'_>, into: Option<u32>, negate: bool) {
-    let optional = [set.id.is_some(), into.is_some(), negate].into_iter().filter(|is_there| *is_there).count();
-    begin(writer, &LOOKUP, attribute_bytes(set.name.len() + 1) + NUMBER * (1 + optional));
+    let optional = usize::from(set.id.is_some()) + usize::from(into.is_some());
+    begin(writer, &LOOKUP, attribute_bytes(set.name.len() + 1) + NUMBER * (2 + optional));
     writer.text(lookup::SET, set.name);
     if let Some(id) = set.id {
         writer.u32(lookup::SET_ID, id);
@@ -297,9 +299,8 @@ pub(crate) fn look_up(writer: &mut Writer, set: &SetRef<'_>, into: Option<u32>, 
     if let Some(register) = into {
         writer.u32(lookup::DREG, register);
     }
-    if negate {
-        writer.u32(lookup::FLAGS, 1);
-    }
+    // Zero would mean the same as absent, but the kernel lists it: CHECK compares bytes first.
+    writer.u32(lookup::FLAGS, negate.into());
 }
 
 /// An attribute that holds a value (struct nft_data).

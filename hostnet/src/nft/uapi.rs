@@ -38,7 +38,7 @@ numbers! {
     /// NFTA_IMMEDIATE_*
     immediate { DREG = 1, DATA = 2 }
     /// NFTA_BITWISE_*
-    bitwise { SREG = 1, DREG = 2, LEN = 3, MASK = 4, XOR = 5 }
+    bitwise { SREG = 1, DREG = 2, LEN = 3, MASK = 4, XOR = 5, OP = 6 }
     /// NFTA_CMP_*
     cmp { SREG = 1, OP = 2, DATA = 3 }
     /// NFTA_RANGE_*

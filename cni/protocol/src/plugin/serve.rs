@@ -65,6 +65,8 @@ pub struct Add {
     pub netns: Netns,
     /// How.
     pub conf: NetConf,
+    /// The result of the plugins before us.
+    pub previous: Option<CniResult>,
 }
 
 /// A CHECK has all that its ADD had.
@@ -210,13 +212,13 @@ fn expect_verb(verb: Verb, version: Version) -> Result<(), Error> {
 
 /// What ADD and CHECK need beyond the rest: a namespace that is there, and a previous result, if any, that is one.
 fn present(target: Target, conf: NetConf, own_allowed: bool) -> Result<Add, Error> {
-    conf.prev_result()?;
+    let previous = conf.prev_result()?;
     let Target { container_id, if_name, netns, args } = target;
     let path = netns.unwrap_or_default();
     let shown = path.display().to_string();
     let netns = Netns::look(path, own_allowed)?
         .ok_or_else(|| Error::new(Code::INVALID_NETNS, format!("CNI_NETNS: {shown} is not a network namespace")))?;
-    Ok(Add { attachment: Attachment { container_id, if_name, args }, netns, conf })
+    Ok(Add { attachment: Attachment { container_id, if_name, args }, netns, conf, previous })
 }
 
 /// A previous result already of the answer's version goes out with every field it came with.

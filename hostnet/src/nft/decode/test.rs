@@ -63,6 +63,8 @@ impl Decoder<'_, '_> {
         let fields = self.key(inside.slot(lookup::SREG)?);
         if inside.bytes(lookup::DREG).is_some() {
             return match inside.slot(lookup::DREG) {
+                // What a map yields where the key is not in it: no kernel takes that.
+                _ if is_negated => None,
                 Some(slot) if elements.is_none() => {
                     self.put(slot, Content::Mapped { fields: fields?, map: name });
                     Some(())
