@@ -1,13 +1,14 @@
-//! Admission of instances: the same reader that makes launcher pods says what is refused, each field by its path.
+//! Admission of instances and machines: the same reader that makes launcher pods says what is refused, each field by its path.
 //!
 //! Flow: an AdmissionReview of admission.k8s.io/v1 comes in, its answer goes out; there is no I/O here.
 
-use kube::ResourceExt as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
+use crate::vm::{VirtualMachine, reading};
 use crate::vmi::launch;
 
 /// Most complaints that are told at once.
@@ -54,27 +55,55 @@ struct Status {
     message: String,
 }
 
-/// Answers a review of an instance that is to be created.
+/// What a review is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A VirtualMachineInstance that is to be created.
+    Instance,
+    /// A VirtualMachine that is to be created or whose spec is to change.
+    Machine,
+}
+
+/// Complaints and warnings.
+type Verdict = (Vec<String>, Vec<String>);
+
+/// Answers a review.
 ///
 /// # Errors
 /// The body is no AdmissionReview.
-pub(crate) fn answer(body: &[u8], config: &ClusterConfig) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn answer(subject: Subject, body: &[u8], config: &ClusterConfig) -> Result<Vec<u8>, serde_json::Error> {
     let Review { request: Request { uid, name, object } } = serde_json::from_slice(body)?;
-    let (complaints, warnings) = match serde_json::from_value::<VirtualMachineInstance>(object) {
-        Ok(mut object) => {
-            if object.name_any().is_empty() {
-                object.metadata.name = Some(name);
-            }
-            let reading = launch::read(&object, config);
+    let (complaints, warnings) = match subject {
+        Subject::Instance => judged(object, name, |object: &VirtualMachineInstance| {
+            let reading = launch::read(object, config);
             (reading.launch.err().unwrap_or_default(), reading.warnings)
-        }
-        Err(error) => (vec![error.to_string()], Vec::new()),
+        }),
+        Subject::Machine => judged(object, name, |object: &VirtualMachine| {
+            let findings = reading::read(object, config);
+            (findings.complaints, findings.warnings)
+        }),
     };
     let status =
         (!complaints.is_empty()).then(|| Status { code: 422, reason: "Invalid", message: joined(&complaints) });
     let warnings = warnings.into_iter().map(|warning| warning.chars().take(LONGEST_WARNING).collect()).collect();
     let response = Response { uid, allowed: status.is_none(), status, warnings };
     serde_json::to_vec(&Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })
+}
+
+fn judged<K: DeserializeOwned + kube::ResourceExt>(
+    object: Value,
+    name: String,
+    judge: impl FnOnce(&K) -> Verdict,
+) -> Verdict {
+    match serde_json::from_value::<K>(object) {
+        Ok(mut object) => {
+            if object.name_any().is_empty() {
+                object.meta_mut().name = Some(name);
+            }
+            judge(&object)
+        }
+        Err(error) => (vec![error.to_string()], Vec::new()),
+    }
 }
 
 fn joined(complaints: &[String]) -> String {
@@ -95,7 +124,8 @@ mod tests {
             "metadata": {"namespace": "vms", "name": "web", "uid": "u"}, "spec": spec});
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "r1", "name": "web", "operation": "CREATE", "object": object}});
-        let answer = answer(review.to_string().as_bytes(), &ClusterConfig::new("launcher:1".into())).unwrap();
+        let answer =
+            answer(Subject::Instance, review.to_string().as_bytes(), &ClusterConfig::new("launcher:1".into())).unwrap();
         serde_json::from_slice(&answer).unwrap()
     }
 
@@ -141,7 +171,7 @@ mod tests {
     #[test]
     fn what_is_no_review_is_an_error() {
         for body in [&b""[..], b"{}", b"{\"request\": {\"uid\": 1}}"] {
-            assert!(answer(body, &ClusterConfig::new("launcher:1".into())).is_err());
+            assert!(answer(Subject::Instance, body, &ClusterConfig::new("launcher:1".into())).is_err());
         }
     }
 }

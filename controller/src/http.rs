@@ -15,13 +15,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
-use crate::admission;
+use crate::admission::{self, Subject};
 use crate::config::ClusterConfig;
 use crate::metrics::Metrics;
 use crate::tls::ServerCertificate;
 
-/// Where the API server asks about instances.
-const INSTANCES: &str = "/validate/virtualmachineinstances";
+/// Where the API server asks about objects.
+const REVIEWS: [(&str, Subject); 2] =
+    [("/validate/virtualmachineinstances", Subject::Instance), ("/validate/virtualmachines", Subject::Machine)];
 /// Longest review: the API server takes objects of at most 3 MiB, and a review can hold two.
 const MAX_BODY: usize = 8 << 20;
 /// Longest a client may take for the header of a request.
@@ -113,14 +114,15 @@ fn health(request: &Request<Incoming>, server: &Server) -> Answer {
 }
 
 async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
-    if (request.method(), request.uri().path()) != (&Method::POST, INSTANCES) {
+    let subject = REVIEWS.iter().find(|(path, _)| *path == request.uri().path());
+    let Some((_, subject)) = subject.filter(|_| request.method() == Method::POST) else {
         return plain(StatusCode::NOT_FOUND, "not found\n");
-    }
+    };
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("the review cannot be read: {error}\n")),
     };
-    match admission::answer(&body, &server.config) {
+    match admission::answer(*subject, &body, &server.config) {
         Ok(answer) => {
             let mut response = Response::new(Full::from(answer));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -16,6 +16,7 @@ mod lease;
 mod metrics;
 mod objects;
 mod tls;
+mod vm;
 mod vmi;
 
 use std::net::SocketAddr;
@@ -130,8 +131,11 @@ async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
     let agents = Agents { reports: Arc::clone(&reports), changed, tls };
     installation::adopt(client.clone(), publish.clone()).await;
     let recorder = events::recorder(client.clone(), &options.identity);
+    let defaults = ClusterConfig::new(options.launcher_image.clone());
+    let machines = vm::reconcile::run(client.clone(), recorder.clone(), defaults, &metrics);
     let instances = run_instances(client.clone(), config, reports, launchers, recorder, &metrics);
     tokio::join!(
+        machines,
         instances,
         installation::run(client.clone(), publish),
         certificates::maintain(client.clone(), namespace, publish_tls),

@@ -45,6 +45,9 @@ pub(crate) struct InstanceStatus {
     /// User id of the launcher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) runtime_user: Option<i64>,
+    /// The ControllerRevision with the spec of its VirtualMachine when it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) virtual_machine_revision_name: Option<String>,
 }
 
 /// Phases of an instance, as KubeVirt names them.

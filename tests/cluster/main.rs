@@ -5,6 +5,7 @@ mod end;
 mod nodes;
 mod pods;
 mod product;
+mod vm;
 mod vmi;
 mod vmi_trouble;
 mod volumes;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     trials.extend(volumes::trials());
     trials.extend(product::trials());
     trials.extend(vmi::trials());
+    trials.extend(vm::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
