@@ -128,7 +128,7 @@ async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
     let (publish_tls, tls) = watch::channel(None);
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());
-    let agents = Agents { reports: Arc::clone(&reports), changed, tls };
+    let agents = Agents { reports: Arc::clone(&reports), changed, tls, metrics: Arc::clone(&metrics) };
     installation::adopt(client.clone(), publish.clone()).await;
     let recorder = events::recorder(client.clone(), &options.identity);
     let defaults = ClusterConfig::new(options.launcher_image.clone());

@@ -1,7 +1,18 @@
 //! What the program counts, in the text format of Prometheus.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The stream of a node agent, counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct AgentStream(Arc<Metrics>);
+
+impl Drop for AgentStream {
+    fn drop(&mut self) {
+        self.0.agents.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Counters of one replica.
 #[derive(Debug, Default)]
@@ -9,6 +20,7 @@ pub(crate) struct Metrics {
     leading: AtomicBool,
     passes: AtomicU64,
     failed_passes: AtomicU64,
+    agents: AtomicU64,
 }
 
 impl Metrics {
@@ -23,6 +35,12 @@ impl Metrics {
         self.failed_passes.fetch_add(u64::from(!is_ok), Ordering::Relaxed);
     }
 
+    /// The stream of a node agent has said all that the agent knew.
+    pub(crate) fn agent_stream(self: &Arc<Self>) -> AgentStream {
+        self.agents.fetch_add(1, Ordering::Relaxed);
+        AgentStream(Arc::clone(self))
+    }
+
     /// All of them.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
@@ -35,6 +53,8 @@ impl Metrics {
         let (passes, failed) = (self.passes.load(Ordering::Relaxed), self.failed_passes.load(Ordering::Relaxed));
         add("tapvisor_controller_reconciliations_total", "counter", "Passes over instances.", passes);
         add("tapvisor_controller_reconciliation_errors_total", "counter", "Passes that failed.", failed);
+        let agents = self.agents.load(Ordering::Relaxed);
+        add("tapvisor_controller_node_agents", "gauge", "Node agents whose reports this replica follows.", agents);
         text
     }
 }
@@ -45,12 +65,16 @@ mod tests {
 
     #[test]
     fn counters_are_written_in_the_text_format() {
-        let metrics = Metrics::default();
+        let metrics = Arc::new(Metrics::default());
+        let streams = [metrics.agent_stream(), metrics.agent_stream()];
+        assert!(metrics.text().contains("\ntapvisor_controller_node_agents 2\n"));
+        drop(streams);
         metrics.leading(true);
         metrics.passed(true);
         metrics.passed(false);
         let text = metrics.text();
         assert!(text.contains("# TYPE tapvisor_controller_leading gauge\ntapvisor_controller_leading 1\n"), "{text}");
+        assert!(text.contains("\ntapvisor_controller_node_agents 0\n"), "{text}");
         assert!(text.contains("\ntapvisor_controller_reconciliations_total 2\n"), "{text}");
         assert!(text.contains("\ntapvisor_controller_reconciliation_errors_total 1\n"), "{text}");
     }

@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 
 pub(crate) use reports::Reports;
 
+use crate::metrics::Metrics;
+
 const RETRY: Duration = Duration::from_secs(2);
 
 /// What the streams of all agents need.
@@ -34,6 +36,8 @@ pub(crate) struct Agents {
     pub(crate) changed: mpsc::UnboundedSender<PodUid>,
     /// The certificate to show and the authorities to trust; `None` until they are made.
     pub(crate) tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// Counts the streams.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// An agent's pod that can be asked.
@@ -93,7 +97,15 @@ impl Agents {
             };
             let Some(tls) = tls else { continue };
             let mut full_set = Some(Vec::new());
-            let error = stream::read(agent.address, tls, |line| self.take(&agent.node, line, &mut full_set)).await;
+            let mut counted = None;
+            let on_line = |line: Line| {
+                if matches!(line, Line::Synced { .. }) {
+                    counted = Some(self.metrics.agent_stream());
+                }
+                self.take(&agent.node, line, &mut full_set);
+            };
+            let error = stream::read(agent.address, tls, on_line).await;
+            drop(counted);
             let reason = protocol::chain::chain(&error);
             tracing::info!(node = agent.node, reason, "the stream of a node agent ended and is opened again");
             tokio::time::sleep(RETRY).await;
@@ -138,7 +150,7 @@ mod tests {
     #[test]
     fn a_stream_that_begins_again_forgets_launchers_that_are_gone() {
         let (changed, mut told) = mpsc::unbounded_channel();
-        let agents = Agents { reports: Arc::default(), changed, tls: watch::channel(None).1 };
+        let agents = Agents { reports: Arc::default(), changed, tls: watch::channel(None).1, metrics: Arc::default() };
         let pod: PodUid = "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap();
         let running =
             LauncherReport { status: Some(Status::new(State::Running)), ..LauncherReport::new(pod.clone(), "node1") };

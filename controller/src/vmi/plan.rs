@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use protocol::control::{State, Status};
+use protocol::outcome::{Outcome, Verdict};
 
 use super::launch::Launch;
 use super::names::UNPAUSED_GATE;
@@ -40,6 +41,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) sandbox_failure: Option<&'a str>,
     /// What the launcher of the newest pod last told its node's agent; `None` without an agent.
     pub(crate) launcher: Option<Status>,
+    /// How that launcher ended, if the agent has read it: it does before the kubelet knows.
+    pub(crate) outcome: Option<Outcome>,
     /// The time.
     pub(crate) now: Timestamp,
 }
@@ -122,12 +125,19 @@ impl<'a> Planner<'a> {
         match pod_state::state(pod) {
             PodState::Ended { code: Some(NOT_WIRED), message, at } => self.replace(pod, &message, at),
             PodState::Ended { code, message, .. } => self.settle(code, &message),
+            // A pod without wiring is replaced once it has ended.
+            _ if let Some(outcome) = self.outcome() => self.settle(Some(outcome.exit_code().into()), &outcome.reason),
             _ if pod.metadata.deletion_timestamp.is_some() => {
                 self.status.condition("Ready", "False", "PodTerminating", "the launcher pod is being deleted");
             }
             PodState::Waiting(obstacle) => self.wait(pod, obstacle),
             PodState::Running => self.serve(pod),
         }
+    }
+
+    /// How the launcher of the newest pod ended, where that decides about the instance.
+    fn outcome(&self) -> Option<&'a Outcome> {
+        self.observed.outcome.as_ref().filter(|outcome| outcome.outcome != Verdict::NotWired)
     }
 
     fn create(&mut self, attempt: u32) {

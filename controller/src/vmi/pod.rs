@@ -163,6 +163,8 @@ fn compute(object: &VirtualMachineInstance, launch: &Launch, config: &ClusterCon
         "/run/tapvisor",
         "--scratch",
         "/run/tapvisor-scratch",
+        "--termination-log",
+        "/dev/termination-log",
     ];
     let mut container = json!({
         "name": COMPUTE,

@@ -91,7 +91,8 @@ pub(crate) async fn reconcile(
         pods: &pods,
         earlier: &earlier,
         sandbox_failure: sandbox_failure.as_deref(),
-        launcher: report.and_then(|report| report.status),
+        launcher: report.as_ref().and_then(|report| report.status.clone()),
+        outcome: report.and_then(|report| report.outcome),
         now: Timestamp::now(),
     });
     let steps = Steps { object: &object, client: &context.client, config: &config };

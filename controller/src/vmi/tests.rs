@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use protocol::control::{State, Status};
+use protocol::outcome::{Outcome, Verdict};
 use serde_json::{Value, json};
 
 use super::launch::{self, Launch};
@@ -93,12 +94,21 @@ struct Case {
     earlier: Vec<Pod>,
     sandbox_failure: Option<&'static str>,
     launcher: Option<State>,
+    outcome: Option<Outcome>,
     config: ClusterConfig,
 }
 
 impl Case {
     fn new(object: VirtualMachineInstance, pods: Vec<Pod>) -> Self {
-        Self { object, pods, earlier: Vec::new(), sandbox_failure: None, launcher: None, config: config() }
+        Self {
+            object,
+            pods,
+            earlier: Vec::new(),
+            sandbox_failure: None,
+            launcher: None,
+            outcome: None,
+            config: config(),
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -110,6 +120,7 @@ impl Case {
             earlier: &self.earlier,
             sandbox_failure: self.sandbox_failure,
             launcher: self.launcher.map(Status::new),
+            outcome: self.outcome.clone(),
             now: now(),
         })
     }

@@ -273,3 +273,24 @@ fn a_paused_guest_closes_the_gate_and_has_a_condition() {
     case.launcher = Some(State::Running);
     assert_eq!(case.plan().actions, [Action::SetGate { name, is_open: true }]);
 }
+
+// spec: CTRL-18
+#[test]
+fn an_outcome_that_the_agent_reports_decides_before_the_pod_has_ended() {
+    let cases = [
+        (Verdict::PoweredOff, Phase::Succeeded),
+        (Verdict::Crashed, Phase::Failed),
+        (Verdict::NotWired, Phase::Running),
+    ];
+    for (outcome, phase) in cases {
+        let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
+        let mut case = Case::new(small_in(Phase::Running), vec![launcher_pod(running(counted))]);
+        case.outcome = Some(Outcome { outcome, reason: "why".to_owned(), requested: false });
+        let plan = case.plan();
+        assert_eq!((plan.status.phase, plan.actions.len()), (Some(phase), 0), "{outcome:?}");
+        // Its pod may still run: an instance that takes the name waits for it.
+        let mut next = Case::new(small(), vec![]);
+        next.earlier = case.pods;
+        assert_eq!(next.plan().status.phase, Some(Phase::Pending));
+    }
+}
