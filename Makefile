@@ -54,7 +54,7 @@ lab: setup-lab ## a shell in that virtual host
 	@cargo run --quiet --package tests --bin lab
 
 .PHONY: cluster cluster-down
-cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with the plugin and the launcher's image; it stays when the shell ends
+cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with Tapvisor installed; it stays when the shell ends
 	@cargo run --quiet --package tests --bin cluster shell
 cluster-down: ## the end of that Kubernetes; nothing of it is left
 	@cargo run --quiet --package tests --bin cluster down

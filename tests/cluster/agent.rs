@@ -1,7 +1,7 @@
-//! The node agent in the cluster: what nodes offer, what the runtime executes, which launchers the agent believes.
+//! The node agent of the installed product: what nodes offer, what the runtime executes, which launchers the agent believes.
 //! These trials change the nodes for everything else, so they run after the others, one at a time.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tests::cluster::NODES;
 use tests::{Cluster, Ran, dist_file, trial, wait_for, workspace};
 
-use crate::cluster;
 use crate::pods::{busybox, in_pod, wait_running};
+use crate::vmi::installed;
 
 const MOMENT: Duration = Duration::from_secs(180);
 const DROP_IN: &str = "/etc/cni/net.d/multus/zz-tapvisor.conf";
@@ -30,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the agent reports launchers by pod and follows no hostile link", hostile),
         // spec: NODE-2
         trial("the agent registers its devices again when kubelet restarts", kubelet_restarts),
+        // spec: NODE-4
+        trial("an agent whose DaemonSet is deleted puts the node back", uninstalled),
     ]
 }
 
@@ -38,60 +40,27 @@ fn on(cluster: &Cluster, node: &str, line: &str) -> Ran {
     Ran::of(cluster.on_node(node, "bash").args(["-euo", "pipefail", "-c", line]))
 }
 
-/// The cluster with the agent on both nodes, and the plugin chained by nothing but the agent.
-fn installed() -> std::sync::Arc<Cluster> {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    let cluster = cluster();
-    INSTALLED.get_or_init(|| {
-        for image in ["node.tar", "launcher.tar"] {
-            cluster.import(&dist_file("images").join(image));
-        }
-        for node in NODES {
-            on(&cluster, node, UNCHAIN).assert_ok();
-        }
-        if !cluster.kubectl(&["get", "namespace", "tapvisor"]).is_ok() {
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tapvisor",
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}});
-            cluster.apply(&namespace.to_string()).assert_ok();
-        }
-        certificates(&cluster);
-        apply_agent(&cluster);
-    });
-    cluster
-}
-
-/// Takes an entry of the plugin out of the node's own list.
-const UNCHAIN: &str = r#"cd /etc/cni/net.d; jq '.plugins |= map(select(.type != "tapvisor"))' 00-multus.conflist >.new; mv .new 00-multus.conflist"#;
-
 fn apply_agent(cluster: &Cluster) {
-    let manifest = workspace().join("deploy/base/node.yaml").display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &manifest]).assert_ok();
+    let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
+    cluster.kubectl(&["apply", "--server-side", "-f", &manifest]).assert_ok();
     let rollout =
         || cluster.kubectl(&["-n", "tapvisor", "rollout", "status", "daemonset/tapvisor-node", "--timeout=5s"]);
     wait_for("the agent to be ready on both nodes", MOMENT, || rollout().is_ok().then_some(()));
 }
 
-/// A certificate for a client of the agent, by the authority that signed the agent's own; both are made if there are none.
-fn certificates(cluster: &Cluster) {
+/// The product's cluster, and a certificate for a client of the agents by the product's authority.
+fn with_certificate() -> Arc<Cluster> {
+    let cluster = installed();
     let script = format!(
-        r#"mkdir -p {PKI}; cd {PKI}
-        sign() {{ # NAME USAGE
-            openssl ecparam -name prime256v1 -genkey -noout -out $1.key
-            openssl req -new -key $1.key -subj /CN=$1 | openssl x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out $1.crt \
-                -extfile <(printf 'extendedKeyUsage=%s\nsubjectAltName=DNS:{AGENT}' $2)
-        }}
-        if kubectl -n tapvisor get secret tapvisor-ca -o json >ca.json; then
-            for file in tls.crt tls.key; do jq -r ".data[\"$file\"]" ca.json | base64 -d >ca.${{file#tls.}}; done
-        else
-            openssl ecparam -name prime256v1 -genkey -noout -out ca.key
-            openssl req -x509 -new -key ca.key -subj /CN=authority -days 2 -out ca.crt
-            sign agent serverAuth
-            kubectl -n tapvisor create secret generic tapvisor-node-tls --from-file=tls.crt=agent.crt --from-file=tls.key=agent.key \
-                --from-file=ca.crt=ca.crt
-        fi
-        sign client clientAuth"#
+        r#"mkdir -p {PKI}; cd {PKI}; [ ! -e client.crt ] || exit 0
+        until kubectl -n tapvisor get secret tapvisor-ca -o json >ca.json; do sleep 1; done
+        for file in tls.crt tls.key; do jq -r ".data[\"$file\"]" ca.json | base64 -d >ca.${{file#tls.}}; done
+        openssl ecparam -name prime256v1 -genkey -noout -out client.key
+        openssl req -new -key client.key -subj /CN=client | openssl x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile <(echo extendedKeyUsage=clientAuth) -out client.crt"#
     );
     Ran::of(cluster.command("bash").args(["-euo", "pipefail", "-c", &script])).assert_ok();
+    cluster
 }
 
 /// The agent's pod on a node.
@@ -292,7 +261,7 @@ fn uid(cluster: &Cluster, pod: &str) -> String {
 }
 
 fn hostile() {
-    let cluster = installed();
+    let cluster = with_certificate();
     for object in launcher() {
         cluster.apply(&object.to_string()).assert_ok();
     }
@@ -321,12 +290,22 @@ fn hostile() {
         assert!(report.get("status").is_none() && report.get("outcome").is_none(), "{report}");
     }
     assert!(reports(&cluster, "node1", false).is_none(), "a client without a certificate gets nothing");
-    // Its end is reported. QEMU without a guest does not listen to the power button.
+    // Its end is reported, and then the pod is forgotten. QEMU without a guest does not listen to the power button.
     cluster
         .kubectl(&["-n", "vms", "exec", "honest", "--", "/usr/bin/tapvisor-launcher", "ctl", "stop", "0"])
         .assert_ok();
     let report = wait(&honest, "the launcher's end", &|report| report["outcome"].is_object());
     assert_eq!(report["outcome"]["requested"], json!(true), "{report}");
+    let message = || {
+        let pod = cluster.kubectl(&["-n", "vms", "get", "pod", "honest", "-o", "json"]).json();
+        let state = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+        state["message"].as_str().map(str::to_owned)
+    };
+    let message = wait_for("the termination message", MOMENT, message).0;
+    assert_eq!(serde_json::from_str::<Value>(&message).expect("JSON"), report["outcome"]);
+    cluster.kubectl(&["-n", "vms", "delete", "pod", "honest", "relative", "absolute", "file"]).assert_ok();
+    let forgotten = || reports(&cluster, "node1", true)?.is_empty().then_some(());
+    wait_for("the pods to be forgotten", MOMENT, forgotten);
 }
 
 fn kubelet_restarts() {
@@ -346,4 +325,20 @@ fn kubelet_restarts() {
         .apply(&with_device("after-restart", "node2", tun, "exec 3<>/dev/net/tun; exec sleep 1000").to_string())
         .assert_ok();
     wait_running(&cluster, "vms", "after-restart");
+}
+
+fn uninstalled() {
+    let cluster = installed();
+    cluster.kubectl(&["-n", "tapvisor", "delete", "daemonset", "tapvisor-node"]).assert_ok();
+    for node in NODES {
+        let is_clean = format!(
+            "[ ! -e {DROP_IN} ] && [ ! -e /opt/cni/bin/tapvisor ] && [ -z \"$(ls /run/cdi)\" ] && ! grep -rq tapvisor /etc/cni/net.d"
+        );
+        wait_for(&format!("{node} to be put back"), MOMENT, || on(&cluster, node, &is_clean).is_ok().then_some(()));
+        let name = format!("unwired-{node}");
+        cluster.apply(&wired(&name, node).to_string()).assert_ok();
+        wait_running(&cluster, "vms", &name);
+        in_pod(&cluster, "vms", &name, "! ip link show dev k6t-eth0").assert_ok();
+    }
+    apply_agent(&cluster);
 }

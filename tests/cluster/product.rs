@@ -1,15 +1,21 @@
 //! The launcher and the plugin without the controller: a VM in an ordinary pod.
 
+use std::process::Command;
+
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::trial;
+use tests::{Ran, cache_file, trial, workspace};
 
 use crate::pods::{busybox, cluster_ips, dual_stack, fetch, wait_running};
 use crate::vmi::installed;
 
 pub(crate) fn trials() -> Vec<Trial> {
     // spec: K8S-1
-    vec![trial("a VM in a restricted pod serves HTTP through a Service across nodes", vm_behind_service)]
+    vec![
+        trial("a VM in a restricted pod serves HTTP through a Service across nodes", vm_behind_service),
+        // spec: K8S-5
+        trial("the manifest of an installation is what its parts make", manifest_is_current),
+    ]
 }
 
 /// The pod of a VM on the second node, and the Secret with its machine file.
@@ -67,4 +73,10 @@ fn vm_behind_service() {
         assert!(answer.contains("vm"), "{answer}");
     }
     cluster.kubectl(&["-n", "vms", "delete", "pod", "vm", "--timeout=170s"]).assert_ok();
+}
+
+fn manifest_is_current() {
+    let path = format!("{}:{}", cache_file("cluster/bin").display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(workspace().join("deploy/manifest"));
+    Ran::of(command.arg("--check").env("PATH", path)).assert_ok();
 }

@@ -11,6 +11,9 @@ use crate::vmi::{condition, delete_and_assert_gone, installed, object, wait_inst
 /// A replica gives the Lease up when it is told to end; the other asks for it every two seconds.
 const HAND_OVER: Duration = Duration::from_secs(30);
 
+/// The kubelet looks for a Secret that was missing once a minute.
+const AGENT: Duration = Duration::from_secs(180);
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: CTRL-14
@@ -21,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a VM that powers off succeeds, one whose launcher is killed fails", ends),
         // spec: CTRL-16
         trial("a VM whose pod is deleted powers off and succeeds", pod_deleted),
+        // spec: CTRL-18
+        trial("a guest that powers off is seen through its agent, not the kubelet", seen_by_agent),
         // spec: CTRL-17
         trial("a controller hands over and a VM starts under the next", hand_over),
     ]
@@ -127,15 +132,63 @@ fn ends() {
 
     apply(&cluster, &instance("killed", ""));
     let running = wait_ready(&cluster, "killed");
-    let node = running["status"]["nodeName"].as_str().expect("it has a node");
-    let kill = "ctr --namespace k8s.io containers list --quiet 'labels.\"io.kubernetes.container.name\"==compute' |
-        while read -r id; do
-            if ctr --namespace k8s.io containers info \"$id\" | grep -q virt-launcher-killed; then ctr --namespace k8s.io tasks kill --signal SIGKILL \"$id\"; fi
-        done";
-    Ran::of(cluster.on_node(node, "bash").args(["-euo", "pipefail", "-c", kill])).assert_ok();
+    on_launcher(&cluster, &running, "ctr --namespace k8s.io tasks kill --signal SIGKILL \"$id\"").assert_ok();
     let failed = wait_instance(&cluster, "killed", "to fail", |vmi| vmi["status"]["phase"] == "Failed");
     assert!(condition(&failed, "Synchronized").is_some_and(|text| text.contains("LauncherFailed")), "{failed:#}");
     delete_and_assert_gone(&cluster, &failed);
+}
+
+/// A kubelet that does nothing until this is dropped.
+struct StoppedKubelet<'a>(&'a Cluster, &'a str);
+
+impl<'a> StoppedKubelet<'a> {
+    fn new(cluster: &'a Cluster, node: &'a str) -> Self {
+        Ran::of(cluster.on_node(node, "pkill").args(["-STOP", "-x", "kubelet"])).assert_ok();
+        Self(cluster, node)
+    }
+}
+
+impl Drop for StoppedKubelet<'_> {
+    fn drop(&mut self) {
+        Ran::of(self.0.on_node(self.1, "pkill").args(["-CONT", "-x", "kubelet"])).assert_ok();
+    }
+}
+
+fn seen_by_agent() {
+    let cluster = installed();
+    apply(&cluster, &instance("silent", ""));
+    let running = wait_ready(&cluster, "silent");
+    let node = running["status"]["nodeName"].as_str().expect("it has a node");
+    // An agent answers once the kubelet has mounted its certificate, which the controller made after the agent's start.
+    wait_for("the agents' streams", AGENT, || follows_agents(&cluster).then_some(()));
+    let stopped = StoppedKubelet::new(&cluster, node);
+    let press =
+        "ctr --namespace k8s.io tasks exec --exec-id press --user 107 \"$id\" /usr/bin/tapvisor-launcher ctl powerdown";
+    on_launcher(&cluster, &running, press).assert_ok();
+    let ended = wait_instance(&cluster, "silent", "to succeed", |vmi| vmi["status"]["phase"] == "Succeeded");
+    let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
+    let phase = cluster.kubectl(&["-n", "vms", "get", "pod", "-l", &label, "-o", "jsonpath={.items[0].status.phase}"]);
+    assert_eq!(phase.text(), "Running", "the kubelet knows nothing yet");
+    drop(stopped);
+    delete_and_assert_gone(&cluster, &ended);
+}
+
+/// Whether the leading controller follows the agents of all nodes.
+fn follows_agents(cluster: &Cluster) -> bool {
+    let metrics = format!("/api/v1/namespaces/tapvisor/pods/{}:8080/proxy/metrics", holder(cluster));
+    let line = format!("tapvisor_controller_node_agents {}", tests::cluster::NODES.len());
+    cluster.kubectl(&["get", "--raw", &metrics]).stdout().lines().any(|found| found == line)
+}
+
+/// Runs a line of shell on the node of a running instance, without its kubelet; `$id` is the launcher's container.
+fn on_launcher(cluster: &Cluster, running: &Value, line: &str) -> Ran {
+    let (pod, node) =
+        running["status"]["activePods"].as_object().and_then(|pods| pods.iter().next()).expect("it has a pod");
+    let find = format!(
+        r#"id=$(ctr --namespace k8s.io containers list --quiet 'labels."io.kubernetes.pod.uid"=={pod},labels."io.kubernetes.container.name"==compute')"#
+    );
+    let node = node.as_str().expect("a name");
+    Ran::of(cluster.on_node(node, "bash").args(["-euo", "pipefail", "-c", &format!("{find}; {line}")]))
 }
 
 fn pod_deleted() {

@@ -18,9 +18,12 @@ use crate::{Ran, World, cache_file, dist_file, wait_for, workspace};
 /// Longest from the first process to ready nodes, on a machine with other things to do: twenty times what it takes alone.
 const BOOT: Duration = Duration::from_secs(600);
 
-/// Guests are emulated, and the RuntimeClass of the nodes gives launchers their device node.
+/// Guests are emulated.
 const CONFIGURATION: &str = r#"{"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": {"namespace": "tapvisor", "name": "kubevirt"},
-    "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}, "defaultRuntimeClass": "tapvisor"}}}"#;
+    "spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}}}"#;
+
+/// The images of an installation.
+const IMAGES: [&str; 3] = ["controller.tar", "node.tar", "launcher.tar"];
 
 /// The nodes.
 pub const NODES: [&str; 2] = ["node1", "node2"];
@@ -141,18 +144,14 @@ impl Cluster {
         }
     }
 
-    /// Installs the product as `make build` and `make images` left it: the images, the CNI plugin last in every node's list, the
-    /// manifest, and a configuration for nodes without KVM. A second call changes nothing.
+    /// Installs the product as a user does: the images of `make images`, the manifest, and a configuration for nodes without
+    /// KVM. Returns when controller and agents are ready. A second call changes nothing.
     ///
     /// # Panics
     /// When it was not built or cannot be installed.
     pub fn install_product(&self) {
-        let plugin = dist_file("tapvisor-cni");
         let images = dist_file("images");
-        for node in NODES {
-            Ran::of(self.on_node(node, "bash").arg(bed("chain")).arg(&plugin)).assert_ok();
-        }
-        for image in ["launcher.tar", "controller.tar"] {
+        for image in IMAGES {
             self.import(&images.join(image));
         }
         let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
@@ -162,10 +161,10 @@ impl Cluster {
             self.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).assert_ok();
         }
         self.apply(CONFIGURATION).assert_ok();
-        let rollout = || {
-            self.kubectl(&["-n", "tapvisor", "rollout", "status", "deployment/tapvisor-controller", "--timeout=20s"])
-        };
-        wait_for("the controller to be ready", BOOT, || rollout().is_ok().then_some(()));
+        for workload in ["deployment/tapvisor-controller", "daemonset/tapvisor-node"] {
+            let rollout = || self.kubectl(&["-n", "tapvisor", "rollout", "status", workload, "--timeout=20s"]);
+            wait_for(&format!("{workload} to be ready"), BOOT, || rollout().is_ok().then_some(()));
+        }
     }
 
     /// Imports an OCI archive, or the folder of an OCI layout, on every node.
