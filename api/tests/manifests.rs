@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use api::Problem;
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ImageFiles, ImageUse, Secrets, TranslateContext, container_images, translate};
+use api::translate::{ImageFiles, ImageUse, SecretSource, Secrets, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use serde_json::{Value, json};
 use wiring::Owner;
@@ -81,7 +81,7 @@ fn object_outcome(object: &Object, secrets: &Secrets) -> Value {
 fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Value {
     let images = images(instance);
     let context = TranslateContext {
-        secrets,
+        secrets: SecretSource::Read(secrets),
         images: &images,
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,
@@ -102,7 +102,7 @@ fn images(instance: &VirtualMachineInstance) -> ImageFiles {
         match image.usage {
             ImageUse::Disk { volume, .. } => {
                 let path = Path::new("/images").join(&volume);
-                files.disks.insert(volume, DiskFile { path, format: DiskFormat::Qcow2 });
+                files.disks.insert(volume, DiskFile { path, format: Some(DiskFormat::Qcow2) });
             }
             ImageUse::KernelBoot { initrd, .. } => {
                 files.kernel = Some("/images/kernel".into());

@@ -1,7 +1,7 @@
 //! Disks of a specification become disks of a machine: references are resolved, images become files.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use terms::ObjectKey;
@@ -26,6 +26,30 @@ pub struct HostFile {
     pub capacity_bytes: u64,
     /// How it holds the disk.
     pub format: DiskFormat,
+}
+
+/// How Secrets reach the guest.
+#[derive(Debug, Clone, Copy)]
+pub enum SecretSource<'a> {
+    /// Their data is known here.
+    Read(&'a Secrets),
+    /// The launcher finds each in a folder of its name below this one.
+    Mounted(&'a Path),
+}
+
+/// The Secrets that an instance's volumes name, each once.
+#[must_use]
+pub fn secret_names(instance: &VirtualMachineInstance) -> BTreeSet<&str> {
+    let volumes = instance.spec.disks.iter().map(|disk| &disk.volume);
+    let data = volumes.flat_map(|volume| match volume {
+        Volume::CloudInitNoCloud(cloud_init) => [cloud_init.user_data.as_ref(), cloud_init.network_data.as_ref()],
+        Volume::ContainerDisk { .. } | Volume::EmptyDisk { .. } | Volume::HostDisk { .. } => [None, None],
+    });
+    let refs = data.flatten().filter_map(|data| match data {
+        CloudInitData::SecretRef { name, .. } => Some(name.as_str()),
+        CloudInitData::Inline(_) => None,
+    });
+    refs.collect()
 }
 
 /// The keys under which KubeVirt looks for cloud-init data in a Secret, first come first served.
@@ -88,14 +112,19 @@ fn source(
 fn no_cloud(
     instance: &VirtualMachineInstance,
     cloud_init: &CloudInit,
-    secrets: &Secrets,
+    secrets: SecretSource<'_>,
 ) -> Result<DiskSource, Vec<TranslateError>> {
     let read = |data: &Option<CloudInitData>, keys| match data {
         None => Ok(None),
-        Some(CloudInitData::Inline(bytes)) => Ok(Some(Content(bytes.clone()))),
-        Some(CloudInitData::SecretRef { name, path }) => {
-            from_secret(instance.metadata.key.namespace(), name, keys, path, secrets).map(Some)
-        }
+        Some(CloudInitData::Inline(bytes)) => Ok(Some(Content::Bytes(bytes.clone()))),
+        Some(CloudInitData::SecretRef { name, path }) => match secrets {
+            SecretSource::Read(secrets) => {
+                from_secret(instance.metadata.key.namespace(), name, keys, path, secrets).map(Some)
+            }
+            SecretSource::Mounted(folder) => {
+                Ok(Some(Content::FirstOf(keys.map(|key| folder.join(name).join(key)).into())))
+            }
+        },
     };
     match (read(&cloud_init.user_data, USER_DATA_KEYS), read(&cloud_init.network_data, NETWORK_DATA_KEYS)) {
         // cloud-init takes an empty user-data for none; without the file it takes no data source at all.
@@ -118,5 +147,5 @@ fn from_secret(
     let Some(secret) = secret else { return Err(TranslateError::NoSecret { path, secret: full_name }) };
     let bytes = keys.iter().find_map(|key| secret.data.get(*key));
     let bytes = bytes.ok_or(TranslateError::SecretContent { path, secret: full_name, key: keys[0] })?;
-    Ok(Content(bytes.clone()))
+    Ok(Content::Bytes(bytes.clone()))
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use terms::IfName;
 use wiring::{Owner, Request};
 
-pub use disks::{HostFile, Secrets};
+pub use disks::{HostFile, SecretSource, Secrets, secret_names};
 pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
 
@@ -23,7 +23,7 @@ use machine::{Boot, Emulation, Machine};
 #[derive(Debug)]
 pub struct TranslateContext<'a> {
     /// Secrets that cloud-init data may come from.
-    pub secrets: &'a Secrets,
+    pub secrets: SecretSource<'a>,
     /// The files of the images that [`container_images`] lists.
     pub images: &'a ImageFiles,
     /// Who may open the taps.

@@ -22,7 +22,7 @@ fn launch(instance: &VirtualMachineInstance) -> Result<Translation, Vec<Translat
 
 fn launch_of(instance: &VirtualMachineInstance, vm_uid: Option<&str>) -> Result<Translation, Vec<TranslateError>> {
     let context = TranslateContext {
-        secrets: &BTreeMap::new(),
+        secrets: SecretSource::Read(&BTreeMap::new()),
         images: &ImageFiles::default(),
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Required,
@@ -92,7 +92,7 @@ fn user_data_may_be_any_bytes() {
     let spec = "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: seed, cloudInitNoCloud: {userDataBase64: H4sIAA==}}]}";
     let translation = launch(&instance("a", spec)).unwrap();
     let DiskSource::NoCloud(content) = &translation.machine.disks[0].source else { panic!("no cloud-init") };
-    assert_eq!(content.user_data.0, [0x1f, 0x8b, 8, 0]);
+    assert_eq!(content.user_data, machine::Content::Bytes(vec![0x1f, 0x8b, 8, 0]));
     let text = serde_json::to_string(&translation.machine).unwrap();
     assert_eq!(serde_json::from_str::<Machine>(&text).unwrap(), translation.machine);
 }

@@ -32,7 +32,7 @@ fn take(layout: &Layout, image: &ContainerImage, files: &mut ImageFiles) -> Resu
                 DiskError::Unfit { flaw, .. } => format!("image {:?}: its disk {flaw}", image.image),
                 error => chain(&error),
             })?;
-            files.disks.insert(volume.clone(), DiskFile { path, format });
+            files.disks.insert(volume.clone(), DiskFile { path, format: Some(format) });
         }
         ImageUse::KernelBoot { kernel, initrd } => {
             // The engine opens these itself, as the VM's own user.

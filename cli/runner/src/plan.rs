@@ -5,8 +5,8 @@ use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance, Volume};
 use api::manifest::{Body, Object};
 use api::run_strategy::RunStrategy;
 use api::translate::{
-    HostFile, ImageFiles, NetworkSource, NetworkUse, Secrets, TranslateContext, TranslateError, Translation, networks,
-    translate,
+    HostFile, ImageFiles, NetworkSource, NetworkUse, SecretSource, Secrets, TranslateContext, TranslateError,
+    Translation, networks, translate,
 };
 use cni_protocol::runtime::{ConfigError, ConfigList};
 use machine::{Disk, DiskSource, Emulation};
@@ -389,7 +389,7 @@ fn multus_name(source: &NetworkSource) -> Option<String> {
 
 fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> TranslateContext<'a> {
     TranslateContext {
-        secrets,
+        secrets: SecretSource::Read(secrets),
         images,
         // Each VM's own is known once it is written down: see `VmPlan::owned_by`.
         owner: POD_OWNER,

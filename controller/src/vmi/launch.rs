@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use api::kubevirt::{CloudInitData, Volume};
+use api::kubevirt::Volume;
 use api::manifest::{self, Body};
-use api::translate::{ImageFiles, ImageUse, Secrets, TranslateContext, Translation, container_images, translate};
-use machine::{DiskFile, DiskFormat, Emulation};
+use api::translate::{ImageFiles, ImageUse, SecretSource, TranslateContext, Translation, container_images, translate};
+use machine::{DiskFile, Emulation};
 use protocol::launch_file::LaunchFile;
 use serde_json::{Value, json};
 use wiring::Owner;
@@ -21,6 +21,8 @@ pub(crate) const LAUNCHER_ID: u32 = 107;
 pub(crate) const DISKS: &str = "/run/tapvisor-disks";
 /// Where the image with kernel and initial RAM disk is mounted.
 pub(crate) const KERNEL: &str = "/run/tapvisor-kernel";
+/// Where each Secret that a volume names is mounted, in a folder with the Secret's name.
+pub(crate) const SECRETS: &str = "/run/tapvisor-secrets";
 /// The folder of a container disk's image that holds its only file.
 const DISK_FOLDER: &str = "/disk";
 
@@ -88,7 +90,7 @@ fn launch(
     let images = image_files(&instance);
     let primary_interface = PRIMARY_INTERFACE.parse().map_err(|error: terms::Invalid| vec![error.to_string()])?;
     let context = TranslateContext {
-        secrets: &Secrets::new(),
+        secrets: SecretSource::Mounted(Path::new(SECRETS)),
         images: &images,
         owner: Owner { uid: LAUNCHER_ID, gid: LAUNCHER_ID },
         emulation: if config.use_emulation { Emulation::Required } else { Emulation::Forbidden },
@@ -118,28 +120,21 @@ fn refused_in_a_cluster(instance: &api::kubevirt::VirtualMachineInstance) -> Vec
                 "spec.volumes[{}].hostDisk: not supported: the Pod Security Standard restricted allows no file of the node",
                 disk.name
             )),
-            Volume::CloudInitNoCloud(cloud_init) => {
-                for data in [&cloud_init.user_data, &cloud_init.network_data].into_iter().flatten() {
-                    if let CloudInitData::SecretRef { path, .. } = data {
-                        refused.push(format!("{path}: not supported in a cluster yet: give the data inline"));
-                    }
-                }
-            }
-            Volume::ContainerDisk { .. } | Volume::EmptyDisk { .. } => {}
+            Volume::CloudInitNoCloud(_) | Volume::ContainerDisk { .. } | Volume::EmptyDisk { .. } => {}
         }
     }
     refused
 }
 
 /// Where the files of container images are in the pod. For a disk without a path it is a folder: the launcher takes the
-/// only file in it.
+/// only file in it. The launcher finds out how the file holds the disk.
 fn image_files(instance: &api::kubevirt::VirtualMachineInstance) -> ImageFiles {
     let mut files = ImageFiles::default();
     for image in container_images(instance) {
         match image.usage {
             ImageUse::Disk { volume, path } => {
                 let path = below(&Path::new(DISKS).join(&volume), path.as_deref().unwrap_or(DISK_FOLDER));
-                files.disks.insert(volume, DiskFile { format: format(&path), path });
+                files.disks.insert(volume, DiskFile { format: None, path });
             }
             ImageUse::KernelBoot { kernel, initrd } => {
                 files.kernel = Some(below(Path::new(KERNEL), &kernel));
@@ -148,10 +143,6 @@ fn image_files(instance: &api::kubevirt::VirtualMachineInstance) -> ImageFiles {
         }
     }
     files
-}
-
-fn format(path: &Path) -> DiskFormat {
-    if path.extension().is_some_and(|ending| ending == "qcow2") { DiskFormat::Qcow2 } else { DiskFormat::Raw }
 }
 
 fn below(mount: &Path, inside: &str) -> PathBuf {

@@ -1,10 +1,10 @@
-//! Volumes of a launcher pod: the launch file, the launcher's folders, and the images of disks and kernel.
+//! Volumes of a launcher pod: the launch file, the launcher's folders, the images of disks and kernel, and a user's Secrets.
 
 use api::kubevirt::ImagePullPolicy;
-use api::translate::{ImageUse, container_images};
+use api::translate::{ImageUse, container_images, secret_names};
 use serde_json::{Value, json};
 
-use super::launch::{DISKS, KERNEL, Launch};
+use super::launch::{DISKS, KERNEL, Launch, SECRETS};
 
 /// Log of the console, sockets and the outcome.
 const RUN_FOLDER: &str = "64Mi";
@@ -34,6 +34,11 @@ pub(super) fn volumes(secret: &str, launch: &Launch) -> (Vec<Value>, Vec<Value>)
         };
         volumes.push(json!({"name": name, "image": {"reference": image.image, "pullPolicy": policy}}));
         mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
+    }
+    for (index, secret) in secret_names(&launch.instance).into_iter().enumerate() {
+        let name = format!("secret-{index}");
+        volumes.push(json!({"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}}));
+        mounts.push(json!({"name": name, "mountPath": format!("{SECRETS}/{secret}"), "readOnly": true}));
     }
     (volumes, mounts)
 }

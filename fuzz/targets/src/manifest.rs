@@ -4,7 +4,7 @@ use std::path::Path;
 
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ImageFiles, Secrets, TranslateContext, container_images, translate};
+use api::translate::{ImageFiles, SecretSource, Secrets, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use protocol::launch_file::LaunchFile;
 use wiring::Owner;
@@ -40,10 +40,10 @@ fn verify(object: &Object) {
 /// Every instance that obeys the rules becomes a machine, once the files of its images are there.
 fn becomes_a_machine(instance: &VirtualMachineInstance) {
     let file = || Path::new("/images/file").to_owned();
-    let disk_file = || DiskFile { path: file(), format: DiskFormat::Qcow2 };
+    let disk_file = || DiskFile { path: file(), format: Some(DiskFormat::Qcow2) };
     let disks = instance.spec.disks.iter().map(|disk| (disk.name.clone(), disk_file())).collect();
     let context = TranslateContext {
-        secrets: &Secrets::new(),
+        secrets: SecretSource::Read(&Secrets::new()),
         images: &ImageFiles { disks, kernel: Some(file()), initrd: Some(file()) },
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,

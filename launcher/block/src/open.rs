@@ -56,15 +56,19 @@ pub struct Expected<'a> {
 /// Why it cannot be used.
 pub fn examine(disk: &Disk, expected: &Expected<'_>) -> Result<Option<String>, DiskError> {
     let (path, format, own) = match &disk.source {
-        DiskSource::File { path, format } => (path, *format, expected.own),
+        DiskSource::File { path, format } => (path, Some(*format), expected.own),
         DiskSource::Overlay { path, format } => (path, *format, &[][..]),
         DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return Ok(None),
     };
     let of = Of { disk, given: None, scratch: PathBuf::new(), own };
+    let (format, is_given) = match format {
+        Some(format) => (format, expected.is_format_given),
+        None => (of.probed(path)?, true),
+    };
     let file = of.opened(path, true)?;
     let bytes = of.bytes(&file, path)?;
     let kind = magic::kind(&file, bytes).map_err(|source| of.system("read", path, source))?;
-    if format == Format::Raw && !expected.is_format_given {
+    if format == Format::Raw && !is_given {
         if let Some(flaw) = kind.and_then(magic::Kind::refusal) {
             let flaw =
                 format!("{flaw}. If it is a raw disk, annotation tapvisor.io/disk-format.{}: raw says so", disk.name);
@@ -138,10 +142,12 @@ impl Of<'_> {
         Ok(OpenDisk { top, base: None })
     }
 
-    fn overlay(self, path: &Path, format: Format) -> Result<OpenDisk, DiskError> {
-        let (path, format) = match self.only_file(path)? {
-            Some(file) => (&*file.clone(), self.probed(&file)?),
-            None => (path, format),
+    fn overlay(self, path: &Path, format: Option<Format>) -> Result<OpenDisk, DiskError> {
+        let file = self.only_file(path)?;
+        let (path, format) = match (&file, format) {
+            (Some(file), _) => (&**file, self.probed(file)?),
+            (None, Some(format)) => (path, format),
+            (None, None) => (path, self.probed(path)?),
         };
         let (base, virtual_bytes) = self.image(path, format, true)?;
         if self.disk.read_only {

@@ -165,7 +165,8 @@ fn an_overlay_is_what_others_make_and_leaves_the_base_alone() {
     fs::File::create(&base).unwrap().set_len(5 << 30).unwrap();
     fs::set_permissions(&base, fs::Permissions::from_mode(0o440)).unwrap();
     let opened =
-        open(folder.path(), disk("root", DiskSource::Overlay { path: base.clone(), format: Format::Raw })).unwrap();
+        open(folder.path(), disk("root", DiskSource::Overlay { path: base.clone(), format: Some(Format::Raw) }))
+            .unwrap();
     assert_eq!(opened.top.format, Format::Qcow2);
     assert!(opened.base.unwrap().read_only);
     let overlay = folder.path().join("disk-0.qcow2");
@@ -269,7 +270,7 @@ fn a_folder_means_the_only_file_in_it() {
     for folder in [&folder, &scratch, &folder.join("lost+found")] {
         fs::create_dir(folder).unwrap();
     }
-    let overlay = || disk("root", DiskSource::Overlay { path: folder.clone(), format: Format::Raw });
+    let overlay = || disk("root", DiskSource::Overlay { path: folder.clone(), format: Some(Format::Raw) });
     let refused = open(&scratch, overlay()).unwrap_err().to_string();
     assert!(refused.contains("is a folder with 0 files, expected exactly one"), "{refused}");
     fs::write(folder.join("disk.img"), [0; 1024]).unwrap();
@@ -285,6 +286,26 @@ fn a_folder_means_the_only_file_in_it() {
     assert!(refused.contains("is a folder with 2 files, expected exactly one"), "{refused}");
 }
 
+// spec: DISK-11
+#[test]
+fn an_image_without_a_format_is_what_it_begins_with() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("disk.img");
+    let overlay = |format| disk("root", DiskSource::Overlay { path: path.clone(), format });
+    let base = |format| open(root.path(), overlay(format)).map(|opened| opened.base.unwrap().format);
+    let expected = Expected { own: &[], is_format_given: false };
+    empty_qcow2(&path);
+    assert_eq!(base(None).unwrap(), Format::Qcow2);
+    assert!(examine(&overlay(None), &expected).unwrap().is_none());
+    // A format that was given counts, whatever the file looks like.
+    assert_eq!(base(Some(Format::Raw)).unwrap(), Format::Raw);
+    fs::write(&path, [0; 1024]).unwrap();
+    assert_eq!(base(None).unwrap(), Format::Raw);
+    fs::write(&path, [&b"\x1f\x8b\x08"[..], &[0; 1021]].concat()).unwrap();
+    assert!(base(None).unwrap_err().to_string().contains("compressed with gzip"));
+    assert!(examine(&overlay(None), &expected).unwrap_err().to_string().contains("compressed with gzip"));
+}
+
 // spec: DISK-9
 #[test]
 fn a_link_in_a_folder_is_followed_no_further_than_in_any_path() {
@@ -297,7 +318,7 @@ fn a_link_in_a_folder_is_followed_no_further_than_in_any_path() {
     fs::write(&secret, [0; 1024]).unwrap();
     std::os::unix::fs::symlink(&secret, folder.join("disk.img")).unwrap();
     std::os::unix::fs::lchown(folder.join("disk.img"), Some(65534), None).unwrap();
-    let overlay = disk("root", DiskSource::Overlay { path: folder, format: Format::Raw });
+    let overlay = disk("root", DiskSource::Overlay { path: folder, format: Some(Format::Raw) });
     let refused = open(root.path(), overlay).unwrap_err().to_string();
     assert!(refused.contains("goes through the link"), "{refused}");
 }

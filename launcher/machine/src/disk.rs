@@ -75,8 +75,10 @@ pub enum DiskSource {
     Overlay {
         /// The image below, or a folder with this one file: `/disk` of a containerDisk that is mounted as an image volume.
         path: PathBuf,
-        /// How it holds the disk. A folder's file is probed instead: it is part of an image, no guest has written to it.
-        format: DiskFormat,
+        /// How it holds the disk. Without it, and for the file of a folder, the launcher looks at the file: only for images
+        /// that no guest has written to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        format: Option<DiskFormat>,
     },
     /// An empty disk that ends with the VM.
     Empty {
@@ -111,8 +113,8 @@ impl fmt::Display for DiskFormat {
 pub struct DiskFile {
     /// Where it is.
     pub path: PathBuf,
-    /// How it holds the disk.
-    pub format: DiskFormat,
+    /// How it holds the disk; `None` where the launcher finds it out.
+    pub format: Option<DiskFormat>,
 }
 
 /// The files of a NoCloud volume; the launcher adds `meta-data`.
@@ -126,34 +128,54 @@ pub struct NoCloud {
     pub network_data: Option<Content>,
 }
 
-/// Bytes of a file. In JSON they are a string where they are UTF-8, else `{"base64": "…"}`.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Content(pub Vec<u8>);
+/// Content of a file.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// These bytes. In JSON they are a string where they are UTF-8, else `{"base64": "…"}`.
+    Bytes(Vec<u8>),
+    /// What the first of these files holds that exists when the VM starts: keys of a Secret that is mounted in the pod. In
+    /// JSON `{"firstOf": ["/path", …]}`.
+    FirstOf(Vec<PathBuf>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Bytes(Vec::new())
+    }
+}
 
 impl fmt::Debug for Content {
     /// Without the bytes, which often hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Content({} bytes)", self.0.len())
+        match self {
+            Self::Bytes(bytes) => write!(f, "Content({} bytes)", bytes.len()),
+            Self::FirstOf(paths) => write!(f, "Content(first of {paths:?})"),
+        }
     }
 }
 
 impl From<&str> for Content {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        Self::Bytes(text.into())
     }
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Encoded {
-    base64: String,
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+enum Encoded {
+    Base64(String),
+    FirstOf(Vec<PathBuf>),
 }
 
 impl Serialize for Content {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match std::str::from_utf8(&self.0) {
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes,
+            Self::FirstOf(paths) => return Encoded::FirstOf(paths.clone()).serialize(serializer),
+        };
+        match std::str::from_utf8(bytes) {
             Ok(text) => serializer.serialize_str(text),
-            Err(_) => Encoded { base64: encode(&self.0) }.serialize(serializer),
+            Err(_) => Encoded::Base64(encode(bytes)).serialize(serializer),
         }
     }
 }
@@ -167,10 +189,11 @@ impl<'de> Deserialize<'de> for Content {
             Encoded(Encoded),
         }
         match Written::deserialize(deserializer)? {
-            Written::Text(text) => Ok(Self(text.into_bytes())),
-            Written::Encoded(Encoded { base64 }) => {
-                decode(&base64).map(Self).ok_or_else(|| D::Error::custom("base64: is no base64"))
+            Written::Text(text) => Ok(Self::Bytes(text.into_bytes())),
+            Written::Encoded(Encoded::Base64(text)) => {
+                decode(&text).map(Self::Bytes).ok_or_else(|| D::Error::custom("base64: is no base64"))
             }
+            Written::Encoded(Encoded::FirstOf(paths)) => Ok(Self::FirstOf(paths)),
         }
     }
 }
@@ -183,11 +206,15 @@ mod tests {
     #[test]
     fn any_bytes_are_read_as_they_were_written() {
         for bytes in [&b""[..], b"#cloud-config\n", b"\x1f\x8b\x08\0", b"\xff", b"\xff\xfe", b"\xff\xfe\xfd"] {
-            let content = Content(bytes.to_vec());
+            let content = Content::Bytes(bytes.to_vec());
             let text = serde_json::to_string(&content).unwrap();
             assert_eq!(serde_json::from_str::<Content>(&text).unwrap(), content, "{text}");
         }
         assert_eq!(serde_json::to_string(&Content::from("text")).unwrap(), "\"text\"");
-        assert_eq!(serde_json::to_string(&Content(vec![0x1f, 0x8b])).unwrap(), "{\"base64\":\"H4s=\"}");
+        assert_eq!(serde_json::to_string(&Content::Bytes(vec![0x1f, 0x8b])).unwrap(), "{\"base64\":\"H4s=\"}");
+        let files = Content::FirstOf(vec!["/a".into(), "/b".into()]);
+        let text = serde_json::to_string(&files).unwrap();
+        assert_eq!(text, "{\"firstOf\":[\"/a\",\"/b\"]}");
+        assert_eq!(serde_json::from_str::<Content>(&text).unwrap(), files);
     }
 }

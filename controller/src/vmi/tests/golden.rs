@@ -38,7 +38,7 @@ fn an_instance_with_everything_under_kvm() {
             "cpu": {"cores": 2}, "memory": {"guest": "1Gi"},
             "resources": {"requests": {"memory": "512Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
             "devices": {
-                "disks": [{"name": "root", "bootOrder": 1, "disk": {"bus": "virtio"}}, {"name": "scratch", "disk": {"bus": "virtio"}}],
+                "disks": [{"name": "root", "bootOrder": 1, "disk": {"bus": "virtio"}}, {"name": "scratch", "disk": {"bus": "virtio"}}, {"name": "seed", "disk": {"bus": "virtio"}}],
                 "interfaces": [{"name": "default", "masquerade": {}, "ports": [{"name": "http", "port": 80}]}, {"name": "blue", "bridge": {}}],
             },
         },
@@ -46,6 +46,7 @@ fn an_instance_with_everything_under_kvm() {
         "volumes": [
             {"name": "root", "containerDisk": {"image": "registry.example/disk:1", "imagePullSecret": "pull", "path": "/disk/disk.img"}},
             {"name": "scratch", "emptyDisk": {"capacity": "2Gi"}},
+            {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}, "networkDataSecretRef": {"name": "net"}}},
         ],
     }));
     assert_golden_pod("everything-kvm", &object, &ClusterConfig { use_emulation: false, ..config() });
@@ -123,11 +124,28 @@ fn the_mac_address_follows_the_vm_that_owns_the_instance() {
 fn what_a_launcher_pod_may_not_have_is_refused_by_its_path() {
     let object = instance(json!({
         "domain": {"memory": {"guest": "128Mi"}, "devices": {}},
-        "volumes": [{"name": "data", "hostDisk": {"path": "/srv/d.img", "type": "Disk"}},
-            {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}}}],
+        "volumes": [{"name": "data", "hostDisk": {"path": "/srv/d.img", "type": "Disk"}}],
     }));
     let refused = launch::read(&object, &config()).launch.unwrap_err();
-    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert_eq!(refused.len(), 1, "{refused:?}");
     assert!(refused[0].starts_with("spec.volumes[data].hostDisk: not supported"), "{refused:?}");
-    assert!(refused[1].starts_with("spec.volumes[1].cloudInitNoCloud.secretRef: not supported"), "{refused:?}");
+}
+
+// spec: CTRL-19
+#[test]
+fn a_secret_of_cloud_init_is_mounted_in_the_pod_and_never_in_the_launch_file() {
+    let object = instance(json!({
+        "domain": {"memory": {"guest": "128Mi"}, "devices": {}},
+        "volumes": [{"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}, "networkDataSecretRef": {"name": "seed"}}}],
+    }));
+    let launch = launch(&object, &config());
+    let pod = pod::pod(&object, &launch, &config(), 1).unwrap().spec.unwrap();
+    let mounted = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name);
+    assert_eq!(mounted.filter(|name| name == "seed").count(), 1);
+    let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+    assert!(mounts.iter().any(|mount| mount.mount_path == "/run/tapvisor-secrets/seed"), "{mounts:?}");
+    let file = serde_json::to_string(&launch.file).unwrap();
+    let content =
+        r#""userData":{"firstOf":["/run/tapvisor-secrets/seed/userdata","/run/tapvisor-secrets/seed/userData"]}"#;
+    assert!(file.contains(content), "{file}");
 }
