@@ -9,6 +9,8 @@ use crate::objects::KubeVirt;
 pub(crate) struct ClusterConfig {
     /// Image of the launcher's container.
     pub(crate) launcher_image: String,
+    /// The same with a shell and tools, which the KubeVirt object may choose.
+    pub(crate) launcher_tools_image: Option<String>,
     /// Whether guests run in emulation instead of KVM; no pod asks for a KVM device then.
     pub(crate) use_emulation: bool,
     /// RuntimeClass of launcher pods.
@@ -41,6 +43,9 @@ const CONFIGURATION: &str = "spec.configuration";
 /// Annotation of the KubeVirt object that says where the wiring request goes: `annotation` or `multus`.
 const WIRING_CHANNEL: &str = "tapvisor.io/wiring-channel";
 
+/// Annotation of the KubeVirt object, `true` or `false`: whether launchers have a shell and tools in their container.
+const LAUNCHER_TOOLS: &str = "tapvisor.io/launcher-tools";
+
 impl ClusterConfig {
     /// Whether launcher pods need a node whose agent is ready: without a RuntimeClass the agent gives them their devices.
     pub(crate) fn requires_agent(&self) -> bool {
@@ -51,6 +56,7 @@ impl ClusterConfig {
     pub(crate) fn new(launcher_image: String) -> Self {
         Self {
             launcher_image,
+            launcher_tools_image: None,
             use_emulation: false,
             runtime_class: None,
             wiring_channel: WiringChannel::Annotation,
@@ -96,7 +102,24 @@ impl ClusterConfig {
                 }),
             }
         }
+        match tools_image(defaults, object) {
+            Ok(Some(image)) => config.launcher_image = image,
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
         if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+}
+
+/// The image with tools, where the object chooses it.
+fn tools_image(defaults: &ClusterConfig, object: &KubeVirt) -> Result<Option<String>, ConfigError> {
+    let value = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAUNCHER_TOOLS));
+    let wrong = |reason| Err(ConfigError { path: format!("metadata.annotations[{LAUNCHER_TOOLS}]"), reason });
+    match (value.map(String::as_str), &defaults.launcher_tools_image) {
+        (None | Some("false"), _) => Ok(None),
+        (Some("true"), Some(image)) => Ok(Some(image.clone())),
+        (Some("true"), None) => wrong("is true, and the controller has no --launcher-tools-image".to_owned()),
+        (Some(other), _) => wrong(format!("must be true or false, is {other:?}")),
     }
 }
 
@@ -143,5 +166,24 @@ mod tests {
              spec.configuration.defaultRuntimeClass: must be the name of a RuntimeClass, is 1; \
              metadata.annotations[tapvisor.io/wiring-channel]: must be annotation or multus, is \"both\""
         );
+    }
+
+    #[test]
+    fn tools_in_launchers_are_chosen_by_annotation() {
+        let read = |value: &str, image: Option<&str>| {
+            let defaults = ClusterConfig {
+                launcher_tools_image: image.map(str::to_owned),
+                ..ClusterConfig::new("launcher:1".into())
+            };
+            let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "spec": {},
+                "metadata": {"name": "kubevirt", "annotations": {LAUNCHER_TOOLS: value}}});
+            let read = ClusterConfig::read(&defaults, &serde_json::from_value(object).unwrap());
+            read.map(|config| config.launcher_image).map_err(|errors| errors[0].to_string())
+        };
+        assert_eq!(read("true", Some("tools:1")).unwrap(), "tools:1");
+        assert_eq!(read("false", Some("tools:1")).unwrap(), "launcher:1");
+        let path = "metadata.annotations[tapvisor.io/launcher-tools]: ";
+        assert!(read("true", None).unwrap_err().starts_with(&format!("{path}is true, and the controller has no")));
+        assert_eq!(read("yes", Some("tools:1")).unwrap_err(), format!("{path}must be true or false, is \"yes\""));
     }
 }

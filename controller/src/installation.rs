@@ -51,8 +51,7 @@ pub(crate) async fn adopt(client: Client, publish: watch::Sender<ClusterConfig>)
 }
 
 /// Follows changes of the KubeVirt object for ever.
-pub(crate) async fn run(client: Client, publish: watch::Sender<ClusterConfig>) {
-    let defaults = ClusterConfig::new(publish.borrow().launcher_image.clone());
+pub(crate) async fn run(client: Client, publish: watch::Sender<ClusterConfig>, defaults: ClusterConfig) {
     let objects = watcher(Api::<KubeVirt>::all(client.clone()), watcher::Config::default());
     let mut objects = std::pin::pin!(objects.default_backoff().applied_objects());
     while let Some(object) = objects.next().await {

@@ -55,6 +55,9 @@ struct Options {
     /// Image of the launcher's container
     #[arg(long, value_name = "IMAGE")]
     launcher_image: String,
+    /// The same with a shell and tools, for clusters whose KubeVirt object has the annotation tapvisor.io/launcher-tools: "true"
+    #[arg(long, value_name = "IMAGE")]
+    launcher_tools_image: Option<String>,
     /// Namespace of the Lease that replicas compete for
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "tapvisor")]
     namespace: String,
@@ -67,6 +70,14 @@ struct Options {
     /// Address of the admission webhook
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8443")]
     webhook_address: SocketAddr,
+}
+
+impl Options {
+    /// The configuration without a KubeVirt object.
+    fn config(&self) -> ClusterConfig {
+        let launcher_tools_image = self.launcher_tools_image.clone();
+        ClusterConfig { launcher_tools_image, ..ClusterConfig::new(self.launcher_image.clone()) }
+    }
 }
 
 #[tokio::main]
@@ -92,7 +103,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = Arc::new(Metrics::default());
     let (certificate, follow_certificate) =
         ServerCertificate::follow(client.clone(), options.namespace.clone(), certificates::WEBHOOK);
-    let config = ClusterConfig::new(options.launcher_image.clone());
+    let config = options.config();
     let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, config });
     let health = http::serve_health(options.health_address, Arc::clone(&server)).await?;
     let admission = http::serve_admission(options.webhook_address, server).await?;
@@ -124,7 +135,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
     installation::wait_alone(client.clone()).await;
     let namespace = &options.namespace;
-    let (publish, config) = watch::channel(ClusterConfig::new(options.launcher_image.clone()));
+    let (publish, config) = watch::channel(options.config());
     let (publish_tls, tls) = watch::channel(None);
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());
@@ -137,7 +148,7 @@ async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
     tokio::join!(
         machines,
         instances,
-        installation::run(client.clone(), publish),
+        installation::run(client.clone(), publish, options.config()),
         certificates::maintain(client.clone(), namespace, publish_tls),
         agents.follow(client, namespace),
     );
@@ -156,9 +167,13 @@ async fn run_instances(
     let (pods, writer) = reflector::store();
     let launcher_pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default().labels(&label));
     let launcher_pods = reflector(writer, launcher_pods).default_backoff().touched_objects();
-    let (sandbox_events, writer) = reflector::store();
-    let events = watcher(Api::<Event>::all(client.clone()), sandbox::config());
-    let events = reflector(writer, events).default_backoff().applied_objects();
+    let complaints = sandbox::REASONS.map(|reason| {
+        let (store, writer) = reflector::store();
+        let events = watcher(Api::<Event>::all(client.clone()), sandbox::config(reason));
+        (store, reflector(writer, events).default_backoff().applied_objects().boxed())
+    });
+    let (sandbox_events, events): (Vec<_>, Vec<_>) = complaints.into_iter().unzip();
+    let events = futures_util::stream::select_all(events);
     let reported = {
         let pods = pods.clone();
         stream(launchers).filter_map(move |uid| std::future::ready(instance_of_pod(&uid, &pods)))

@@ -14,6 +14,7 @@ use protocol::outcome::{Outcome, Verdict};
 use super::launch::Launch;
 use super::names::UNPAUSED_GATE;
 use super::pod_state::{self, NOT_WIRED, Obstacle, PodState};
+use super::sandbox::{Complaint, is_same_but_for_addresses};
 use super::status::StatusWriter;
 use crate::objects::{InstanceStatus, Phase, VirtualMachineInstance};
 
@@ -37,8 +38,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) pods: &'a [Pod],
     /// Pods of instances that had its name before.
     pub(crate) earlier: &'a [Pod],
-    /// What the kubelet said last about the sandbox of the newest pod.
-    pub(crate) sandbox_failure: Option<&'a str>,
+    /// What the kubelet said last that keeps the newest pod from its containers.
+    pub(crate) complaint: Option<Complaint>,
     /// What the launcher of the newest pod last told its node's agent; `None` without an agent.
     pub(crate) launcher: Option<Status>,
     /// How that launcher ended, if the agent has read it: it does before the kubelet knows.
@@ -162,15 +163,18 @@ impl<'a> Planner<'a> {
     }
 
     fn wait(&mut self, pod: &Pod, obstacle: Option<Obstacle>) {
-        let refused = self.observed.sandbox_failure.map(|message| Obstacle {
+        let refused = self.observed.complaint.clone().map(|Complaint { reason, message }| Obstacle {
             condition: "Synchronized",
-            reason: "FailedCreatePodSandBox".to_owned(),
-            message: message.to_owned(),
+            reason,
+            message,
         });
         match obstacle.or(refused) {
             Some(Obstacle { condition, reason, message }) => {
                 self.status.place(pod);
-                self.status.condition(condition, "False", &reason, &message);
+                // A retry with another address is no news.
+                let told =
+                    self.status.message(condition, &reason).filter(|told| is_same_but_for_addresses(told, &message));
+                self.status.condition(condition, "False", &reason, &told.unwrap_or(message));
             }
             None => self.status.remove_conditions(&["PodScheduled"]),
         }
@@ -256,8 +260,12 @@ impl<'a> Planner<'a> {
     /// The instance is deleted: its pods first, then the object.
     fn end(&mut self) {
         let is_final = self.status.phase().is_some_and(Phase::is_final);
-        if let (Some(PodState::Ended { code, message, .. }), false) = (self.current().map(pod_state::state), is_final) {
-            self.settle(code, &message);
+        let has_run = self.status.phase() == Some(Phase::Running);
+        match self.current().map(pod_state::state) {
+            // A pod whose launcher never ran says nothing about a guest.
+            Some(PodState::Ended { code: None, .. }) if !has_run => {}
+            Some(PodState::Ended { code, message, .. }) if !is_final => self.settle(code, &message),
+            _ => {}
         }
         let alive = self.observed.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         self.actions.extend(alive.filter_map(|pod| Some(Action::DeletePod { name: pod.metadata.name.clone()? })));

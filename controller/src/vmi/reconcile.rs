@@ -32,8 +32,8 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     /// Every launcher pod.
     pub(crate) pods: Store<Pod>,
-    /// Complaints of kubelets about sandboxes.
-    pub(crate) sandbox_events: Store<Event>,
+    /// Complaints of kubelets about pods, by reason.
+    pub(crate) sandbox_events: Vec<Store<Event>>,
     /// What node agents say of launchers.
     pub(crate) reports: Arc<Reports>,
     /// The configuration in force.
@@ -81,8 +81,7 @@ pub(crate) async fn reconcile(
     let launch = launch::read(&object, &config).launch;
     let (pods, earlier) = pods_of(&object, &context.pods);
     let newest = newest(&pods);
-    let sandbox_failure =
-        newest.and_then(|pod| sandbox::failure(&context.sandbox_events, pod.metadata.uid.as_deref()?));
+    let complaint = newest.and_then(|pod| sandbox::complaint(&context.sandbox_events, pod.metadata.uid.as_deref()?));
     let report = newest
         .and_then(|pod| context.reports.of(pod.spec.as_ref()?.node_name.as_deref()?, pod.metadata.uid.as_deref()?));
     let plan = plan(&Observed {
@@ -90,7 +89,7 @@ pub(crate) async fn reconcile(
         launch: &launch,
         pods: &pods,
         earlier: &earlier,
-        sandbox_failure: sandbox_failure.as_deref(),
+        complaint,
         launcher: report.as_ref().and_then(|report| report.status.clone()),
         outcome: report.and_then(|report| report.outcome),
         now: Timestamp::now(),

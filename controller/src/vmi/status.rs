@@ -91,6 +91,15 @@ impl StatusWriter {
         }
     }
 
+    /// The message of a condition that is `False` for a reason.
+    pub(super) fn message(&self, kind: &str, reason: &str) -> Option<String> {
+        let mut conditions = self.status.conditions.iter();
+        let is_it = |condition: &&Condition| {
+            condition.kind == kind && condition.status == "False" && condition.reason.as_deref() == Some(reason)
+        };
+        conditions.find(is_it)?.message.clone()
+    }
+
     pub(super) fn remove_conditions(&mut self, kinds: &[&str]) {
         self.status.conditions.retain(|condition| !kinds.contains(&condition.kind.as_str()));
     }

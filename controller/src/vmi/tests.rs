@@ -10,6 +10,7 @@ use super::launch::{self, Launch};
 use super::names::{ATTEMPT, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
+use super::sandbox::Complaint;
 use crate::config::{ClusterConfig, WiringChannel};
 use crate::objects::{Condition, Phase, VirtualMachineInstance};
 
@@ -118,7 +119,9 @@ impl Case {
             launch: &launch,
             pods: &self.pods,
             earlier: &self.earlier,
-            sandbox_failure: self.sandbox_failure,
+            complaint: self
+                .sandbox_failure
+                .map(|message| Complaint { reason: "FailedCreatePodSandBox".to_owned(), message: message.to_owned() }),
             launcher: self.launcher.map(Status::new),
             outcome: self.outcome.clone(),
             now: now(),

@@ -294,3 +294,26 @@ fn an_outcome_that_the_agent_reports_decides_before_the_pod_has_ended() {
         assert_eq!(next.plan().status.phase, Some(Phase::Pending));
     }
 }
+
+// spec: CTRL-6
+#[test]
+fn a_network_that_is_refused_again_with_another_address_is_no_change() {
+    let creating = json!({"phase": "Pending", "containerStatuses": container(json!({"waiting": {"reason": "ContainerCreating"}}))});
+    let mut case = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(creating)]);
+    case.sandbox_failure = Some("CNI plugin tapvisor: 10.244.1.7 is taken");
+    case.object.status = Some(case.plan().status);
+    case.sandbox_failure = Some("CNI plugin tapvisor: 10.244.1.8 is taken");
+    assert_eq!(Some(case.plan().status), case.object.status);
+    case.sandbox_failure = Some("CNI plugin tapvisor: something else");
+    assert_ne!(Some(case.plan().status), case.object.status);
+}
+
+// spec: CTRL-10
+#[test]
+fn a_deleted_instance_that_never_ran_has_not_failed() {
+    let lost = json!({"phase": "Failed", "message": "Pod was terminated"});
+    let never = Case::new(deleted(small_in(Phase::Scheduling)), vec![launcher_pod(lost.clone())]).plan();
+    assert_eq!(never.status.phase, Some(Phase::Scheduling));
+    let ran = Case::new(deleted(small_in(Phase::Running)), vec![launcher_pod(lost)]).plan();
+    assert_eq!(ran.status.phase, Some(Phase::Failed));
+}
