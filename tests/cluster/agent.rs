@@ -303,8 +303,11 @@ fn hostile() {
     };
     let message = wait_for("the termination message", MOMENT, message).0;
     assert_eq!(serde_json::from_str::<Value>(&message).expect("JSON"), report["outcome"]);
-    cluster.kubectl(&["-n", "vms", "delete", "pod", "honest", "relative", "absolute", "file"]).assert_ok();
-    let forgotten = || reports(&cluster, "node1", true)?.is_empty().then_some(());
+    let pods = ["honest", "relative", "absolute", "file"];
+    let uids = pods.map(|pod| uid(&cluster, pod));
+    cluster.kubectl(&[&["-n", "vms", "delete", "pod"][..], &pods].concat()).assert_ok();
+    let is_ours = |report: &Value| uids.iter().any(|uid| report["podUid"] == **uid);
+    let forgotten = || (!reports(&cluster, "node1", true)?.iter().any(is_ours)).then_some(());
     wait_for("the pods to be forgotten", MOMENT, forgotten);
 }
 

@@ -2,9 +2,12 @@
 
 mod agent;
 mod end;
+mod hostile;
 mod nodes;
 mod pods;
 mod product;
+mod reach;
+mod silent;
 mod vm;
 mod vmi;
 mod vmi_trouble;
@@ -49,10 +52,14 @@ fn main() -> ExitCode {
     trials.extend(vmi::trials());
     trials.extend(vm::trials());
     trials.extend(vmi_trouble::trials());
+    trials.extend(reach::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
-    // They change what the runtime executes for every pod.
-    let agent = tests::main_of(1, agent::trials());
+    // They stop nodes, change the configuration, and what the runtime executes for every pod.
+    let mut alone = silent::trials();
+    alone.extend(hostile::trials());
+    alone.extend(agent::trials());
+    let agent = tests::main_of(1, alone);
     let ran = if ran == ExitCode::SUCCESS { agent } else { ran };
     // spec: K8S-4
     let ended = tests::main(vec![trial("the end of a cluster leaves nothing on the machine", leaves_nothing)]);

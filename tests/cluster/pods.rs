@@ -97,8 +97,20 @@ fn pair() -> &'static Value {
 
 /// The answer to HTTP's GET / that a pod gets, asked for until there is one.
 pub(crate) fn fetch(cluster: &Cluster, namespace: &str, pod: &str, address: &str, port: u64) -> String {
+    fetch_path(cluster, namespace, pod, address, port, "/")
+}
+
+/// The answer to HTTP's GET of a path that a pod gets, asked for until there is one.
+pub(crate) fn fetch_path(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    address: &str,
+    port: u64,
+    path: &str,
+) -> String {
     // A static busybox crashes in `wget`, which looks up the name of the port.
-    let line = format!(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 {address} {port}");
+    let line = format!(r"printf 'GET {path} HTTP/1.0\r\n\r\n' | nc -w 10 {address} {port}");
     let ask = || Some(in_pod(cluster, namespace, pod, &line)).filter(|ran| ran.stdout().contains(" 200 "));
     wait_for(&format!("an answer from {address} to {namespace}/{pod}"), BOOT, ask).0.text()
 }

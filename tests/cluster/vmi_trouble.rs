@@ -11,28 +11,23 @@ use crate::vmi::{condition, delete_and_assert_gone, installed, object, wait_inst
 /// A replica gives the Lease up when it is told to end; the other asks for it every two seconds.
 const HAND_OVER: Duration = Duration::from_secs(30);
 
-/// The kubelet looks for a Secret that was missing once a minute.
-const AGENT: Duration = Duration::from_secs(180);
-
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: CTRL-14
         trial("admission refuses fields by path, changes of a VM, a forged status", admission),
         // spec: CTRL-15
-        trial("a missing image, too few CPUs, a refused ADD are conditions of a VM", obstacles),
+        trial("a missing image or Secret, too few CPUs, a refused ADD are conditions", obstacles),
         // spec: CTRL-16
         trial("a VM that powers off succeeds, one whose launcher is killed fails", ends),
         // spec: CTRL-16
         trial("a VM whose pod is deleted powers off and succeeds", pod_deleted),
-        // spec: CTRL-18
-        trial("a guest that powers off is seen through its agent, not the kubelet", seen_by_agent),
         // spec: CTRL-17
         trial("a controller hands over and a VM starts under the next", hand_over),
     ]
 }
 
 /// An instance of namespace `vms` that boots the tests' guest with words on its kernel's command line.
-fn instance(name: &str, words: &str) -> Value {
+pub(crate) fn instance(name: &str, words: &str) -> Value {
     json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"namespace": "vms", "name": name},
         "spec": {
@@ -48,7 +43,7 @@ fn instance(name: &str, words: &str) -> Value {
     })
 }
 
-fn apply(cluster: &Cluster, object: &Value) {
+pub(crate) fn apply(cluster: &Cluster, object: &Value) {
     cluster.apply(&object.to_string()).assert_ok();
 }
 
@@ -113,6 +108,10 @@ fn obstacles() {
     let mut imageless = instance("imageless", "");
     imageless["spec"]["domain"]["firmware"]["kernelBoot"]["container"]["image"] = "localhost/missing:1".into();
     assert_obstacle(&cluster, &imageless, "Synchronized", &["False", "Image", "localhost/missing:1"]);
+    let mut secretless = instance("secretless", "");
+    secretless["spec"]["domain"]["devices"]["disks"] = json!([{"name": "seed", "disk": {"bus": "virtio"}}]);
+    secretless["spec"]["volumes"] = json!([{"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "absent"}}}]);
+    assert_obstacle(&cluster, &secretless, "Synchronized", &["False FailedMount", "\"absent\" not found"]);
     let mut overlapping = instance("overlapping", "");
     overlapping["spec"]["networks"][0]["pod"] = json!({"vmNetworkCIDR": "10.244.0.0/16"});
     assert_obstacle(
@@ -138,50 +137,8 @@ fn ends() {
     delete_and_assert_gone(&cluster, &failed);
 }
 
-/// A kubelet that does nothing until this is dropped.
-struct StoppedKubelet<'a>(&'a Cluster, &'a str);
-
-impl<'a> StoppedKubelet<'a> {
-    fn new(cluster: &'a Cluster, node: &'a str) -> Self {
-        Ran::of(cluster.on_node(node, "pkill").args(["-STOP", "-x", "kubelet"])).assert_ok();
-        Self(cluster, node)
-    }
-}
-
-impl Drop for StoppedKubelet<'_> {
-    fn drop(&mut self) {
-        Ran::of(self.0.on_node(self.1, "pkill").args(["-CONT", "-x", "kubelet"])).assert_ok();
-    }
-}
-
-fn seen_by_agent() {
-    let cluster = installed();
-    apply(&cluster, &instance("silent", ""));
-    let running = wait_ready(&cluster, "silent");
-    let node = running["status"]["nodeName"].as_str().expect("it has a node");
-    // An agent answers once the kubelet has mounted its certificate, which the controller made after the agent's start.
-    wait_for("the agents' streams", AGENT, || follows_agents(&cluster).then_some(()));
-    let stopped = StoppedKubelet::new(&cluster, node);
-    let press =
-        "ctr --namespace k8s.io tasks exec --exec-id press --user 107 \"$id\" /usr/bin/tapvisor-launcher ctl powerdown";
-    on_launcher(&cluster, &running, press).assert_ok();
-    let ended = wait_instance(&cluster, "silent", "to succeed", |vmi| vmi["status"]["phase"] == "Succeeded");
-    let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
-    let phase = cluster.kubectl(&["-n", "vms", "get", "pod", "-l", &label, "-o", "jsonpath={.items[0].status.phase}"]);
-    assert_eq!(phase.text(), "Running", "the kubelet knows nothing yet");
-    drop(stopped);
-    delete_and_assert_gone(&cluster, &ended);
-}
-
-/// Whether the leading controller follows the agents of all nodes.
-fn follows_agents(cluster: &Cluster) -> bool {
-    let metrics = format!("/api/v1/namespaces/tapvisor/pods/{}:8080/proxy/metrics", holder(cluster));
-    let line = format!("tapvisor_controller_node_agents {}", tests::cluster::NODES.len());
-    cluster.kubectl(&["get", "--raw", &metrics]).stdout().lines().any(|found| found == line)
-}
-
 /// Runs a line of shell on the node of a running instance, without its kubelet; `$id` is the launcher's container.
-fn on_launcher(cluster: &Cluster, running: &Value, line: &str) -> Ran {
+pub(crate) fn on_launcher(cluster: &Cluster, running: &Value, line: &str) -> Ran {
     let (pod, node) =
         running["status"]["activePods"].as_object().and_then(|pods| pods.iter().next()).expect("it has a pod");
     let find = format!(
@@ -204,7 +161,7 @@ fn pod_deleted() {
     delete_and_assert_gone(&cluster, &ended);
 }
 
-fn holder(cluster: &Cluster) -> String {
+pub(crate) fn holder(cluster: &Cluster) -> String {
     let ran = cluster.kubectl(&[
         "-n",
         "tapvisor",
