@@ -168,6 +168,7 @@ mod tests {
         );
     }
 
+    // spec: CTRL-24
     #[test]
     fn tools_in_launchers_are_chosen_by_annotation() {
         let read = |value: &str, image: Option<&str>| {

@@ -15,7 +15,7 @@ const IN_FORCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn trials() -> Vec<Trial> {
     // spec: CTRL-24
-    vec![trial("a shell in a launcher's container reaches nothing of the node or the API", shell)]
+    vec![trial("a shell in a launcher reaches nothing of the node or the API", shell)]
 }
 
 /// What must fail in there, each a line of bash.

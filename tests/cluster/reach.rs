@@ -119,21 +119,19 @@ fn probes() {
     wait_ready(&cluster, "front");
 }
 
-/// A client of kubectl that goes on until this is dropped.
+/// A kubectl that goes on for some seconds.
 struct Running(Child);
 
 impl Running {
-    fn start(cluster: &Cluster, arguments: &[&str]) -> Self {
-        let mut command = cluster.command("kubectl");
-        command.args(["-n", "vms"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    fn start(cluster: &Cluster, seconds: u64, arguments: &[&str]) -> Self {
+        let mut command = cluster.command("bash");
+        let line = format!("exec timeout {seconds} kubectl -n vms \"$@\" 2>&1");
+        command.args(["-c", &line, "kubectl"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         Self(command.spawn().expect("nsenter (package util-linux) starts"))
     }
 
-    /// Ends it; returns what it wrote.
+    /// Waits for its end; returns what it wrote.
     fn end(mut self) -> String {
-        // SIGTERM, which `timeout` in front of it hands on.
-        let pid = nix::unistd::Pid::from_raw(self.0.id().try_into().expect("a process number"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it has not been waited for");
         let mut text = String::new();
         let mut stdout = self.0.stdout.take().expect("stdout was asked for");
         std::io::Read::read_to_string(&mut stdout, &mut text).expect("UTF-8");
@@ -143,7 +141,6 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
@@ -151,19 +148,18 @@ impl Drop for Running {
 fn kubectl() {
     let (cluster, pod) = front();
     let (address, port) = FORWARDED.split_once(':').expect("address and port");
-    let forward = Running::start(&cluster, &["port-forward", "--address", address, &pod, &format!("{port}:80")]);
+    let forward = Running::start(&cluster, 15, &["port-forward", "--address", address, &pod, &format!("{port}:80")]);
     let url = format!("http://{FORWARDED}/");
     let ask = || Some(cluster.world().run(&["curl", "-s", "-m", "5", &url])).filter(Ran::is_ok);
     let answer = wait_for("an answer through the tunnel", MOMENT, ask).0.text();
     assert!(answer.contains("guest front"), "{answer}");
-    drop(forward);
 
     // The launcher's log is there, and nothing of the guest's console is in it.
     type_in(&cluster, &pod, "echo GUEST typed");
     let log = cluster.kubectl(&["-n", "vms", "logs", &pod]).text();
     assert!(log.contains("QEMU is ready") && !log.contains("GUEST"), "{log}");
 
-    let attached = Running::start(&cluster, &["attach", &pod]);
+    let attached = Running::start(&cluster, 8, &["attach", &pod]);
     let ctl = |verb: &str| {
         let launcher = ["-n", "vms", "exec", &pod, "--", "/usr/bin/tapvisor-launcher", "ctl", verb];
         cluster.kubectl(&launcher).assert_ok();
@@ -171,10 +167,10 @@ fn kubectl() {
     std::thread::sleep(Duration::from_secs(2));
     ctl("pause");
     ctl("unpause");
-    std::thread::sleep(Duration::from_secs(1));
     let text = attached.end();
     assert!(text.contains("Paused"), "{text}");
     wait_ready(&cluster, "front");
+    drop(forward);
 }
 
 fn volumes() {
