@@ -44,6 +44,10 @@ test-lab: setup-lab ## rung L2: a virtual host with a real KVM, vhost-net and 80
 test-cluster: setup-cluster images ## rung cluster: a real Kubernetes of two nodes on this machine, and VMs in it
 	@tests/ladder cluster
 
+.PHONY: kubevirt-suite
+kubevirt-suite: setup-suite images ## KubeVirt's end-to-end suite, into tests/cluster/SUITE.md; FILTER='conformance && sig-network' or FOCUS='…'
+	@cargo run --quiet --package tests --bin kubevirt-suite -- $(if $(FOCUS),focus '$(FOCUS)',label-filter '$(or $(FILTER),conformance)')
+
 .PHONY: soak
 soak: setup-test build ## an hour of a VM process that floods its host; results are kept in tests/SOAK.md; SOAK_SECONDS=3600
 	@FLOOD_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --quiet --package tests --test guest -- --nocapture "floods its log"
@@ -117,6 +121,6 @@ install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cn
 guest: built setup-guest ## the guest that the examples boot, into this machine's image store
 	"$(TAPVISOR_DIST)/tapvisor" image import "$$(tests/setup cache)/guest/images"
 
-.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-lab setup-cluster
-setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-lab setup-cluster: setup-%:
+.PHONY: setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-lab setup-cluster setup-suite
+setup-build setup-lint setup-guest setup-demo setup-test setup-bench setup-fuzz setup-lab setup-cluster setup-suite: setup-%:
 	@tests/setup $*
