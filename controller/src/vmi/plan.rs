@@ -27,6 +27,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// How long the kubelet may take to count the gate into the pod's readiness before the guest is reported as not ready.
 const GATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long after its grace period a pod may still be there before that is reported.
+const OVERDUE: Duration = Duration::from_secs(15);
+
 /// What a decision is made from.
 #[derive(Debug)]
 pub(crate) struct Observed<'a> {
@@ -130,10 +133,28 @@ impl<'a> Planner<'a> {
             _ if let Some(outcome) = self.outcome() => self.settle(Some(outcome.exit_code().into()), &outcome.reason),
             _ if pod.metadata.deletion_timestamp.is_some() => {
                 self.status.condition("Ready", "False", "PodTerminating", "the launcher pod is being deleted");
+                self.expect_gone(pod);
             }
             PodState::Waiting(obstacle) => self.wait(pod, obstacle),
             PodState::Running => self.serve(pod),
         }
+    }
+
+    /// A pod that is still there long after its grace period is on a node that does not answer: says what that means.
+    fn expect_gone(&mut self, pod: &Pod) {
+        let Some(due) = &pod.metadata.deletion_timestamp else { return };
+        let overdue = self.status.since(due.0);
+        if overdue < OVERDUE {
+            self.retry_after = self.status.until(due.0).checked_add(OVERDUE.saturating_sub(overdue));
+            return;
+        }
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        let message = format!(
+            "pod {name} should have ended, and its node {node} does not say that it has: no other launcher starts until it does, or \
+             until the node is off and has the taint node.kubernetes.io/out-of-service"
+        );
+        self.status.condition("Synchronized", "False", "TerminationOverdue", &message);
     }
 
     /// How the launcher of the newest pod ended, where that decides about the instance.
@@ -266,6 +287,9 @@ impl<'a> Planner<'a> {
             Some(PodState::Ended { code: None, .. }) if !has_run => {}
             Some(PodState::Ended { code, message, .. }) if !is_final => self.settle(code, &message),
             _ => {}
+        }
+        if let Some(pod) = self.current().filter(|pod| pod_state::may_run(pod)) {
+            self.expect_gone(pod);
         }
         let alive = self.observed.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         self.actions.extend(alive.filter_map(|pod| Some(Action::DeletePod { name: pod.metadata.name.clone()? })));

@@ -33,6 +33,10 @@ impl StatusWriter {
         self.now.duration_since(earlier).try_into().unwrap_or_default()
     }
 
+    pub(super) fn until(&self, later: Timestamp) -> Duration {
+        later.duration_since(self.now).try_into().unwrap_or_default()
+    }
+
     pub(super) fn enter(&mut self, phase: Phase) {
         if self.status.phase != Some(phase) {
             self.status.phase = Some(phase);

@@ -317,3 +317,22 @@ fn a_deleted_instance_that_never_ran_has_not_failed() {
     let ran = Case::new(deleted(small_in(Phase::Running)), vec![launcher_pod(lost)]).plan();
     assert_eq!(ran.status.phase, Some(Phase::Failed));
 }
+
+// spec: CTRL-12
+#[test]
+fn a_pod_that_does_not_end_says_which_node_and_what_helps() {
+    let counted = json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}]);
+    let mut case = Case::new(small_in(Phase::Running), vec![launcher_pod(running(counted))]);
+    case.pods[0].metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-29T12:00:30Z")).unwrap();
+    let plan = case.plan();
+    assert_eq!((told(&plan, "Synchronized"), plan.retry_after.map(|wait| wait.as_secs())), (None, Some(45)));
+    case.pods[0].metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-29T11:59:45Z")).unwrap();
+    for object in [case.object.clone(), deleted(case.object.clone())] {
+        case.object = object;
+        let plan = case.plan();
+        let (status, reason, message) = told(&plan, "Synchronized").unwrap();
+        assert_eq!((status, reason, plan.status.phase), ("False", "TerminationOverdue", Some(Phase::Running)));
+        assert!(message.contains("its node node1 does not say") && message.contains("out-of-service"), "{message}");
+        assert_eq!(plan.actions, []);
+    }
+}
