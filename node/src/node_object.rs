@@ -40,9 +40,40 @@ impl Processor {
         let yes = |name: String| (name, "true".to_owned());
         let vendor = self.vendor.map(|vendor| yes(format!("{}{vendor}", names::CPU_VENDOR_PREFIX)));
         let model = self.model.clone().map(|model| (names::CPU_MODEL.to_owned(), model));
-        let features = self.features.iter().map(|name| yes(format!("{}{name}", names::CPU_FEATURE_PREFIX)));
+        let features = self.features.iter().map(|name| yes(format!("{}{}", names::CPU_FEATURE_PREFIX, feature(name))));
         features.chain(vendor).chain(model).collect()
     }
+}
+
+/// Features that libvirt, and with it KubeVirt's labels and manifests, spell otherwise than Linux: Linux' name, libvirt's
+/// (its cpu_map/x86_features.xml). All others have one name.
+const SPELLINGS: [(&str, &str); 21] = [
+    ("amx_bf16", "amx-bf16"),
+    ("amx_int8", "amx-int8"),
+    ("amx_tile", "amx-tile"),
+    ("arch_capabilities", "arch-capabilities"),
+    ("avx512_4fmaps", "avx512-4fmaps"),
+    ("avx512_4vnniw", "avx512-4vnniw"),
+    ("avx512_bf16", "avx512-bf16"),
+    ("avx512_bitalg", "avx512bitalg"),
+    ("avx512_fp16", "avx512-fp16"),
+    ("avx512_vbmi2", "avx512vbmi2"),
+    ("avx512_vnni", "avx512vnni"),
+    ("avx512_vpopcntdq", "avx512-vpopcntdq"),
+    ("avx_vnni", "avx-vnni"),
+    ("cr8_legacy", "cr8legacy"),
+    ("intel_pt", "intel-pt"),
+    ("md_clear", "md-clear"),
+    ("pclmulqdq", "pclmuldq"),
+    ("sha_ni", "sha-ni"),
+    ("sse4_1", "sse4.1"),
+    ("sse4_2", "sse4.2"),
+    ("tsc_deadline_timer", "tsc-deadline"),
+];
+
+/// A feature of /proc/cpuinfo under the name that KubeVirt's labels have.
+fn feature(name: &str) -> &str {
+    SPELLINGS.iter().find(|(linux, _)| *linux == name).map_or(name, |(_, libvirt)| libvirt)
 }
 
 /// A text in the letters of a label's value (Kubernetes: labels and selectors, syntax).
@@ -149,7 +180,7 @@ mod tests {
         let labels = labels(&Processor::parse(CPUINFO));
         let expected = [
             ("cpu-feature.node.kubevirt.io/fpu", "true"),
-            ("cpu-feature.node.kubevirt.io/sse4_2", "true"),
+            ("cpu-feature.node.kubevirt.io/sse4.2", "true"),
             ("cpu-feature.node.kubevirt.io/vmx", "true"),
             ("cpu-vendor.node.kubevirt.io/Intel", "true"),
             ("kubevirt.io/schedulable", "true"),

@@ -27,6 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a second attachment with the same request succeeds, CHECK too", second_attachment),
         trial("a request that cannot be met is refused whole", refused),
         trial("taps come for several queues and with the MTU of the pod interface", queues_and_mtu),
+        // spec: NODE-7
+        trial("GC leaves what ADDs in flight make, whatever it is told is alive", collected_meanwhile),
         trial("a dry run prints the plan, a record holds every kernel call", trials_by_hand),
         // spec: CNI-MASQ-6
         trial("routes of router advertisements survive and DEL restores accept_ra", advertised_routes),
@@ -351,4 +353,29 @@ fn trials_by_hand() {
         assert!(kinds.iter().any(|seen| seen == kind), "no {kind} among {kinds:?}");
     }
     chain.check();
+}
+
+/// A runtime lists a sandbox only once its network is there, so GC may not know of it.
+fn collected_meanwhile() {
+    let world = world();
+    let nothing_lives = json!({"type": "tapvisor", "cniVersion": "1.1.0", "cni.dev/valid-attachments": []});
+    let collector = Chain::new(&world, "collector", &[network("bridge", Stack::Dual), nothing_lives]);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let collected = scope.spawn(|| {
+            let mut times = 0;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                collector.call("GC", 1, None).assert_ok();
+                times += 1;
+            }
+            times
+        });
+        for number in 0..12 {
+            let mut chain = pod(&world, &format!("pod{number}"));
+            wire(&mut chain, request());
+            chain.check();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(collected.join().expect("every GC succeeds") >= 12, "GC ran all the time");
+    });
 }
