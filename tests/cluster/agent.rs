@@ -31,21 +31,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         // spec: NODE-2
         trial("the agent registers its devices again when kubelet restarts", kubelet_restarts),
         // spec: NODE-4
-        trial("an agent whose DaemonSet is deleted puts the node back", uninstalled),
+        trial("an uninstallation puts the nodes back and leaves nothing", uninstalled),
     ]
 }
 
 /// A line of shell on a node, as its root.
 fn on(cluster: &Cluster, node: &str, line: &str) -> Ran {
     Ran::of(cluster.on_node(node, "bash").args(["-euo", "pipefail", "-c", line]))
-}
-
-fn apply_agent(cluster: &Cluster) {
-    let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
-    cluster.kubectl(&["apply", "--server-side", "-f", &manifest]).assert_ok();
-    let rollout =
-        || cluster.kubectl(&["-n", "tapvisor", "rollout", "status", "daemonset/tapvisor-node", "--timeout=5s"]);
-    wait_for("the agent to be ready on both nodes", MOMENT, || rollout().is_ok().then_some(()));
 }
 
 /// The product's cluster, and a certificate for a client of the agents by the product's authority.
@@ -330,9 +322,17 @@ fn kubelet_restarts() {
     wait_running(&cluster, "vms", "after-restart");
 }
 
+/// The last trial: nothing is installed afterwards.
 fn uninstalled() {
     let cluster = installed();
-    cluster.kubectl(&["-n", "tapvisor", "delete", "daemonset", "tapvisor-node"]).assert_ok();
+    cluster.kubectl(&["delete", "vm,vmi", "--all", "--all-namespaces", "--timeout=170s"]).assert_ok();
+    let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
+    cluster.kubectl(&["delete", "-f", &manifest, "--timeout=170s"]).assert_ok();
+    let kinds = "crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,validatingadmissionpolicies,\
+        validatingadmissionpolicybindings,priorityclasses,apiservices,namespaces";
+    let left = cluster.kubectl(&["get", kinds, "-o", "name"]).text();
+    let left: Vec<_> = left.lines().filter(|name| name.contains("tapvisor") || name.contains("kubevirt")).collect();
+    assert!(left.is_empty(), "{left:#?}");
     for node in NODES {
         let is_clean = format!(
             "[ ! -e {DROP_IN} ] && [ ! -e /opt/cni/bin/tapvisor ] && [ -z \"$(ls /run/cdi)\" ] && ! grep -rq tapvisor /etc/cni/net.d"
@@ -343,5 +343,4 @@ fn uninstalled() {
         wait_running(&cluster, "vms", &name);
         in_pod(&cluster, "vms", &name, "! ip link show dev k6t-eth0").assert_ok();
     }
-    apply_agent(&cluster);
 }

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
 use tests::cluster::{Cluster, address, clean};
-use tests::{wait_for, workspace};
+use tests::{cache_file, wait_for, workspace};
 
 const NAME: &str = "shell";
 const MOMENT: Duration = Duration::from_secs(60);
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
 fn hold() -> ExitCode {
     let cluster = Cluster::start(NAME);
     cluster.install_product();
+    // What the examples boot.
+    cluster.import(&cache_file("guest/images"));
     let shell = cluster.shell();
     let words: Vec<_> = shell.get_args().map(|word| word.to_string_lossy()).collect();
     cluster.answer(&format!("{}\n{}\n{}", cluster.world().pid(), shell.get_program().display(), words.join("\n")))

@@ -14,8 +14,6 @@ use crate::vmi_trouble::{apply, holder, instance, on_launcher};
 
 /// The kubelet looks for a Secret that was missing once a minute.
 const AGENT: Duration = Duration::from_secs(180);
-/// How long a second pod would have to appear.
-const NO_SECOND: Duration = Duration::from_secs(8);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -108,12 +106,16 @@ fn cut_off() {
     let running = wait_ready(&cluster, "lonely");
     let unplugged = Unplugged::new(&cluster, node);
     let label = "vmi.kubevirt.io/id=lonely";
-    cluster.kubectl(&["-n", "vms", "delete", "pod", "-l", label, "--wait=false"]).assert_ok();
-    let told = |vmi: &Value| condition(vmi, "Ready").is_some_and(|text| text.starts_with("False PodTerminating"));
-    wait_instance(&cluster, "lonely", "to say that its pod is being deleted", told);
+    cluster.kubectl(&["-n", "vms", "delete", "pod", "-l", label, "--wait=false", "--grace-period=1"]).assert_ok();
     // Its user gives up and wants another of that name. The first still writes.
     cluster.kubectl(&["-n", "vms", "delete", "vmi", "lonely", "--wait=false"]).assert_ok();
-    std::thread::sleep(NO_SECOND);
+    let told = |vmi: &Value| {
+        condition(vmi, "Synchronized").is_some_and(|text| text.contains(node) && text.contains("TerminationOverdue"))
+    };
+    wait_instance(&cluster, "lonely", "to say that its node does not answer", told);
+    let field = "involvedObject.name=lonely,reason=TerminationOverdue";
+    let event = || cluster.kubectl(&["-n", "vms", "get", "events", "--field-selector", field, "-o", "name"]).text();
+    wait_for("an event that says so", AGENT, || (!event().is_empty()).then_some(()));
     let pods = launchers(&cluster, "lonely");
     assert!(pods.len() == 1 && pods[0]["metadata"]["deletionTimestamp"].is_string(), "{pods:#?}");
     let vmi = cluster.kubectl(&["-n", "vms", "get", "vmi", "lonely", "-o", "json"]).json();
