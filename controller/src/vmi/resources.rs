@@ -29,7 +29,7 @@ pub(super) fn resources(launch: &Launch, config: &ClusterConfig) -> Value {
     let mut requests = json!({
         "cpu": format!("{millicpus}m"),
         "memory": mebibytes(memory.saturating_add(overhead)),
-        "ephemeral-storage": mebibytes(scratch_bytes(launch).saturating_add(EPHEMERAL_STORAGE)),
+        "ephemeral-storage": ephemeral_storage(launch),
     });
     let mut limits = json!({});
     if let Some(millicpus) = given.limits.cpu.as_ref().and_then(Quantity::milli_rounded_up) {
@@ -60,8 +60,13 @@ fn mebibytes(bytes: u64) -> Value {
     json!(format!("{}Mi", bytes.div_ceil(MIB)))
 }
 
+/// What the launcher writes into the folder of disks that end with the VM, as a quantity.
+pub(super) fn ephemeral_storage(launch: &Launch) -> Value {
+    mebibytes(scratch_bytes(launch).saturating_add(EPHEMERAL_STORAGE))
+}
+
 /// The sizes of all disks that end with the VM.
-pub(super) fn scratch_bytes(launch: &Launch) -> u64 {
+fn scratch_bytes(launch: &Launch) -> u64 {
     let disks = launch.file.machine.disks.iter();
     let sizes = disks.map(|disk| match disk.source {
         DiskSource::Empty { capacity_bytes } => capacity_bytes,

@@ -2,9 +2,11 @@
 
 use api::kubevirt::ImagePullPolicy;
 use api::translate::{ImageUse, container_images, secret_names};
+use machine::DiskSource;
 use serde_json::{Value, json};
 
 use super::launch::{DISKS, KERNEL, Launch, SECRETS};
+use super::resources::ephemeral_storage;
 
 /// Log of the console, sockets and the outcome.
 const RUN_FOLDER: &str = "64Mi";
@@ -14,7 +16,7 @@ pub(super) fn volumes(secret: &str, launch: &Launch) -> (Vec<Value>, Vec<Value>)
     let mut volumes = vec![
         json!({"name": "machine", "secret": {"secretName": secret, "defaultMode": 0o440}}),
         json!({"name": "run", "emptyDir": {"sizeLimit": RUN_FOLDER}}),
-        json!({"name": "scratch", "emptyDir": {}}),
+        json!({"name": "scratch", "emptyDir": scratch(launch)}),
     ];
     let mut mounts = vec![
         json!({"name": "machine", "mountPath": "/etc/tapvisor", "readOnly": true}),
@@ -41,4 +43,14 @@ pub(super) fn volumes(secret: &str, launch: &Launch) -> (Vec<Value>, Vec<Value>)
         mounts.push(json!({"name": name, "mountPath": format!("{SECRETS}/{secret}"), "readOnly": true}));
     }
     (volumes, mounts)
+}
+
+/// The folder of disks that end with the VM. The guest fills an empty disk to its size and no further; an overlay grows with
+/// an image whose size is known to the launcher alone, so it has no limit.
+fn scratch(launch: &Launch) -> Value {
+    let mut disks = launch.file.machine.disks.iter();
+    if disks.any(|disk| matches!(disk.source, DiskSource::Overlay { .. }) && !disk.read_only) {
+        return json!({});
+    }
+    json!({"sizeLimit": ephemeral_storage(launch)})
 }

@@ -149,3 +149,22 @@ fn a_secret_of_cloud_init_is_mounted_in_the_pod_and_never_in_the_launch_file() {
         r#""userData":{"firstOf":["/run/tapvisor-secrets/seed/userdata","/run/tapvisor-secrets/seed/userData"]}"#;
     assert!(file.contains(content), "{file}");
 }
+
+// spec: CTRL-25
+#[test]
+fn empty_disks_have_a_size_limit_that_the_pod_requests() {
+    let of = |volumes: Value| {
+        let disks: Vec<_> = ["a", "b"].map(|name| json!({"name": name, "disk": {"bus": "virtio"}})).to_vec();
+        let object = instance(json!({
+            "domain": {"memory": {"guest": "128Mi"}, "devices": {"disks": disks}}, "volumes": volumes,
+        }));
+        let spec = pod::pod(&object, &launch(&object, &config()), &config(), 1).unwrap().spec.unwrap();
+        let requests = spec.containers[0].resources.clone().unwrap().requests.unwrap();
+        let scratch = spec.volumes.unwrap().into_iter().find(|volume| volume.name == "scratch").unwrap();
+        (requests["ephemeral-storage"].0.clone(), scratch.empty_dir.unwrap().size_limit.map(|limit| limit.0))
+    };
+    let empty = |name: &str| json!({"name": name, "emptyDisk": {"capacity": "1Gi"}});
+    assert_eq!(of(json!([empty("a"), empty("b")])), ("2098Mi".to_owned(), Some("2098Mi".to_owned())));
+    let image = json!({"name": "b", "containerDisk": {"image": "registry.example/disk:1"}});
+    assert_eq!(of(json!([empty("a"), image])), ("1074Mi".to_owned(), None));
+}
