@@ -106,11 +106,32 @@ fn status(object: &KubeVirt, complaints: &str) -> InstallationStatus {
     InstallationStatus {
         phase: Some("Deployed".to_owned()),
         conditions: vec![
+            // What KubeVirt's operator would have created came with the manifest.
+            condition("Created", true),
             condition("Available", true),
             condition("Progressing", false),
             condition("Degraded", !in_force),
         ],
         observed_generation: if in_force { object.metadata.generation } else { earlier.observed_generation },
         observed_kube_virt_version: Some(format!("tapvisor-{}", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clients that wait for an installation of KubeVirt read these four.
+    #[test]
+    fn a_configuration_in_force_is_created_available_settled_and_sound() {
+        let object = serde_json::from_value(json!({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
+            "metadata": {"name": "kubevirt", "generation": 3}, "spec": {}}));
+        let status = status(&object.unwrap(), "");
+        let conditions: Vec<_> = status.conditions.iter().map(|found| (&*found.kind, &*found.status)).collect();
+        assert_eq!(
+            conditions,
+            [("Created", "True"), ("Available", "True"), ("Progressing", "False"), ("Degraded", "False")]
+        );
+        assert_eq!(status.observed_generation, Some(3));
     }
 }
