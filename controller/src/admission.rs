@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
-use crate::vm::{VirtualMachine, reading};
+use crate::replicaset::{self, ReplicaSet};
+use crate::template::Findings;
+use crate::vm::{self, VirtualMachine};
 use crate::vmi::launch;
 
 /// Most complaints that are told at once.
@@ -62,6 +64,8 @@ pub(crate) enum Subject {
     Instance,
     /// A VirtualMachine that is to be created or whose spec is to change.
     Machine,
+    /// A VirtualMachineInstanceReplicaSet that is to be created or whose spec is to change.
+    ReplicaSet,
 }
 
 /// Complaints and warnings.
@@ -78,16 +82,18 @@ pub(crate) fn answer(subject: Subject, body: &[u8], config: &ClusterConfig) -> R
             let reading = launch::read(object, config);
             (reading.launch.err().unwrap_or_default(), reading.warnings)
         }),
-        Subject::Machine => judged(object, name, |object: &VirtualMachine| {
-            let findings = reading::read(object, config);
-            (findings.complaints, findings.warnings)
-        }),
+        Subject::Machine => judged(object, name, |vm: &VirtualMachine| verdict(vm::reading::read(vm, config))),
+        Subject::ReplicaSet => judged(object, name, |set: &ReplicaSet| verdict(replicaset::reading::read(set, config))),
     };
     let status =
         (!complaints.is_empty()).then(|| Status { code: 422, reason: "Invalid", message: joined(&complaints) });
     let warnings = warnings.into_iter().map(|warning| warning.chars().take(LONGEST_WARNING).collect()).collect();
     let response = Response { uid, allowed: status.is_none(), status, warnings };
     serde_json::to_vec(&Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })
+}
+
+fn verdict(findings: Findings) -> Verdict {
+    (findings.complaints, findings.warnings)
 }
 
 fn judged<K: DeserializeOwned + kube::ResourceExt>(

@@ -21,8 +21,11 @@ use crate::metrics::Metrics;
 use crate::tls::ServerCertificate;
 
 /// Where the API server asks about objects.
-const REVIEWS: [(&str, Subject); 2] =
-    [("/validate/virtualmachineinstances", Subject::Instance), ("/validate/virtualmachines", Subject::Machine)];
+const REVIEWS: [(&str, Subject); 3] = [
+    ("/validate/virtualmachineinstances", Subject::Instance),
+    ("/validate/virtualmachines", Subject::Machine),
+    ("/validate/virtualmachineinstancereplicasets", Subject::ReplicaSet),
+];
 /// Longest review: the API server takes objects of at most 3 MiB, and a review can hold two.
 const MAX_BODY: usize = 8 << 20;
 /// Longest a client may take for the header of a request.

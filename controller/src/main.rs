@@ -8,6 +8,7 @@
 mod admission;
 mod agents;
 mod certificates;
+mod conditions;
 mod config;
 mod events;
 mod http;
@@ -15,9 +16,12 @@ mod installation;
 mod lease;
 mod metrics;
 mod objects;
+mod replicaset;
+mod template;
 mod tls;
 mod vm;
 mod vmi;
+mod writer;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -143,10 +147,12 @@ async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
     installation::adopt(client.clone(), publish.clone()).await;
     let recorder = events::recorder(client.clone(), &options.identity);
     let defaults = ClusterConfig::new(options.launcher_image.clone());
+    let sets = replicaset::reconcile::run(client.clone(), recorder.clone(), &metrics);
     let machines = vm::reconcile::run(client.clone(), recorder.clone(), defaults, &metrics);
     let instances = run_instances(client.clone(), config, reports, launchers, recorder, &metrics);
     tokio::join!(
         machines,
+        sets,
         instances,
         installation::run(client.clone(), publish, options.config()),
         certificates::maintain(client.clone(), namespace, publish_tls),

@@ -7,6 +7,7 @@ mod nodes;
 mod pods;
 mod product;
 mod reach;
+mod sets;
 mod silent;
 mod vm;
 mod vmi;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     trials.extend(product::trials());
     trials.extend(vmi::trials());
     trials.extend(vm::trials());
+    trials.extend(sets::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(reach::trials());
     trials.extend(end::trials());

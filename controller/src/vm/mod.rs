@@ -4,8 +4,8 @@
 //! Guarantees: a plan is pure; the spec is never written but for a start on request of a machine that is halted, as KubeVirt
 //! does. An instance keeps a finalizer until its end is recorded in the machine's status.
 
-mod conditions;
 mod instance;
+mod mirror;
 pub(crate) mod object;
 mod plan;
 mod printable;

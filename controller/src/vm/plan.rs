@@ -15,7 +15,8 @@ use serde_json::Value;
 use super::instance::{FINALIZER, GENERATION};
 use super::object::{MachineStatus, VirtualMachine};
 use super::printable::{self, Facts};
-use super::{conditions, requests, revision, start_failure};
+use super::{mirror, requests, revision, start_failure};
+use crate::conditions;
 use crate::objects::{Phase, VirtualMachineInstance};
 use crate::vmi::plan::FINALIZER as INSTANCE_FINALIZER;
 
@@ -249,7 +250,7 @@ impl<'a> Planner<'a> {
             self.retry_after = Some(left);
             return;
         }
-        if conditions::is_true(&self.status.conditions, conditions::MANUAL_RECOVERY) {
+        if conditions::is_true(&self.status.conditions, mirror::MANUAL_RECOVERY) {
             return;
         }
         if !self.observed.complaints.is_empty() {
@@ -319,9 +320,9 @@ impl<'a> Planner<'a> {
             if needs_restart && !self.actions.contains(&Action::DeleteInstance) {
                 let message = "the template's spec was changed; the change takes effect at the next start";
                 let now = self.observed.now;
-                conditions::set(&mut self.status.conditions, conditions::RESTART_REQUIRED, "True", "", message, now);
+                conditions::set(&mut self.status.conditions, mirror::RESTART_REQUIRED, "True", "", message, now);
             } else {
-                conditions::remove(&mut self.status.conditions, conditions::RESTART_REQUIRED);
+                conditions::remove(&mut self.status.conditions, mirror::RESTART_REQUIRED);
             }
         }
         if let Some(of_instance) = of_instance {
@@ -341,16 +342,16 @@ impl<'a> Planner<'a> {
             return Plan { status: unchanged, actions: self.actions, retry_after: Some(left) };
         }
         let has_failed = self.status.start_failure.is_some();
-        conditions::mirror(&mut self.status.conditions, self.vmi, has_failed, now);
+        mirror::mirror(&mut self.status.conditions, self.vmi, has_failed, now);
         match &self.failure {
             Some((reason, message)) => {
-                conditions::set(&mut self.status.conditions, conditions::FAILURE, "True", reason, message, now);
+                conditions::set(&mut self.status.conditions, mirror::FAILURE, "True", reason, message, now);
             }
             None if self.actions.contains(&Action::DeleteInstance) => {}
-            None => conditions::remove(&mut self.status.conditions, conditions::FAILURE),
+            None => conditions::remove(&mut self.status.conditions, mirror::FAILURE),
         }
         if self.vmi.is_none() {
-            conditions::remove(&mut self.status.conditions, conditions::RESTART_REQUIRED);
+            conditions::remove(&mut self.status.conditions, mirror::RESTART_REQUIRED);
         }
         self.status.created = self.vmi.is_some();
         self.status.ready = self.vmi.is_some() && conditions::is_true(&self.status.conditions, "Ready");

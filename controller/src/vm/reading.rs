@@ -6,16 +6,7 @@ use serde_json::{Value, json};
 use super::instance::instance;
 use super::object::VirtualMachine;
 use crate::config::ClusterConfig;
-use crate::vmi::launch;
-
-/// What was found in a machine.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Findings {
-    /// Everything that is wrong, each with its path.
-    pub(crate) complaints: Vec<String>,
-    /// Fields without effect, each with its path and the reason.
-    pub(crate) warnings: Vec<String>,
-}
+use crate::template::{self, Findings};
 
 /// Reads a machine as this cluster would run it.
 pub(crate) fn read(vm: &VirtualMachine, config: &ClusterConfig) -> Findings {
@@ -47,20 +38,10 @@ pub(crate) fn read(vm: &VirtualMachine, config: &ClusterConfig) -> Findings {
     }
     // What only a cluster refuses is known once the instance is read.
     let of_instance = match instance(vm, false, "") {
-        Ok(vmi) => launch::read(&vmi, config).launch.err().unwrap_or_default(),
+        Ok(vmi) => template::read(&vmi, config).complaints,
         Err(error) => vec![format!("spec.template: {error}")],
     };
-    for complaint in of_instance {
-        let complaint = in_template(complaint);
-        if !findings.complaints.contains(&complaint) {
-            findings.complaints.push(complaint);
-        }
-    }
+    let known = findings.complaints.clone();
+    findings.complaints.extend(of_instance.into_iter().filter(|complaint| !known.contains(complaint)));
     findings
-}
-
-/// The path of an instance's field as that of the template's.
-fn in_template(complaint: String) -> String {
-    let is_field = ["spec.", "spec:", "metadata."].iter().any(|start| complaint.starts_with(start));
-    if is_field && !complaint.starts_with("spec.template") { format!("spec.template.{complaint}") } else { complaint }
 }

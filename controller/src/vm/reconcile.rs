@@ -1,18 +1,16 @@
 //! Executes plans for machines: reads a machine, its instance and its revisions from the caches, writes what the plan says.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::Api;
 use kube::runtime::controller::Action as Next;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{EventType, Recorder};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::instance::{FINALIZER, GENERATION, instance};
@@ -20,16 +18,10 @@ use super::object::{MachineStatus, VirtualMachine};
 use super::plan::{Action, Observed, failed, plan};
 use super::reading;
 use super::revision::{self, REVISION_OF, revision};
-use crate::MANAGER;
 use crate::config::ClusterConfig;
 use crate::metrics::Metrics;
 use crate::objects::VirtualMachineInstance;
-
-const RETRY: Duration = Duration::from_secs(2);
-/// The next try after the API server refused an object, which seldom helps.
-const RETRY_REFUSED: Duration = Duration::from_secs(30);
-/// Kubernetes' bound on the text of an event, in bytes.
-const LONGEST_NOTE: usize = 1024;
+use crate::writer::{RETRY, WriteError, Writer};
 
 /// What a reconciliation works with.
 struct Context {
@@ -38,37 +30,6 @@ struct Context {
     revisions: Store<ControllerRevision>,
     recorder: Recorder,
     config: ClusterConfig,
-}
-
-/// Why a plan was not executed; it is tried again.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what}")]
-pub(crate) struct ReconcileError {
-    what: String,
-    #[source]
-    source: Source,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Source {
-    /// The API server refused a request or did not answer.
-    #[error(transparent)]
-    Api(kube::Error),
-    /// The template is not that of an instance.
-    #[error(transparent)]
-    Shape(serde_json::Error),
-}
-
-impl ReconcileError {
-    /// Whether the API server refused what was sent, and will do so again.
-    fn is_refusal(&self) -> bool {
-        matches!(&self.source, Source::Api(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422))
-    }
-}
-
-fn api_error(what: impl Into<String>) -> impl FnOnce(kube::Error) -> ReconcileError {
-    let what = what.into();
-    move |source| ReconcileError { what, source: Source::Api(source) }
 }
 
 /// Runs the controller of machines, for ever.
@@ -99,7 +60,7 @@ pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfi
         .await;
 }
 
-async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Next, ReconcileError> {
+async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Next, WriteError> {
     // An instance that the cache does not show yet must not count as gone.
     if context.instances.wait_until_ready().await.is_err() || context.revisions.wait_until_ready().await.is_err() {
         return Ok(Next::requeue(RETRY));
@@ -113,7 +74,8 @@ async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Nex
     let now = Timestamp::now();
     let observed = Observed { vm: &vm, complaints: &complaints, vmi: vmi.as_deref(), revisions: &revisions, now };
     let plan = plan(&observed);
-    let steps = Steps { vm: &vm, vmi: vmi.as_deref(), client: &context.client, recorder: &context.recorder };
+    let writer = Writer::new(&context.client, &context.recorder, &*vm);
+    let steps = Steps { vm: &vm, vmi: vmi.as_deref(), revisions: &revisions, writer };
     if !steps.write_status(&plan.status).await? {
         // A newer object is on its way.
         return Ok(Next::await_change());
@@ -125,59 +87,52 @@ async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Nex
             _ => "FailedCreate",
         };
         let message = protocol::chain::chain(&error);
-        steps.tell(EventType::Warning, reason, &message).await;
+        steps.writer.tell(&*vm, EventType::Warning, reason, &message).await;
         steps.write_status(&failed(&observed, reason, message)).await?;
         return Err(error);
     }
     Ok(plan.retry_after.map_or_else(Next::await_change, Next::requeue))
 }
 
-fn on_error(vm: Arc<VirtualMachine>, error: &ReconcileError, _: Arc<Context>) -> Next {
+fn on_error(vm: Arc<VirtualMachine>, error: &WriteError, _: Arc<Context>) -> Next {
     let (namespace, reason) = (vm.namespace().unwrap_or_default(), protocol::chain::chain(error));
     tracing::warn!(namespace, name = vm.name_any(), reason, "the virtual machine will be tried again");
-    Next::requeue(if error.is_refusal() { RETRY_REFUSED } else { RETRY })
+    Next::requeue(error.retry_after())
 }
 
 struct Steps<'a> {
     vm: &'a VirtualMachine,
     vmi: Option<&'a VirtualMachineInstance>,
-    client: &'a Client,
-    recorder: &'a Recorder,
+    revisions: &'a [ControllerRevision],
+    writer: Writer<'a>,
 }
 
 impl Steps<'_> {
-    fn namespaced<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), &self.vm.namespace().unwrap_or_default())
-    }
-
     /// Writes a status that differs. False where the object has changed meanwhile, as by a request of a user, or is gone.
-    async fn write_status(&self, status: &MachineStatus) -> Result<bool, ReconcileError> {
+    async fn write_status(&self, status: &MachineStatus) -> Result<bool, WriteError> {
         if self.vm.status.as_ref().unwrap_or(&<_>::default()) == status {
             return Ok(true);
         }
-        let object = VirtualMachine { status: Some(status.clone()), ..self.vm.clone() };
-        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let written =
-            self.namespaced::<VirtualMachine>().replace_status(&self.vm.name_any(), &parameters, &object).await;
-        match written {
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
-            other => other.map(|_| true).map_err(api_error("write the status")),
-        }
+        self.writer.replace_status(&VirtualMachine { status: Some(status.clone()), ..self.vm.clone() }).await
     }
 
-    async fn execute(&self, action: &Action) -> Result<(), ReconcileError> {
+    async fn execute(&self, action: &Action) -> Result<(), WriteError> {
         match action {
             Action::SetFinalizer(is_set) => {
                 let change = json!({"metadata": finalizers(self.vm, *is_set)});
-                self.patch(self.vm, change, "set the finalizer of the virtual machine").await
+                self.writer.patch(self.vm, change, "set the finalizer of the virtual machine").await
             }
             Action::DeleteRevision(name) => {
-                let deleted = self.namespaced::<ControllerRevision>().delete(name, &DeleteParams::default()).await;
-                absent_is_fine(deleted.map(drop)).map_err(api_error(format!("delete ControllerRevision {name}")))
+                let mut found = self.revisions.iter().filter(|revision| revision.metadata.name.as_ref() == Some(name));
+                match found.next() {
+                    Some(revision) => self.writer.delete(revision, "delete a ControllerRevision").await.map(drop),
+                    None => Ok(()),
+                }
             }
             Action::CreateRevision => {
-                let revision = revision(self.vm).map_err(|source| shape_error("build a ControllerRevision", source))?;
-                self.create(&revision, "create a ControllerRevision").await.map(drop)
+                let revision = revision(self.vm);
+                let revision = revision.map_err(|source| WriteError::shape("build a ControllerRevision", source))?;
+                self.writer.create(&revision, "create a ControllerRevision").await.map(drop)
             }
             Action::CreateInstance { is_paused } => self.start(*is_paused).await,
             Action::AdoptInstance => {
@@ -200,84 +155,36 @@ impl Steps<'_> {
                     Some(Value::Bool(_)) => json!({"running": true}),
                     _ => json!({"runStrategy": "Always"}),
                 };
-                self.patch(self.vm, json!({"spec": change}), "set the run strategy").await
+                self.writer.patch(self.vm, json!({"spec": change}), "set the run strategy").await
             }
         }
     }
 
-    async fn start(&self, is_paused: bool) -> Result<(), ReconcileError> {
+    async fn start(&self, is_paused: bool) -> Result<(), WriteError> {
         let vmi = instance(self.vm, is_paused, &revision::name(self.vm));
-        let vmi = vmi.map_err(|source| shape_error("build the instance from the template", source))?;
-        if self.create(&vmi, "create the instance").await? {
-            let note =
-                format!("Started the virtual machine by creating the new virtual machine instance {}", vmi.name_any());
-            self.tell(EventType::Normal, "SuccessfulCreate", &note).await;
+        let vmi = vmi.map_err(|source| WriteError::shape("build the instance from the template", source))?;
+        if self.writer.create(&vmi, "create the instance").await? {
+            let name = vmi.name_any();
+            let note = format!("Started the virtual machine by creating the new virtual machine instance {name}");
+            self.writer.tell(self.vm, EventType::Normal, "SuccessfulCreate", &note).await;
         }
         Ok(())
     }
 
-    async fn stop(&self) -> Result<(), ReconcileError> {
+    async fn stop(&self) -> Result<(), WriteError> {
         let Some(vmi) = self.vmi else { return Ok(()) };
-        let uid = vmi.metadata.uid.clone();
-        let preconditions = Some(Preconditions { uid: uid.clone(), resource_version: None });
-        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
-        match self.namespaced::<VirtualMachineInstance>().delete(&vmi.name_any(), &parameters).await {
-            // Another instance of this name is not meant.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(api_error("delete the instance")(error)),
-            Ok(_) => {
-                let uid = uid.unwrap_or_default();
-                let note = format!("Stopped the virtual machine by deleting the virtual machine instance {uid}");
-                self.tell(EventType::Normal, "SuccessfulDelete", &note).await;
-                Ok(())
-            }
+        if self.writer.delete(vmi, "delete the instance").await? {
+            let uid = vmi.uid().unwrap_or_default();
+            let note = format!("Stopped the virtual machine by deleting the virtual machine instance {uid}");
+            self.writer.tell(self.vm, EventType::Normal, "SuccessfulDelete", &note).await;
         }
+        Ok(())
     }
 
-    /// Names are deterministic: an object that exists was made by an earlier pass that the cache does not show yet. Says
-    /// whether this pass made it.
-    async fn create<K>(&self, object: &K, what: &str) -> Result<bool, ReconcileError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
-    {
-        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match self.namespaced::<K>().create(&parameters, object).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-            other => other.map(|_| true).map_err(api_error(what)),
-        }
-    }
-
-    async fn patch_instance(&self, change: Value, what: &str) -> Result<(), ReconcileError> {
+    async fn patch_instance(&self, change: Value, what: &str) -> Result<(), WriteError> {
         match self.vmi {
-            Some(vmi) => self.patch(vmi, change, what).await,
+            Some(vmi) => self.writer.patch(vmi, change, what).await,
             None => Ok(()),
-        }
-    }
-
-    /// Changes this very version of an object; one that has changed meanwhile leads to another pass by itself.
-    async fn patch<K>(&self, object: &K, mut change: Value, what: &str) -> Result<(), ReconcileError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-    {
-        change["metadata"]["uid"] = json!(object.meta().uid);
-        change["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = self.namespaced::<K>().patch(&object.name_any(), &parameters, &Patch::Merge(change)).await;
-        match patched {
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            other => other.map(drop).map_err(api_error(what)),
-        }
-    }
-
-    /// Publishes an event. One that cannot be written changes nothing.
-    async fn tell(&self, type_: EventType, reason: &str, note: &str) {
-        let note = note[..note.floor_char_boundary(LONGEST_NOTE)].to_owned();
-        let action = "Run".to_owned();
-        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
-        if let Err(error) = self.recorder.publish(&event, &self.vm.object_ref(&())).await {
-            tracing::debug!(%error, "an event is not written");
         }
     }
 }
@@ -290,15 +197,4 @@ fn finalizers(object: &impl ResourceExt, is_set: bool) -> Value {
         names.push(FINALIZER.to_owned());
     }
     json!({"finalizers": names})
-}
-
-fn shape_error(what: &str, source: serde_json::Error) -> ReconcileError {
-    ReconcileError { what: what.to_owned(), source: Source::Shape(source) }
-}
-
-fn absent_is_fine(result: kube::Result<()>) -> kube::Result<()> {
-    match result {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other,
-    }
 }

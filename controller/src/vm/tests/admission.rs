@@ -1,15 +1,16 @@
 //! What is refused in a machine, with the path in the machine.
 
 use super::*;
+use crate::template::Findings;
 
-fn read(vm: &VirtualMachine) -> reading::Findings {
+fn read(vm: &VirtualMachine) -> Findings {
     reading::read(vm, &ClusterConfig::new("launcher:1".to_owned()))
 }
 
 #[test]
 fn a_valid_machine_has_no_complaint_and_no_warning() {
     for strategy in ["Always", "RerunOnFailure", "Once", "Manual", "Halted"] {
-        assert_eq!(read(&machine(strategy)), reading::Findings::default(), "{strategy}");
+        assert_eq!(read(&machine(strategy)), Findings::default(), "{strategy}");
     }
 }
 
