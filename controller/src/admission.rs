@@ -1,6 +1,7 @@
 //! Admission of instances and machines: the same reader that makes launcher pods says what is refused, each field by its path.
 //!
-//! Flow: an AdmissionReview of admission.k8s.io/v1 comes in, its answer goes out; there is no I/O here.
+//! Flow: an AdmissionReview of admission.k8s.io/v1 comes in, its answer goes out. There is no I/O here: what a machine
+//! names is found by a function that is handed in.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -75,14 +76,25 @@ type Verdict = (Vec<String>, Vec<String>);
 ///
 /// # Errors
 /// The body is no AdmissionReview.
-pub(crate) fn answer(subject: Subject, body: &[u8], config: &ClusterConfig) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) async fn answer<F: Future<Output = Result<VirtualMachine, Vec<String>>>>(
+    subject: Subject,
+    body: &[u8],
+    config: &ClusterConfig,
+    expand: impl FnOnce(VirtualMachine) -> F,
+) -> Result<Vec<u8>, serde_json::Error> {
     let Review { request: Request { uid, name, object } } = serde_json::from_slice(body)?;
     let (complaints, warnings) = match subject {
         Subject::Instance => judged(object, name, |object: &VirtualMachineInstance| {
             let reading = launch::read(object, config);
             (reading.launch.err().unwrap_or_default(), reading.warnings)
         }),
-        Subject::Machine => judged(object, name, |vm: &VirtualMachine| verdict(vm::reading::read(vm, config))),
+        Subject::Machine => match named::<VirtualMachine>(object, name) {
+            Ok(vm) => match expand(vm).await {
+                Ok(vm) => verdict(vm::reading::read(&vm, config)),
+                Err(complaints) => (complaints, Vec::new()),
+            },
+            Err(complaint) => (vec![complaint], Vec::new()),
+        },
         Subject::ReplicaSet => judged(object, name, |set: &ReplicaSet| verdict(replicaset::reading::read(set, config))),
     };
     let status =
@@ -101,15 +113,19 @@ fn judged<K: DeserializeOwned + kube::ResourceExt>(
     name: String,
     judge: impl FnOnce(&K) -> Verdict,
 ) -> Verdict {
-    match serde_json::from_value::<K>(object) {
-        Ok(mut object) => {
-            if object.name_any().is_empty() {
-                object.meta_mut().name = Some(name);
-            }
-            judge(&object)
-        }
-        Err(error) => (vec![error.to_string()], Vec::new()),
+    match named(object, name) {
+        Ok(object) => judge(&object),
+        Err(complaint) => (vec![complaint], Vec::new()),
     }
+}
+
+/// The object of a review under the review's name, where it has none itself.
+fn named<K: DeserializeOwned + kube::ResourceExt>(object: Value, name: String) -> Result<K, String> {
+    let mut object: K = serde_json::from_value(object).map_err(|error| error.to_string())?;
+    if object.name_any().is_empty() {
+        object.meta_mut().name = Some(name);
+    }
+    Ok(object)
 }
 
 fn joined(complaints: &[String]) -> String {
@@ -122,17 +138,23 @@ fn joined(complaints: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use serde_json::json;
+
+    fn answered(body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+        let config = ClusterConfig::new("launcher:1".into());
+        let answer = answer(Subject::Instance, body, &config, |vm| std::future::ready(Ok(vm)));
+        answer.now_or_never().unwrap()
+    }
 
     fn reviewed(spec: Value) -> Value {
         let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
             "metadata": {"namespace": "vms", "name": "web", "uid": "u"}, "spec": spec});
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "r1", "name": "web", "operation": "CREATE", "object": object}});
-        let answer =
-            answer(Subject::Instance, review.to_string().as_bytes(), &ClusterConfig::new("launcher:1".into())).unwrap();
-        serde_json::from_slice(&answer).unwrap()
+        serde_json::from_slice(&answered(review.to_string().as_bytes()).unwrap()).unwrap()
     }
 
     #[test]
@@ -177,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_no_review_is_an_error() {
         for body in [&b""[..], b"{}", b"{\"request\": {\"uid\": 1}}"] {
-            assert!(answer(Subject::Instance, body, &ClusterConfig::new("launcher:1".into())).is_err());
+            assert!(answered(body).is_err());
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kube::Client;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
@@ -19,6 +20,8 @@ use crate::admission::{self, Subject};
 use crate::config::ClusterConfig;
 use crate::metrics::Metrics;
 use crate::tls::ServerCertificate;
+use crate::vm::VirtualMachine;
+use crate::vm::instancetype::resolve::{self, ExpandError};
 
 /// Where the API server asks about objects.
 const REVIEWS: [(&str, Subject); 3] = [
@@ -39,6 +42,8 @@ type Answer = Response<Full<Bytes>>;
 pub(crate) struct Server {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) certificate: ServerCertificate,
+    /// The API server, which is asked for the instancetypes and preferences of machines.
+    pub(crate) client: Client,
     /// What instances are judged by; which engine runs them makes no difference to that.
     pub(crate) config: ClusterConfig,
 }
@@ -125,7 +130,15 @@ async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
         Ok(body) => body.to_bytes(),
         Err(error) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("the review cannot be read: {error}\n")),
     };
-    match admission::answer(*subject, &body, &server.config) {
+    let client = &server.client;
+    let expand = |vm: VirtualMachine| async move {
+        let expanded = resolve::expand(client, &vm).await;
+        expanded.map(|expanded| expanded.vm).map_err(|error| match error {
+            ExpandError::Refused(complaints) => complaints,
+            error @ ExpandError::Api(..) => vec![protocol::chain::chain(&error)],
+        })
+    };
+    match admission::answer(*subject, &body, &server.config, expand).await {
         Ok(answer) => {
             let mut response = Response::new(Full::from(answer));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -108,7 +108,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let (certificate, follow_certificate) =
         ServerCertificate::follow(client.clone(), options.namespace.clone(), certificates::WEBHOOK);
     let config = options.config();
-    let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, config });
+    let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config });
     let health = http::serve_health(options.health_address, Arc::clone(&server)).await?;
     let admission = http::serve_admission(options.webhook_address, server).await?;
     let lease = Lease::new(client.clone(), &options.namespace, &options.identity);
@@ -146,9 +146,8 @@ async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
     let agents = Agents { reports: Arc::clone(&reports), changed, tls, metrics: Arc::clone(&metrics) };
     installation::adopt(client.clone(), publish.clone()).await;
     let recorder = events::recorder(client.clone(), &options.identity);
-    let defaults = ClusterConfig::new(options.launcher_image.clone());
     let sets = replicaset::reconcile::run(client.clone(), recorder.clone(), &metrics);
-    let machines = vm::reconcile::run(client.clone(), recorder.clone(), defaults, &metrics);
+    let machines = vm::reconcile::run(client.clone(), recorder.clone(), options.config(), &metrics);
     let instances = run_instances(client.clone(), config, reports, launchers, recorder, &metrics);
     tokio::join!(
         machines,

@@ -59,6 +59,11 @@ impl WriteError {
         Self { what: what.to_owned(), source: Source::Shape(source) }
     }
 
+    /// An object that could not be read.
+    pub(crate) fn read(what: &str, source: kube::Error) -> Self {
+        Self { what: format!("read the {what}"), source: Source::Api(source) }
+    }
+
     fn api(what: &str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self { what: what.to_owned(), source: Source::Api(source) }
     }
@@ -101,12 +106,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Deletes an object, and no other of its name. Says whether this pass did.
+    /// Deletes this very version of an object: what it was deleted for, as its owner, may have changed. Says whether this
+    /// pass did.
     ///
     /// # Errors
     /// The API server's.
     pub(crate) async fn delete<K: Object>(&self, object: &K, what: &str) -> Result<bool, WriteError> {
-        let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
+        let preconditions = Some(Preconditions { uid: object.uid(), resource_version: object.resource_version() });
         let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
         match self.api::<K>().delete(&object.name_any(), &parameters).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),

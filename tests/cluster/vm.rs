@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a VM deleted with orphans leaves its instance, the next takes it over", orphan),
         // spec: VM-8
         trial("admission names every wrong field of a VM by its path", admission),
+        // spec: VM-16
+        trial("a VM keeps the size and preference of its first start", sized),
     ]
 }
 
@@ -222,4 +224,43 @@ fn admission() {
     patch(&cluster, "accepted", &change).assert_fails(1, &["spec.template.spec.domain.typo: unknown field"]);
     patch(&cluster, "accepted", &json!({"metadata": {"labels": {"note": "mine"}}})).assert_ok();
     delete_and_assert_gone(&cluster, "accepted");
+}
+
+fn sized() {
+    let cluster = installed();
+    let instancetype = |memory: &str| {
+        json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineInstancetype",
+            "metadata": {"namespace": "vms", "name": "small"}, "spec": {"cpu": {"guest": 1}, "memory": {"guest": memory}}})
+    };
+    let preference = json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineClusterPreference",
+        "metadata": {"name": "linux"}, "spec": {"preferredTerminationGracePeriodSeconds": 4}});
+    let mut vm = machine("sized", "Manual", "");
+    let spec = &mut vm["spec"];
+    spec["instancetype"] = json!({"kind": "VirtualMachineInstancetype", "name": "small"});
+    spec["preference"] = json!({"name": "linux"});
+    cluster
+        .apply(&vm.to_string())
+        .assert_fails(1, &["spec.instancetype.name: VirtualMachineInstancetype \"small\" does not exist"]);
+    apply(&cluster, &instancetype("136Mi"));
+    apply(&cluster, &preference);
+    let conflict = "VM field(s) spec.template.spec.domain.memory.guest conflicts with selected instance type";
+    cluster.apply(&vm.to_string()).assert_fails(1, &[conflict]);
+    let template = vm["spec"]["template"]["spec"].as_object_mut().expect("an object");
+    template.remove("terminationGracePeriodSeconds");
+    template["domain"].as_object_mut().expect("an object").remove("memory");
+    apply(&cluster, &vm);
+    let memory = |vmi: &Value| vmi["spec"]["domain"]["memory"]["guest"].clone();
+    request(&cluster, "sized", &json!([{"action": "Start"}]));
+    let first = wait_next(&cluster, "sized", "");
+    assert_eq!((memory(&first), &first["spec"]["terminationGracePeriodSeconds"]), (json!("136Mi"), &json!(4)));
+    assert_eq!(first["metadata"]["annotations"]["kubevirt.io/instancetype-name"], "small");
+    let status = object(&cluster, "vm", "sized").expect("it exists")["status"].clone();
+    let kept = status["instancetypeRef"]["controllerRevisionRef"]["name"].as_str().expect("a revision").to_owned();
+    assert!(object(&cluster, "controllerrevisions.apps", &kept).is_some(), "{status:#}");
+    apply(&cluster, &instancetype("160Mi"));
+    request(&cluster, "sized", &json!([{"action": "Stop", "uid": uid(&first)}, {"action": "Start"}]));
+    assert_eq!(memory(&wait_next(&cluster, "sized", &uid(&first))), "136Mi");
+    delete_and_assert_gone(&cluster, "sized");
+    cluster.kubectl(&["delete", "virtualmachineclusterpreferences", "linux"]).assert_ok();
+    cluster.kubectl(&["-n", "vms", "delete", "virtualmachineinstancetypes", "small"]).assert_ok();
 }

@@ -31,6 +31,10 @@ pub(super) struct Observed<'a> {
     pub(super) vm: &'a VirtualMachine,
     /// Everything that is wrong with its spec.
     pub(super) complaints: &'a [String],
+    /// What it names for its size and preference, and is to be recorded in its status: field and value.
+    pub(super) references: &'a [(&'static str, Value)],
+    /// Names of the revisions that hold those, and do not exist yet.
+    pub(super) used: &'a [String],
     /// The instance of its name.
     pub(super) vmi: Option<&'a VirtualMachineInstance>,
     /// The revisions of its starts.
@@ -58,6 +62,8 @@ pub(super) enum Action {
     DeleteRevision(String),
     /// Creates the revision of this start.
     CreateRevision,
+    /// Creates the revision of an instancetype or a preference.
+    KeepUsed(String),
     /// Creates the instance.
     CreateInstance {
         /// Whether its guest waits for `unpause`.
@@ -93,6 +99,7 @@ fn planned<'a>(observed: &'a Observed<'a>) -> Planner<'a> {
     if observed.vm.metadata.deletion_timestamp.is_some() {
         planner.end();
     } else if planner.adopts() {
+        planner.add_finalizer();
         planner.actions.push(Action::AdoptInstance);
     } else {
         planner.follow_strategy();
@@ -153,31 +160,29 @@ impl<'a> Planner<'a> {
         self.phase().is_some_and(Phase::is_final)
     }
 
-    /// The machine is deleted: its instance first, unless it is left alone.
+    /// The machine is deleted: its instance first, unless it is left alone. The garbage collector takes the owner off what
+    /// is left alone before it removes its own finalizer.
     fn end(&mut self) {
         match self.vmi {
-            Some(_) if !self.has_finalizer(ORPHAN) => self.stop(),
-            Some(vmi) => {
-                if has_finalizer(vmi, FINALIZER) {
-                    self.actions.push(Action::ReleaseInstance);
-                }
-                self.remove_finalizer();
+            Some(vmi) if controller(vmi).is_some() && !self.has_finalizer(ORPHAN) => {
+                self.stop();
+                self.release();
             }
-            None => self.remove_finalizer(),
+            // With the finalizer of a machine that is gone it could not be deleted.
+            Some(vmi) if has_finalizer(vmi, FINALIZER) => self.actions.push(Action::ReleaseInstance),
+            _ if self.has_finalizer(FINALIZER) => self.actions.push(Action::SetFinalizer(false)),
+            _ => {}
         }
-        self.release();
     }
 
-    fn remove_finalizer(&mut self) {
-        if self.has_finalizer(FINALIZER) {
-            self.actions.push(Action::SetFinalizer(false));
+    fn add_finalizer(&mut self) {
+        if !self.has_finalizer(FINALIZER) {
+            self.actions.push(Action::SetFinalizer(true));
         }
     }
 
     fn follow_strategy(&mut self) {
-        if !self.has_finalizer(FINALIZER) {
-            self.actions.push(Action::SetFinalizer(true));
-        }
+        self.add_finalizer();
         match self.strategy.clone() {
             Ok(strategy) => {
                 match self.vmi {
@@ -191,6 +196,7 @@ impl<'a> Planner<'a> {
         if let Some(vmi) = self.vmi {
             self.follow_generation(vmi);
         }
+        self.record_references();
         self.release();
     }
 
@@ -265,11 +271,13 @@ impl<'a> Planner<'a> {
         }
         let this = revision::name(self.observed.vm);
         let names = self.observed.revisions.iter().filter_map(|revision| revision.metadata.name.clone());
-        let (same, older): (Vec<_>, Vec<_>) = names.partition(|name| *name == this);
+        let of_starts = names.filter(|name| name.starts_with(revision::OF_START));
+        let (same, older): (Vec<_>, Vec<_>) = of_starts.partition(|name| *name == this);
         self.actions.extend(older.into_iter().map(Action::DeleteRevision));
         if same.is_empty() {
             self.actions.push(Action::CreateRevision);
         }
+        self.actions.extend(self.observed.used.iter().cloned().map(Action::KeepUsed));
         let is_paused = requests::asks_paused_start(&self.status.state_change_requests);
         self.actions.push(Action::CreateInstance { is_paused });
     }
@@ -284,7 +292,7 @@ impl<'a> Planner<'a> {
     fn release(&mut self) {
         let Some(vmi) = self.vmi.filter(|vmi| has_finalizer(vmi, FINALIZER)) else { return };
         let is_gone = vmi.metadata.deletion_timestamp.is_some() && !has_finalizer(vmi, INSTANCE_FINALIZER);
-        if (self.has_ended() || is_gone) && !self.actions.contains(&Action::ReleaseInstance) {
+        if self.has_ended() || is_gone {
             self.actions.push(Action::ReleaseInstance);
         }
     }
@@ -301,6 +309,22 @@ impl<'a> Planner<'a> {
         self.actions.iter().any(|action| matches!(action, Action::CreateInstance { .. }))
     }
 
+    /// What the instance was made with is recorded once it exists; what is not named any more goes.
+    fn record_references(&mut self) {
+        for field in ["instancetypeRef", "preferenceRef"] {
+            let named = self.observed.references.iter().find(|(name, _)| *name == field);
+            match named {
+                Some((_, reference)) if self.vmi.is_some() => {
+                    self.status.other.insert(field.to_owned(), reference.clone());
+                }
+                None if self.observed.vm.spec.fields.get(field.trim_end_matches("Ref")).is_none_or(Value::is_null) => {
+                    self.status.other.remove(field);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Generations, and whether the instance runs what the machine says.
     fn follow_generation(&mut self, vmi: &VirtualMachineInstance) {
         let generation = self.observed.vm.metadata.generation;
@@ -309,10 +333,12 @@ impl<'a> Planner<'a> {
         let started = vmi.status.as_ref().and_then(|status| status.virtual_machine_revision_name.as_deref());
         let mut revisions = self.observed.revisions.iter();
         let revision = revisions.find(|found| started.is_some() && found.metadata.name.as_deref() == started);
-        if let Some(template) = revision.and_then(revision::template) {
-            let current = self.observed.vm.spec.fields.get("template");
-            let is_same = current == Some(template);
-            let needs_restart = !is_same && current.map(|all| &all["spec"]) != Some(&template["spec"]);
+        if let Some(started) = revision.and_then(revision::spec) {
+            let current = |name: &str| self.observed.vm.spec.fields.get(name).unwrap_or(&Value::Null);
+            let differs = |name: &str| current(name) != &started[name];
+            let is_other_size = differs("instancetype") || differs("preference");
+            let is_same = !differs("template") && !is_other_size;
+            let needs_restart = current("template")["spec"] != started["template"]["spec"] || is_other_size;
             if is_same && of_instance != generation && vmi.metadata.deletion_timestamp.is_none() {
                 self.actions.push(Action::SetGeneration);
                 of_instance = generation;
@@ -334,8 +360,8 @@ impl<'a> Planner<'a> {
     fn finish(mut self) -> Plan {
         let now = self.observed.now;
         let unchanged = self.observed.vm.status.clone().unwrap_or_default();
-        if self.creates() {
-            // A failure stays to be read until the instance exists.
+        // A failure stays to be read until the instance exists; a machine without its finalizer could vanish before the instance.
+        if self.creates() || self.actions.contains(&Action::SetFinalizer(true)) {
             return Plan { status: unchanged, actions: self.actions, retry_after: None };
         }
         if let Some(left) = self.patience() {

@@ -13,7 +13,9 @@ use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::abandoned;
 use super::instance::{FINALIZER, GENERATION, instance};
+use super::instancetype::resolve::{self, ExpandError, Expanded};
 use super::object::{MachineStatus, VirtualMachine};
 use super::plan::{Action, Observed, failed, plan};
 use super::reading;
@@ -41,8 +43,10 @@ pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfi
     let starts =
         watcher(Api::<ControllerRevision>::all(client.clone()), watcher::Config::default().labels(REVISION_OF));
     let starts = reflector(writer, starts).default_backoff().touched_objects();
-    let context = Context { client: client.clone(), instances, revisions, recorder, config };
-    Controller::new(Api::<VirtualMachine>::all(client), watcher::Config::default())
+    let controller = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default());
+    let sweep = abandoned::release(client.clone(), recorder.clone(), instances.clone(), controller.store());
+    let context = Context { client, instances, revisions, recorder, config };
+    let follow = controller
         // By name: an instance that has lost its owner is taken over.
         .watches_stream(owned, |vmi: VirtualMachineInstance| {
             Some(ObjectRef::new(&vmi.name_any()).within(vmi.metadata.namespace.as_deref()?))
@@ -56,8 +60,8 @@ pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfi
                     tracing::debug!(%error, "a pass over a virtual machine failed");
                 }
             }
-        })
-        .await;
+        });
+    tokio::join!(follow, sweep);
 }
 
 async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Next, WriteError> {
@@ -70,12 +74,16 @@ async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Nex
     let of_vm = |revision: &Arc<ControllerRevision>| revision.labels().get(REVISION_OF) == vm.metadata.uid.as_ref();
     let revisions = context.revisions.state().into_iter().filter(of_vm);
     let revisions: Vec<_> = revisions.map(|revision| ControllerRevision::clone(&revision)).collect();
-    let complaints = if vmi.is_some() { Vec::new() } else { reading::read(&vm, &context.config).complaints };
+    let expanded = expanded(&context, &vm, vmi.is_some()).await?;
+    let used: Vec<_> = expanded.vm.revisions.iter().map(ResourceExt::name_any).collect();
+    let complaints = &expanded.complaints;
+    let references = &expanded.vm.references;
     let now = Timestamp::now();
-    let observed = Observed { vm: &vm, complaints: &complaints, vmi: vmi.as_deref(), revisions: &revisions, now };
+    let observed =
+        Observed { vm: &vm, complaints, references, used: &used, vmi: vmi.as_deref(), revisions: &revisions, now };
     let plan = plan(&observed);
     let writer = Writer::new(&context.client, &context.recorder, &*vm);
-    let steps = Steps { vm: &vm, vmi: vmi.as_deref(), revisions: &revisions, writer };
+    let steps = Steps { vm: &vm, expanded: &expanded.vm, vmi: vmi.as_deref(), revisions: &revisions, writer };
     if !steps.write_status(&plan.status).await? {
         // A newer object is on its way.
         return Ok(Next::await_change());
@@ -94,6 +102,28 @@ async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Nex
     Ok(plan.retry_after.map_or_else(Next::await_change, Next::requeue))
 }
 
+/// A machine with its size and preference, and what is wrong with it.
+struct Reading {
+    vm: Expanded,
+    complaints: Vec<String>,
+}
+
+/// Expands and reads a machine, unless it has an instance and its status says what that was made with.
+async fn expanded(context: &Context, vm: &VirtualMachine, has_instance: bool) -> Result<Reading, WriteError> {
+    if has_instance && resolve::is_recorded(vm) {
+        return Ok(Reading { vm: Expanded::plain(vm), complaints: Vec::new() });
+    }
+    match resolve::expand(&context.client, vm).await {
+        Ok(expanded) if has_instance => Ok(Reading { vm: expanded, complaints: Vec::new() }),
+        Ok(expanded) => {
+            let complaints = reading::read(&expanded.vm, &context.config).complaints;
+            Ok(Reading { vm: expanded, complaints })
+        }
+        Err(ExpandError::Refused(complaints)) => Ok(Reading { vm: Expanded::plain(vm), complaints }),
+        Err(ExpandError::Api(kind, source)) => Err(WriteError::read(kind, source)),
+    }
+}
+
 fn on_error(vm: Arc<VirtualMachine>, error: &WriteError, _: Arc<Context>) -> Next {
     let (namespace, reason) = (vm.namespace().unwrap_or_default(), protocol::chain::chain(error));
     tracing::warn!(namespace, name = vm.name_any(), reason, "the virtual machine will be tried again");
@@ -102,6 +132,7 @@ fn on_error(vm: Arc<VirtualMachine>, error: &WriteError, _: Arc<Context>) -> Nex
 
 struct Steps<'a> {
     vm: &'a VirtualMachine,
+    expanded: &'a Expanded,
     vmi: Option<&'a VirtualMachineInstance>,
     revisions: &'a [ControllerRevision],
     writer: Writer<'a>,
@@ -134,10 +165,20 @@ impl Steps<'_> {
                 let revision = revision.map_err(|source| WriteError::shape("build a ControllerRevision", source))?;
                 self.writer.create(&revision, "create a ControllerRevision").await.map(drop)
             }
+            Action::KeepUsed(name) => {
+                let mut used =
+                    self.expanded.revisions.iter().filter(|revision| revision.metadata.name.as_ref() == Some(name));
+                match used.next() {
+                    Some(revision) => self.writer.create(revision, "create a ControllerRevision").await.map(drop),
+                    None => Ok(()),
+                }
+            }
             Action::CreateInstance { is_paused } => self.start(*is_paused).await,
             Action::AdoptInstance => {
-                let owner = json!({"metadata": {"ownerReferences": [super::instance::owner(self.vm)]}});
-                self.patch_instance(owner, "take over the instance").await
+                let Some(vmi) = self.vmi else { return Ok(()) };
+                let mut metadata = finalizers(vmi, true);
+                metadata["ownerReferences"] = json!([super::instance::owner(self.vm)]);
+                self.patch_instance(json!({"metadata": metadata}), "take over the instance").await
             }
             Action::DeleteInstance => self.stop().await,
             Action::ReleaseInstance => {
@@ -161,7 +202,7 @@ impl Steps<'_> {
     }
 
     async fn start(&self, is_paused: bool) -> Result<(), WriteError> {
-        let vmi = instance(self.vm, is_paused, &revision::name(self.vm));
+        let vmi = instance(&self.expanded.vm, is_paused, &revision::name(self.vm));
         let vmi = vmi.map_err(|source| WriteError::shape("build the instance from the template", source))?;
         if self.writer.create(&vmi, "create the instance").await? {
             let name = vmi.name_any();

@@ -9,10 +9,13 @@ use super::object::VirtualMachine;
 /// Label of a revision: UID of the machine. The controller watches only revisions that have it.
 pub(super) const REVISION_OF: &str = "tapvisor.io/vm-uid";
 
+/// Start of the names of revisions of starts.
+pub(super) const OF_START: &str = "revision-start-vm-";
+
 /// Name of the revision of a start, as KubeVirt's clients look for it.
 pub(super) fn name(vm: &VirtualMachine) -> String {
     let (uid, generation) = (vm.metadata.uid.as_deref().unwrap_or_default(), vm.metadata.generation);
-    format!("revision-start-vm-{uid}-{}", generation.unwrap_or_default())
+    format!("{OF_START}{uid}-{}", generation.unwrap_or_default())
 }
 
 /// The revision of a start now.
@@ -32,7 +35,7 @@ pub(super) fn revision(vm: &VirtualMachine) -> Result<ControllerRevision, serde_
     }))
 }
 
-/// The template that was started.
-pub(super) fn template(revision: &ControllerRevision) -> Option<&Value> {
-    revision.data.as_ref()?.0.get("spec")?.get("template")
+/// The spec that was started.
+pub(super) fn spec(revision: &ControllerRevision) -> Option<&Value> {
+    revision.data.as_ref()?.0.get("spec")
 }

@@ -95,13 +95,16 @@ struct Case {
     vm: VirtualMachine,
     vmi: Option<VirtualMachineInstance>,
     complaints: Vec<String>,
+    references: Vec<(&'static str, Value)>,
+    used: Vec<String>,
     revisions: Vec<ControllerRevision>,
     now: Timestamp,
 }
 
 impl Case {
     fn new(vm: VirtualMachine, vmi: Option<VirtualMachineInstance>) -> Self {
-        Self { vm, vmi, complaints: Vec::new(), revisions: Vec::new(), now: now() }
+        let (references, used) = (Vec::new(), Vec::new());
+        Self { vm, vmi, complaints: Vec::new(), references, used, revisions: Vec::new(), now: now() }
     }
 
     fn of(strategy: &str, vmi: Option<VirtualMachineInstance>) -> Self {
@@ -118,6 +121,8 @@ impl Case {
         Observed {
             vm: &self.vm,
             complaints: &self.complaints,
+            references: &self.references,
+            used: &self.used,
             vmi: self.vmi.as_ref(),
             revisions: &self.revisions,
             now: self.now,
