@@ -68,6 +68,10 @@ fn admission() {
     warned["spec"]["domain"]["devices"]["autoattachMemBalloon"] = json!(true);
     // It stays where it is: no node has that many processors.
     ask_for_too_many_cpus(&mut warned);
+    // KubeVirt's client for Go sends every instance with a status, and these two fields in it.
+    warned["status"] = json!({"guestOSInfo": {}, "runtimeUser": 0, "phase": "Running"});
+    cluster.apply(&warned.to_string()).assert_fails(1, &["only the controller writes it"]);
+    warned["status"] = json!({"guestOSInfo": {}, "runtimeUser": 0});
     let ran = cluster.apply(&warned.to_string());
     assert!(ran.is_ok() && ran.stderr().contains("autoattachMemBalloon: has no effect"), "{}", ran.account());
     patch(&cluster, "warned", &json!({"spec": {"hostname": "other"}})).assert_fails(1, &["spec: cannot be changed"]);
