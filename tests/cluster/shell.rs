@@ -49,8 +49,13 @@ fn shell() -> ExitCode {
         eprintln!("cluster: it did not start; {} says why", log().display());
         return ExitCode::FAILURE;
     };
-    let mut words = answer.lines().skip(1);
-    let mut command = Command::new(words.next().unwrap_or_default());
+    let mut words: Vec<_> = answer.lines().skip(1).map(str::to_owned).collect();
+    // Who enters a mount namespace is at its root: the shell is where it was asked for.
+    if let (Some(env), Ok(folder)) = (words.iter().position(|word| word == "env"), std::env::current_dir()) {
+        words.insert(env + 1, format!("--chdir={}", folder.display()));
+    }
+    let mut words = words.iter();
+    let mut command = Command::new(words.next().map_or("", String::as_str));
     println!(
         "cluster: kubectl, virtctl and KUBECONFIG are set. It stays after this shell; `make cluster-down` ends it."
     );
