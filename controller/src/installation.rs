@@ -18,7 +18,7 @@ use crate::objects::{Condition, InstallationStatus, KubeVirt};
 
 /// Pods of KubeVirt itself.
 const KUBEVIRT: &str = "kubevirt.io in (virt-operator,virt-controller,virt-handler,virt-api)";
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Waits until no KubeVirt runs in the cluster: both would make pods for the same objects.
 pub(crate) async fn wait_alone(client: Client) {

@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the agent offers devices and a restricted pod can open its own", devices),
         // spec: NODE-5
         trial("the agent labels its node and takes the taint away when ready", labels),
-        // spec: NODE-3
+        // spec: NODE-3, NODE-7
         trial("the agent chains the plugin by drop-in, again after it is gone", chained),
         // spec: NODE-6
         trial("the agent reports launchers by pod and follows no hostile link", hostile),
@@ -162,6 +162,13 @@ fn chained() {
             .assert_ok();
         wait_for(&format!("the plugin to be chained again on {node}"), MOMENT, wait);
         on(&cluster, node, "! grep -q tapvisor /etc/cni/net.d/00-multus.conflist").assert_ok();
+        let agent = agent(&cluster, node);
+        let name = agent["metadata"]["name"].as_str().expect("a name");
+        let collected = || {
+            let log = cluster.kubectl(&["-n", "tapvisor", "logs", name]).stdout();
+            log.contains("CNI garbage collection network=\"multus\" living=").then_some(())
+        };
+        wait_for(&format!("garbage collection by the sandboxes of {node}"), MOMENT, collected);
         let name = format!("wired-{node}");
         cluster.apply(&wired(&name, node).to_string()).assert_ok();
         wait_running(&cluster, "vms", &name);
