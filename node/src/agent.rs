@@ -20,8 +20,9 @@ use crate::args::{HostArgs, RunArgs};
 use crate::cni::{self, Chain};
 use crate::devices::{self, Device, Found};
 use crate::launchers::{self, Reports};
-use crate::node_object::{self, Processor};
+use crate::node_object;
 use crate::plugin::{self, Access};
+use crate::processor::Processor;
 use crate::{api, files, probes};
 
 /// How often the plugin's file and its place in the chain are looked at.

@@ -16,6 +16,7 @@ mod launchers;
 mod node_object;
 mod plugin;
 mod probes;
+mod processor;
 
 use std::process::ExitCode;
 

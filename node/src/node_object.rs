@@ -7,89 +7,7 @@ use kube::api::{Api, Patch, PatchParams};
 use node_protocol::names;
 use serde_json::{Value, json};
 
-/// A label's value has at most so many characters.
-const LABEL_LENGTH: usize = 63;
-
-/// What is known of the node's processor.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Processor {
-    vendor: Option<&'static str>,
-    model: Option<String>,
-    features: Vec<String>,
-}
-
-impl Processor {
-    /// Reads the text of /proc/cpuinfo.
-    #[must_use]
-    pub(crate) fn parse(cpuinfo: &str) -> Self {
-        let first = cpuinfo.split("\n\n").next().unwrap_or_default();
-        let field = |wanted: &str| {
-            let mut lines = first.lines().filter_map(|line| line.split_once(':'));
-            lines.find(|(name, _)| name.trim() == wanted).map(|(_, value)| value.trim())
-        };
-        let vendor = match field("vendor_id") {
-            Some("GenuineIntel") => Some("Intel"),
-            Some("AuthenticAMD") => Some("AMD"),
-            _ => None,
-        };
-        let features = field("flags").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        Self { vendor, model: field("model name").and_then(label_value), features }
-    }
-
-    fn labels(&self) -> BTreeMap<String, String> {
-        let yes = |name: String| (name, "true".to_owned());
-        let vendor = self.vendor.map(|vendor| yes(format!("{}{vendor}", names::CPU_VENDOR_PREFIX)));
-        let model = self.model.clone().map(|model| (names::CPU_MODEL.to_owned(), model));
-        let features = self.features.iter().map(|name| yes(format!("{}{}", names::CPU_FEATURE_PREFIX, feature(name))));
-        features.chain(vendor).chain(model).collect()
-    }
-}
-
-/// Features that libvirt, and with it KubeVirt's labels and manifests, spell otherwise than Linux: Linux' name, libvirt's
-/// (its cpu_map/x86_features.xml). All others have one name.
-const SPELLINGS: [(&str, &str); 21] = [
-    ("amx_bf16", "amx-bf16"),
-    ("amx_int8", "amx-int8"),
-    ("amx_tile", "amx-tile"),
-    ("arch_capabilities", "arch-capabilities"),
-    ("avx512_4fmaps", "avx512-4fmaps"),
-    ("avx512_4vnniw", "avx512-4vnniw"),
-    ("avx512_bf16", "avx512-bf16"),
-    ("avx512_bitalg", "avx512bitalg"),
-    ("avx512_fp16", "avx512-fp16"),
-    ("avx512_vbmi2", "avx512vbmi2"),
-    ("avx512_vnni", "avx512vnni"),
-    ("avx512_vpopcntdq", "avx512-vpopcntdq"),
-    ("avx_vnni", "avx-vnni"),
-    ("cr8_legacy", "cr8legacy"),
-    ("intel_pt", "intel-pt"),
-    ("md_clear", "md-clear"),
-    ("pclmulqdq", "pclmuldq"),
-    ("sha_ni", "sha-ni"),
-    ("sse4_1", "sse4.1"),
-    ("sse4_2", "sse4.2"),
-    ("tsc_deadline_timer", "tsc-deadline"),
-];
-
-/// A feature of /proc/cpuinfo under the name that KubeVirt's labels have.
-fn feature(name: &str) -> &str {
-    SPELLINGS.iter().find(|(linux, _)| *linux == name).map_or(name, |(_, libvirt)| libvirt)
-}
-
-/// A text in the letters of a label's value (Kubernetes: labels and selectors, syntax).
-fn label_value(text: &str) -> Option<String> {
-    let letters = text.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' });
-    let mut value = String::new();
-    for letter in letters {
-        if letter != '-' || !value.ends_with('-') {
-            value.push(letter);
-        }
-    }
-    let is_edge = |letter: char| !letter.is_ascii_alphanumeric();
-    let value: String = value.trim_matches(is_edge).chars().take(LABEL_LENGTH).collect();
-    let value = value.trim_matches(is_edge);
-    (!value.is_empty()).then(|| value.to_owned())
-}
+use crate::processor::Processor;
 
 /// The labels that the agent sets where it is ready.
 #[must_use]
@@ -100,7 +18,8 @@ pub(crate) fn labels(processor: &Processor) -> BTreeMap<String, String> {
 }
 
 fn is_ours(label: &str) -> bool {
-    let prefixes = [names::CPU_FEATURE_PREFIX, names::CPU_VENDOR_PREFIX];
+    let prefixes =
+        [names::CPU_FEATURE_PREFIX, names::CPU_VENDOR_PREFIX, names::CPU_MODEL_PREFIX, names::HOST_MODEL_PREFIX];
     [names::SCHEDULABLE, names::CPU_MODEL].contains(&label) || prefixes.iter().any(|prefix| label.starts_with(prefix))
 }
 
@@ -163,33 +82,12 @@ pub(crate) fn has_drop_ins(runtime: &str) -> bool {
 mod tests {
     use super::*;
 
-    const CPUINFO: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) CPU @ 2.80GHz\n\
-        flags\t\t: fpu vmx sse4_2\n\nprocessor\t: 1\nflags\t\t: other\n";
-
     fn node(labels: &[(&str, &str)], taints: &[&str]) -> Node {
         let taint = |key: &&str| json!({"key": key, "effect": "NoSchedule"});
         let labels: BTreeMap<_, _> = labels.iter().copied().collect();
         serde_json::from_value(json!({"metadata": {"name": "node1", "resourceVersion": "7", "labels": labels},
             "spec": {"taints": taints.iter().map(taint).collect::<Vec<_>>()}}))
         .unwrap()
-    }
-
-    // spec: NODE-5
-    #[test]
-    fn vendor_model_and_features_become_labels() {
-        let labels = labels(&Processor::parse(CPUINFO));
-        let expected = [
-            ("cpu-feature.node.kubevirt.io/fpu", "true"),
-            ("cpu-feature.node.kubevirt.io/sse4.2", "true"),
-            ("cpu-feature.node.kubevirt.io/vmx", "true"),
-            ("cpu-vendor.node.kubevirt.io/Intel", "true"),
-            ("kubevirt.io/schedulable", "true"),
-            ("node.tapvisor.io/cpu-model", "Intel-R-Xeon-R-CPU-2.80GHz"),
-        ];
-        assert_eq!(labels, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        assert_eq!(super::labels(&Processor::parse("")).len(), 1);
-        assert_eq!(label_value(&"x".repeat(100)).unwrap().len(), LABEL_LENGTH);
-        assert_eq!(label_value("()"), None);
     }
 
     // spec: NODE-5

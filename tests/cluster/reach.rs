@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("kubectl port-forward, logs and attach reach a VM's pod", kubectl),
         // spec: CTRL-19
         trial("a VM finds its Secret, its empty disk and its qcow2 image", volumes),
-        // spec: CTRL-23
+        // spec: CTRL-21, CTRL-23
         trial("two VMs talk on a Multus network, one bridged on the pod network", second_network),
     ]
 }
@@ -212,6 +212,8 @@ fn second_network() {
         let mut vmi = instance(&format!("lan{number}"), &run);
         let spec = &mut vmi["spec"];
         spec["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        // The kubelet reaches a bridged guest, too.
+        spec["readinessProbe"] = json!({"tcpSocket": {"port": 80}, "periodSeconds": 1});
         spec["networks"] = json!([{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": "lan"}}]);
         spec["domain"]["devices"]["interfaces"] =
             json!([{"name": "default", binding: {}}, {"name": "lan", "bridge": {}}]);

@@ -46,6 +46,12 @@ pub const CPU_FEATURE_PREFIX: &str = "cpu-feature.node.kubevirt.io/";
 /// Prefix of a node label: the vendor of the node's processor.
 pub const CPU_VENDOR_PREFIX: &str = "cpu-vendor.node.kubevirt.io/";
 
+/// Prefix of a node label: the model of the node's processor, as libvirt calls it.
+pub const CPU_MODEL_PREFIX: &str = "cpu-model.node.kubevirt.io/";
+
+/// Prefix of a node label: the same for the processor that a guest with `cpu.model: host-model` has.
+pub const HOST_MODEL_PREFIX: &str = "host-model-cpu.node.kubevirt.io/";
+
 /// Node label: the model name of the node's processor, as /proc/cpuinfo has it, in the letters of a label.
 pub const CPU_MODEL: &str = "node.tapvisor.io/cpu-model";
 
