@@ -31,7 +31,7 @@ const EDGES: [(&str, &[&str]); 25] = [
     ("node", &["explain", "hostnet", "node-protocol", "protocol", "terms"]),
     ("block", &["machine", "terms"]),
     ("vmm", &["block", "machine"]),
-    ("launcher", &["block", "dhcp", "hostnet", "machine", "protocol", "terms", "wiring"]),
+    ("launcher", &["block", "dhcp", "hostnet", "machine", "protocol", "terms", "vmm", "wiring"]),
     ("api", &["machine", "terms", "wiring"]),
     ("images", &["locks", "terms"]),
     ("services", &["api", "hostnet", "terms", "wiring"]),

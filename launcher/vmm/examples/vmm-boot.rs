@@ -1,16 +1,19 @@
 //! `vmm-boot`: boots a kernel in our machine, its console on standard output; the lab's cases execute it.
 //!
 //! `vmm-boot KERNEL INITRD COMMAND-LINE PROCESSORS MEBIBYTES [TEXT COMMAND]...`: once TEXT has appeared on the console,
-//! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, or `type WORDS` on the console. The
-//! last line says how it ended. With VMM_TAP, the node of a macvtap, the guest has a network device.
+//! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, link-down, link-up, report, or `type
+//! WORDS` on the console. The last line says how it ended. VMM_NICS gives the guest network devices, see [`networks`]; with VMM_REBOOT it boots again
+//! after a reset.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use vmm::{Command, Controller, Kernel, Nic, Parts, Vm};
+use vmm::{Command, Controller, Kernel, Nic, NicReport, Parts, Resets, Vm};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -24,12 +27,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Ok(text) = next("TEXT") {
         reactions.push((text, next("COMMAND")?));
     }
-    let nics = std::env::var_os("VMM_TAP").map(network).transpose()?.into_iter().collect();
+    let nics = std::env::var("VMM_NICS").map_or(Ok(Vec::new()), |text| networks(&text))?;
+    let reports: Vec<_> = nics.iter().map(|nic| Arc::clone(&nic.report)).collect();
     let (near, far) = UnixStream::pair()?;
     let kernel = Kernel { image, initrd, command_line };
-    let vm = Vm::new(Parts { cpu, memory_bytes, kernel, console: near.into(), nics, devices: None, rng: true })?;
+    let kvm = File::options().read(true).write(true).open("/dev/kvm")?.into();
+    let random = Some(File::open("/dev/urandom")?);
+    let resets = if std::env::var_os("VMM_REBOOT").is_some() { Resets::Boot } else { Resets::End };
+    let console = near.into();
+    let vm = Vm::new(Parts { kvm, cpu, memory_bytes, kernel, console, nics, random, resets, devices: None })?;
     let controller = vm.controller();
-    let console = std::thread::spawn(move || follow(far, &reactions, &controller));
+    let console = std::thread::spawn(move || follow(far, &reactions, &controller, &reports));
     let ending = vm.run(false, &mut |event| print(format!("vmm-boot: {event:?}\n").as_bytes()))?;
     // The machine's end of the console is closed with the machine.
     drop(console.join());
@@ -37,11 +45,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A network device on a macvtap's device node, which is an attached tap once it is open.
-fn network(node: std::ffi::OsString) -> std::io::Result<Nic> {
-    let tap = File::options().read(true).write(true).open(node)?.into();
-    let mac = [0x02, 0, 0, 0, 0, 0x17];
-    Ok(Nic { mac, mtu: None, tap })
+/// Network devices: `NODE [mtu=N] [pairs=N] [vhost] [down]`, separated by commas. The node of a macvtap is an attached queue
+/// of a tap once it is open.
+fn networks(text: &str) -> Result<Vec<Nic>, Box<dyn Error>> {
+    let open = |path: &str| File::options().read(true).write(true).open(path).map(OwnedFd::from);
+    let nic = |(index, text): (u8, &str)| {
+        let mut words = text.split_whitespace();
+        let node = words.next().ok_or("a network device needs the node of a macvtap")?;
+        let (mut mtu, mut pairs, mut vhost, mut link_down) = (None, 1, false, false);
+        for word in words {
+            match word.split_once('=') {
+                Some(("mtu", value)) => mtu = Some(value.parse()?),
+                Some(("pairs", value)) => pairs = value.parse()?,
+                None if word == "vhost" => vhost = true,
+                None if word == "down" => link_down = true,
+                _ => return Err(format!("a network device has no {word}").into()),
+            }
+        }
+        let taps = (0..pairs).map(|_| open(node)).collect::<Result<_, _>>()?;
+        let vhost = (0..if vhost { pairs } else { 0 }).map(|_| open("/dev/vhost-net")).collect::<Result<_, _>>()?;
+        let (mac, report) = ([0x02, 0, 0, 0, 0, 0x17 + index], Arc::new(NicReport::new(pairs)));
+        Ok(Nic { mac, mtu, link_down, taps, vhost, report })
+    };
+    (0..).zip(text.split(',')).map(nic).collect()
 }
 
 fn print(bytes: &[u8]) {
@@ -49,7 +75,12 @@ fn print(bytes: &[u8]) {
 }
 
 /// Copies the console to standard output and reacts to what appears on it.
-fn follow(mut console: UnixStream, reactions: &[(String, String)], controller: &Controller) {
+fn follow(
+    mut console: UnixStream,
+    reactions: &[(String, String)],
+    controller: &Controller,
+    reports: &[Arc<NicReport>],
+) {
     let (mut seen, mut reactions) = (String::new(), reactions.iter());
     let mut awaited = reactions.next();
     let mut bytes = [0; 4096];
@@ -61,18 +92,28 @@ fn follow(mut console: UnixStream, reactions: &[(String, String)], controller: &
             && let Some(at) = seen.find(text)
         {
             seen.drain(..at + text.len());
-            react(command, controller, &mut console);
+            react(command, controller, &mut console, reports);
             awaited = reactions.next();
         }
     }
 }
 
-fn react(command: &str, controller: &Controller, console: &mut UnixStream) {
+fn react(command: &str, controller: &Controller, console: &mut UnixStream, reports: &[Arc<NicReport>]) {
     if let Some(words) = command.strip_prefix("type ") {
         return drop(console.write_all(format!("{words}\n").as_bytes()));
     }
     match command {
         "power-button" => controller.send(Command::PowerButton),
+        "report" => {
+            for report in reports {
+                print(
+                    format!("vmm-boot: frames are moved by {:?}: {:?}\n", report.data_path(), report.queues())
+                        .as_bytes(),
+                );
+            }
+        }
+        "link-down" => controller.send(Command::Link { nic: 0, up: false }),
+        "link-up" => controller.send(Command::Link { nic: 0, up: true }),
         "reset" => controller.send(Command::Reset),
         "kill" => controller.send(Command::Kill),
         "pause" => {

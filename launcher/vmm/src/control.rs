@@ -1,5 +1,6 @@
 //! What a machine is told and what it reports, between its event loop, its processors and its user.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -18,6 +19,13 @@ pub enum Command {
     Reset,
     /// Ends the machine at once.
     Kill,
+    /// Gives the link of a network device a carrier, or takes it.
+    Link {
+        /// The device's place in the order of slots.
+        nic: usize,
+        /// Whether it has a carrier from now on.
+        up: bool,
+    },
 }
 
 /// What happens to a machine that has not ended.
@@ -27,6 +35,11 @@ pub enum Event {
     Running,
     /// The processors are stopped.
     Paused,
+    /// The machine begins again, as after power-on.
+    Reset {
+        /// Whether it was the guest.
+        by_guest: bool,
+    },
 }
 
 /// How a machine ended.
@@ -34,7 +47,7 @@ pub enum Event {
 pub enum Ending {
     /// The guest switched itself off.
     PoweredOff,
-    /// The guest or the reset button asked for a new start.
+    /// The guest or the reset button asked for a new start, and [`crate::Parts::resets`] makes that the end.
     Reset {
         /// Whether it was the guest.
         by_guest: bool,
@@ -53,16 +66,49 @@ pub enum Ending {
     },
 }
 
+/// Called once when a command was executed, with `true`, or never will be, because the machine has ended.
+pub struct Done(Option<Box<dyn FnOnce(bool) + Send>>);
+
+impl Done {
+    /// Calls `done`, from any thread.
+    pub fn new(done: impl FnOnce(bool) + Send + 'static) -> Self {
+        Self(Some(Box::new(done)))
+    }
+
+    /// The command was executed.
+    pub(crate) fn report(mut self) {
+        self.call(true);
+    }
+
+    fn call(&mut self, executed: bool) {
+        if let Some(done) = self.0.take() {
+            done(executed);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.call(false);
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Done").finish_non_exhaustive()
+    }
+}
+
 /// What reaches the event loop from other threads.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// From the machine's user.
-    Command(Command),
+    /// From the machine's user, with what waits for it to be executed.
+    Command(Command, Option<Done>),
     /// From a processor: the machine is over.
     Ended(Ending),
 }
 
-/// Sends commands to a machine from any thread. A command to a machine that has ended is lost.
+/// Sends commands to a machine from any thread. A command to a machine that has ended is not executed.
 #[derive(Debug, Clone)]
 pub struct Controller {
     notices: Sender<Notice>,
@@ -82,7 +128,12 @@ impl Controller {
 
     /// Sends a command.
     pub fn send(&self, command: Command) {
-        self.notify(Notice::Command(command));
+        self.notify(Notice::Command(command, None));
+    }
+
+    /// Sends a command and reports when it was executed. Commands are executed in their order.
+    pub fn send_then(&self, command: Command, done: Done) {
+        self.notify(Notice::Command(command, Some(done)));
     }
 
     /// Sends what a processor found out.
@@ -90,5 +141,27 @@ impl Controller {
         // Both fail only when the machine is gone, and then it needs no notice.
         drop(self.notices.send(notice));
         drop(self.wake.write(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_never_executed_is_reported_once() {
+        let (controller, notices, _wake) = Controller::new().unwrap();
+        let (tell, told) = channel();
+        let done = || {
+            let tell = tell.clone();
+            Done::new(move |executed| tell.send(executed).unwrap())
+        };
+        controller.send_then(Command::Pause, done());
+        let Ok(Notice::Command(Command::Pause, Some(first))) = notices.try_recv() else { panic!("no command") };
+        first.report();
+        controller.send_then(Command::Resume, done());
+        drop(notices);
+        controller.send_then(Command::Kill, done());
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, false, false]);
     }
 }

@@ -3,25 +3,24 @@
 use std::sync::mpsc::Receiver;
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Bus;
 use crate::control::{Command, Ending, Event, Notice};
-use crate::functions::Attached;
+use crate::functions::{Attached, Source};
 use crate::sync::lock;
 use crate::sys::event::descriptor;
 use crate::vcpu::Processors;
+use crate::virtio::Change;
 
 const WAKE: u64 = 0;
 const CONSOLE: u64 = 1;
-/// The first doorbell; the others follow in the order of functions and queues.
-const DOORBELLS: u64 = 2;
-/// The first function's input; beyond all doorbells.
-const INPUTS: u64 = 1 << 32;
 
 /// What the loop works on.
 pub(crate) struct Inputs<'a> {
+    /// Doorbells and inputs of the functions are in it already.
+    pub(crate) epoll: &'a Epoll,
     pub(crate) bus: &'a Bus,
     pub(crate) functions: &'a [Attached],
     pub(crate) processors: &'a Processors,
@@ -33,9 +32,9 @@ pub(crate) struct Inputs<'a> {
 /// Serves the machine until it ends.
 ///
 /// # Errors
-/// When the kernel gives nothing to wait with.
+/// When the kernel cannot wait.
 pub(crate) fn run(inputs: &Inputs<'_>, on_event: &mut dyn FnMut(Event)) -> std::io::Result<Ending> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let epoll = inputs.epoll;
     epoll.add(descriptor(inputs.wake), EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
     // Edge-triggered: input without room waits until the guest has read, and output needs no wait when there is none.
     let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
@@ -43,16 +42,6 @@ pub(crate) fn run(inputs: &Inputs<'_>, on_event: &mut dyn FnMut(Event)) -> std::
         // A regular file is always ready and is not waited for.
         Ok(()) | Err(Errno::EPERM) => {}
         Err(error) => return Err(error.into()),
-    }
-    for (token, doorbell) in (DOORBELLS..).zip(inputs.functions.iter().flat_map(|attached| &attached.doorbells)) {
-        // Edge-triggered: one that rings while the machine is paused waits for its end.
-        epoll.add(descriptor(doorbell), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token))?;
-    }
-    for (number, attached) in (0..).zip(inputs.functions) {
-        if let Some(input) = &attached.input {
-            // Edge-triggered: what has no buffers of the guest waits for its doorbell.
-            epoll.add(input, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, INPUTS + number))?;
-        }
     }
     let mut state = State { inputs, on_event, paused: true };
     if inputs.paused {
@@ -84,30 +73,17 @@ pub(crate) fn run(inputs: &Inputs<'_>, on_event: &mut dyn FnMut(Event)) -> std::
     }
 }
 
-/// Serves the queue of the doorbell with this token.
+/// Serves the queue that the token of a doorbell or an input means.
 fn serve(functions: &[Attached], token: u64) {
-    if let Some(number) = token.checked_sub(INPUTS) {
-        let attached = functions.get(usize::try_from(number).unwrap_or(usize::MAX));
-        if let Some((attached, doorbell)) = attached.and_then(|attached| Some((attached, attached.doorbells.first()?)))
-            && lock(&attached.function).serve(0)
-        {
-            drop(doorbell.write(1));
-        }
-        return;
+    let Some(Source { function, queue, rang }) = Source::of(token) else { return };
+    let Some(attached) = functions.get(function) else { return };
+    let Some(doorbell) = attached.doorbells.get(queue) else { return };
+    if rang {
+        // Cleared before the queue is served: what comes later rings again.
+        drop(doorbell.read());
     }
-    let Some(mut at) = token.checked_sub(DOORBELLS).and_then(|at| usize::try_from(at).ok()) else {
-        return;
-    };
-    for attached in functions {
-        if let Some(doorbell) = attached.doorbells.get(at) {
-            // Cleared before the queue is served: what comes later rings again.
-            drop(doorbell.read());
-            if lock(&attached.function).serve(at) {
-                drop(doorbell.write(1));
-            }
-            return;
-        }
-        at -= attached.doorbells.len();
+    if lock(&attached.function).serve(queue) {
+        drop(doorbell.write(1));
     }
 }
 
@@ -120,22 +96,41 @@ struct State<'a> {
 impl State<'_> {
     fn on_notice(&mut self, notice: Notice) -> Option<Ending> {
         match notice {
-            Notice::Ended(ending) => return Some(ending),
-            Notice::Command(Command::Kill) => return Some(Ending::Killed),
-            Notice::Command(Command::Reset) => return Some(Ending::Reset { by_guest: false }),
-            Notice::Command(Command::PowerButton) => lock(&self.inputs.bus.power).press(),
-            Notice::Command(Command::Pause) if !self.paused => {
+            Notice::Ended(ending) => Some(ending),
+            Notice::Command(command, done) => {
+                let ending = self.on_command(command);
+                if let Some(done) = done {
+                    done.report();
+                }
+                ending
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) -> Option<Ending> {
+        match command {
+            Command::Kill => return Some(Ending::Killed),
+            Command::Reset => return Some(Ending::Reset { by_guest: false }),
+            Command::PowerButton => lock(&self.inputs.bus.power).press(),
+            Command::Pause if !self.paused => {
                 self.inputs.processors.pause();
+                self.inputs.functions.iter().for_each(|attached| lock(&attached.function).pause());
                 self.paused = true;
                 (self.on_event)(Event::Paused);
             }
-            Notice::Command(Command::Resume) if self.paused => self.resume(),
-            Notice::Command(Command::Pause | Command::Resume) => {}
+            Command::Resume if self.paused => self.resume(),
+            Command::Pause | Command::Resume => {}
+            Command::Link { nic, up } => {
+                if let Some(attached) = self.inputs.functions.get(nic) {
+                    lock(&attached.function).on_change(Change::Link { up });
+                }
+            }
         }
         None
     }
 
     fn resume(&mut self) {
+        self.inputs.functions.iter().for_each(|attached| lock(&attached.function).resume());
         self.inputs.processors.resume();
         self.paused = false;
         // Doorbells that rang meanwhile were not served.

@@ -2,6 +2,8 @@
 //!
 //! KVM keeps one routing table for the whole machine and replaces it as a whole, so all vectors share one list here.
 
+use std::cell::Cell;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use kvm_bindings::{
@@ -10,9 +12,12 @@ use kvm_bindings::{
     kvm_irq_routing_msi,
 };
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::sync::lock;
+use crate::sys::event::descriptor;
 use crate::sys::slots::MachineFd;
 use crate::virtio::{Doorbells, Message, Vectors};
 
@@ -37,16 +42,14 @@ impl Routing {
     /// Vectors of a new function.
     ///
     /// # Errors
-    /// When there is no descriptor left, or KVM has no interrupt left.
+    /// When there is no descriptor left.
     pub(crate) fn vectors(self: &Arc<Self>, count: usize) -> std::io::Result<KvmVectors> {
         let mut messages = lock(&self.messages);
         let first = messages.len();
         messages.resize(first + count, None);
-        let events: Vec<_> = (0..count).map(|_| EventFd::new(EFD_NONBLOCK)).collect::<Result<_, _>>()?;
-        for (number, event) in (interrupt(first)..).zip(&events) {
-            self.machine.fd().register_irqfd(event, number).map_err(std::io::Error::from)?;
-        }
-        Ok(KvmVectors { routing: Arc::clone(self), first, events })
+        let vector = || EventFd::new(EFD_NONBLOCK).map(|event| (event, Cell::new(false)));
+        let vectors = (0..count).map(|_| vector()).collect::<Result<_, _>>()?;
+        Ok(KvmVectors { routing: Arc::clone(self), first, vectors })
     }
 
     fn set(&self, at: usize, message: Message) {
@@ -103,35 +106,70 @@ fn with_numbers(messages: &[Option<Message>]) -> impl Iterator<Item = kvm_irq_ro
 pub(crate) struct KvmVectors {
     routing: Arc<Routing>,
     first: usize,
-    events: Vec<EventFd>,
+    /// What sends each, and whether KVM listens to it: only while the guest does not mask it, so that what is written
+    /// meanwhile waits in it.
+    vectors: Vec<(EventFd, Cell<bool>)>,
 }
 
 impl Vectors for KvmVectors {
     fn route(&self, vector: u16, message: Message) {
-        if usize::from(vector) < self.events.len() {
+        if usize::from(vector) < self.vectors.len() {
             self.routing.set(self.first + usize::from(vector), message);
         }
     }
 
     fn fire(&self, vector: u16) {
         // It fails only when the event counts to its limit, and then the interrupt is raised as well.
-        drop(self.events.get(usize::from(vector)).map(|event| event.write(1)));
+        drop(self.event(vector).map(|event| event.write(1)));
+    }
+
+    fn set_open(&self, vector: u16, open: bool) {
+        let at = usize::from(vector);
+        let Some((event, listened)) = self.vectors.get(at).filter(|(_, listened)| listened.get() != open) else {
+            return;
+        };
+        let (kvm, number) = (self.routing.machine.fd(), interrupt(self.first + at));
+        let done = if open { kvm.register_irqfd(event, number) } else { kvm.unregister_irqfd(event, number) };
+        match done {
+            Ok(()) => listened.set(open),
+            Err(error) => tracing::warn!(%error, open, "an interrupt of the guest cannot be opened or closed"),
+        }
+    }
+
+    fn event(&self, vector: u16) -> Option<&EventFd> {
+        self.vectors.get(usize::from(vector)).map(|(event, _)| event)
     }
 }
 
 /// The doorbells of a function.
-#[derive(Debug)]
 pub(crate) struct KvmDoorbells {
     machine: Arc<MachineFd>,
+    epoll: Arc<Epoll>,
     events: Vec<Arc<EventFd>>,
+    inputs: Vec<OwnedFd>,
+    /// Tokens of doorbells and inputs in the event loop: each this plus its place.
+    tokens: (u64, u64),
     distance: u64,
     address: Option<u64>,
 }
 
+impl std::fmt::Debug for KvmDoorbells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KvmDoorbells").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl KvmDoorbells {
-    /// Doorbells for these events, not placed yet.
-    pub(crate) fn new(machine: Arc<MachineFd>, events: Vec<Arc<EventFd>>, distance: u32) -> Self {
-        Self { machine, events, distance: distance.into(), address: None }
+    /// Doorbells for these events, not placed yet. `tokens` are what the event loop calls the first doorbell and input.
+    pub(crate) fn new(
+        machine: Arc<MachineFd>,
+        epoll: Arc<Epoll>,
+        events: Vec<Arc<EventFd>>,
+        inputs: Vec<OwnedFd>,
+        tokens: (u64, u64),
+        distance: u32,
+    ) -> Self {
+        Self { machine, epoll, events, inputs, tokens, distance: distance.into(), address: None }
     }
 }
 
@@ -158,5 +196,24 @@ impl Doorbells for KvmDoorbells {
 
     fn ring(&self) {
         self.events.iter().for_each(|event| drop(event.write(1)));
+    }
+
+    fn listen(&self, first: usize) {
+        let events = (self.tokens.0..).zip(&self.events).zip(0..);
+        let events = events.map(|((token, event), at)| (token, descriptor(event), at >= first));
+        let inputs = (self.tokens.1..).zip(&self.inputs).map(|(token, input)| (token, input.as_fd(), first == 0));
+        for (token, fd, wanted) in events.chain(inputs) {
+            // Edge-triggered: what cannot be served yet, as in a paused machine, waits for another event.
+            let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token);
+            let done = if wanted { self.epoll.add(fd, event) } else { self.epoll.delete(fd) };
+            match done {
+                Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
+                Err(error) => tracing::warn!(%error, wanted, "the event loop cannot listen to a queue as it should"),
+            }
+        }
+    }
+
+    fn event(&self, queue: usize) -> Option<&EventFd> {
+        self.events.get(queue).map(Arc::as_ref)
     }
 }

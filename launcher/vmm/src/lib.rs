@@ -8,6 +8,7 @@
 mod acpi;
 mod boot;
 mod bus;
+mod confine;
 mod control;
 mod devices;
 mod event_loop;
@@ -24,8 +25,9 @@ mod virtio;
 mod vm;
 
 pub use boot::{BootError, Kernel};
-pub use control::{Command, Controller, Ending, Event};
+pub use control::{Command, Controller, Done, Ending, Event};
+pub use devices::{DataPath, NicReport, QueueCounts};
 pub use functions::{AttachError, Nic};
 pub use memory::MemoryError;
 pub use state::DevicesState;
-pub use vm::{Parts, Vm, VmmError};
+pub use vm::{Parts, Resets, Vm, VmmError};

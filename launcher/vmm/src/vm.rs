@@ -1,5 +1,6 @@
 //! Puts a machine together: KVM's virtual machine, memory, tables, kernel, devices, processors.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
@@ -7,11 +8,13 @@ use std::sync::{Arc, Mutex};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VcpuFd};
 use machine::Cpu;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{self, BootError, Kernel};
 use crate::bus::Bus;
+use crate::confine::{self, Thread};
 use crate::control::{Controller, Ending, Event, Notice};
 use crate::devices::{Console, DebugPort, I8042, Power, Pvpanic, Rtc, Serial};
 use crate::event_loop;
@@ -21,7 +24,7 @@ use crate::memory::{self, MemoryError};
 use crate::pci::{HostBridge, Pci};
 use crate::state::{DevicesState, UnknownVersion};
 use crate::sync::lock;
-use crate::sys::slots::MachineFd;
+use crate::sys::slots::{self, MachineFd};
 use crate::vcpu::{self, Processors, Topology, VcpuError};
 
 /// Processors that an 8-bit APIC id can tell apart, as far as we have tried.
@@ -30,6 +33,8 @@ const MOST_PROCESSORS: u32 = 64;
 /// All that a machine is made of, open.
 #[derive(Debug)]
 pub struct Parts {
+    /// An open /dev/kvm.
+    pub kvm: OwnedFd,
     /// Processors.
     pub cpu: Cpu,
     /// Guest memory, in bytes.
@@ -40,10 +45,21 @@ pub struct Parts {
     pub console: OwnedFd,
     /// Network devices in the order of their slots.
     pub nics: Vec<Nic>,
-    /// Whether there is an entropy source.
-    pub rng: bool,
+    /// Where the entropy source takes its bytes from, if there is one: the host's random bytes, open.
+    pub random: Option<File>,
+    /// What a reset does.
+    pub resets: Resets,
     /// What the devices begin with; without it they are as after a reset.
     pub devices: Option<DevicesState>,
+}
+
+/// What a reset by the guest or the reset button does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resets {
+    /// The machine boots its kernel again.
+    Boot,
+    /// The machine ends.
+    End,
 }
 
 /// Why a machine cannot be put together.
@@ -94,10 +110,8 @@ pub enum VmmError {
 /// A machine that has not started.
 #[derive(Debug)]
 pub struct Vm {
-    vcpus: Vec<VcpuFd>,
-    machine: Arc<MachineFd>,
-    bus: Arc<Bus>,
-    functions: Vec<Attached>,
+    parts: Parts,
+    board: Board,
     controller: Controller,
     notices: Receiver<Notice>,
     wake: Arc<EventFd>,
@@ -108,22 +122,10 @@ impl Vm {
     ///
     /// # Errors
     /// When a part is unusable or the host refuses; nothing is left then.
-    pub fn new(parts: Parts) -> Result<Self, VmmError> {
-        let system = |what| move |source| VmmError::System { what, source };
-        let topology = Topology::of(parts.cpu);
-        let apic_ids = topology.apic_ids().filter(|_| topology.count() <= MOST_PROCESSORS);
-        let apic_ids = apic_ids.ok_or(VmmError::Processors(topology.count()))?;
+    pub fn new(mut parts: Parts) -> Result<Self, VmmError> {
         let (controller, notices, wake) = Controller::new().map_err(system("no event descriptor"))?;
-        let kvm = Kvm::new().map_err(|source| VmmError::Kvm { what: "its device node", source })?;
-        let memory = memory::map(parts.memory_bytes)?;
-        let mut kernel = parts.kernel;
-        let entry = boot::load(&memory, parts.memory_bytes, &mut kernel)?;
-        acpi::write(&memory, &apic_ids)?;
-        let machine = Arc::new(create(&kvm, memory)?);
-        let functions = functions::attach(&machine, parts.nics, parts.rng)?;
-        let bus = Arc::new(devices(&machine, parts.console, &wake, &functions, parts.devices)?);
-        let vcpus = vcpu::create(&kvm, &machine, topology, &apic_ids, entry)?;
-        Ok(Self { vcpus, machine, bus, functions, controller, notices, wake })
+        let board = Board::build(&mut parts, &wake)?;
+        Ok(Self { parts, board, controller, notices, wake })
     }
 
     /// What sends commands to this machine.
@@ -135,29 +137,104 @@ impl Vm {
     /// What a snapshot keeps of the devices of a machine that does not run.
     #[must_use]
     pub fn save_devices(&self) -> DevicesState {
-        DevicesState::of(&self.bus, &self.functions)
+        DevicesState::of(&self.board.bus, &self.board.functions)
     }
 
-    /// Runs the machine to its end on this thread. `on_event` is called with each change; the machine begins paused if
-    /// `paused` says so.
+    /// Runs the machine to its end on this thread, through all its resets, and restricts the thread's system calls to that. `on_event` is called with each change; the machine
+    /// begins paused if `paused` says so.
     ///
     /// # Errors
-    /// When there are no threads for the processors, or the loop cannot wait.
-    pub fn run(self, paused: bool, on_event: &mut dyn FnMut(Event)) -> Result<Ending, VmmError> {
-        let processors = Processors::start(self.vcpus, &self.machine, &self.bus, &self.controller)?;
-        let ending = event_loop::run(
-            &event_loop::Inputs {
-                bus: &self.bus,
-                functions: &self.functions,
-                processors: &processors,
-                notices: &self.notices,
-                wake: &self.wake,
-                paused,
-            },
-            on_event,
-        );
-        ending.map_err(|source| VmmError::System { what: "the event loop cannot wait", source })
+    /// When there are no threads for the processors, the loop cannot wait, or a reset machine cannot be put together.
+    pub fn run(self, mut paused: bool, on_event: &mut dyn FnMut(Event)) -> Result<Ending, VmmError> {
+        let Self { mut parts, mut board, controller, notices, wake } = self;
+        let mut confined = false;
+        loop {
+            let ending = board.run(&controller, &notices, &wake, paused, &mut confined, on_event)?;
+            let (Ending::Reset { by_guest }, Resets::Boot) = (&ending, parts.resets) else { return Ok(ending) };
+            on_event(Event::Reset { by_guest: *by_guest });
+            // Other processors may have ended as well; commands are for the machine that follows.
+            let commands: Vec<_> = notices.try_iter().filter(|notice| !matches!(notice, Notice::Ended(_))).collect();
+            commands.into_iter().for_each(|command| controller.notify(command));
+            // First, so that the host never holds the memory of both.
+            drop(board);
+            board = Board::build(&mut parts, &wake)?;
+            paused = false;
+        }
     }
+}
+
+/// What a machine consists of from one reset to the next.
+#[derive(Debug)]
+struct Board {
+    vcpus: Vec<VcpuFd>,
+    machine: Arc<MachineFd>,
+    bus: Arc<Bus>,
+    functions: Vec<Attached>,
+    epoll: Waiting,
+}
+
+/// What the event loop waits with; its crate gives it no text.
+struct Waiting(Arc<Epoll>);
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+impl Board {
+    fn build(parts: &mut Parts, wake: &Arc<EventFd>) -> Result<Self, VmmError> {
+        let topology = Topology::of(parts.cpu);
+        let apic_ids = topology.apic_ids().filter(|_| topology.count() <= MOST_PROCESSORS);
+        let apic_ids = apic_ids.ok_or(VmmError::Processors(topology.count()))?;
+        let no_copy = system("no second descriptor for a part of the machine");
+        let kvm = slots::kvm(parts.kvm.try_clone().map_err(no_copy)?);
+        let memory = memory::map(parts.memory_bytes)?;
+        let entry = boot::load(&memory, parts.memory_bytes, &mut parts.kernel)?;
+        acpi::write(&memory, &apic_ids)?;
+        let machine = Arc::new(create(&kvm, memory)?);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from);
+        let epoll = Arc::new(epoll.map_err(system("no descriptor to wait with"))?);
+        let functions = functions::attach(&machine, &epoll, &parts.nics, parts.random.as_ref())?;
+        let console = parts.console.try_clone().map_err(system("no second descriptor for the console"))?;
+        let bus = Arc::new(devices(&machine, console, wake, &functions, parts.devices.take())?);
+        let vcpus = vcpu::create(&kvm, &machine, topology, &apic_ids, entry)?;
+        Ok(Self { vcpus, machine, bus, functions, epoll: Waiting(epoll) })
+    }
+
+    /// Runs it until it is reset or ends; nothing of it runs then.
+    fn run(
+        &mut self,
+        controller: &Controller,
+        notices: &Receiver<Notice>,
+        wake: &EventFd,
+        paused: bool,
+        confined: &mut bool,
+        on_event: &mut dyn FnMut(Event),
+    ) -> Result<Ending, VmmError> {
+        let vcpus = std::mem::take(&mut self.vcpus);
+        let processors = Processors::start(vcpus, &self.machine, &self.bus, controller)?;
+        // After the first processors' threads were made: theirs is the filter of processors alone.
+        if !std::mem::replace(confined, true)
+            && let Err(reason) = confine::restrict(Thread::EventLoop)
+        {
+            tracing::warn!(reason, "the machine's thread runs without seccomp");
+        }
+        let inputs = event_loop::Inputs {
+            epoll: &self.epoll.0,
+            bus: &self.bus,
+            functions: &self.functions,
+            processors: &processors,
+            notices,
+            wake,
+            paused,
+        };
+        event_loop::run(&inputs, on_event).map_err(system("the event loop cannot wait"))
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> VmmError {
+    move |source| VmmError::System { what, source }
 }
 
 /// KVM's virtual machine with interrupt controllers and timer in the kernel.
@@ -180,7 +257,6 @@ fn devices(
     functions: &[Attached],
     state: Option<DevicesState>,
 ) -> Result<Bus, VmmError> {
-    let system = |what| move |source| VmmError::System { what, source };
     let console = Console::new(console).map_err(|error| system("the console cannot be used")(error.into()))?;
     let interrupt = EventFd::new(EFD_NONBLOCK).map_err(system("no event descriptor"))?;
     let registered = machine.fd().register_irqfd(&interrupt, SERIAL_INTERRUPT);
@@ -231,13 +307,15 @@ mod tests {
             let kernel = Kernel { image: tempfile::tempfile().unwrap(), initrd: None, command_line: String::new() };
             let cpu = Cpu { sockets: 1, cores, threads: 1 };
             let parts = Parts {
+                kvm: tempfile::tempfile().unwrap().into(),
                 cpu,
                 memory_bytes: 128 << 20,
                 kernel,
                 console: near.into(),
                 devices: None,
                 nics: Vec::new(),
-                rng: false,
+                random: None,
+                resets: Resets::End,
             };
             assert!(matches!(Vm::new(parts), Err(VmmError::Processors(count)) if count == cores));
         }

@@ -12,7 +12,8 @@ mod serial;
 
 pub(crate) use debug_port::DebugPort;
 pub(crate) use i8042::I8042;
-pub(crate) use net::Net;
+pub use net::{DataPath, NicReport, QueueCounts};
+pub(crate) use net::{Net, NetSettings};
 pub(crate) use power::state::PowerState;
 pub(crate) use power::{PM_TIMER, PM1_CONTROL, PM1_EVENT, Power, PowerRequest, S5_TYPE};
 pub(crate) use pvpanic::Pvpanic;

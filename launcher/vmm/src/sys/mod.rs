@@ -5,3 +5,4 @@ pub(crate) mod event;
 pub(crate) mod kick;
 pub(crate) mod slots;
 pub(crate) mod tap;
+pub(crate) mod vhost;

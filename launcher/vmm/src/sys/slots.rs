@@ -1,11 +1,19 @@
-//! Gives KVM the guest's memory.
-#![expect(unsafe_code, reason = "KVM is given memory by address")]
+//! KVM by a descriptor, and the guest's memory in it.
+#![expect(unsafe_code, reason = "KVM is given memory by address, and kvm-ioctls takes a descriptor as a number only")]
+
+use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
 use crate::memory::GuestMemory;
+
+/// KVM by its open device node.
+pub(crate) fn kvm(node: OwnedFd) -> Kvm {
+    // SAFETY: the number comes out of an OwnedFd, which gives it up here: it is open and has no other owner.
+    unsafe { Kvm::from_raw_fd(node.into_raw_fd()) }
+}
 
 /// A virtual machine of KVM with the memory that it runs in.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What a tap is told by ioctl: the size of its frames' header, and what it may leave to the guest.
+//! Settings of a tap by ioctl: the size of its frames' header, what it may leave to the guest, and which queues are used.
 #![expect(unsafe_code, reason = "no safe crate sets the header and the offloads of a tap")]
 
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 mod calls {
     nix::ioctl_write_ptr!(set_header, b'T', 216, libc::c_int);
     nix::ioctl_write_int!(set_offload, b'T', 208);
+    nix::ioctl_write_ptr!(set_queue, b'T', 217, libc::ifreq);
 }
 
 /// TUNSETVNETHDRSZ: frames begin with a header of `bytes`.
@@ -15,6 +16,23 @@ mod calls {
 pub(crate) fn set_header(tap: impl AsFd, bytes: i32) -> nix::Result<()> {
     // SAFETY: the descriptor is open as long as `tap` is borrowed, and the pointer is to an int that lives through the call.
     unsafe { calls::set_header(tap.as_fd().as_raw_fd(), &raw const bytes) }.map(drop)
+}
+
+/// TUNSETQUEUE: has the kernel send frames to this queue, or to others only. No error where it does so already.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn set_queue(tap: impl AsFd, attached: bool) -> nix::Result<()> {
+    let flag = if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE };
+    let flags = libc::c_short::try_from(flag).map_err(|_| nix::errno::Errno::EOVERFLOW)?;
+    let request =
+        libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };
+    // SAFETY: the descriptor is open as long as `tap` is borrowed, and the pointer is to an ifreq that lives through the call.
+    match unsafe { calls::set_queue(tap.as_fd().as_raw_fd(), &raw const request) } {
+        // It is attached, or detached, already.
+        Ok(_) | Err(nix::errno::Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// TUNSETOFFLOAD: the flags TUN_F_*.

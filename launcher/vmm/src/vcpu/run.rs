@@ -12,6 +12,7 @@ use super::gate::{Gate, Order};
 use super::{Topology, apic, cpuid, registers};
 use crate::boot::Entry;
 use crate::bus::{Bus, Request};
+use crate::confine::{self, Thread};
 use crate::control::{Controller, Ending, Notice};
 use crate::sys::kick::{self, KICK};
 use crate::sys::slots::MachineFd;
@@ -111,6 +112,9 @@ impl Processors {
             let run = move || {
                 // The other end waits for it.
                 let _ = tell.send(pthread_self());
+                if let Err(reason) = confine::restrict(Thread::Processor) {
+                    tracing::warn!(reason, "a processor's thread runs without seccomp");
+                }
                 processor.run(&gate);
             };
             let thread = std::thread::Builder::new().name(format!("vcpu{id}"));

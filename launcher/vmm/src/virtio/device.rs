@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use virtio_queue::{Queue, QueueT as _};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::msix::Msix;
 use super::spec::NO_VECTOR;
@@ -45,6 +46,16 @@ impl Interrupts<'_> {
     }
 }
 
+/// What changes a device from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The link has a carrier, or none.
+    Link {
+        /// Whether it has.
+        up: bool,
+    },
+}
+
 /// A queue of a device holds what no driver may put there.
 #[derive(Debug, thiserror::Error)]
 #[error("queue {queue} of the virtio device {device} is malformed: {reason}")]
@@ -52,6 +63,42 @@ pub(crate) struct Malformed {
     pub(crate) device: &'static str,
     pub(crate) queue: usize,
     pub(crate) reason: String,
+}
+
+/// The doorbells of a function's queues.
+pub(crate) trait Doorbells: Debug + Send {
+    /// They begin here, or nowhere.
+    fn place(&mut self, address: Option<u64>);
+
+    /// Has every queue served.
+    fn ring(&self);
+
+    /// Has the event loop listen to the doorbells of the queues from `first` on, and to the device's input if that is all
+    /// of them.
+    fn listen(&self, first: usize);
+
+    /// What is written when the guest rings for a queue.
+    fn event(&self, queue: usize) -> Option<&EventFd>;
+}
+
+/// The queues of a device whose driver begins, for a device that has others serve them.
+pub(crate) struct Rings<'a> {
+    pub(crate) queues: &'a mut [VirtQueue],
+    pub(crate) memory: &'a GuestMemory,
+    pub(super) msix: &'a Msix,
+    pub(super) doorbells: &'a dyn Doorbells,
+}
+
+impl Rings<'_> {
+    /// What is written when the guest rings for a queue.
+    pub(crate) fn doorbell(&self, queue: usize) -> Option<&EventFd> {
+        self.doorbells.event(queue)
+    }
+
+    /// What interrupts for a queue when it is written.
+    pub(crate) fn interrupt(&self, queue: usize) -> Option<&EventFd> {
+        self.queues.get(queue).and_then(|queue| self.msix.event(queue.vector))
+    }
 }
 
 /// A virtio device.
@@ -74,11 +121,22 @@ pub(crate) trait Device: Debug + Send {
     /// Its configuration space as bytes.
     fn configuration(&self) -> Vec<u8>;
 
-    /// The driver has taken these features and begins.
-    fn start(&mut self, _features: u64) {}
+    /// The driver has taken these features and begins, or goes on after [`Self::stop`]. Returns how many of the first queues
+    /// are served elsewhere from now on.
+    fn start(&mut self, _features: u64, _rings: &mut Rings<'_>) -> usize {
+        0
+    }
 
-    /// The driver has reset the device.
+    /// The machine is paused: queues that are served elsewhere come back as they are.
+    fn stop(&mut self, _rings: &mut Rings<'_>) {}
+
+    /// The driver has reset the device, or is going to.
     fn reset(&mut self) {}
+
+    /// Something of the host's changed; whether the configuration did.
+    fn on_change(&mut self, _change: Change) -> bool {
+        false
+    }
 
     /// Serves what the guest put into a queue, or a part of it: whether there is more.
     ///

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::configuration::{Configuration, Written};
-use super::device::{Device, Interrupts, VirtQueue};
+use super::device::{Change, Device, Doorbells, Interrupts, Rings, VirtQueue};
 use super::msix::{Msix, Vectors};
 use super::registers::{Common, Context, Effect};
 use super::spec::{
@@ -13,15 +13,6 @@ use super::spec::{
 use crate::memory::GuestMemory;
 use crate::sync::lock;
 
-/// The doorbells of a function's queues.
-pub(crate) trait Doorbells: std::fmt::Debug + Send {
-    /// They begin here, or nowhere.
-    fn place(&mut self, address: Option<u64>);
-
-    /// Has every queue served.
-    fn ring(&self);
-}
-
 /// A virtio device on PCI.
 #[derive(Debug)]
 pub(crate) struct Function {
@@ -30,6 +21,8 @@ pub(crate) struct Function {
     pub(super) queues: Vec<VirtQueue>,
     pub(super) msix: Msix,
     pub(super) isr: u8,
+    /// So many of the first queues are served elsewhere.
+    elsewhere: usize,
     device: Box<dyn Device>,
     doorbells: Box<dyn Doorbells>,
     memory: GuestMemory,
@@ -53,13 +46,16 @@ impl Function {
         let queues = queues(&*device)?;
         let msix = Msix::new(queues.len() + 1, vectors);
         let configuration = Configuration::new(device.device_type(), device.class(), msix.size_field(), bar);
-        Ok(Self { configuration, common: Common::new(), queues, msix, isr: 0, device, doorbells, memory })
+        doorbells.listen(0);
+        Ok(Self { configuration, common: Common::new(), queues, msix, isr: 0, elsewhere: 0, device, doorbells, memory })
     }
 
     /// Serves a queue whose doorbell rang. Whether it must be served again.
     pub(crate) fn serve(&mut self, queue: usize) -> bool {
-        let runs = self.common.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK;
-        if !runs || !self.queues.get(queue).is_some_and(|queue| virtio_queue::QueueT::ready(&queue.queue)) {
+        if !self.runs()
+            || queue < self.elsewhere
+            || !self.queues.get(queue).is_some_and(|queue| virtio_queue::QueueT::ready(&queue.queue))
+        {
             return false;
         }
         let mut interrupts = Interrupts { msix: &mut self.msix, isr: &mut self.isr };
@@ -77,10 +73,54 @@ impl Function {
         self.set_control(control);
     }
 
-    /// Has the device of a restored function go on.
-    pub(super) fn restart(&mut self) {
-        if self.common.status & DRIVER_OK != 0 {
-            self.device.start(self.common.driver_features);
+    fn runs(&self) -> bool {
+        self.common.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK
+    }
+
+    /// Has the device of a restored or paused function go on.
+    pub(crate) fn resume(&mut self) {
+        if self.runs() {
+            self.start();
+        }
+    }
+
+    /// Stops the device while the machine is paused; queues are then as the guest sees them.
+    pub(crate) fn pause(&mut self) {
+        let (device, mut rings) = self.rings();
+        device.stop(&mut rings);
+        self.serve_here();
+    }
+
+    /// Something of the host's changed.
+    pub(crate) fn on_change(&mut self, change: Change) {
+        if self.device.on_change(change) {
+            if self.runs() {
+                self.pause();
+                self.start();
+                self.doorbells.ring();
+            }
+            // §4.1.4.3.1: by another generation a driver sees that it read old and new.
+            self.common.generation = self.common.generation.wrapping_add(1);
+            self.isr |= 2;
+            self.msix.trigger(self.common.config_vector);
+        }
+    }
+
+    fn rings(&mut self) -> (&mut dyn Device, Rings<'_>) {
+        let Self { device, queues, memory, msix, doorbells, .. } = self;
+        (&mut **device, Rings { queues, memory, msix, doorbells: &**doorbells })
+    }
+
+    fn start(&mut self) {
+        let features = self.common.driver_features;
+        let (device, mut rings) = self.rings();
+        self.elsewhere = device.start(features, &mut rings);
+        self.doorbells.listen(self.elsewhere);
+    }
+
+    fn serve_here(&mut self) {
+        if std::mem::take(&mut self.elsewhere) > 0 {
+            self.doorbells.listen(0);
         }
     }
 
@@ -91,6 +131,8 @@ impl Function {
 
     /// §2.1.1: the device is in a state that it does not leave by itself, and the driver is told.
     fn need_reset(&mut self) {
+        self.device.reset();
+        self.serve_here();
         self.common.status |= NEEDS_RESET;
         self.isr |= 2;
         self.msix.trigger(self.common.config_vector);
@@ -98,7 +140,8 @@ impl Function {
 
     fn reset(&mut self) {
         self.device.reset();
-        self.common = Common::new();
+        self.serve_here();
+        self.common = Common { generation: self.common.generation, ..Common::new() };
         self.isr = 0;
         for queue in &mut self.queues {
             virtio_queue::QueueT::reset(&mut queue.queue);
@@ -143,7 +186,7 @@ impl Function {
                     Some(Effect::Reset) => self.reset(),
                     // What the guest put into queues before may wait for no doorbell.
                     Some(Effect::Start) => {
-                        self.device.start(self.common.driver_features);
+                        self.start();
                         self.doorbells.ring();
                     }
                     None => {}

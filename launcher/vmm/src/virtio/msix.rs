@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use vmm_sys_util::eventfd::EventFd;
+
 use super::spec::{MSIX_ENABLE, MSIX_MASK_ALL};
 
 /// Bytes of a table entry: address, upper address, data, vector control.
@@ -23,6 +25,12 @@ pub(crate) trait Vectors: Debug + Send {
 
     /// Sends it.
     fn fire(&self, vector: u16);
+
+    /// Whether what is written into [`Self::event`] is sent; what was written while it was closed is sent when it opens.
+    fn set_open(&self, vector: u16, open: bool);
+
+    /// What sends the vector when it is written, for who does that in this device's place.
+    fn event(&self, vector: u16) -> Option<&EventFd>;
 }
 
 /// The table, pending bits and message control of a function.
@@ -63,6 +71,11 @@ impl Msix {
         } else if let Some(pending) = self.pending.get_mut(usize::from(vector)) {
             *pending = true;
         }
+    }
+
+    /// What sends a vector when it is written.
+    pub(super) fn event(&self, vector: u16) -> Option<&EventFd> {
+        self.vectors.event(vector)
     }
 
     /// Reads from the table. `data` is all ones already.
@@ -107,9 +120,11 @@ impl Msix {
         for vector in 0..u16::try_from(self.table.len()).unwrap_or_default() {
             let at = usize::from(vector);
             if !self.is_open(at) {
+                self.vectors.set_open(vector, false);
                 continue;
             }
             self.route(vector);
+            self.vectors.set_open(vector, true);
             if let Some(pending) = self.pending.get_mut(at)
                 && std::mem::take(pending)
             {

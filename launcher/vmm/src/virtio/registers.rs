@@ -31,6 +31,8 @@ pub(super) struct Common {
     pub(super) config_vector: u16,
     pub(super) status: u8,
     pub(super) queue_select: u16,
+    /// Changes with the device's configuration.
+    pub(super) generation: u8,
 }
 
 /// What the registers speak of.
@@ -94,8 +96,7 @@ impl Common {
             Register::ConfigVector => self.config_vector.into(),
             Register::Queues => context.queues.len() as u64,
             Register::Status => self.status.into(),
-            // The configuration of no device here changes.
-            Register::Generation => 0,
+            Register::Generation => self.generation.into(),
             Register::QueueSelect => self.queue_select.into(),
             // A queue that is not there has size 0.
             Register::QueueSize => of_queue(|queue| queue.queue.size().into()),

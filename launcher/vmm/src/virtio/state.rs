@@ -108,7 +108,7 @@ impl Function {
         }
         self.msix.table.iter_mut().zip(&state.msix.table).for_each(|(to, from)| *to = *from);
         self.msix.pending.iter_mut().zip(&state.msix.pending).for_each(|(to, from)| *to = *from);
-        self.restart();
         self.restore_configuration(&state.configuration, state.msix.control);
+        self.resume();
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::device::{Device, Interrupts, Malformed, VirtQueue};
-use super::function::{Doorbells, Function, Shared};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::device::{Device, Doorbells, Interrupts, Malformed, VirtQueue};
+use super::function::{Function, Shared};
 use super::msix::{Message, Vectors};
 use super::spec::{DRIVER_OK, FEATURES_OK, NEEDS_RESET, NO_VECTOR};
 use super::state::FunctionState;
@@ -34,6 +36,12 @@ impl Vectors for Recorder {
     fn fire(&self, vector: u16) {
         lock(&self.0).push(format!("vector {vector} fires"));
     }
+
+    fn set_open(&self, _: u16, _: bool) {}
+
+    fn event(&self, _: u16) -> Option<&EventFd> {
+        None
+    }
 }
 
 impl Doorbells for Recorder {
@@ -43,6 +51,16 @@ impl Doorbells for Recorder {
 
     fn ring(&self) {
         lock(&self.0).push("doorbells ring".to_owned());
+    }
+
+    fn listen(&self, first: usize) {
+        if first > 0 {
+            lock(&self.0).push(format!("queues up to {first} are served elsewhere"));
+        }
+    }
+
+    fn event(&self, _: usize) -> Option<&EventFd> {
+        None
     }
 }
 

@@ -1,84 +1,110 @@
 //! The device.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use super::queue;
+use super::control::{self, Request};
+use super::pair::Pair;
+use super::report::{DataPath, NicReport};
 use super::spec::{
-    CLASS, F_CSUM, F_GUEST_CSUM, F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_TSO4, F_HOST_TSO6, F_MAC, F_MERGEABLE, F_MTU,
-    F_STATUS, HEADER, LINK_UP, MOST_BYTES, MOST_FRAMES, QUEUE_SIZE, RECEIVE, TRANSMIT, TUN_F_CSUM, TUN_F_TSO4,
-    TUN_F_TSO6,
+    ANNOUNCE, CLASS, CONTROL_QUEUE_SIZE, F_ANNOUNCE, F_CONTROL, F_CONTROL_RX, F_CSUM, F_GUEST_CSUM, F_GUEST_ECN,
+    F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_ECN, F_HOST_TSO4, F_HOST_TSO6, F_MAC, F_MERGEABLE, F_MTU, F_MULTI_QUEUE,
+    F_STATUS, LINK_UP, MOST_BYTES, QUEUE_SIZE, TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6,
 };
 use crate::memory::GuestMemory;
+use crate::sys::tap;
 use crate::virtio::spec::TYPE_NETWORK;
-use crate::virtio::{Device, Interrupts, Malformed, VirtQueue};
+use crate::virtio::{Change, Device, Interrupts, Malformed, Rings, VirtQueue};
 
-/// Sets what the tap may leave to the guest, in flags of TUNSETOFFLOAD.
-pub(crate) type Offload = Box<dyn Fn(u32) -> std::io::Result<()> + Send>;
+/// What a device is made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NetSettings {
+    /// The guest's address.
+    pub(crate) mac: [u8; 6],
+    /// What is announced as the link's MTU.
+    pub(crate) mtu: Option<u16>,
+    /// Whether the link begins without carrier.
+    pub(crate) link_down: bool,
+}
 
 /// A network device.
 pub(crate) struct Net {
-    tap: File,
-    offload: Offload,
-    mac: [u8; 6],
-    mtu: Option<u16>,
-    mergeable: bool,
-    /// A frame that waits for buffers of the guest: so many bytes of `received`.
-    waiting: usize,
-    received: Vec<u8>,
+    settings: NetSettings,
+    pairs: Vec<Pair>,
+    /// What the driver has taken.
+    features: u64,
+    /// Pairs that the driver uses.
+    used: usize,
+    /// Whether the driver is asked to announce the guest.
+    announce: bool,
     sent: Vec<u8>,
+    report: Arc<NicReport>,
 }
 
 impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Net").field("tap", &self.tap).field("mac", &self.mac).finish_non_exhaustive()
+        f.debug_struct("Net").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 impl Net {
-    /// A device on a non-blocking tap whose frames begin with a header of 12 bytes.
-    pub(crate) fn new(tap: File, offload: Offload, mac: [u8; 6], mtu: Option<u16>) -> Self {
-        let frame = || vec![0; MOST_BYTES];
-        Self { tap, offload, mac, mtu, mergeable: false, waiting: 0, received: frame(), sent: frame() }
+    /// A device on non-blocking queues of a tap whose frames begin with a header of 12 bytes, each with a descriptor of
+    /// vhost-net or none.
+    pub(crate) fn new(settings: NetSettings, taps: Vec<(OwnedFd, Option<OwnedFd>)>, report: Arc<NicReport>) -> Self {
+        let pairs = taps.into_iter().map(|(tap, vhost)| Pair::new(tap, vhost)).collect();
+        Self { settings, pairs, features: 0, used: 1, announce: false, sent: vec![0; MOST_BYTES], report }
     }
 
-    fn receive(&mut self, queue: &mut VirtQueue, memory: &GuestMemory) -> Result<bool, String> {
-        for _ in 0..MOST_FRAMES {
-            if self.waiting == 0 {
-                match self.tap.read(&mut self.received) {
-                    Ok(length) if length > HEADER => self.waiting = length,
-                    Ok(_) => return Ok(false),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                    // No frame, or a link that is down: the tap wakes us for the next.
-                    Err(_) => return Ok(false),
-                }
-            }
-            let frame = self.received.get_mut(..self.waiting).unwrap_or_default();
-            if queue::deliver(&mut queue.queue, memory, frame, self.mergeable)? {
-                self.waiting = 0;
-            } else if !queue::wait(&mut queue.queue, memory)? {
-                return Ok(false);
-            } else if !queue::deliver(&mut queue.queue, memory, frame, self.mergeable)? {
-                // There are buffers, and not enough for this frame: the next doorbell brings more.
-                return Ok(false);
-            } else {
-                self.waiting = 0;
-            }
-        }
-        Ok(true)
+    /// §5.1.2: the control queue follows the pairs that the driver knows of.
+    fn control_queue(&self) -> usize {
+        if self.features & F_MULTI_QUEUE != 0 { 2 * self.pairs.len() } else { 2 }
     }
 
-    fn transmit(&mut self, queue: &mut VirtQueue, memory: &GuestMemory) -> Result<bool, String> {
-        for _ in 0..MOST_FRAMES {
-            match queue::take(&mut queue.queue, memory, &mut self.sent)? {
-                None if !queue::wait(&mut queue.queue, memory)? => return Ok(false),
-                None | Some(0) => {}
-                // A frame that the tap refuses is lost, as on any wire: its header is malformed, or the link is down.
-                Some(length) => drop(self.tap.write(self.sent.get(..length).unwrap_or_default())),
-            }
+    fn set_offloads(&self) {
+        let taken = [
+            (F_GUEST_CSUM, TUN_F_CSUM),
+            (F_GUEST_TSO4, TUN_F_TSO4),
+            (F_GUEST_TSO6, TUN_F_TSO6),
+            (F_GUEST_ECN, TUN_F_TSO_ECN),
+        ];
+        let taken = taken.iter().filter(|(feature, _)| self.features & feature != 0);
+        let flags = taken.fold(0, |flags, (_, flag)| flags | flag);
+        // All queues of a tap have the same.
+        let Some(pair) = self.pairs.first() else { return };
+        if let Err(error) = tap::set_offload(pair.tap(), flags) {
+            tracing::warn!(%error, "the tap keeps its offloads: the guest may see frames that it did not ask for");
         }
-        Ok(true)
+    }
+
+    /// Has the kernel send frames to the queues that the driver uses, and to no others.
+    fn use_pairs(&mut self, count: usize) -> bool {
+        if !(1..=self.pairs.len()).contains(&count) {
+            return false;
+        }
+        self.used = count;
+        if self.pairs.len() == 1 {
+            return true;
+        }
+        self.pairs.iter().enumerate().all(|(at, pair)| match tap::set_queue(pair.tap(), at < count) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, at, "a queue of the tap cannot be switched");
+                false
+            }
+        })
+    }
+
+    fn control(&mut self, queue: &mut VirtQueue, memory: &GuestMemory) -> Result<bool, String> {
+        control::answer(&mut queue.queue, memory, |request| match request {
+            Request::Pairs(count) => self.features & F_MULTI_QUEUE != 0 && self.use_pairs(count.into()),
+            Request::Announced => {
+                self.announce = false;
+                true
+            }
+            Request::Filter => true,
+        })
+        .map(|()| false)
     }
 }
 
@@ -97,34 +123,66 @@ impl Device for Net {
 
     fn features(&self) -> u64 {
         let offloads = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6;
-        F_MAC | F_STATUS | F_MERGEABLE | offloads | self.mtu.map_or(0, |_| F_MTU)
+        let control = F_CONTROL | F_CONTROL_RX | F_ANNOUNCE;
+        let several = if self.pairs.len() > 1 { F_MULTI_QUEUE } else { 0 };
+        let mtu = self.settings.mtu.map_or(0, |_| F_MTU);
+        F_MAC | F_STATUS | F_MERGEABLE | F_GUEST_ECN | F_HOST_ECN | offloads | control | several | mtu
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
-        vec![QUEUE_SIZE; 2]
+        let mut sizes = vec![QUEUE_SIZE; 2 * self.pairs.len()];
+        sizes.push(CONTROL_QUEUE_SIZE);
+        sizes
     }
 
     /// §5.1.4: address, status, pairs of queues, MTU.
     fn configuration(&self) -> Vec<u8> {
-        let mut bytes = self.mac.to_vec();
-        bytes.extend(LINK_UP.to_le_bytes());
-        bytes.extend(1_u16.to_le_bytes());
-        bytes.extend(self.mtu.unwrap_or_default().to_le_bytes());
+        let up = if self.settings.link_down { 0 } else { LINK_UP };
+        let status = up | if self.announce { ANNOUNCE } else { 0 };
+        let mut bytes = self.settings.mac.to_vec();
+        bytes.extend(status.to_le_bytes());
+        bytes.extend(u16::try_from(self.pairs.len()).unwrap_or(1).to_le_bytes());
+        bytes.extend(self.settings.mtu.unwrap_or_default().to_le_bytes());
         bytes
     }
 
-    fn start(&mut self, features: u64) {
-        self.mergeable = features & F_MERGEABLE != 0;
-        let taken = [(F_GUEST_CSUM, TUN_F_CSUM), (F_GUEST_TSO4, TUN_F_TSO4), (F_GUEST_TSO6, TUN_F_TSO6)];
-        let flags =
-            taken.iter().filter(|(feature, _)| features & feature != 0).fold(0, |flags, (_, flag)| flags | flag);
-        if let Err(error) = (self.offload)(flags) {
-            tracing::warn!(%error, "the tap keeps its offloads: the guest may see frames that it did not ask for");
+    fn start(&mut self, features: u64, rings: &mut Rings<'_>) -> usize {
+        self.features = features;
+        self.set_offloads();
+        let used = self.used;
+        self.use_pairs(used);
+        let known = if features & F_MULTI_QUEUE != 0 { self.pairs.len() } else { 1 };
+        // Queues are served all here or all elsewhere: the event loop listens to one or the other. Without carrier no frame
+        // passes, which vhost-net does not know.
+        let mut all = self.pairs.iter_mut().take(known).enumerate();
+        let up = !self.settings.link_down;
+        if !(up && all.all(|(at, pair)| pair.hand_over(features, 2 * at, rings))) {
+            self.stop(rings);
+            self.report.set_path(DataPath::Own);
+            return 0;
         }
+        self.report.set_path(DataPath::VhostNet);
+        2 * known
+    }
+
+    fn stop(&mut self, rings: &mut Rings<'_>) {
+        let of_pairs = rings.queues.chunks_mut(2);
+        self.pairs.iter_mut().zip(of_pairs).for_each(|(pair, queues)| pair.take_back(queues, rings.memory));
     }
 
     fn reset(&mut self) {
-        self.waiting = 0;
+        self.pairs.iter_mut().for_each(Pair::reset);
+        (self.used, self.announce, self.features) = (1, false, 0);
+        self.report.set_path(DataPath::Idle);
+    }
+
+    fn on_change(&mut self, change: Change) -> bool {
+        let Change::Link { up } = change;
+        let changed = self.settings.link_down == up;
+        self.settings.link_down = !up;
+        // A link that comes back may be another: neighbours are to learn where the guest is.
+        self.announce |= changed && up && self.features & F_ANNOUNCE != 0;
+        changed
     }
 
     fn serve(
@@ -134,10 +192,21 @@ impl Device for Net {
         memory: &GuestMemory,
         interrupts: &mut Interrupts<'_>,
     ) -> Result<bool, Malformed> {
+        let mergeable = self.features & F_MERGEABLE != 0;
+        let is_control = queue == self.control_queue();
         let Some(used) = queues.get_mut(queue) else { return Ok(false) };
-        let more = match queue {
-            RECEIVE => self.receive(used, memory),
-            TRANSMIT => self.transmit(used, memory),
+        let report = Arc::clone(&self.report);
+        let more = match (self.pairs.get_mut(queue / 2), report.of(queue)) {
+            _ if is_control => self.control(used, memory),
+            // §5.1.4.2: no frame passes a link that is down.
+            (Some(pair), Some(counters)) if queue.is_multiple_of(2) && self.settings.link_down => {
+                pair.discard(counters);
+                Ok(false)
+            }
+            (Some(pair), Some(counters)) if queue.is_multiple_of(2) => pair.receive(used, memory, mergeable, counters),
+            (Some(pair), Some(counters)) if !queue.is_multiple_of(2) => {
+                pair.transmit(used, memory, &mut self.sent, counters)
+            }
             _ => Ok(false),
         };
         let more = more.map_err(|reason| Malformed { device: self.name(), queue, reason })?;
