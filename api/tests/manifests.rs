@@ -85,6 +85,7 @@ fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Valu
         images: &images,
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,
+        engine: None,
         primary_interface: "eth0".parse().unwrap(),
         vm_uid: None,
         has_mesh_sidecar: true,

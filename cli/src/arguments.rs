@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use machine::EngineDemand;
 
 const AFTER_HELP: &str = "\
 To begin:
@@ -139,6 +140,29 @@ pub(crate) struct Run {
     /// /etc/tapvisor/net.d; may be given more than once
     #[arg(long, value_name = "CONF")]
     pub(crate) network: Vec<String>,
+    /// Which engine runs the VMs, instead of what their annotation tapvisor.io/engine says
+    #[arg(long)]
+    pub(crate) engine: Option<Engine>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Our own machine on KVM where that works and has all that the VM asks for, else QEMU
+    Auto,
+    /// Our own machine on KVM
+    Kvm,
+    /// QEMU, with KVM where that works
+    Qemu,
+}
+
+impl From<Engine> for EngineDemand {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Auto => Self::Auto,
+            Engine::Kvm => Self::Kvm,
+            Engine::Qemu => Self::Qemu,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -61,7 +61,7 @@ impl Vm {
         match self {
             Self::Known(status) => row(status, now_unix_seconds),
             Self::Damaged { key, .. } => {
-                [key.namespace(), key.name(), "Damaged", "-", "-", "-"].map(str::to_owned).to_vec()
+                [key.namespace(), key.name(), "Damaged", "-", "-", "-", "-"].map(str::to_owned).to_vec()
             }
         }
     }
@@ -91,6 +91,8 @@ fn item(status: &Status) -> Value {
         "runStrategy": status.strategy,
         "status": status.phase,
         "reason": status.reason,
+        "engine": status.engine,
+        "engineReason": status.engine_reason,
         "left": status.left,
         "ready": status.ready,
         "restarts": status.restarts,
@@ -104,17 +106,23 @@ fn item(status: &Status) -> Value {
     })
 }
 
-const HEAD: [&str; 6] = ["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ADDRESSES"];
+const HEAD: [&str; 7] = ["NAMESPACE", "NAME", "STATUS", "RESTARTS", "AGE", "ENGINE", "ADDRESSES"];
+
+/// Columns that are always there.
+const FEWEST: usize = 5;
 
 /// A table of at most `columns`: the addresses of a VM one below the other, beneath its row where they do not fit in it, and
 /// the reason for its state beneath that.
 fn lines(vms: &[Vm], now_unix_seconds: u64, columns: usize) -> Vec<String> {
     let mut rows: Vec<_> = vms.iter().map(|vm| vm.row(now_unix_seconds)).collect();
     let mut head = &HEAD[..];
-    let is_wide = |line: &String| line.chars().count() > columns;
-    let are_beneath = terminal::table_lines(head, &rows).iter().any(is_wide);
-    if are_beneath {
-        head = &HEAD[..HEAD.len() - 1];
+    let is_wide = |head: &[&str], rows: &[Vec<String>]| {
+        terminal::table_lines(head, rows).iter().any(|line| line.chars().count() > columns)
+    };
+    let are_beneath = is_wide(head, &rows);
+    // First the addresses, then the engine, which `-o json` shows with its reason.
+    while head.len() > FEWEST && is_wide(head, &rows) {
+        head = &head[..head.len() - 1];
         rows.iter_mut().for_each(|row| row.truncate(head.len()));
     }
     // Rows are made together, so that their columns agree, and taken one by one by their heights.
@@ -154,6 +162,7 @@ fn row(status: &Status, now_unix_seconds: u64) -> Vec<String> {
         format!("{:?}", status.phase),
         status.restarts.to_string(),
         age(now_unix_seconds.saturating_sub(status.created_unix_seconds)),
+        status.engine.clone().unwrap_or_else(|| "-".to_owned()),
         if addresses.is_empty() { "-".to_owned() } else { addresses.join("\n") },
     ]
 }

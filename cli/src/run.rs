@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 
 use api::manifest::{MAX_BYTES, Object};
+use machine::EngineDemand;
 use terms::ObjectKey;
 
 use super::arguments::Run;
@@ -37,7 +38,8 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     }
     let interrupts = Interrupts::catch(What::New)?;
     let (store, _) = open_store()?;
-    let plans = plan_with(&store, &objects, &arguments.network, |planner| planner.plan(&objects))?;
+    let engine = arguments.engine.map(Into::into);
+    let plans = plan_with(&store, &objects, &arguments.network, engine, |planner| planner.plan(&objects))?;
     warn_of_ignored_fields(&objects);
     warn_of_disks(&plans);
     expect_devices(&plans)?;
@@ -167,10 +169,11 @@ pub(crate) fn objects_of(file: &Path) -> Result<Vec<Object>, Failure> {
 
 /// What is wrong in a manifest, and what it refers to that is not there: one round for the user.
 fn with_look_ups(complaints: Vec<String>, objects: &[Object], given: &[String]) -> Failure {
-    let found = plan_with(&Store::new(Layout::default()), objects, given, |planner| match planner.look_up(objects) {
-        found if found.is_empty() => Ok(()),
-        found => Err(found),
-    });
+    let found =
+        plan_with(&Store::new(Layout::default()), objects, given, None, |planner| match planner.look_up(objects) {
+            found if found.is_empty() => Ok(()),
+            found => Err(found),
+        });
     let found = found.err().into_iter().flat_map(|failure| failure.messages);
     Failure::lines(Exit::Invalid, complaints.into_iter().chain(found).collect())
 }
@@ -211,13 +214,14 @@ fn plan_with<T>(
     store: &Store,
     objects: &[Object],
     given: &[String],
+    engine: Option<EngineDemand>,
     plan: impl FnOnce(&Planner<'_>) -> Result<T, Vec<PlanError>>,
 ) -> Result<T, Failure> {
     let layout = store.layout();
     let (choices, unusable) = Choices::load(given, plan::definitions(objects), layout.networks(), &layout.ipam());
     let folders = plugin_folders(store);
     let preflight = Preflight::new(&folders, has_link);
-    let planned = plan(&Planner { choices: &choices, preflight: &preflight, layout });
+    let planned = plan(&Planner { choices: &choices, preflight: &preflight, layout, engine });
     if unusable.is_empty() {
         return Ok(planned?);
     }

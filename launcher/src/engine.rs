@@ -46,8 +46,9 @@ pub trait Engine {
     /// Whether it can give the guest a device of the host's.
     fn has_passthrough(&self) -> bool;
 
-    /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last. `begun` is
-    /// called once, when all programs of the engine are started and before it makes a thread: this process confines itself.
+    /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last. `confine` is
+    /// called once and confines this process, when all programs of the engine are started, and all threads that need more than
+    /// the launcher's.
     ///
     /// # Errors
     /// When the machine could not be put together; nothing of it is left then.
@@ -55,8 +56,17 @@ pub trait Engine {
         &self,
         parts: Parts,
         events: Sender<Event>,
-        begun: &mut dyn FnMut(),
+        confine: &mut dyn FnMut(Confine),
     ) -> Result<Box<dyn Running>, EngineError>;
+}
+
+/// What is confined when an engine has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confine {
+    /// All threads of this process.
+    AllThreads,
+    /// This thread and those that it makes from now on; the engine's have been confined already.
+    ThisThread,
 }
 
 /// A machine that was started and has not ended yet.

@@ -16,7 +16,7 @@ use machine::{Boot, Machine};
 use nix::sys::signal::{SigSet, Signal};
 use wiring::{Binding, Owner};
 
-use super::choice::{self, Choice};
+use super::choice::{self, Choice, ChoiceError};
 use super::confine::{self, Confinement};
 use super::console::{Console, Door};
 use super::control::{self, Control};
@@ -109,8 +109,8 @@ enum LaunchError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("this machine must run on KVM (emulation is forbidden): {0}")]
-    NoKvm(String),
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     #[error("cannot {what}")]
     System {
         what: &'static str,
@@ -131,7 +131,8 @@ impl LaunchError {
             Self::ReadFile { .. } | Self::BadFile { .. } | Self::Verify(VerifyError::Machine { .. }) => 3,
             Self::Answers { .. } | Self::Engine(EngineError::Unsupported(_)) => 3,
             Self::Disk(DiskError::Missing { .. } | DiskError::Refused { .. } | DiskError::Unfit { .. }) => 3,
-            Self::NoKvm(_) | Self::Engine(EngineError::Missing { .. }) => 6,
+            Self::Choice(ChoiceError::Lacks(_) | ChoiceError::Contradiction) => 3,
+            Self::Choice(_) | Self::Engine(EngineError::Missing { .. }) => 6,
             Self::Attach(AttachError::Tap(hostnet::tap::TapError::Node(_))) => 6,
             _ => 1,
         }
@@ -160,8 +161,8 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let name = format!("{}/{}", file.machine.namespace, file.machine.name);
     tracing::Span::current().record("name", name);
     check_boot(&file.machine.boot)?;
-    let choice = choice::choose(file.machine.emulation, handed_down.kvm.take()).map_err(LaunchError::NoKvm)?;
-    check_bindings(&file, &choice.engine())?;
+    let choice = choice::choose(&file, handed_down.kvm.take())?;
+    check_bindings(&file, &*choice.engine())?;
     let LaunchFile { machine, wiring, .. } = file;
     let facts = Linux::here().gather(&Ask::network())?;
     let of_nics = args.nic_resolv_conf.iter().map(|(nic, path)| (nic.clone(), read_resolv(path)));
@@ -182,7 +183,7 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     // other thread, and each that is made afterwards is confined as this one is.
     let (event, events) = mpsc::channel();
     let mut confinement = Confinement::default();
-    let running = choice.engine().start(parts, event, &mut || confinement = confine::confine(&args.dir))?;
+    let running = choice.engine().start(parts, event, &mut |what| confinement = confine::confine(&args.dir, what))?;
     forward_signals(signals, input.clone()).map_err(system("start a thread for signals"))?;
     forward_events(events, input.clone()).map_err(system("start a thread for events"))?;
     let services = services.into_iter().map(|service| service.map(|service| service.start(&input)).transpose());
@@ -259,7 +260,7 @@ fn check_boot(boot: &Boot) -> Result<(), LaunchError> {
 }
 
 /// A passthrough device needs an engine that has them.
-fn check_bindings(file: &LaunchFile, engine: &impl Engine) -> Result<(), EngineError> {
+fn check_bindings(file: &LaunchFile, engine: &dyn Engine) -> Result<(), EngineError> {
     let passed = file.nics().find(|(_, interface)| interface.binding == Binding::Sriov);
     let Some((nic, _)) = passed.filter(|_| !engine.has_passthrough()) else { return Ok(()) };
     let (name, engine) = (&nic.name, engine.kind());
@@ -377,7 +378,8 @@ impl Description {
             namespace: self.machine.namespace.clone(),
             name: self.machine.name.clone(),
             uuid: self.machine.uuid.clone(),
-            engine: Some(self.choice.engine().kind()),
+            engine: Some(self.choice.kind()),
+            engine_reason: self.choice.reason().to_owned(),
             kvm: self.choice.kvm().to_owned(),
             nics: nics.collect(),
             confinement: Some(ConfinementStatus {

@@ -17,6 +17,7 @@ mod few_descriptors;
 #[cfg(test)]
 mod fixtures;
 mod guest_log;
+mod kvm;
 mod launch;
 mod lifecycle;
 mod network;

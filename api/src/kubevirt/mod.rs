@@ -6,6 +6,7 @@ mod boot_order;
 mod compute;
 mod disk;
 mod dns;
+mod engine;
 mod firmware;
 mod interface;
 mod network;
@@ -79,6 +80,7 @@ impl VirtualMachine {
             })??;
         let metadata = metadata?;
         disk::warn_of_formats(object, &metadata.annotations);
+        engine::warn(object, &metadata.annotations);
         Some(Self { metadata, run_strategy, instance_labels, instance_annotations, instance_spec })
     }
 
@@ -118,6 +120,7 @@ fn read_template(spec: &Fields<'_>) -> Option<(Labels, Labels, Spec)> {
         let (labels, annotations) = metadata::read_template(template);
         let mut spec = template.required("spec")?.fields(spec::read)??;
         disk::read_formats(template, &annotations, &mut spec.disks);
+        spec.engine = engine::read(template, &annotations);
         Some((labels, annotations, spec))
     })?
 }
@@ -130,6 +133,7 @@ impl VirtualMachineInstance {
         let spec = object.required("spec")?.fields(spec::read)?;
         let (metadata, mut spec) = (metadata?, spec?);
         disk::read_formats(object, &metadata.annotations, &mut spec.disks);
+        spec.engine = engine::read(object, &metadata.annotations);
         Some(Self { metadata, spec })
     }
 

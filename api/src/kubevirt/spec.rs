@@ -5,7 +5,7 @@ use terms::ObjectKey;
 use super::boot_order::BootOrders;
 use super::{Disk, DnsConfig, Firmware, Nic, Probe, Resources, compute, disk, dns, firmware, nic, probe};
 use crate::reader::{Fields, Node, Scope};
-use machine::{Cpu, RebootPolicy, WatchdogAction};
+use machine::{Cpu, EngineDemand, RebootPolicy, WatchdogAction};
 
 /// What a VirtualMachineInstance is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Spec {
     pub reboot_policy: RebootPolicy,
     /// Whether the guest waits for `resume` before its first instruction.
     pub start_paused: bool,
+    /// Which engine the instance's annotation demands.
+    pub engine: EngineDemand,
     /// Time between the power button and the end by force.
     pub grace_period_seconds: u64,
     /// What a drained node does with it.
@@ -113,6 +115,8 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
         watchdog: devices.watchdog,
         reboot_policy: domain.reboot_policy,
         start_paused,
+        // Annotations are outside of the specification.
+        engine: EngineDemand::Auto,
         grace_period_seconds: grace.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS),
         eviction_strategy,
         hostname,

@@ -17,7 +17,7 @@ pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
 
 use crate::kubevirt::VirtualMachineInstance;
-use machine::{Boot, Emulation, Machine};
+use machine::{Boot, Emulation, EngineDemand, Machine};
 
 /// What a translation needs in addition to the object: it differs between a cluster and one machine.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct TranslateContext<'a> {
     pub owner: Owner,
     /// Which engine may run it.
     pub emulation: Emulation,
+    /// Which engine is demanded, instead of what the instance's annotation says.
+    pub engine: Option<EngineDemand>,
     /// The name of the pod's first interface.
     pub primary_interface: IfName,
     /// UID of the VM in a cluster, which MAC addresses are derived from; without one they derive from namespace and name.
@@ -123,6 +125,7 @@ pub fn translate(
         start_paused: spec.start_paused,
         grace_period_seconds: spec.grace_period_seconds,
         emulation: context.emulation,
+        engine: context.engine.unwrap_or(spec.engine),
     };
     Ok(Translation { machine, wiring, networks: nics.networks, host_files: disks::host_files(instance) })
 }

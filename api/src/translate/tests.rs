@@ -21,11 +21,20 @@ fn launch(instance: &VirtualMachineInstance) -> Result<Translation, Vec<Translat
 }
 
 fn launch_of(instance: &VirtualMachineInstance, vm_uid: Option<&str>) -> Result<Translation, Vec<TranslateError>> {
+    launch_on(instance, vm_uid, None)
+}
+
+fn launch_on(
+    instance: &VirtualMachineInstance,
+    vm_uid: Option<&str>,
+    engine: Option<EngineDemand>,
+) -> Result<Translation, Vec<TranslateError>> {
     let context = TranslateContext {
         secrets: SecretSource::Read(&BTreeMap::new()),
         images: &ImageFiles::default(),
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Required,
+        engine,
         primary_interface: "eth0".parse().unwrap(),
         vm_uid,
         has_mesh_sidecar: false,
@@ -95,6 +104,25 @@ fn user_data_may_be_any_bytes() {
     assert_eq!(content.user_data, machine::Content::Bytes(vec![0x1f, 0x8b, 8, 0]));
     let text = serde_json::to_string(&translation.machine).unwrap();
     assert_eq!(serde_json::from_str::<Machine>(&text).unwrap(), translation.machine);
+}
+
+// spec: ENGINE-1
+#[test]
+fn an_annotation_demands_an_engine_and_the_caller_overrides_it() {
+    let demand = |annotations: &str, by_caller: Option<EngineDemand>| {
+        let text = format!(
+            "{{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {{name: a, annotations: {annotations}}}, \
+             spec: {{domain: {{memory: {{guest: 64Mi}}, devices: {{}}}}}}}}"
+        );
+        let objects = manifest::parse(&text, "test").map_err(|errors| errors[0].to_string())?;
+        let Body::VirtualMachineInstance(instance) = &objects[0].body else { panic!("no instance") };
+        Ok::<_, String>(launch_on(instance, None, by_caller).unwrap().machine.engine)
+    };
+    assert_eq!(demand("{}", None), Ok(EngineDemand::Auto));
+    assert_eq!(demand("{tapvisor.io/engine: kvm}", None), Ok(EngineDemand::Kvm));
+    assert_eq!(demand("{tapvisor.io/engine: kvm}", Some(EngineDemand::Qemu)), Ok(EngineDemand::Qemu));
+    let error = demand("{tapvisor.io/engine: xen}", None).unwrap_err();
+    assert!(error.ends_with("tapvisor.io/engine\"]: must be auto, kvm or qemu, found \"xen\""), "{error}");
 }
 
 // spec: DISK-2

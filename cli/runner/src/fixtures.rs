@@ -23,6 +23,8 @@ pub(crate) fn status(name: &str) -> Status {
         strategy: RunStrategy::Always,
         phase: Phase::Starting,
         reason: None,
+        engine: None,
+        engine_reason: None,
         left: None,
         on_host: OnHost::Present,
         kept: true,

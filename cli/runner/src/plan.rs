@@ -9,7 +9,7 @@ use api::translate::{
     Translation, networks, translate,
 };
 use cni_protocol::runtime::{ConfigError, ConfigList};
-use machine::{Disk, DiskSource, Emulation};
+use machine::{Disk, DiskSource, Emulation, EngineDemand};
 use protocol::launch_file::LaunchFile;
 use serde_json::Value;
 use terms::{IfName, IpNetwork, NetworkName, ObjectKey};
@@ -168,6 +168,8 @@ pub struct Planner<'a> {
     pub preflight: &'a Preflight<'a>,
     /// Where images are.
     pub layout: &'a Layout,
+    /// Which engine is demanded, instead of what annotations say.
+    pub engine: Option<EngineDemand>,
 }
 
 fn expect_plain_probes(kind: Kind, instance: &VirtualMachineInstance) -> Result<(), Vec<PlanError>> {
@@ -279,7 +281,7 @@ impl Planner<'_> {
         let mut errors = expect_plain_probes(kind, &instance).err().unwrap_or_default();
         let images = self.images(&instance).map_err(|found| errors.extend(found)).ok();
         let (lacks_images, images) = (images.is_none(), images.unwrap_or_default());
-        let context = context(secrets, &images);
+        let context = context(secrets, &images, self.engine);
         let list = self.networks(&networks(&instance, &context)).map_err(|found| errors.extend(found)).ok();
         let translated = translate(&instance, &context).map_err(|found| {
             // Of an image that is not there, that was said.
@@ -315,7 +317,7 @@ impl Planner<'_> {
         let nothing = Secrets::default();
         let of_vm = |instance: &VirtualMachineInstance| {
             let images = self.images(instance).err().unwrap_or_default();
-            let uses = networks(instance, &context(&nothing, &ImageFiles::default()));
+            let uses = networks(instance, &context(&nothing, &ImageFiles::default(), self.engine));
             images.into_iter().chain(self.networks(&uses).err().unwrap_or_default()).collect::<Vec<_>>()
         };
         let of_object = |object: &Object| match &object.body {
@@ -387,13 +389,14 @@ fn multus_name(source: &NetworkSource) -> Option<String> {
     }
 }
 
-fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles) -> TranslateContext<'a> {
+fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles, engine: Option<EngineDemand>) -> TranslateContext<'a> {
     TranslateContext {
         secrets: SecretSource::Read(secrets),
         images,
         // Each VM's own is known once it is written down: see `VmPlan::owned_by`.
         owner: POD_OWNER,
         emulation: Emulation::Allowed,
+        engine,
         primary_interface: constant("eth0"),
         vm_uid: None,
         has_mesh_sidecar: false,

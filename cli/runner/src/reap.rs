@@ -220,6 +220,8 @@ fn after_repair(status: &Status) -> Status {
     Status {
         phase: if status.is_final() { status.phase } else { Phase::Failed },
         reason: if status.is_final() { status.reason.clone() } else { Some(killed.to_owned()) },
+        engine: None,
+        engine_reason: None,
         left: None,
         on_host: OnHost::Absent,
         addresses: Vec::new(),

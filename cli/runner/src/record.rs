@@ -78,6 +78,12 @@ pub struct Status {
     /// Why it is there, when that needs saying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The engine that runs it, or last did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// Why the launcher chose this engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_reason: Option<String>,
     /// What could not be removed when it ended; the next command that acts tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,

@@ -194,32 +194,38 @@ fn engine(seen: &Seen) -> Finding {
     let (usable, found) = match &seen.kvm {
         Kvm::Absent => (false, "there is none".to_owned()),
         Kvm::Refused(why) => (false, format!("cannot be opened: {why}")),
-        Kvm::Withheld(why) => (false, format!("works, but VM processes may not open it: {why}")),
+        Kvm::Withheld(why) => (true, format!("works, but VM processes may not open it: {why}")),
         Kvm::Unusable(why) => (false, format!("cannot run Linux: {why}")),
         Kvm::Untried(why) => (false, format!("was not tried: {why}")),
         Kvm::Present(what) => (true, what.clone()),
     };
-    match (usable, seen.has_qemu) {
-        (_, false) => bad(
-            "engine",
-            Severity::Error,
-            format!("/dev/kvm: {found}; qemu-system-x86_64: not installed"),
-            "No engine can run a VM.",
+    let qemu = if seen.has_qemu { "installed" } else { "not installed" };
+    let engines = match (usable, seen.has_qemu, &seen.kvm) {
+        (true, true, Kvm::Present(_)) => "kvm, qemu (kvm)",
+        (true, true, _) => "kvm, qemu (tcg)",
+        (true, false, _) => "kvm",
+        (false, true, _) => "qemu (tcg)",
+        (false, false, _) => "none",
+    };
+    let found = format!("/dev/kvm: {found}; qemu-system-x86_64: {qemu}; engines: {engines}");
+    let warning = |consequence, remedy| bad("engine", Severity::Warning, found.clone(), consequence, remedy);
+    match (usable, seen.has_qemu, &seen.kvm) {
+        (true, true, Kvm::Present(_)) => ok("engine", found),
+        (true, true, _) => warning(
+            "VMs that ask for what engine kvm lacks, such as disks, are emulated and run many times slower.",
+            "`chgrp kvm /dev/kvm` and `chmod 0660 /dev/kvm`; a udev rule does it after each start.",
+        ),
+        (true, false, _) => warning(
+            "VMs that ask for what engine kvm lacks, such as disks, do not run.",
             "Install the package qemu-system-x86.",
         ),
-        (false, true) => bad(
-            "engine",
-            Severity::Warning,
-            format!("/dev/kvm: {found}; qemu-system-x86_64: installed"),
+        (false, true, _) => warning(
             "VMs are emulated and run many times slower.",
-            match &seen.kvm {
-                Kvm::Withheld(_) => {
-                    "`chgrp kvm /dev/kvm` and `chmod 0660 /dev/kvm`; a udev rule does it after each start."
-                }
-                _ => "Switch on virtualisation in the firmware, or nested virtualisation in the outer hypervisor.",
-            },
+            "Switch on virtualisation in the firmware, or nested virtualisation in the outer hypervisor.",
         ),
-        (true, true) => ok("engine", format!("/dev/kvm: {found}; qemu-system-x86_64: installed")),
+        (false, false, _) => {
+            bad("engine", Severity::Error, found, "No engine can run a VM.", "Install the package qemu-system-x86.")
+        }
     }
 }
 

@@ -44,6 +44,25 @@ fn emulation_is_a_warning_and_no_engine_at_all_an_error() {
     assert_eq!(severity(&Seen { has_qemu: false, ..emulated }, "engine"), Severity::Error);
 }
 
+// spec: ENGINE-3
+#[test]
+fn the_engines_that_can_run_vms_are_listed() {
+    let engine = |seen: &Seen| diagnose(seen).into_iter().find(|finding| finding.check == "engine").unwrap();
+    let withheld = Kvm::Withheld("it is user 0's".to_owned());
+    for (kvm, has_qemu, engines, severity) in [
+        (healthy().kvm, true, "kvm, qemu (kvm)", Severity::Ok),
+        (withheld.clone(), true, "kvm, qemu (tcg)", Severity::Warning),
+        (withheld, false, "kvm", Severity::Warning),
+        (healthy().kvm, false, "kvm", Severity::Warning),
+        (Kvm::Absent, true, "qemu (tcg)", Severity::Warning),
+        (Kvm::Absent, false, "none", Severity::Error),
+    ] {
+        let finding = engine(&Seen { kvm, has_qemu, ..healthy() });
+        assert!(finding.found.ends_with(&format!("; engines: {engines}")), "{finding:?}");
+        assert_eq!(finding.severity, severity, "{finding:?}");
+    }
+}
+
 // spec: DOC-5
 #[test]
 fn a_kvm_that_vm_processes_may_not_open_is_a_warning_with_its_own_remedy() {

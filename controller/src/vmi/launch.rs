@@ -93,6 +93,7 @@ fn launch(
         secrets: SecretSource::Mounted(Path::new(SECRETS)),
         images: &images,
         owner: Owner { uid: LAUNCHER_ID, gid: LAUNCHER_ID },
+        engine: None,
         emulation: if config.use_emulation { Emulation::Required } else { Emulation::Forbidden },
         primary_interface,
         vm_uid: vm_uid(object),

@@ -59,6 +59,9 @@ pub struct Machine {
     pub grace_period_seconds: u64,
     /// Whether emulation is demanded, allowed when there is no usable KVM, or refused.
     pub emulation: Emulation,
+    /// Which engine is demanded.
+    #[serde(default, skip_serializing_if = "EngineDemand::is_auto")]
+    pub engine: EngineDemand,
 }
 
 /// Processor topology; the guest has the product of the three.
@@ -103,6 +106,28 @@ pub enum Emulation {
     Required,
     /// KVM or nothing.
     Forbidden,
+}
+
+/// Which engine is demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EngineDemand {
+    /// The launcher chooses: our own machine on KVM if it has all that is asked for, else QEMU.
+    #[default]
+    Auto,
+    /// Our own machine on KVM or nothing.
+    Kvm,
+    /// QEMU, with KVM where that works and may be used.
+    Qemu,
+}
+
+impl EngineDemand {
+    /// Its words, as in annotations and options.
+    pub const WORDS: [(&str, Self); 3] = [("auto", Self::Auto), ("kvm", Self::Kvm), ("qemu", Self::Qemu)];
+
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 /// What runs first.

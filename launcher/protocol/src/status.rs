@@ -85,6 +85,9 @@ pub struct Status {
     /// The engine and its accelerator.
     #[serde(flatten)]
     pub engine: Option<EngineKind>,
+    /// Why this engine was chosen, as a message for users; empty from older launchers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub engine_reason: String,
     /// The result of the probe of /dev/kvm, as a message for users.
     #[serde(default)]
     pub kvm: String,
@@ -113,6 +116,7 @@ impl Status {
             name: String::new(),
             uuid: String::new(),
             engine: None,
+            engine_reason: String::new(),
             kvm: String::new(),
             nics: Vec::new(),
             confinement: None,

@@ -10,6 +10,7 @@ pub mod seccomp;
 use std::path::Path;
 
 use self::landlock::Access;
+use crate::engine::Confine;
 
 /// What is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,14 +36,17 @@ pub fn lacks() -> Vec<String> {
     }
 }
 
-/// Confines this thread and all that it makes from now on; what the kernel lacks is told to the log.
-pub(crate) fn confine(folder: &Path) -> Confinement {
+/// Confines `what`; Landlock binds this thread and those that it makes. What the kernel lacks is reported in the log.
+pub(crate) fn confine(folder: &Path, what: Confine) -> Confinement {
     let access = Access { write: vec![folder], may_signal: true, ..Access::default() };
     let landlock = landlock::restrict_thread(&access);
     if let Err(why) = &landlock {
         tracing::warn!(reason = %why, "the VM process runs without Landlock");
     }
-    let seccomp = seccomp::restrict_all_threads();
+    let seccomp = match what {
+        Confine::AllThreads => seccomp::restrict_all_threads(),
+        Confine::ThisThread => seccomp::restrict_thread(),
+    };
     if let Err(why) = &seccomp {
         tracing::warn!(reason = %why, "the VM process runs without seccomp");
     }

@@ -25,7 +25,7 @@ use process::{Handle, Process};
 use qemu_events::QemuEvents;
 
 use crate::confine::landlock::{self, Access};
-use crate::engine::{Command, Done, Engine, EngineError, Event, Parts, Running};
+use crate::engine::{Command, Confine, Done, Engine, EngineError, Event, Parts, Running};
 use crate::sys::kvm_probe::NODE;
 use block::Layer;
 
@@ -62,7 +62,7 @@ impl Engine for Emulation {
         &self,
         parts: Parts,
         events: Sender<Event>,
-        begun: &mut dyn FnMut(),
+        confine: &mut dyn FnMut(Confine),
     ) -> Result<Box<dyn Running>, EngineError> {
         let program = process::find(PROGRAM, PACKAGE)?;
         let system = |what| move |source| EngineError::System { what, source };
@@ -77,7 +77,7 @@ impl Engine for Emulation {
         let (arguments, inherited) = inherit(self.accelerator, parts, theirs.into())?;
         tracing::debug!(?program, ?arguments, "starting QEMU");
         let process = Process::spawn(&program, &arguments, &inherited, rules)?;
-        begun();
+        confine(Confine::AllThreads);
         let process = Process::follow(process);
         // Only QEMU holds them from here on, so that its end is the end of each of them.
         drop(inherited);

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use protocol::control::{Accelerator, Answer, EngineKind, Event, Message, Report, Request, State, Verb};
+use protocol::control::{Answer, EngineKind, Event, Message, Report, Request, State, Verb};
 use protocol::rate_limit::RateLimit;
 use protocol::socket::Target;
 
@@ -29,8 +29,15 @@ pub(crate) enum LauncherEvent {
     Paused,
     /// A disk failed and they stand for that; which disk, and why.
     DiskFailed(String),
-    /// QEMU translates its instructions; why KVM does not execute them.
-    Emulated(String),
+    /// What executes the guest, why, and what was found out about KVM.
+    Engine {
+        /// The engine.
+        kind: EngineKind,
+        /// Why it was chosen.
+        reason: String,
+        /// What /dev/kvm can do.
+        kvm: String,
+    },
     /// Something else that is worth a line in the log.
     Other(String),
 }
@@ -170,14 +177,17 @@ fn understand(line: &[u8]) -> Vec<LauncherEvent> {
     match serde_json::from_slice(line) {
         Ok(Message::Event { event }) => vec![happened(event, line)],
         Ok(Message::Answer(Answer::Ok { ok: Report::Status(status), .. })) => {
-            let emulated = status.engine == Some(EngineKind::Qemu(Accelerator::Tcg));
-            let emulated = emulated.then(|| LauncherEvent::Emulated(passed_on(&status.kvm)));
+            let engine = status.engine.map(|kind| LauncherEvent::Engine {
+                kind,
+                reason: passed_on(&status.engine_reason),
+                kvm: passed_on(&status.kvm),
+            });
             let state = match status.state {
                 State::Running => Some(LauncherEvent::Running),
                 State::Paused => Some(LauncherEvent::Paused),
                 State::Starting | State::Stopping => None,
             };
-            emulated.into_iter().chain(state).collect()
+            engine.into_iter().chain(state).collect()
         }
         Ok(Message::Answer(_)) | Err(_) => Vec::new(),
     }
@@ -200,6 +210,8 @@ fn happened(event: Event, line: &[u8]) -> LauncherEvent {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use protocol::control::Accelerator;
 
     use super::*;
 
@@ -255,14 +267,14 @@ mod tests {
 
     // spec: LAUNCH-6
     #[test]
-    fn emulation_is_told_with_its_reason_before_the_guest_runs() {
-        let status = |accelerator| {
-            understood(
-                &json!({"ok": {"state": "running", "engine": "qemu", "accelerator": accelerator, "kvm": "why"}})
-                    .to_string(),
-            )
-        };
-        assert_eq!(status("tcg"), [LauncherEvent::Emulated("why".to_owned()), LauncherEvent::Running]);
-        assert_eq!(status("kvm"), [LauncherEvent::Running]);
+    fn the_engine_is_reported_with_its_reason_before_the_guest_runs() {
+        let engine =
+            |kind, reason: &str| LauncherEvent::Engine { kind, reason: reason.to_owned(), kvm: "why".to_owned() };
+        let own = json!({"ok": {"state": "running", "engine": "kvm", "engineReason": "demanded", "kvm": "why"}});
+        let expected = [engine(EngineKind::Kvm, "demanded"), LauncherEvent::Running];
+        assert_eq!(understood(&own.to_string()), expected);
+        let older = json!({"ok": {"state": "running", "engine": "qemu", "accelerator": "tcg", "kvm": "why"}});
+        let expected = [engine(EngineKind::Qemu(Accelerator::Tcg), ""), LauncherEvent::Running];
+        assert_eq!(understood(&older.to_string()), expected);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use protocol::control::{Accelerator, EngineKind};
+
 use super::super::control::LauncherEvent;
 use super::super::pod::StartFailure;
 use super::super::probes::Purpose;
@@ -70,12 +72,8 @@ impl<C: Clone> Machine<C> {
                 guest.disk_failure = Some(reason);
                 self.status.phase
             }
-            LauncherEvent::Emulated(reason) => {
-                if !std::mem::replace(&mut self.is_emulated, true) {
-                    let text = format!("emulated: {reason}");
-                    tracing::info!(reason, "the guest is emulated");
-                    self.tell(Report::Note { text });
-                }
+            LauncherEvent::Engine { kind, reason, kvm } => {
+                self.on_engine(kind, reason, kvm);
                 return;
             }
             LauncherEvent::Other(event) => {
@@ -85,6 +83,19 @@ impl<C: Clone> Machine<C> {
         };
         self.enter(now, phase);
         self.pause_probes();
+    }
+
+    /// Records what executes the guest, and says so once where that is emulation.
+    fn on_engine(&mut self, kind: EngineKind, reason: String, kvm: String) {
+        let is_news = self.status.engine.replace(kind.to_string()) != Some(kind.to_string());
+        if is_news {
+            tracing::info!(engine = %kind, reason, "engine");
+        }
+        self.status.engine_reason = Some(reason).filter(|reason| !reason.is_empty());
+        let is_emulated = kind == EngineKind::Qemu(Accelerator::Tcg);
+        if is_emulated && !std::mem::replace(&mut self.is_emulated, true) {
+            self.tell(Report::Note { text: format!("emulated: {kvm}") });
+        }
     }
 
     /// Takes a phase that the launcher reports, unless the guest is about to be ended.
