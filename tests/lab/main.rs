@@ -1,18 +1,20 @@
 //! Rung L2: cases in the lab's host, which is booted once for all of them.
 
 mod host;
+mod manifests;
+mod network;
 mod vmm;
 
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use tests::dist_file;
 use tests::lab::{Finished, Lab};
 
 /// What `tests/build lab` has built.
-const PROGRAMS: [&str; 2] = ["tapvisor-launcher", "vmm-boot"];
+const PROGRAMS: [&str; 4] = ["tapvisor", "tapvisor-cni", "tapvisor-launcher", "vmm-boot"];
 
 static LAB: Mutex<Option<Lab>> = Mutex::new(None);
 
@@ -27,7 +29,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // There is one host, and QEMU ends with the thread that started it: cases run in this one.
     arguments.test_threads = Some(1);
-    let trials: Vec<Trial> = host::trials().into_iter().chain(vmm::trials()).collect();
+    let trials =
+        [host::trials(), vmm::trials(), network::trials(), manifests::trials()].into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(LAB.lock().unwrap_or_else(PoisonError::into_inner).take());
     conclusion.exit_code()

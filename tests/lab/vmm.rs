@@ -30,8 +30,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a panic of the guest's kernel is reported as a crash", guest_crashes),
         // spec: LAB-8
         trial("the guest reads random bytes from a virtio device by MSI-X", random_bytes),
-        // spec: LAB-10
-        trial("frames pass between guest and host, also with offloads", frames_pass),
         // spec: LAB-5
         trial("the power button reaches the guest", power_button),
         // spec: LAB-5
@@ -48,7 +46,9 @@ fn boot(kernel: &str, processors: u32, mebibytes: u32, words: &str, more: &str) 
     let script = format!(
         "vmm-boot $LAB/guest/{kernel} $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet {words}' {processors} {mebibytes} {more}"
     );
-    let finished = crate::run(&format!("a guest with {words}"), &script, LIMIT);
+    let mut finished = crate::run(&format!("a guest with {words}"), &script, LIMIT);
+    // A terminal's lines.
+    finished.output = finished.output.replace('\r', "");
     assert_eq!(finished.code, 0, "{finished}");
     finished
 }
@@ -114,30 +114,4 @@ fn random_bytes() {
     let line = finished.output.lines().find(|line| line.contains("virtio0-input")).unwrap_or_default();
     let counts = line.split_whitespace().skip(1).map_while(|word| word.parse::<u32>().ok());
     assert!(line.contains("PCI-MSI") && counts.sum::<u32>() > 0, "{finished}");
-}
-
-/// The guest is on a macvtap of one end of a veth pair, the host has the other end.
-fn frames_pass() {
-    let guest = "ip link set eth0 up; ip addr add 192.0.2.2/24 dev eth0; ping -c 3 -w 30 192.0.2.1; \
-        nc 192.0.2.1 5000 | md5sum; head -c 3000000 /dev/zero | nc 192.0.2.1 5001";
-    let script = format!(
-        "set -e
-        $IP link add near type veth peer name far
-        $IP link add link near name mv address 02:00:00:00:00:17 type macvtap mode bridge
-        for link in near far mv; do $IP link set $link up; done
-        $IP addr add 192.0.2.1/24 dev far
-        head -c 5000000 /dev/urandom >/tmp/sent
-        md5sum </tmp/sent
-        busybox nc -l -p 5000 </tmp/sent &
-        busybox nc -l -p 5001 | wc -c &
-        export VMM_TAP=/dev/tap$(cat /sys/class/net/mv/ifindex)
-        vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet lab.run={} lab.end=poweroff' 2 128",
-        base64::encode(guest.as_bytes())
-    );
-    let finished = crate::run("a guest with a network", &script, LIMIT);
-    assert_eq!(finished.code, 0, "{finished}");
-    assert!(finished.output.contains("3 packets received"), "{finished}");
-    assert!(finished.output.contains("\n3000000\n"), "{finished}");
-    let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
-    assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
 }

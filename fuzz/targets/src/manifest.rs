@@ -47,6 +47,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
         images: &ImageFiles { disks, kernel: Some(file()), initrd: Some(file()) },
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,
+        engine: None,
         primary_interface: "eth0".parse().expect("eth0 is a name"),
         vm_uid: None,
         has_mesh_sidecar: false,

@@ -64,7 +64,7 @@ impl Lab {
         Self { place, programs, restarted: false }
     }
 
-    /// Runs a shell script to its end. `$LAB` holds `bin` (in its PATH) and `guest` (bzImage, vmlinux, initrd); `$IP` is
+    /// Runs a shell script to its end. `$LAB` holds `bin` (in its PATH), `guest` (bzImage, vmlinux, initrd) and `images` (what manifests boot); `$IP` is
     /// iproute2's `ip`.
     /// A host that hangs is restarted and the script begins again, once in a run.
     ///
@@ -118,12 +118,17 @@ fn on_this_machine(programs: &[PathBuf], script: &str, limit: Duration) -> Finis
         let name = program.file_name().expect("a program has a name");
         std::os::unix::fs::symlink(program, bin.join(name)).expect("a link to a program");
     }
-    std::os::unix::fs::symlink(cache_file("lab/guest"), lab.path().join("guest")).expect("a link to the guests");
+    for folder in ["guest", "images"] {
+        let target = cache_file(&format!("lab/{folder}"));
+        std::os::unix::fs::symlink(target, lab.path().join(folder)).expect("a link to the guests");
+    }
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     // All that the script starts is in a PID namespace of its own and ends with it.
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--net", "timeout"]);
-    command.args(["-k", "5", &limit.as_secs().to_string(), "sh", "-c", script]);
+    command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net", "sh", "-c"]);
+    // What programs keep there is this script's own.
+    command.arg("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/cache && exec timeout -k 5 \"$@\"");
+    command.args(["sh", &limit.as_secs().to_string(), "sh", "-c", script]);
     command.env("LAB", lab.path()).env("IP", "ip").env("PATH", path).stdin(Stdio::null());
     let started = Instant::now();
     let output = command.output().expect("unshare starts");

@@ -1,0 +1,152 @@
+//! The network device of our machine: on macvtaps of one end of a veth pair, while the host has the other end.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use machine::base64;
+use tests::lab::Finished;
+use tests::trial;
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        // spec: LAB-10
+        trial("frames pass between guest and host, also with offloads", || {
+            let finished = streams("");
+            assert!(!finished.output.contains("worker: vhost-"), "{finished}");
+            moved_by(&finished, "Own");
+        }),
+        // spec: LAB-12
+        trial("vhost-net moves the frames in a thread of the kernel", || {
+            let finished = streams("vhost");
+            assert!(finished.output.contains("worker: vhost-"), "{finished}");
+            moved_by(&finished, "VhostNet");
+            // What the kernel moves, this process does not count.
+            assert!(finished.output.contains("QueueCounts { frames: 0, bytes: 0, dropped: 0 }"), "{finished}");
+        }),
+        // spec: LAB-13
+        trial("a guest of 2 processors uses 2 pairs of queues", || several_queues("pairs=2", "Own")),
+        // spec: LAB-13
+        trial("a guest of 2 processors uses 2 pairs of queues of vhost-net", || {
+            several_queues("pairs=2 vhost", "VhostNet")
+        }),
+        // spec: LAB-13
+        trial("frames of MTU 1280, 1500 and 9000 pass whole", mtus),
+        // spec: LAB-14
+        trial("a guest sees its link go down and up, and frames pass again", || link("")),
+        // spec: LAB-14
+        trial("a guest on vhost-net sees its link go down and up", || link("vhost")),
+        // spec: LAB-14
+        trial("a guest goes on with its connection after a pause", || pause("")),
+        // spec: LAB-14
+        trial("a guest on vhost-net goes on with its connection after a pause", || pause("vhost")),
+    ]
+}
+
+fn moved_by(finished: &Finished, path: &str) {
+    assert!(
+        finished.output.contains(&format!("vmm-boot: frames are moved by {path}: ")),
+        "expected {path}\n{finished}"
+    );
+}
+
+/// Runs a guest on a link; `host` runs before it in the background or not, `devices` are words of VMM_NICS without nodes,
+/// `guest` runs in it, `reactions` are texts and commands of vmm-boot.
+fn run(case: &str, mtu: u32, devices: &[&str], host: &str, guest: &str, reactions: &str) -> Finished {
+    let mut links = String::new();
+    let mut nics = Vec::new();
+    for (at, words) in devices.iter().enumerate() {
+        let address = 0x17 + at;
+        links.push_str(&format!(
+            "$IP link add link near name mv{at} address 02:00:00:00:00:{address:02x} type macvtap mode bridge; $IP link set mv{at} up\n"
+        ));
+        nics.push(format!("/dev/tap$(cat /sys/class/net/mv{at}/ifindex) {words}"));
+    }
+    let script = format!(
+        "set -e
+        ! $IP link del near 2>/dev/null || sleep 1
+        $IP link add near mtu {mtu} type veth peer name far mtu {mtu}
+        for link in near far; do $IP link set $link up; done
+        {links}
+        $IP addr add 192.0.2.1/24 dev far
+        {host}
+        export VMM_NICS=\"{}\"
+        vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet lab.run={} lab.end=poweroff' 2 128 {reactions}",
+        nics.join(", "),
+        base64::encode(guest.as_bytes())
+    );
+    let mut finished = crate::run(case, &script, LIMIT);
+    finished.output = finished.output.replace('\r', "");
+    assert_eq!(finished.code, 0, "{finished}");
+    assert!(finished.output.contains("\nvmm-boot: ended PoweredOff"), "{finished}");
+    finished
+}
+
+/// A listener ends its side when its input ends, so it has one that does not; it sends what it is sent.
+const UP: &str = "ip link set eth0 up; ip addr add 192.0.2.2/24 dev eth0";
+
+fn streams(words: &str) -> Finished {
+    let host = "head -c 5000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent
+        busybox nc -l -p 5000 </tmp/sent &
+        tail -f /dev/null | busybox nc -l -p 5001 | wc -c &
+        (until grep -h '^vhost-' /proc/[0-9]*/comm 2>/dev/null | sed 's/^/worker: /' | grep .; do sleep 1; done) &";
+    let guest = format!(
+        "{UP}; ping -c 3 -w 30 192.0.2.1; nc 192.0.2.1 5000 | md5sum; head -c 3000000 /dev/zero | nc 192.0.2.1 5001; echo all-sent; read -t 2"
+    );
+    let finished = run("streams of frames", 1500, &[words], host, &guest, "all-sent report");
+    assert!(finished.output.contains("3 packets received"), "{finished}");
+    assert!(finished.output.contains("\n3000000\n"), "{finished}");
+    let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
+    assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
+    finished
+}
+
+fn several_queues(words: &str, path: &str) {
+    let guest = format!(
+        "{UP}; ls /sys/class/net/eth0/queues | tr '\\n' ' '; echo; ping -c 5 -w 30 192.0.2.1; \
+         nc 192.0.2.1 5000 | md5sum; echo all-sent; read -t 2; grep -c 'virtio0-input\\|virtio0-output' /proc/interrupts"
+    );
+    let host = "head -c 2000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent; busybox nc -l -p 5000 </tmp/sent &";
+    let finished = run("several queues", 1500, &[words], host, &guest, "all-sent report");
+    assert!(finished.output.contains("rx-0 rx-1 tx-0 tx-1"), "{finished}");
+    assert!(finished.output.contains("5 packets received"), "{finished}");
+    assert!(finished.output.contains("\n4\n"), "four interrupts of queues\n{finished}");
+    let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
+    assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
+    moved_by(&finished, path);
+}
+
+fn mtus() {
+    // Of several devices each is tried alone: the host sees one subnet.
+    let guest = "for n in 0 1 2; do m=$(cat /sys/class/net/eth$n/mtu); echo mtu $m; ip link set eth$n up; ip addr add 192.0.2.2/24 dev eth$n; \
+        sleep 1; ping -c 2 -w 20 -s $((m - 28)) 192.0.2.1 | grep received; ip addr del 192.0.2.2/24 dev eth$n; ip link set eth$n down; done";
+    // The neighbour moves from device to device.
+    let host = "(while sleep 1; do $IP neigh flush dev far; done) &";
+    let finished = run("MTUs", 9000, &["mtu=1280", "mtu=1500 vhost", "mtu=9000"], host, guest, "");
+    for mtu in [1280, 1500, 9000] {
+        assert!(
+            finished.output.contains(&format!("mtu {mtu}\n2 packets transmitted, 2 packets received")),
+            "{finished}"
+        );
+    }
+}
+
+fn link(words: &str) {
+    let guest = format!(
+        "{UP}; until ping -c 1 -w 5 192.0.2.1 >/dev/null; do :; done; echo is-up; \
+         until [ \"$(cat /sys/class/net/eth0/carrier)\" = 0 ]; do sleep 0.1; done; echo has-no-carrier; \
+         until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.1; done; ping -c 2 -w 30 192.0.2.1"
+    );
+    let finished = run("a link", 1500, &[words], "", &guest, "is-up link-down has-no-carrier link-up");
+    assert!(finished.output.contains("2 packets received"), "{finished}");
+}
+
+fn pause(words: &str) {
+    let host = "head -c 5000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent; busybox nc -l -p 5000 </tmp/sent &";
+    let guest = format!("{UP}; echo begins; nc 192.0.2.1 5000 | md5sum");
+    let finished = run("a pause", 1500, &[words], host, &guest, "begins pause");
+    assert!(finished.output.contains("vmm-boot: Paused\n"), "{finished}");
+    let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
+    assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
+}
