@@ -27,6 +27,7 @@ Asks the launcher whose folder is DIR (/run/tapvisor if absent), as root or as t
   stop [SECONDS]  press it and end the machine by force after its grace period, or SECONDS
   pause, unpause  halt the processors, or let them go on
   reset           reset the machine
+  reboot          press the power button once and reset the machine when the guest has shut down
   console         the serial console, on standard input and output; a read-only one without standard input
 ";
 
@@ -85,6 +86,7 @@ fn parse(arguments: &[OsString]) -> Option<(PathBuf, Command)> {
         "pause" => Command::Ask(Verb::Pause, None),
         "unpause" => Command::Ask(Verb::Resume, None),
         "reset" => Command::Ask(Verb::Reset, None),
+        "reboot" => Command::Ask(Verb::Reboot, None),
         "probe" => Command::Probe,
         "events" => Command::Events,
         "console" => Command::Console,

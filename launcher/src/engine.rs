@@ -74,6 +74,12 @@ pub trait Running {
     /// Begins to execute commands in their order, up to the first that fails, and calls `done` once with the result, from
     /// any thread. Never blocks: the caller serves signals. [`Command::Kill`] overtakes commands that are not done yet.
     fn command(&mut self, commands: Vec<Command>, done: Done);
+
+    /// Begins to show the guest's screen to a client of VNC (RFC 6143), and calls `done` as [`Self::command`] does.
+    fn show(&mut self, client: OwnedFd, done: Done) {
+        drop(client);
+        done(Err(EngineError::Unsupported("this engine shows no screen".to_owned())));
+    }
 }
 
 /// Takes the result of [`Running::command`]: an error when the machine has ended, or the engine refuses or does not answer.
@@ -92,6 +98,10 @@ pub enum Command {
     Resume,
     /// Presses the reset button.
     Reset,
+    /// From now on a guest that shuts down leaves the machine halted: [`Event::ShutDown`] instead of the end.
+    KeepAtShutdown,
+    /// From now on the machine ends when its guest shuts down, as from the start.
+    EndAtShutdown,
 }
 
 /// What happens to a machine.
@@ -106,6 +116,8 @@ pub enum Event {
         /// Whether the guest did it.
         by_guest: bool,
     },
+    /// The guest has shut down. The machine ends with it, unless [`Command::KeepAtShutdown`] keeps it.
+    ShutDown,
     /// The watchdog was not fed and acts.
     Watchdog(WatchdogAction),
     /// A disk could not be read or written.

@@ -23,7 +23,9 @@ use super::control::{self, Control};
 use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
 use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
 use super::orphans;
+
 use super::run::{EventLoop, Input};
+use super::screen;
 use block::{DiskError, Given};
 use protocol::chain::chain;
 use protocol::control::{ConfinementStatus, NicStatus, State, Status};
@@ -31,6 +33,7 @@ use protocol::descriptors::{DescriptorError, Inherited};
 use protocol::launch_file::LaunchFile;
 use protocol::options::LaunchOptions;
 use protocol::outcome::Outcome;
+use protocol::socket::VNC_SOCKET;
 
 /// The largest machine file that is read; user data of a cloud-init volume is in it.
 const MAX_FILE_BYTES: u64 = 8 << 20;
@@ -176,7 +179,7 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost())?;
     let scratch = args.scratch.as_deref().unwrap_or(&args.dir);
     let disks = block::open_all(&machine, scratch, handed_down.disks)?;
-    let (doors, far_end) = Doors::open(args)?;
+    let (doors, far_end) = Doors::open(args, machine.graphics)?;
     let grace = Duration::from_secs(machine.grace_period_seconds);
     let parts = Parts { machine: machine.clone(), nics, disks, console: far_end };
     // From this thread, which lives as long as the process: the engine is told to die with it. Until it runs there is no
@@ -328,23 +331,31 @@ fn connect(
 struct Doors {
     console: Door,
     control: UnixListener,
+    /// Of machines with graphics.
+    screen: Option<UnixListener>,
     guest: UnixStream,
 }
 
 impl Doors {
     /// Opens them; the console's far end is for the engine.
-    fn open(args: &LaunchOptions) -> Result<(Self, OwnedFd), LaunchError> {
+    fn open(args: &LaunchOptions, graphics: bool) -> Result<(Self, OwnedFd), LaunchError> {
         let (guest, far_end) = UnixStream::pair().map_err(system("make a socket pair for the console"))?;
-        let (socket, log) = (args.dir.join("console.sock"), args.dir.join("console.log"));
-        let console = Door::open(&socket, &log).map_err(system("serve the console in --dir"))?;
+        let console = Door::open(&args.dir).map_err(system("serve the console in --dir"))?;
         let control = protocol::socket::listen(&args.dir.join("control.sock"));
         let control = control.map_err(system("serve control.sock in --dir"))?;
-        Ok((Self { console, control, guest }, far_end.into()))
+        let screen = graphics.then(|| protocol::socket::listen(&args.dir.join(VNC_SOCKET))).transpose();
+        let screen = screen.map_err(system("serve vnc.sock in --dir"))?;
+        Ok((Self { console, control, screen, guest }, far_end.into()))
     }
 
     fn serve(self, args: &LaunchOptions, input: Sender<Input>) -> Result<(Console, Control), LaunchError> {
         let console =
             Console::serve(self.guest, self.console, args.console_stdio).map_err(system("serve the console"))?;
+        if let Some(screen) = self.screen {
+            let input = input.clone();
+            let on_viewer = move |viewer| input.send(Input::Viewer(viewer)).is_ok();
+            screen::serve(screen, on_viewer).map_err(system("serve vnc.sock"))?;
+        }
         let on_call = move |call| input.send(Input::Call(call)).is_ok();
         let control = control::serve(self.control, on_call).map_err(system("serve control.sock"))?;
         Ok((console, control))

@@ -23,6 +23,7 @@ mod lifecycle;
 mod network;
 mod orphans;
 mod run;
+mod screen;
 mod sys;
 mod threads;
 

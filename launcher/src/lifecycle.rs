@@ -23,6 +23,8 @@ pub(crate) enum VmAction {
     Resume,
     /// Reset the machine.
     Reset,
+    /// Press the power button, and reset the machine once the guest has shut down.
+    Reboot,
 }
 
 /// One machine's life.
@@ -30,6 +32,10 @@ pub(crate) enum VmAction {
 pub(crate) struct Lifecycle {
     state: State,
     stop: Option<Stop>,
+    /// The guest's next shutdown is followed by a reset.
+    reboots: bool,
+    /// It has shut down, and is about to be reset.
+    is_down: bool,
     resets: u64,
     watchdog_fired: u64,
 }
@@ -42,7 +48,7 @@ struct Stop {
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        Self { state: State::Starting, stop: None, resets: 0, watchdog_fired: 0 }
+        Self { state: State::Starting, stop: None, reboots: false, is_down: false, resets: 0, watchdog_fired: 0 }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -62,7 +68,10 @@ impl Lifecycle {
     /// Takes an event; the outcome comes with the last.
     pub(crate) fn on_event(&mut self, event: &Event) -> Option<Outcome> {
         match event {
-            Event::Running => self.state = State::Running,
+            Event::Running => (self.state, self.is_down) = (State::Running, false),
+            Event::ShutDown => self.is_down = self.reboots,
+            // Halted at its shutdown, and reset at once.
+            Event::Paused if self.is_down => {}
             Event::Paused | Event::DiskFailed { paused: true, .. } => self.state = State::Paused,
             Event::Reset { .. } => self.resets += 1,
             Event::Watchdog(_) => self.watchdog_fired += 1,
@@ -70,6 +79,18 @@ impl Lifecycle {
             Event::Ended(ending) => return Some(outcome_of(ending.clone(), self.stop.is_some())),
         }
         None
+    }
+
+    /// Commands for the engine that follow an event.
+    pub(crate) fn after_event(&mut self, event: &Event) -> Vec<Command> {
+        match event {
+            Event::ShutDown if self.reboots => vec![Command::EndAtShutdown, Command::Reset, Command::Resume],
+            Event::Reset { by_guest: false } => {
+                self.reboots = false;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Commands for the engine that carry an action out.
@@ -80,6 +101,13 @@ impl Lifecycle {
         match (action, self.state) {
             (VmAction::Powerdown, State::Paused) => Err("the machine is paused: resume it first"),
             (VmAction::Powerdown, _) => Ok(vec![Command::Powerdown]),
+            (VmAction::Reboot, _) if self.stop.is_some() => Err("the machine is being stopped"),
+            (VmAction::Reboot, State::Running) => {
+                self.reboots = true;
+                Ok(vec![Command::KeepAtShutdown, Command::Powerdown])
+            }
+            (VmAction::Reboot, State::Paused) => Err("the machine is paused: resume it first"),
+            (VmAction::Reboot, State::Starting | State::Stopping) => Err("the machine is not running yet"),
             (VmAction::Stop { grace }, _) => Ok(self.stop(now, grace)),
             (VmAction::Pause | VmAction::Resume, _) if self.stop.is_some() => Err("the machine is being stopped"),
             (VmAction::Pause, State::Running) => Ok(vec![Command::Pause]),
@@ -87,7 +115,7 @@ impl Lifecycle {
             (VmAction::Resume, State::Running) => Err("the machine is not paused"),
             // A machine that starts paused is resumed out of `Starting`.
             (VmAction::Resume, State::Paused | State::Starting) => Ok(vec![Command::Resume]),
-            (VmAction::Reset, _) => Ok(vec![Command::Reset]),
+            (VmAction::Reset, _) => Ok(self.forget_reboot().chain([Command::Reset]).collect()),
             (VmAction::Pause, State::Starting | State::Stopping) | (VmAction::Resume, State::Stopping) => {
                 Err("the machine is not running yet")
             }
@@ -114,18 +142,24 @@ impl Lifecycle {
         None
     }
 
+    /// What makes the guest's next shutdown the end again, if it is not.
+    fn forget_reboot(&mut self) -> impl Iterator<Item = Command> + use<> {
+        std::mem::take(&mut self.reboots).then_some(Command::EndAtShutdown).into_iter()
+    }
+
     /// The second request ends the grace period: a user who repeats it does not want to wait.
     fn stop(&mut self, now: Instant, grace: Duration) -> Vec<Command> {
         let is_repeated = self.stop.is_some();
         let is_over = is_repeated || grace.is_zero();
         let kill_at = (!is_over).then(|| now + grace);
         self.stop = Some(Stop { kill_at, press_at: now + PRESS_INTERVAL });
-        match (is_over, self.state) {
-            (true, _) => vec![Command::Kill],
+        let commands = match (is_over, self.state) {
+            (true, _) => return vec![Command::Kill],
             // Processors that stand never see the button.
             (false, State::Paused | State::Starting) => vec![Command::Resume, Command::Powerdown],
             (false, _) => vec![Command::Powerdown],
-        }
+        };
+        self.forget_reboot().chain(commands).collect()
     }
 }
 
@@ -206,6 +240,39 @@ mod tests {
         assert!(lifecycle.on_action(now, VmAction::Pause).is_err());
         assert!(lifecycle.on_action(now, VmAction::Powerdown).is_err());
         assert_eq!(lifecycle.on_action(now, VmAction::Resume), Ok(vec![Command::Resume]));
+    }
+
+    // spec: LAUNCH-10
+    #[test]
+    fn a_reboot_keeps_the_machine_at_its_guests_shutdown_and_resets_it() {
+        let mut lifecycle = running();
+        let pressed = lifecycle.on_action(epoch(), VmAction::Reboot);
+        assert_eq!(pressed, Ok(vec![Command::KeepAtShutdown, Command::Powerdown]));
+        lifecycle.on_event(&Event::ShutDown);
+        assert_eq!(lifecycle.after_event(&Event::ShutDown), [Command::EndAtShutdown, Command::Reset, Command::Resume]);
+        for event in [Event::Paused, Event::Reset { by_guest: false }, Event::Running] {
+            assert_eq!((lifecycle.on_event(&event), lifecycle.state()), (None, State::Running), "{event:?}");
+            assert_eq!(lifecycle.after_event(&event), []);
+        }
+        assert_eq!(lifecycle.resets(), 1);
+        assert_eq!(lifecycle.after_event(&Event::ShutDown), [], "the next shutdown is the end");
+        lifecycle.on_event(&Event::Paused);
+        assert!(lifecycle.on_action(epoch(), VmAction::Reboot).is_err());
+    }
+
+    // spec: LAUNCH-10
+    #[test]
+    fn a_stop_overrides_a_reboot_that_the_guest_ignores() {
+        let mut lifecycle = running();
+        lifecycle.on_action(epoch(), VmAction::Reboot).unwrap();
+        let action = VmAction::Stop { grace: SECOND };
+        assert_eq!(lifecycle.on_action(epoch(), action), Ok(vec![Command::EndAtShutdown, Command::Powerdown]));
+        assert_eq!(lifecycle.after_event(&Event::ShutDown), []);
+        assert!(lifecycle.on_action(epoch(), VmAction::Reboot).is_err());
+        let mut lifecycle = running();
+        lifecycle.on_action(epoch(), VmAction::Reboot).unwrap();
+        let reset = lifecycle.on_action(epoch(), VmAction::Reset);
+        assert_eq!(reset, Ok(vec![Command::EndAtShutdown, Command::Reset]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The launcher's loop: engine events, control calls and signals in, commands and events out, until the machine ends.
 //! Nothing blocks it: the engine answers a command when it is done, from its own thread.
 
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub(crate) enum Input {
     Terminate,
     /// A guest got its address.
     Lease(Lease),
+    /// A client that wants to see the guest's screen.
+    Viewer(UnixStream),
 }
 
 /// One machine while it runs.
@@ -49,7 +52,13 @@ impl EventLoop<'_> {
                         tracing::info!(?event, "machine");
                     }
                     let outcome = lifecycle.on_event(&event);
-                    tell(&mut listeners, &told(&event, outcome.as_ref()));
+                    let commands = lifecycle.after_event(&event);
+                    if !commands.is_empty() {
+                        self.machine.command(commands, Box::new(warn));
+                    }
+                    if let Some(told) = told(&event, outcome.as_ref()) {
+                        tell(&mut listeners, &told);
+                    }
                     if let Some(outcome) = outcome {
                         return outcome;
                     }
@@ -64,6 +73,7 @@ impl EventLoop<'_> {
                     let action = VmAction::Stop { grace: self.grace };
                     self.carry_out(&mut lifecycle, action, Box::new(warn));
                 }
+                Next::Input(Input::Viewer(client)) => self.machine.show(client.into(), Box::new(warn)),
                 Next::Input(Input::Call(call)) => listeners.extend(self.answer(&mut lifecycle, call)),
                 Next::Deadline => {
                     if let Some(command) = lifecycle.on_deadline(now()) {
@@ -98,6 +108,7 @@ impl EventLoop<'_> {
             Verb::Pause => VmAction::Pause,
             Verb::Resume => VmAction::Resume,
             Verb::Reset => VmAction::Reset,
+            Verb::Reboot => VmAction::Reboot,
         };
         match lifecycle.on_action(now(), action) {
             Ok(commands) => self.machine.command(commands, Box::new(move |result| answer_with(call, result))),
@@ -160,16 +171,17 @@ fn tell(listeners: &mut Vec<Client>, event: &control::Event) {
     listeners.retain(|listener| listener.tell(event));
 }
 
-/// An event as clients are told of it.
-fn told(event: &Event, outcome: Option<&Outcome>) -> control::Event {
-    match event.clone() {
+/// An event as clients are told of it; the end follows a shutdown, or its reset does.
+fn told(event: &Event, outcome: Option<&Outcome>) -> Option<control::Event> {
+    Some(match event.clone() {
+        Event::ShutDown => return None,
         Event::Running => control::Event::Running,
         Event::Paused => control::Event::Paused,
         Event::Reset { by_guest } => control::Event::Reset { by_guest },
         Event::Watchdog(action) => control::Event::Watchdog { action },
         Event::DiskFailed { disk, reason, paused } => control::Event::DiskFailed { disk, reason, paused },
         Event::Ended(_) => control::Event::Ended { outcome: outcome.cloned() },
-    }
+    })
 }
 
 #[cfg(test)]

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use node_protocol::{Line, names};
+use node_protocol::{Line, PodUid, PodUidError, names};
+use protocol::control::{Request as ControlRequest, Verb};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -26,9 +28,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::launchers::Reports;
+use crate::launchers::{Launchers, Reports, Stream as LauncherStream};
 
-const MAX_CONNECTIONS: usize = 32;
+/// A stream to a launcher is no connection any more: each launcher has one of each kind.
+const MAX_CONNECTIONS: usize = 64;
+/// Longest body of a request for an action.
+const MAX_BODY: usize = 64 << 10;
 /// How long a client may take for the handshake and for a request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines that a client may have unread.
@@ -36,8 +41,17 @@ const UNREAD: usize = 16;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// What the API answers from.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    /// What is known of launchers.
+    pub(crate) reports: Arc<Reports>,
+    /// The launchers themselves.
+    pub(crate) launchers: Arc<Launchers>,
+}
+
 /// Serves the API until the process ends.
-pub(crate) async fn serve(listener: TcpListener, certificates: PathBuf, reports: Arc<Reports>) {
+pub(crate) async fn serve(listener: TcpListener, certificates: PathBuf, api: Api) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -49,9 +63,9 @@ pub(crate) async fn serve(listener: TcpListener, certificates: PathBuf, reports:
                 continue;
             }
         };
-        let (certificates, reports) = (certificates.clone(), Arc::clone(&reports));
+        let (certificates, api) = (certificates.clone(), api.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, &certificates, reports).await {
+            if let Err(error) = connection(stream, &certificates, api).await {
                 tracing::debug!(error = %protocol::chain::chain(&*error), "a connection to the API has ended");
             }
             drop(place);
@@ -62,7 +76,7 @@ pub(crate) async fn serve(listener: TcpListener, certificates: PathBuf, reports:
 async fn connection(
     stream: tokio::net::TcpStream,
     certificates: &Path,
-    reports: Arc<Reports>,
+    api: Api,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let config = match tls(certificates) {
         Ok(config) => config,
@@ -74,12 +88,12 @@ async fn connection(
     keep_alive(&stream)?;
     let accepted = tokio::time::timeout(PATIENCE, TlsAcceptor::from(Arc::new(config)).accept(stream)).await??;
     let answer = hyper::service::service_fn(move |request| {
-        let reports = Arc::clone(&reports);
-        async move { Ok::<_, Infallible>(answer(&request, &reports)) }
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(answer(request, &api).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    server.serve_connection(TokioIo::new(accepted), answer).await?;
+    server.serve_connection(TokioIo::new(accepted), answer).with_upgrades().await?;
     Ok(())
 }
 
@@ -115,7 +129,15 @@ fn tls(folder: &Path) -> io::Result<ServerConfig> {
     config.with_single_cert(read("tls.crt")?, key).map_err(|error| unfit("tls.crt", &error))
 }
 
-fn answer(request: &Request<Incoming>, reports: &Arc<Reports>) -> Response<Body> {
+async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
+    if let Some(path) = request.uri().path().strip_prefix(names::LAUNCHERS_PATH).filter(|path| !path.is_empty()) {
+        let path = path.to_owned();
+        return match action(request, &path, &api.launchers).await {
+            Ok(response) => response,
+            Err((status, message)) => text(status, message + "\n"),
+        };
+    }
+    let reports = &api.reports;
     match (request.method(), request.uri().path(), request.uri().query()) {
         (&Method::GET, names::LAUNCHERS_PATH, query) => {
             let is_watch = query == Some(names::WATCH);
@@ -124,14 +146,84 @@ fn answer(request: &Request<Incoming>, reports: &Arc<Reports>) -> Response<Body>
             }
             let frames = lines(Arc::clone(reports), is_watch);
             let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-            response
-                .headers_mut()
-                .insert("content-type", hyper::header::HeaderValue::from_static("application/x-ndjson"));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             response
         }
         (_, names::LAUNCHERS_PATH, _) => text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
         _ => text(StatusCode::NOT_FOUND, format!("there is only {}\n", names::LAUNCHERS_PATH)),
     }
+}
+
+type Refusal = (StatusCode, String);
+
+/// Answers below a launcher's path: `/{pod UID}/{verb or stream}`.
+async fn action(request: Request<Incoming>, path: &str, launchers: &Arc<Launchers>) -> Result<Response<Body>, Refusal> {
+    let mut parts = path.split('/').skip(1);
+    let (Some(pod), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err((StatusCode::NOT_FOUND, format!("there is only {}/POD-UID/VERB", names::LAUNCHERS_PATH)));
+    };
+    let pod: PodUid = pod.parse().map_err(|error: PodUidError| (StatusCode::BAD_REQUEST, error.to_string()))?;
+    if request.method() == Method::GET {
+        let unknown = || (StatusCode::NOT_FOUND, format!("there is no stream {name:?}"));
+        return stream(request, pod, LauncherStream::of(name).ok_or_else(unknown)?, launchers).await;
+    }
+    if request.method() != Method::POST {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "only POST for a verb and GET for a stream".to_owned()));
+    }
+    let verb = verb(name).ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no verb {name:?}")))?;
+    let asked = ask(request, verb).await.map_err(|message| (StatusCode::BAD_REQUEST, message))?;
+    let answer = launchers.ask(&pod, &asked).await.map_err(|message| (StatusCode::BAD_GATEWAY, message))?;
+    let json = serde_json::to_vec(&answer).map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+    let mut response = Response::new(Full::new(Bytes::from(json)).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// A verb that has one answer.
+fn verb(name: &str) -> Option<Verb> {
+    let verb = serde_json::from_value(name.into()).ok()?;
+    (verb != Verb::Events).then_some(verb)
+}
+
+/// The request for the launcher: the body's fields, with the verb of the path.
+async fn ask(request: Request<Incoming>, verb: Verb) -> Result<ControlRequest, String> {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    let body = body.map_err(|error| format!("the body cannot be read: {error}"))?.to_bytes();
+    let mut fields = match body.is_empty() {
+        true => serde_json::Map::new(),
+        false => serde_json::from_slice(&body).map_err(|error| format!("the body is no JSON object: {error}"))?,
+    };
+    fields.insert("id".to_owned(), 1.into());
+    fields.insert("verb".to_owned(), serde_json::to_value(verb).map_err(|error| error.to_string())?);
+    serde_json::from_value(fields.into()).map_err(|error| format!("the body: {error}"))
+}
+
+/// Connects to the launcher first: a client is answered 101 only when there is a stream.
+async fn stream(
+    mut request: Request<Incoming>,
+    pod: PodUid,
+    kind: LauncherStream,
+    launchers: &Arc<Launchers>,
+) -> Result<Response<Body>, Refusal> {
+    if request.headers().get(UPGRADE).is_none_or(|value| value != names::STREAM_PROTOCOL) {
+        return Err((StatusCode::UPGRADE_REQUIRED, format!("expected Upgrade: {}", names::STREAM_PROTOCOL)));
+    }
+    if request.uri().query() == Some(names::PRESERVE) && launchers.is_open(&pod, kind) {
+        return Err((StatusCode::CONFLICT, "a client has this stream open".to_owned()));
+    }
+    let launcher = launchers.connect(&pod, kind).await;
+    let launcher = launcher.map_err(|error| (StatusCode::BAD_GATEWAY, format!("{kind:?}: {error}")))?;
+    let (upgrade, launchers) = (hyper::upgrade::on(&mut request), Arc::clone(launchers));
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(client) => launchers.join(pod, kind, launcher, TokioIo::new(client)).await,
+            Err(error) => tracing::debug!(%error, "a stream to a launcher was not opened"),
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(names::STREAM_PROTOCOL));
+    Ok(response)
 }
 
 fn text(status: StatusCode, text: String) -> Response<Body> {
@@ -175,4 +267,20 @@ fn lines(reports: Arc<Reports>, is_watch: bool) -> impl Stream<Item = Result<Fra
         }
     });
     ReceiverStream::new(receiver).map(|line| Ok(Frame::data(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // spec: NODE-8
+    #[test]
+    fn verbs_of_the_control_socket_with_one_answer_are_offered() {
+        for name in ["status", "powerdown", "stop", "pause", "resume", "reset"] {
+            assert!(verb(name).is_some(), "{name}");
+        }
+        for name in ["events", "Status", "", "console"] {
+            assert_eq!(verb(name), None, "{name}");
+        }
+    }
 }

@@ -26,6 +26,8 @@ pub struct Spec {
     pub multiqueue: bool,
     /// Whether there is a serial console.
     pub serial_console: bool,
+    /// Whether there is a VGA adapter.
+    pub graphics: bool,
     /// Whether there is an entropy source.
     pub rng: bool,
     /// What a watchdog does, if there is one.
@@ -111,6 +113,7 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
         nics: devices.nics,
         multiqueue: devices.multiqueue,
         serial_console: devices.serial_console,
+        graphics: devices.graphics,
         rng: devices.rng,
         watchdog: devices.watchdog,
         reboot_policy: domain.reboot_policy,
@@ -167,6 +170,7 @@ struct Devices {
     nics: Vec<Nic>,
     multiqueue: bool,
     serial_console: bool,
+    graphics: bool,
     rng: bool,
     watchdog: Option<WatchdogAction>,
 }
@@ -187,8 +191,8 @@ const UNSUPPORTED_DEVICES: &[&str] = &[
 impl Devices {
     fn read(devices: &Fields<'_>, volumes: &[Node<'_>], networks: &[Node<'_>]) -> Self {
         devices.unsupported(UNSUPPORTED_DEVICES);
-        let graphics = ["autoattachGraphicsDevice", "autoattachInputDevice", "inputs", "video"];
-        devices.ignored(Scope::Everywhere, "there is no graphics device, use the serial console", &graphics);
+        let graphics = ["autoattachInputDevice", "inputs", "video"];
+        devices.ignored(Scope::Everywhere, "the graphics device is a VGA adapter with keyboard and mouse", &graphics);
         devices.ignored(Scope::Everywhere, "there is no memory balloon", &["autoattachMemBalloon"]);
         devices.ignored(Scope::Everywhere, "each disk has one queue", &["blockMultiQueue"]);
         devices.boolean("disableHotplug");
@@ -206,6 +210,8 @@ impl Devices {
             nics,
             multiqueue: devices.boolean("networkInterfaceMultiqueue").unwrap_or(false),
             serial_console: devices.boolean("autoattachSerialConsole").unwrap_or(true),
+            // KubeVirt attaches one unless it is told not to. It costs memory and the time of the firmware.
+            graphics: devices.boolean("autoattachGraphicsDevice").unwrap_or(false),
             rng: devices.field("rng").is_some_and(|node| node.fields(|_| ()).is_some()),
             watchdog: devices.field("watchdog").and_then(|node| node.fields(read_watchdog)?),
         }

@@ -119,6 +119,7 @@ pub fn translate(
         disks,
         nics: nics.nics,
         serial_console: spec.serial_console,
+        graphics: spec.graphics,
         rng: spec.rng,
         watchdog: spec.watchdog,
         reboot_policy: spec.reboot_policy,

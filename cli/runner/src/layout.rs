@@ -272,7 +272,8 @@ impl VmLayout {
 }
 
 /// Names of what the launcher makes in its folder and readers look for one level higher.
-pub(crate) const LAUNCHER_FILES: [&str; 4] = ["control.sock", "console.sock", "console.log", "outcome.json"];
+pub(crate) const LAUNCHER_FILES: [&str; 6] =
+    ["control.sock", "console.sock", "console-live.sock", "vnc.sock", "console.log", "outcome.json"];
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -44,6 +44,9 @@ pub struct Machine {
     pub nics: Vec<Nic>,
     /// Whether the guest has a serial console.
     pub serial_console: bool,
+    /// Whether the guest has a VGA adapter, shown by VNC.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub graphics: bool,
     /// Whether the guest has a virtio entropy source.
     pub rng: bool,
     /// A watchdog that acts when the guest stops feeding it.

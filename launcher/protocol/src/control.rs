@@ -30,6 +30,8 @@ pub enum Verb {
     Resume,
     /// Resets the machine.
     Reset,
+    /// Presses the power button and resets the machine once the guest has shut down.
+    Reboot,
     /// Sends every event from now on, one line each.
     Events,
 }

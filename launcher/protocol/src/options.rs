@@ -11,7 +11,7 @@ Usage: tapvisor-launcher launch --machine FILE --dir DIR [OPTION]…
 Runs one virtual machine on a network that is already wired. Started by `tapvisor run` and by launcher pods.
 
   --machine FILE         machine and wiring request (JSON)
-  --dir DIR              folder for control.sock, console.sock, console.log and outcome.json
+  --dir DIR              folder for control.sock, the console's sockets and log, and outcome.json
   --scratch DIR          folder for overlays, empty disks and cloud-init volumes; --dir if absent
   --tun-fds N,…          unattached tun descriptors: for each NIC one per queue and one for its service tap;
                          without them /dev/net/tun is opened

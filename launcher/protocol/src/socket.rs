@@ -12,6 +12,15 @@ use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::Mode;
 
+/// The socket of the serial console in a launcher's folder: a new reader is shown the last screenfuls first.
+pub const CONSOLE_SOCKET: &str = "console.sock";
+
+/// The socket of the serial console that shows only what the guest writes after the connection.
+pub const LIVE_CONSOLE_SOCKET: &str = "console-live.sock";
+
+/// The socket of the guest's screen, for clients of VNC (RFC 6143) without authentication. Machines with graphics have it.
+pub const VNC_SOCKET: &str = "vnc.sock";
+
 /// Bytes that `sun_path` holds without its closing zero (unix(7)).
 const MOST_BYTES: usize = 107;
 

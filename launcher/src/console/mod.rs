@@ -13,6 +13,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::JoinHandle;
 
+use protocol::socket::{CONSOLE_SOCKET, LIVE_CONSOLE_SOCKET};
+
 pub(crate) use log::RotatingLog;
 use mux::Mux;
 pub(crate) use stdio::RawTerminal;
@@ -27,17 +29,34 @@ pub(crate) struct Console {
 /// Where readers come, and where what the guest says is kept, before anything is served there.
 #[derive(Debug)]
 pub(crate) struct Door {
-    listener: UnixListener,
+    listeners: Listeners,
     log: RotatingLog,
 }
 
+/// The sockets of the console.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// Shows a new reader the last screenfuls first.
+    replay: UnixListener,
+    /// Shows only what the guest writes from then on, as KubeVirt's console does.
+    live: UnixListener,
+}
+
+impl Listeners {
+    /// Listens at `console.sock` and `console-live.sock` in a folder.
+    fn open(folder: &Path) -> io::Result<Self> {
+        let listen = |name| protocol::socket::listen(&folder.join(name));
+        Ok(Self { replay: listen(CONSOLE_SOCKET)?, live: listen(LIVE_CONSOLE_SOCKET)? })
+    }
+}
+
 impl Door {
-    /// Listens at the unix socket `socket`, with the log at `log`.
+    /// Listens at `console.sock` and `console-live.sock` in `folder`, with the log in `console.log`.
     ///
     /// # Errors
-    /// When the socket or the log cannot be made.
-    pub(crate) fn open(socket: &Path, log: &Path) -> io::Result<Self> {
-        Ok(Self { listener: protocol::socket::listen(socket)?, log: RotatingLog::open(log)? })
+    /// When a socket or the log cannot be made.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self { listeners: Listeners::open(folder)?, log: RotatingLog::open(&folder.join("console.log"))? })
     }
 }
 
@@ -46,8 +65,8 @@ impl Console {
     ///
     /// # Errors
     /// When there is no thread or no descriptor left.
-    pub(crate) fn serve(guest: UnixStream, Door { listener, log }: Door, with_stdio: bool) -> io::Result<Self> {
-        let mut mux = Mux::new(guest, listener, log)?;
+    pub(crate) fn serve(guest: UnixStream, Door { listeners, log }: Door, with_stdio: bool) -> io::Result<Self> {
+        let mut mux = Mux::new(guest, listeners, log)?;
         let mut stdio = None;
         if with_stdio {
             let (ours, theirs) = UnixStream::pair()?;

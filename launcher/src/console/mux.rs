@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::RotatingLog;
+use super::{Listeners, RotatingLog};
 
 /// What a new reader is shown of what was before.
 const REPLAY_BYTES: usize = 64 << 10;
@@ -26,7 +26,7 @@ const LINGER_MS: u16 = 1000;
 #[derive(Debug)]
 pub(super) struct Mux {
     guest: UnixStream,
-    listener: UnixListener,
+    listeners: Listeners,
     log: RotatingLog,
     readers: Vec<Reader>,
     replay: VecDeque<u8>,
@@ -44,16 +44,22 @@ struct Reader {
 }
 
 impl Mux {
-    pub(super) fn new(guest: UnixStream, listener: UnixListener, log: RotatingLog) -> io::Result<Self> {
+    pub(super) fn new(guest: UnixStream, listeners: Listeners, log: RotatingLog) -> io::Result<Self> {
         guest.set_nonblocking(true)?;
-        listener.set_nonblocking(true)?;
+        listeners.replay.set_nonblocking(true)?;
+        listeners.live.set_nonblocking(true)?;
         let (replay, typed) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { guest, listener, log, readers: Vec::new(), replay, typed, accept_after: None })
+        Ok(Self { guest, listeners, log, readers: Vec::new(), replay, typed, accept_after: None })
     }
 
+    /// Adds a reader that is shown the replay first.
     pub(super) fn add_reader(&mut self, stream: UnixStream) -> io::Result<()> {
+        self.add(stream, self.replay.clone())
+    }
+
+    fn add(&mut self, stream: UnixStream, unread: VecDeque<u8>) -> io::Result<()> {
         stream.set_nonblocking(true)?;
-        self.readers.push(Reader { stream, unread: self.replay.clone(), types: true });
+        self.readers.push(Reader { stream, unread, types: true });
         Ok(())
     }
 
@@ -74,8 +80,13 @@ impl Mux {
     fn turn(&mut self) -> bool {
         let Some(ready) = self.wait() else { return true };
         let is_open = !ready.guest || self.take_output();
-        if ready.listener {
-            self.accept();
+        if ready.replay {
+            let (accepted, shown) = (self.listeners.replay.accept(), self.replay.clone());
+            self.accept(accepted.map(|(stream, _)| stream), shown);
+        }
+        if ready.live {
+            let accepted = self.listeners.live.accept();
+            self.accept(accepted.map(|(stream, _)| stream), VecDeque::new());
         }
         let mut typed = std::mem::take(&mut self.typed);
         let mut ready = ready.readers.into_iter();
@@ -103,7 +114,8 @@ impl Mux {
         let input = |wanted: bool| if wanted { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut fds = vec![
             PollFd::new(self.guest.as_fd(), PollFlags::POLLIN | out(!self.typed.is_empty())),
-            PollFd::new(self.listener.as_fd(), input(may_accept)),
+            PollFd::new(self.listeners.replay.as_fd(), input(may_accept)),
+            PollFd::new(self.listeners.live.as_fd(), input(may_accept)),
         ];
         fds.extend(self.readers.iter().map(|reader| {
             PollFd::new(reader.stream.as_fd(), input(may_type && reader.types) | out(!reader.unread.is_empty()))
@@ -112,15 +124,16 @@ impl Mux {
         poll(&mut fds, timeout.map_or(PollTimeout::NONE, PollTimeout::from)).ok()?;
         let readable = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
         let mut happened = fds.iter().map(|fd| fd.revents().is_some_and(|events| events.intersects(readable)));
-        let (guest, listener) = (happened.next()?, happened.next()?);
-        Some(Ready { guest, listener, readers: happened.collect() })
+        let (guest, replay, live) = (happened.next()?, happened.next()?, happened.next()?);
+        Some(Ready { guest, replay, live, readers: happened.collect() })
     }
 
-    fn accept(&mut self) {
-        match self.listener.accept() {
-            Ok((stream, _)) if !protocol::socket::is_admitted(&stream) => {}
-            Ok((stream, _)) => {
-                if let Err(error) = self.add_reader(stream) {
+    /// Takes a reader in; `shown` is what it sees first.
+    fn accept(&mut self, accepted: io::Result<UnixStream>, shown: VecDeque<u8>) {
+        match accepted {
+            Ok(stream) if !protocol::socket::is_admitted(&stream) => {}
+            Ok(stream) => {
+                if let Err(error) = self.add(stream, shown) {
                     tracing::warn!(%error, "a console reader could not be added");
                 }
             }
@@ -166,7 +179,8 @@ fn now() -> Instant {
 /// Who has something.
 struct Ready {
     guest: bool,
-    listener: bool,
+    replay: bool,
+    live: bool,
     readers: Vec<bool>,
 }
 

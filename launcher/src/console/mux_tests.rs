@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use super::super::{Console, Door, RotatingLog};
+use super::super::{Console, Door, Listeners, RotatingLog};
 use super::{Mux, UNREAD_BYTES};
 
 struct Bench {
@@ -22,7 +22,7 @@ struct Bench {
 fn bench() -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let (guest, ours) = UnixStream::pair().unwrap();
-    let door = Door::open(&folder.path().join("console.sock"), &folder.path().join("console.log")).unwrap();
+    let door = Door::open(folder.path()).unwrap();
     let console = Console::serve(ours, door, false).unwrap();
     Bench { folder, guest, console }
 }
@@ -59,6 +59,21 @@ fn readers_see_what_was_before_and_what_comes() {
     assert_eq!(fs::read_to_string(bench.folder.path().join("console.log")).unwrap(), "booting\r\nlogin: ");
 }
 
+// spec: LAUNCH-11
+#[test]
+fn a_live_reader_sees_only_what_comes() {
+    let mut bench = bench();
+    let mut first = bench.reader();
+    bench.guest.write_all(b"booting $ \r\n").unwrap();
+    expect(&mut first, "booting $ \r\n");
+    let mut live = UnixStream::connect(bench.folder.path().join("console-live.sock")).unwrap();
+    live.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    live.write_all(b"\n").unwrap();
+    expect(&mut bench.guest, "\n");
+    bench.guest.write_all(b"login: ").unwrap();
+    expect(&mut live, "login: ");
+}
+
 #[test]
 fn everybody_types_to_the_guest() {
     let mut bench = bench();
@@ -84,8 +99,8 @@ fn a_reader_that_only_listens_after_typing_gets_the_answer() {
 fn input_of_a_client_that_leaves_at_once_reaches_the_guest() {
     let folder = tempfile::tempdir().unwrap();
     let (mut guest, ours) = UnixStream::pair().unwrap();
-    let listener = protocol::socket::listen(&folder.path().join("console.sock")).unwrap();
-    let mut mux = Mux::new(ours, listener, RotatingLog::open(&folder.path().join("console.log")).unwrap()).unwrap();
+    let listeners = Listeners::open(folder.path()).unwrap();
+    let mut mux = Mux::new(ours, listeners, RotatingLog::open(&folder.path().join("console.log")).unwrap()).unwrap();
     mux.hand_out(b"login: ");
     // More than is read at once.
     let typed = "0123456789\n".repeat(1000);

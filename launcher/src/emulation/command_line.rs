@@ -1,7 +1,7 @@
 //! QEMU's command line, from a machine and the numbers of the descriptors QEMU inherits.
 //!
 //! Everything a manifest's author chose goes into JSON arguments, where it is data; the rest is numbers and our own words.
-//! PCI layout: NICs behind root ports at slot 2 and 3, so that the first is `enp1s0` as under KubeVirt; fixed devices
+//! PCI layout: the VGA adapter at slot 1, NICs behind root ports at slot 2 and 3, so that the first is `enp1s0` as under KubeVirt; fixed devices
 //! at slots 4 to 7; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
 
 use std::os::fd::RawFd;
@@ -16,6 +16,7 @@ use block::Format;
 
 /// Translated code QEMU may keep; its default is a gigabyte, more than most guests have memory.
 const TRANSLATION_CACHE_MIB: u32 = 128;
+const VGA_SLOT: &str = "1.0";
 const FIRST_PORT_SLOT: usize = 2;
 const RNG_SLOT: &str = "4.0";
 const WATCHDOG_SLOT: &str = "5.0";
@@ -140,7 +141,8 @@ fn platform(line: &mut Line, machine: &Machine, accelerator: Accelerator) {
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".to_owned());
     line.option("-msg", "timestamp=off".to_owned());
     // `graphics=off` sends the firmware's messages to the serial port.
-    line.option("-machine", "q35,usb=off,vmport=off,smm=off,graphics=off,dump-guest-core=off".to_owned());
+    let graphics = if machine.graphics { "on" } else { "off" };
+    line.option("-machine", format!("q35,usb=off,vmport=off,smm=off,graphics={graphics},dump-guest-core=off"));
     match accelerator {
         Accelerator::Tcg => {
             line.option("-accel", format!("tcg,tb-size={TRANSLATION_CACHE_MIB}"));
@@ -195,6 +197,11 @@ fn fixed_devices(line: &mut Line, machine: &Machine) {
         device["rng"] = json!("entropy");
         device["disable-legacy"] = json!("on");
         line.device(device);
+    }
+    if machine.graphics {
+        line.device(at("VGA", "vga0", VGA_SLOT));
+        // Clients come by `add_client`.
+        line.option("-vnc", "none".to_owned());
     }
     if machine.watchdog.is_some() {
         line.device(at("i6300esb", "watchdog0", WATCHDOG_SLOT));

@@ -152,6 +152,10 @@ impl Running for Qemu {
         }
         self.monitor.execute(commands, done);
     }
+
+    fn show(&mut self, client: OwnedFd, done: Done) {
+        self.monitor.show(client, done);
+    }
 }
 
 impl Qemu {

@@ -1,9 +1,10 @@
 //! A thread that executes commands over QEMU's monitor, so that no caller waits for it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::qmp;
 use crate::engine::{Command, Done, EngineError};
@@ -15,10 +16,17 @@ const MOST_WAITING: usize = 16;
 #[derive(Debug)]
 pub(super) struct Monitor(SyncSender<Request>);
 
-/// Commands to be executed one after the other.
+/// Something for QEMU to do.
 struct Request {
-    commands: Vec<Command>,
+    order: Order,
     done: Done,
+}
+
+enum Order {
+    /// To be executed one after the other.
+    Commands(Vec<Command>),
+    /// A client of VNC.
+    Show(OwnedFd),
 }
 
 impl Monitor {
@@ -31,7 +39,16 @@ impl Monitor {
 
     /// Hands commands to the thread; `done` is called when they are executed, or at once when they cannot be.
     pub(super) fn execute(&self, commands: Vec<Command>, done: Done) {
-        match self.0.try_send(Request { commands, done }) {
+        self.send(Request { order: Order::Commands(commands), done });
+    }
+
+    /// Hands a client of VNC to the thread, which hands it to QEMU.
+    pub(super) fn show(&self, client: OwnedFd, done: Done) {
+        self.send(Request { order: Order::Show(client), done });
+    }
+
+    fn send(&self, request: Request) {
+        match self.0.try_send(request) {
             Ok(()) => {}
             Err(TrySendError::Full(request)) => (request.done)(Err(EngineError::Busy(MOST_WAITING))),
             Err(TrySendError::Disconnected(request)) => (request.done)(Err(EngineError::Ended)),
@@ -40,9 +57,14 @@ impl Monitor {
 }
 
 fn execute_all(mut client: qmp::Client, requests: &Receiver<Request>) {
-    while let Ok(Request { commands, done }) = requests.recv() {
-        let result =
-            commands.into_iter().filter_map(name_of).try_for_each(|name| client.execute(name, Map::new()).map(drop));
+    while let Ok(Request { order, done }) = requests.recv() {
+        let result = match order {
+            Order::Commands(commands) => {
+                let mut commands = commands.into_iter().filter_map(name_of);
+                commands.try_for_each(|(name, arguments)| client.execute(name, arguments).map(drop))
+            }
+            Order::Show(viewer) => show(&mut client, viewer),
+        };
         let is_stuck = matches!(result, Err(EngineError::Silent { .. }));
         done(result);
         if is_stuck {
@@ -54,13 +76,25 @@ fn execute_all(mut client: qmp::Client, requests: &Receiver<Request>) {
     }
 }
 
+/// Gives QEMU a client's connection as a file descriptor: QEMU itself listens nowhere.
+fn show(client: &mut qmp::Client, viewer: OwnedFd) -> Result<(), EngineError> {
+    const NAME: &str = "viewer";
+    client.execute_with("getfd", Map::from_iter([("fdname".to_owned(), NAME.into())]), Some(viewer))?;
+    let arguments = [("protocol", "vnc".into()), ("fdname", NAME.into()), ("skipauth", true.into())];
+    let arguments = arguments.into_iter().map(|(key, value): (&str, Value)| (key.to_owned(), value)).collect();
+    client.execute("add_client", arguments).map(drop)
+}
+
 /// The command in QEMU's words; the end by force is a signal.
-fn name_of(command: Command) -> Option<&'static str> {
+fn name_of(command: Command) -> Option<(&'static str, Map<String, Value>)> {
+    let at_shutdown = |action: &str| ("set-action", Map::from_iter([("shutdown".to_owned(), action.into())]));
     match command {
-        Command::Powerdown => Some("system_powerdown"),
-        Command::Pause => Some("stop"),
-        Command::Resume => Some("cont"),
-        Command::Reset => Some("system_reset"),
+        Command::Powerdown => Some(("system_powerdown", Map::new())),
+        Command::Pause => Some(("stop", Map::new())),
+        Command::Resume => Some(("cont", Map::new())),
+        Command::Reset => Some(("system_reset", Map::new())),
+        Command::KeepAtShutdown => Some(at_shutdown("pause")),
+        Command::EndAtShutdown => Some(at_shutdown("poweroff")),
         Command::Kill => None,
     }
 }

@@ -26,12 +26,16 @@ impl QemuEvents {
     pub(crate) fn on(&mut self, name: &str, data: &Map<String, Value>) -> Option<Event> {
         let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
         match name {
-            "RESUME" => Some(Event::Running),
+            "RESUME" => {
+                // A machine that runs again was kept at its guest's shutdown.
+                self.shutdown = None;
+                Some(Event::Running)
+            }
             "STOP" => Some(Event::Paused),
             "RESET" => Some(Event::Reset { by_guest: data.get("guest").and_then(Value::as_bool).unwrap_or_default() }),
             "SHUTDOWN" => {
                 self.shutdown = Some(shortened(text("reason")));
-                None
+                (text("reason") == "guest-shutdown").then_some(Event::ShutDown)
             }
             "GUEST_PANICKED" => {
                 let info = data.get("info").map(|info| shortened(&format!("guest panic, {info}")));
@@ -115,6 +119,8 @@ mod tests {
         assert_eq!(ending(&[shutdown("host-signal")], "exit 0"), Ending::Killed);
         assert!(matches!(ending(&[panicked, shutdown("guest-panic")], "exit 0"), Ending::Crashed { .. }));
         assert_eq!(ending(&[("WATCHDOG", json!({"action": "poweroff"}))], "exit 0"), Ending::Watchdog);
+        let rebooted = [shutdown("guest-shutdown"), ("RESUME", json!({}))];
+        assert!(matches!(ending(&rebooted, "exit 0"), Ending::Failed { .. }), "that shutdown was not the end");
         let after_reset = [("WATCHDOG", json!({"action": "reset"})), shutdown("guest-shutdown")];
         assert_eq!(ending(&after_reset, "exit 0"), Ending::PoweredOff);
     }

@@ -4,11 +4,13 @@
 //! Guarantees: a line is at most [`MAX_LINE_BYTES`]; what is not understood is passed over, never believed.
 //! Assumptions: the peer may have been taken over by its guest, so nothing it says is trusted beyond its type.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Map, Value, json};
 
 use crate::engine::EngineError;
@@ -136,10 +138,24 @@ impl Client {
         command: &'static str,
         arguments: Map<String, Value>,
     ) -> Result<Value, EngineError> {
+        self.execute_with(command, arguments, None)
+    }
+
+    /// Executes a command that takes a descriptor, and waits for its answer.
+    pub(crate) fn execute_with(
+        &mut self,
+        command: &'static str,
+        arguments: Map<String, Value>,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Value, EngineError> {
         self.last_id += 1;
         let mut text = json!({"execute": command, "arguments": arguments, "id": self.last_id}).to_string();
         text.push('\n');
-        self.stream.write_all(text.as_bytes()).map_err(|_| EngineError::Ended)?;
+        match descriptor {
+            Some(descriptor) => self.send(text.as_bytes(), &descriptor),
+            None => self.stream.write_all(text.as_bytes()),
+        }
+        .map_err(|_| EngineError::Ended)?;
         loop {
             match self.next(command)? {
                 Message::Answer { id, result } if id == self.last_id => {
@@ -149,6 +165,14 @@ impl Client {
                 _ => continue,
             }
         }
+    }
+
+    /// Sends a line with a descriptor: with its first byte, as unix(7) has it.
+    fn send(&mut self, text: &[u8], descriptor: &OwnedFd) -> io::Result<()> {
+        let (fds, part) = ([descriptor.as_raw_fd()], [IoSlice::new(text)]);
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let sent = sendmsg::<()>(self.stream.as_raw_fd(), &part, &rights, MsgFlags::empty(), None)?;
+        self.stream.write_all(text.get(sent..).unwrap_or_default())
     }
 
     fn next(&self, command: &'static str) -> Result<Message, EngineError> {
@@ -261,5 +285,30 @@ mod tests {
             let _ = stream.write_all(&vec![b' '; 2 << 20]);
         });
         assert!(matches!(client.negotiate(), Err(EngineError::Ended)));
+    }
+
+    #[test]
+    fn a_descriptor_travels_with_its_command() {
+        use std::io::IoSliceMut;
+
+        use nix::sys::socket::{ControlMessageOwned, recvmsg};
+
+        let (mut client, _events) = peer(|stream| {
+            let mut text = [0; 4096];
+            let mut part = [IoSliceMut::new(&mut text)];
+            let mut space = nix::cmsg_space!([i32; 1]);
+            let message = recvmsg::<()>(stream.as_raw_fd(), &mut part, Some(&mut space), MsgFlags::empty()).unwrap();
+            let rights = message.cmsgs().unwrap().find_map(|message| match message {
+                ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+                _ => None,
+            });
+            nix::sys::socket::send(rights.unwrap(), b"seen", MsgFlags::empty()).unwrap();
+            (&stream).write_all(b"{\"return\": {}, \"id\": 1}\n").unwrap();
+        });
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        client.execute_with("getfd", Map::new(), Some(theirs.into())).unwrap();
+        let mut seen = [0; 4];
+        ours.read_exact(&mut seen).unwrap();
+        assert_eq!(&seen, b"seen");
     }
 }

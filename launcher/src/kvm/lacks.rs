@@ -21,6 +21,9 @@ pub(crate) fn lacks<'a>(
     if let Some(disk) = machine.disks.first() {
         return Some(format!("machine.disks[0]: engine kvm has no disks, found {:?}", disk.name));
     }
+    if machine.graphics {
+        return Some("machine.graphics: engine kvm has no VGA adapter".to_owned());
+    }
     if machine.watchdog.is_some() {
         return Some("machine.watchdog: engine kvm has no watchdog".to_owned());
     }
@@ -78,7 +81,8 @@ mod tests {
     #[test]
     fn what_our_machine_lacks_is_named_by_its_field() {
         assert_eq!(lacks_with(|_| {}), None);
-        let cases: [Case; 6] = [
+        let cases: [Case; 7] = [
+            (|file| file["machine"]["graphics"] = json!(true), "machine.graphics: "),
             (|file| file["machine"]["boot"] = json!("bios"), "machine.boot: "),
             (|file| file["machine"]["watchdog"] = json!("reset"), "machine.watchdog: "),
             (|file| file["machine"]["serialConsole"] = json!(false), "machine.serialConsole: "),

@@ -134,7 +134,11 @@ fn refused(error: VmmError) -> EngineError {
 
 impl Running for Started {
     fn command(&mut self, commands: Vec<Command>, done: Done) {
-        let mut commands: Vec<_> = commands.into_iter().map(of_vmm).collect();
+        if commands.contains(&Command::KeepAtShutdown) {
+            let what = "engine kvm: the machine ends when its guest shuts down, use reset".to_owned();
+            return done(Err(EngineError::Unsupported(what)));
+        }
+        let mut commands: Vec<_> = commands.into_iter().filter_map(of_vmm).collect();
         let Some(last) = commands.pop() else { return done(Ok(())) };
         commands.into_iter().for_each(|command| self.0.send(command));
         let executed = move |executed| done(if executed { Ok(()) } else { Err(EngineError::Ended) });
@@ -142,12 +146,14 @@ impl Running for Started {
     }
 }
 
-fn of_vmm(command: Command) -> vmm::Command {
-    match command {
+/// `None` for what our machine does in any case: it ends when its guest shuts down.
+fn of_vmm(command: Command) -> Option<vmm::Command> {
+    Some(match command {
+        Command::KeepAtShutdown | Command::EndAtShutdown => return None,
         Command::Powerdown => vmm::Command::PowerButton,
         Command::Kill => vmm::Command::Kill,
         Command::Pause => vmm::Command::Pause,
         Command::Resume => vmm::Command::Resume,
         Command::Reset => vmm::Command::Reset,
-    }
+    })
 }

@@ -6,6 +6,24 @@ pub const PORT: u16 = 8186;
 /// The stream of launchers; [`WATCH`] is its only query.
 pub const LAUNCHERS_PATH: &str = "/v1/launchers";
 
+/// What an `Upgrade` header names for a stream of raw bytes, as [`CONSOLE`] is.
+pub const STREAM_PROTOCOL: &str = "tapvisor-stream";
+
+/// Below a launcher's path: its serial console, as a stream of raw bytes.
+pub const CONSOLE: &str = "console";
+
+/// Below a launcher's path: the guest's screen by VNC, as a stream of raw bytes.
+pub const VNC: &str = "vnc";
+
+/// The query of a stream that is not to displace an open one: the answer is 409 then.
+pub const PRESERVE: &str = "preserve=true";
+
+/// The path of a launcher's verb (`protocol::control::Verb`) or stream: `POST` for a verb, `GET` for a stream.
+#[must_use]
+pub fn launcher_path(pod: &crate::PodUid, verb: &str) -> String {
+    format!("{LAUNCHERS_PATH}/{}/{verb}", pod.as_str())
+}
+
 /// The query that keeps the stream open. Without it the stream ends after [`crate::Line::Synced`].
 pub const WATCH: &str = "watch=true";
 

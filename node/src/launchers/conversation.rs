@@ -1,11 +1,11 @@
 //! One launcher: connects, asks for events, and asks for the status again after each, not more often than the limit.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use node_protocol::PodUid;
+use node_protocol::{PodUid, names};
 use protocol::control::{Answer, Event, Message, Report, Request, Verb};
 use protocol::outcome::Outcome;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -59,13 +59,9 @@ pub(super) async fn follow(pods: PathBuf, pod: PodUid, reports: Arc<Reports>) {
 }
 
 /// Speaks with the launcher until it closes; returns how the machine ended, if it said so.
-async fn converse(pods: &std::path::Path, pod: &PodUid, reports: &Reports) -> Result<Option<Outcome>, String> {
-    let at = |error: io::Error| format!("control.sock: {error}");
-    let socket = Socket::open(pods, pod).map_err(at)?;
-    let stream = UnixStream::connect(socket.address()).await.map_err(at)?;
-    let (read, write) = stream.into_split();
-    let mut launcher = Launcher { lines: BufReader::new(read), write, line: Vec::new() };
-    launcher.ask(Verb::Events).await?;
+async fn converse(pods: &Path, pod: &PodUid, reports: &Reports) -> Result<Option<Outcome>, String> {
+    let mut launcher = Launcher::connect(pods, pod).await?;
+    launcher.ask(&Request::new(1, Verb::Events)).await?;
     let mut is_asked = true;
     let mut asked_at = Instant::now();
     // Something has happened since the last question.
@@ -79,7 +75,7 @@ async fn converse(pods: &std::path::Path, pod: &PodUid, reports: &Reports) -> Re
         match timeout(wait, launcher.line()).await {
             Err(_) if is_asked => return Err("the launcher does not answer".to_owned()),
             Err(_) => {
-                launcher.ask(Verb::Status).await?;
+                launcher.ask(&Request::new(1, Verb::Status)).await?;
                 (is_asked, is_stale, asked_at) = (true, false, Instant::now());
             }
             Ok(Err(problem)) => return Err(problem),
@@ -108,6 +104,21 @@ fn short(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(200).collect()
 }
 
+/// Asks a launcher once, on a connection of its own.
+///
+/// # Errors
+/// No launcher listens, or it does not answer as it should, as a message for users.
+pub(super) async fn ask(pods: &Path, pod: &PodUid, request: &Request) -> Result<Answer, String> {
+    let mut launcher = Launcher::connect(pods, pod).await?;
+    launcher.ask(request).await?;
+    match timeout(PATIENCE, launcher.line()).await.map_err(|_| "the launcher does not answer".to_owned())?? {
+        Some(Message::Answer(Answer::Error { id, error })) => Ok(Answer::Error { id, error: short(&error) }),
+        Some(Message::Answer(answer)) => Ok(answer),
+        Some(Message::Event { .. }) => Err("the launcher answers something else".to_owned()),
+        None => Err("the launcher closed the connection without an answer".to_owned()),
+    }
+}
+
 struct Launcher {
     lines: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
@@ -116,9 +127,15 @@ struct Launcher {
 }
 
 impl Launcher {
-    async fn ask(&mut self, verb: Verb) -> Result<(), String> {
-        let line = Request::new(1, verb).to_line();
-        let written = timeout(PATIENCE, self.write.write_all(&line)).await;
+    async fn connect(pods: &Path, pod: &PodUid) -> Result<Self, String> {
+        let at = |error: io::Error| format!("control.sock: {error}");
+        let socket = Socket::open(pods, pod, names::CONTROL_SOCKET).map_err(at)?;
+        let (read, write) = UnixStream::connect(socket.address()).await.map_err(at)?.into_split();
+        Ok(Self { lines: BufReader::new(read), write, line: Vec::new() })
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<(), String> {
+        let written = timeout(PATIENCE, self.write.write_all(&request.to_line())).await;
         written.map_err(|_| "the launcher does not read".to_owned())?.map_err(|error| format!("control.sock: {error}"))
     }
 
@@ -144,7 +161,6 @@ impl Launcher {
 mod tests {
     use std::io::{BufRead as _, Write as _};
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
 
     use protocol::outcome::Verdict;
 
@@ -206,6 +222,33 @@ mod tests {
             RUNNING.replace("\"name\"", "\"podUid\":\"00000000-0000-0000-0000-000000000000\",\"uuid\":\"x\",\"name\"");
         let report = conversed(&[&lie]).await.1.unwrap();
         assert_eq!(report.pod_uid.as_str(), super::super::folder::tests::POD);
+    }
+
+    // spec: NODE-8
+    #[tokio::test]
+    async fn a_request_is_answered_by_the_launcher_and_a_silent_one_is_an_error() {
+        let (folder, pod, volume) = kubelet();
+        let done = "{\"id\":1,\"ok\":{}}\n".to_owned();
+        let refused = "{\"id\":1,\"error\":\"the machine is \\u001bpaused already\"}\n".to_owned();
+        let script = vec![
+            vec![done],
+            vec![refused],
+            vec!["{\"event\":{\"type\":\"paused\"}}\n".to_owned()],
+            vec![String::new()],
+        ];
+        let thread = launcher(&volume, script);
+        let request = Request::new(1, Verb::Pause);
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            answers.push(ask(folder.path(), &pod, &request).await);
+        }
+        thread.join().unwrap();
+        assert_eq!(answers[0], Ok(Answer::Ok { id: 1.into(), ok: Report::Done {} }));
+        assert_eq!(answers[1], Ok(Answer::Error { id: 1.into(), error: "the machine is paused already".to_owned() }));
+        assert!(answers[2].as_ref().unwrap_err().contains("something else"));
+        assert!(answers[3].as_ref().unwrap_err().contains("without an answer"));
+        let gone = "00000000-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap();
+        assert!(ask(folder.path(), &gone, &request).await.unwrap_err().starts_with("control.sock: "));
     }
 
     #[tokio::test]

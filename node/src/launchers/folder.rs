@@ -41,17 +41,17 @@ fn volume(pod: &PodUid) -> PathBuf {
     Path::new(pod.as_str()).join("volumes/kubernetes.io~empty-dir").join(names::RUN_VOLUME)
 }
 
-/// The pod's control socket, opened as a place in the file system.
+/// A socket in the pod's volume, opened as a place in the file system.
 #[derive(Debug)]
 pub(super) struct Socket(File);
 
 impl Socket {
-    /// Opens it.
+    /// Opens the one of this name.
     ///
     /// # Errors
     /// When nothing is there, or something else than a socket; a link is `ELOOP`.
-    pub(super) fn open(folder: &Path, pod: &PodUid) -> io::Result<Self> {
-        let file = open(folder, &volume(pod).join(names::CONTROL_SOCKET), OFlag::O_PATH)?;
+    pub(super) fn open(folder: &Path, pod: &PodUid, name: &str) -> io::Result<Self> {
+        let file = open(folder, &volume(pod).join(name), OFlag::O_PATH)?;
         if !file.metadata()?.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no socket"));
         }
@@ -117,7 +117,7 @@ pub(super) mod tests {
         assert_eq!(pods(folder.path()).unwrap(), []);
         let _listener = UnixListener::bind(volume.join("control.sock")).unwrap();
         assert_eq!(pods(folder.path()).unwrap(), std::slice::from_ref(&pod));
-        let socket = Socket::open(folder.path(), &pod).unwrap();
+        let socket = Socket::open(folder.path(), &pod, "control.sock").unwrap();
         assert!(std::os::unix::net::UnixStream::connect(socket.address()).is_ok());
     }
 
@@ -133,7 +133,7 @@ pub(super) mod tests {
             [outside.join("control.sock"), "../../../../outside/control.sock".into(), "/proc/self/fd/0".into()]
         {
             symlink(&target, volume.join("control.sock")).unwrap();
-            let refused = Socket::open(folder.path(), &pod).unwrap_err();
+            let refused = Socket::open(folder.path(), &pod, "control.sock").unwrap_err();
             assert_eq!(refused.raw_os_error(), Some(nix::libc::ELOOP), "{target:?}");
             assert_eq!(
                 pods(folder.path()).unwrap(),
@@ -148,7 +148,7 @@ pub(super) mod tests {
         fs::remove_file(volume.join("outcome.json")).unwrap();
         fs::remove_dir(&volume).unwrap();
         symlink(&outside, &volume).unwrap();
-        assert!(Socket::open(folder.path(), &pod).is_err());
+        assert!(Socket::open(folder.path(), &pod, "control.sock").is_err());
         assert_eq!(pods(folder.path()).unwrap(), []);
     }
 
@@ -157,7 +157,7 @@ pub(super) mod tests {
     fn only_a_socket_is_connected_to_and_no_pipe_delays_the_agent() {
         let (folder, pod, volume) = kubelet();
         fs::write(volume.join("control.sock"), "").unwrap();
-        assert!(Socket::open(folder.path(), &pod).unwrap_err().to_string().contains("no socket"));
+        assert!(Socket::open(folder.path(), &pod, "control.sock").unwrap_err().to_string().contains("no socket"));
         assert_eq!(outcome(folder.path(), &pod).unwrap(), None);
         nix::unistd::mkfifo(&volume.join("outcome.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(outcome(folder.path(), &pod).unwrap_err().to_string().contains("no regular file"));

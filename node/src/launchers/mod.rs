@@ -4,6 +4,7 @@
 //! Guarantees: the pod is the folder's name; no link is followed, nothing outside the pod's folder is opened; what a launcher
 //! sends is bounded in size and rate. Assumption: kubelet's folder is mounted at the same path, for reading.
 
+mod actions;
 mod conversation;
 mod folder;
 mod reports;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use node_protocol::PodUid;
 use tokio::task::JoinHandle;
 
+pub(crate) use actions::{Launchers, Stream};
 pub(crate) use reports::Reports;
 
 /// How often kubelet's folders are looked at.
