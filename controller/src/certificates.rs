@@ -10,6 +10,7 @@ use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use rcgen::{
@@ -26,10 +27,15 @@ use crate::tls::{self, CERTIFICATE, KEY, text};
 const AUTHORITY: &str = "tapvisor-ca";
 /// Secret with the certificate of the admission webhook.
 pub(crate) const WEBHOOK: &str = "tapvisor-webhook-tls";
+/// Secret with the certificate of the subresource API.
+pub(crate) const SUBRESOURCES: &str = "tapvisor-api-tls";
 /// Secret with the certificate of the node agents.
 const NODE: &str = "tapvisor-node-tls";
 /// The ValidatingWebhookConfiguration that is told the authority.
 const WEBHOOK_CONFIGURATION: &str = "tapvisor";
+
+/// The APIServices that are told the authority.
+const API_SERVICES: [&str; 2] = ["v1.subresources.kubevirt.io", "v1alpha3.subresources.kubevirt.io"];
 
 /// Certificates of the authorities that are trusted.
 const AUTHORITIES: &str = "ca.crt";
@@ -41,6 +47,8 @@ const LEAF_DAYS: i64 = 90;
 /// How often dates are looked at.
 const PERIOD: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(5);
+/// How often the authority is read for this replica's own certificate.
+const CLIENT_PERIOD: Duration = Duration::from_secs(60);
 
 /// Why certificates are not as they must be.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +76,57 @@ pub(crate) enum CertificateError {
     },
 }
 
-/// Keeps all certificates valid, for ever.
-///
-/// `clients` gets what this replica shows to node agents, again each day.
-pub(crate) async fn maintain(client: Client, namespace: &str, clients: watch::Sender<Option<Arc<ClientConfig>>>) {
+/// Keeps what this replica shows to node agents valid, for ever: a certificate by the authority that the leading replica
+/// keeps, made again each day.
+pub(crate) async fn follow_client(
+    client: Client,
+    namespace: String,
+    publish: watch::Sender<Option<Arc<ClientConfig>>>,
+) {
+    let secrets: Api<Secret> = Api::namespaced(client, &namespace);
     let mut made_for = None;
     loop {
-        let wait = match renew(&client, namespace, Timestamp::now(), &mut made_for, &clients).await {
+        let wait = match make_client(&secrets, Timestamp::now(), &mut made_for, &publish).await {
+            Ok(true) => CLIENT_PERIOD,
+            Ok(false) => RETRY,
+            Err(error) => {
+                let reason = protocol::chain::chain(&error);
+                tracing::warn!(reason, "no certificate for node agents is made");
+                RETRY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// `false` while there is no authority.
+async fn make_client(
+    secrets: &Api<Secret>,
+    now: Timestamp,
+    made_for: &mut Option<(Date, String)>,
+    publish: &watch::Sender<Option<Arc<ClientConfig>>>,
+) -> Result<bool, CertificateError> {
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let existing = get(secrets, AUTHORITY).await?;
+    let (Some(key), Some(trusted)) = (text(existing.as_ref(), KEY), text(existing.as_ref(), AUTHORITIES)) else {
+        return Ok(false);
+    };
+    let current = Some((today, trusted.clone()));
+    if *made_for != current {
+        let make = |source| CertificateError::Make { object: "node agents", source };
+        let authority = Authority { key: KeyPair::from_pem(&key).map_err(make)?, trusted };
+        let (certificate, key) = leaf(&authority, MANAGER, ExtendedKeyUsagePurpose::ClientAuth, today).map_err(make)?;
+        let config = tls::client_config(&certificate, &key, &authority.trusted).map_err(CertificateError::Client)?;
+        publish.send_replace(Some(Arc::new(config)));
+        *made_for = current;
+    }
+    Ok(true)
+}
+
+/// Keeps all certificates in Secrets valid, for ever.
+pub(crate) async fn maintain(client: Client, namespace: &str) {
+    loop {
+        let wait = match renew(&client, namespace, Timestamp::now()).await {
             Ok(()) => PERIOD,
             Err(error) => {
                 tracing::warn!(reason = protocol::chain::chain(&error), "certificates are not renewed");
@@ -85,17 +137,11 @@ pub(crate) async fn maintain(client: Client, namespace: &str, clients: watch::Se
     }
 }
 
-async fn renew(
-    client: &Client,
-    namespace: &str,
-    now: Timestamp,
-    made_for: &mut Option<(Date, String)>,
-    clients: &watch::Sender<Option<Arc<ClientConfig>>>,
-) -> Result<(), CertificateError> {
+async fn renew(client: &Client, namespace: &str, now: Timestamp) -> Result<(), CertificateError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let today = now.to_zoned(TimeZone::UTC).date();
     let authority = authority(&secrets, today).await?;
-    for (name, service) in [(WEBHOOK, "tapvisor-webhook"), (NODE, "tapvisor-node")] {
+    for (name, service) in [(WEBHOOK, "tapvisor-webhook"), (NODE, "tapvisor-node"), (SUBRESOURCES, "tapvisor-api")] {
         let existing = get(&secrets, name).await?;
         if !is_due(existing.as_ref(), today) && text(existing.as_ref(), AUTHORITIES) == Some(authority.trusted.clone())
         {
@@ -109,16 +155,8 @@ async fn renew(
         put(&secrets, name, &data, renewal(today, LEAF_DAYS)).await?;
         tracing::info!(secret = name, "a new certificate");
     }
-    let current = Some((today, authority.trusted.clone()));
-    if *made_for != current {
-        let make = |source| CertificateError::Make { object: "node agents", source };
-        let client = ExtendedKeyUsagePurpose::ClientAuth;
-        let (certificate, key) = leaf(&authority, MANAGER, client, today).map_err(make)?;
-        let config = tls::client_config(&certificate, &key, &authority.trusted).map_err(CertificateError::Client)?;
-        clients.send_replace(Some(Arc::new(config)));
-        *made_for = current;
-    }
-    tell_webhook(client, &authority.trusted).await
+    tell_webhook(client, &authority.trusted).await?;
+    tell_aggregator(client, &authority.trusted).await
 }
 
 /// The authority that signs, and all that are trusted, in PEM.
@@ -227,6 +265,22 @@ async fn tell_webhook(client: &Client, trusted: &str) -> Result<(), CertificateE
         webhooks.iter().map(|hook| json!({"name": hook.name, "clientConfig": {"caBundle": bundle}})).collect();
     let patch = Patch::Strategic(json!({"webhooks": webhooks}));
     api.patch(WEBHOOK_CONFIGURATION, &PatchParams::default(), &patch).await.map(drop).map_err(failed)
+}
+
+/// Tells the API server by which authority the subresource API is known.
+async fn tell_aggregator(client: &Client, trusted: &str) -> Result<(), CertificateError> {
+    let api: Api<APIService> = Api::all(client.clone());
+    let failed = |source| CertificateError::Api { object: "the APIServices of subresources.kubevirt.io", source };
+    let bundle = ByteString(trusted.as_bytes().to_vec());
+    for name in API_SERVICES {
+        // An installation without it has no subresource API to speak of.
+        let Some(found) = api.get_opt(name).await.map_err(failed)? else { continue };
+        if found.spec.and_then(|spec| spec.ca_bundle).as_ref() != Some(&bundle) {
+            let patch = Patch::Merge(json!({"spec": {"caBundle": bundle}}));
+            api.patch(name, &PatchParams::default(), &patch).await.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ const HEADER_TIME: Duration = Duration::from_secs(30);
 /// Pause after a connection that could not be accepted, most often for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What a replica answers with.
 pub(crate) struct Server {
@@ -76,7 +76,7 @@ pub(crate) async fn serve_admission(address: SocketAddr, server: Arc<Server>) ->
             let Some(stream) = accept(&listener).await else { continue };
             let server = Arc::clone(&server);
             tokio::spawn(async move {
-                match server.certificate.accept(stream).await {
+                match server.certificate.accept(stream, None).await {
                     Ok(stream) => serve(stream, |request| review(request, Arc::clone(&server))).await,
                     Err(error) => tracing::debug!(%error, "a client and the webhook do not agree on keys"),
                 }
@@ -85,7 +85,7 @@ pub(crate) async fn serve_admission(address: SocketAddr, server: Arc<Server>) ->
     })
 }
 
-async fn accept(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
+pub(crate) async fn accept(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     match listener.accept().await {
         Ok((stream, _)) => Some(stream),
         Err(error) => {
@@ -96,9 +96,10 @@ async fn accept(listener: &TcpListener) -> Option<tokio::net::TcpStream> {
     }
 }
 
-async fn serve<F: Future<Output = Answer>>(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: impl Fn(Request<Incoming>) -> F,
+/// Serves one connection. A request that is upgraded takes the connection over.
+pub(crate) async fn serve<F: Future<Output = Answer> + Send + 'static>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    answer: impl Fn(Request<Incoming>) -> F + Send,
 ) {
     let service = service_fn(|request| {
         let answer = answer(request);
@@ -106,7 +107,7 @@ async fn serve<F: Future<Output = Answer>>(
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         tracing::debug!(%error, "a connection broke off");
     }
 }
@@ -148,8 +149,10 @@ async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+/// An answer for people.
+pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -17,6 +17,7 @@ mod lease;
 mod metrics;
 mod objects;
 mod replicaset;
+mod subresources;
 mod template;
 mod tls;
 mod vm;
@@ -35,6 +36,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client};
 use node_protocol::PodUid;
+use rustls::ClientConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -44,6 +46,7 @@ use http::Server;
 use lease::Lease;
 use metrics::Metrics;
 use objects::VirtualMachineInstance;
+use subresources::Subresources;
 use tls::ServerCertificate;
 use vmi::names::LAUNCHER_LABEL;
 use vmi::reconcile::{Context, on_error, reconcile};
@@ -74,6 +77,9 @@ struct Options {
     /// Address of the admission webhook
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8443")]
     webhook_address: SocketAddr,
+    /// Address of the subresource API
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8444")]
+    api_address: SocketAddr,
 }
 
 impl Options {
@@ -107,6 +113,17 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = Arc::new(Metrics::default());
     let (certificate, follow_certificate) =
         ServerCertificate::follow(client.clone(), options.namespace.clone(), certificates::WEBHOOK);
+    let (api_certificate, follow_api_certificate) =
+        ServerCertificate::follow(client.clone(), options.namespace.clone(), certificates::SUBRESOURCES);
+    let (publish_tls, tls) = watch::channel(None);
+    let follow_client = certificates::follow_client(client.clone(), options.namespace.clone(), publish_tls);
+    let api = Subresources {
+        client: client.clone(),
+        namespace: options.namespace.clone(),
+        certificate: api_certificate,
+        agents: tls.clone(),
+    };
+    let api = subresources::serve(options.api_address, api).await?;
     let config = options.config();
     let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config });
     let health = http::serve_health(options.health_address, Arc::clone(&server)).await?;
@@ -118,10 +135,11 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         metrics.leading(true);
         tokio::select! {
             lost = lease.keep() => Err(lost.into()),
-            () = control(client, &options, Arc::clone(&metrics)) => Err("the watches ended".into()),
+            () = control(client, &options, tls, Arc::clone(&metrics)) => Err("the watches ended".into()),
         }
     };
-    let serve = async { tokio::join!(health, admission, follow_certificate) };
+    let serve =
+        async { tokio::join!(health, admission, api, follow_certificate, follow_api_certificate, follow_client) };
     let result = tokio::select! {
         ended = work => ended,
         _ = serve => Err("the servers ended".into()),
@@ -136,11 +154,15 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What the leading replica does, for ever.
-async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
+async fn control(
+    client: Client,
+    options: &Options,
+    tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+    metrics: Arc<Metrics>,
+) {
     installation::wait_alone(client.clone()).await;
     let namespace = &options.namespace;
     let (publish, config) = watch::channel(options.config());
-    let (publish_tls, tls) = watch::channel(None);
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());
     let agents = Agents { reports: Arc::clone(&reports), changed, tls, metrics: Arc::clone(&metrics) };
@@ -154,7 +176,7 @@ async fn control(client: Client, options: &Options, metrics: Arc<Metrics>) {
         sets,
         instances,
         installation::run(client.clone(), publish, options.config()),
-        certificates::maintain(client.clone(), namespace, publish_tls),
+        certificates::maintain(client.clone(), namespace),
         agents.follow(client, namespace),
     );
 }

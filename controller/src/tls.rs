@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -53,7 +55,7 @@ pub(crate) enum TlsError {
 
 /// The certificate of a Secret, as it is now; `None` until there is one.
 #[derive(Clone)]
-pub(crate) struct ServerCertificate(watch::Receiver<Option<TlsAcceptor>>);
+pub(crate) struct ServerCertificate(watch::Receiver<Option<Arc<CertifiedKey>>>);
 
 impl ServerCertificate {
     /// Follows a Secret of a namespace; the future does it, for ever.
@@ -64,8 +66,8 @@ impl ServerCertificate {
             let mut current = None;
             loop {
                 let wait = match read(&api, secret, &mut current).await {
-                    Ok(Some(acceptor)) => {
-                        publish.send_replace(Some(acceptor));
+                    Ok(Some(certificate)) => {
+                        publish.send_replace(Some(certificate));
                         PERIOD
                     }
                     Ok(None) => PERIOD,
@@ -86,22 +88,27 @@ impl ServerCertificate {
         self.0.borrow().is_some()
     }
 
-    /// Agrees on keys with a client.
+    /// Agrees on keys with a client; `clients` verifies the certificate that it may show, without it none is asked for.
     ///
     /// # Errors
-    /// There is no certificate yet, the client takes too long, or does not trust it.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = self.0.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
-        tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await?
+    /// There is no certificate yet, the client takes too long, does not trust it, or shows one that is not valid.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let certificate = self.0.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
+        let config = server_config(certificate, clients).map_err(io::Error::other)?;
+        tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(Arc::new(config)).accept(stream)).await?
     }
 }
 
-/// What serves a Secret's certificate, unless that is `current`.
+/// A Secret's certificate and key, unless that is `current`.
 async fn read(
     api: &Api<Secret>,
     name: &'static str,
     current: &mut Option<String>,
-) -> Result<Option<TlsAcceptor>, TlsError> {
+) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
     let secret = api.get_opt(name).await.map_err(|source| TlsError::Api(name, source))?;
     let (Some(certificate), Some(key)) = (text(secret.as_ref(), CERTIFICATE), text(secret.as_ref(), KEY)) else {
         return Err(TlsError::None(name));
@@ -112,9 +119,10 @@ async fn read(
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
     let chain = chain.map_err(|source| TlsError::Pem(name, source))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|source| TlsError::Pem(name, source))?;
-    let config = server_config(chain, key).map_err(|source| TlsError::Config(name, source))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let key = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Config(name, source))?;
     *current = Some(certificate);
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    Ok(Some(Arc::new(key)))
 }
 
 /// What shows a certificate to servers and trusts only authorities of the product's own.
@@ -137,12 +145,16 @@ pub(crate) fn client_config(certificate: &str, key: &str, authorities: &str) -> 
 }
 
 fn server_config(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    certificate: Arc<CertifiedKey>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

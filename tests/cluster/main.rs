@@ -6,9 +6,13 @@ mod hostile;
 mod nodes;
 mod pods;
 mod product;
+mod rbac;
 mod reach;
 mod sets;
 mod silent;
+mod virtctl;
+mod virtctl_machines;
+mod virtctl_streams;
 mod vm;
 mod vmi;
 mod vmi_trouble;
@@ -55,6 +59,10 @@ fn main() -> ExitCode {
     trials.extend(sets::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(reach::trials());
+    trials.extend(virtctl::trials());
+    trials.extend(virtctl_streams::trials());
+    trials.extend(virtctl_machines::trials());
+    trials.extend(rbac::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
     // They stop nodes, change the configuration, and what the runtime executes for every pod.

@@ -4,6 +4,7 @@
 //! phases come from its pod alone.
 
 mod reports;
+mod requests;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) use reports::Reports;
+pub(crate) use requests::{AgentError, LauncherClient};
 
 use crate::metrics::Metrics;
 

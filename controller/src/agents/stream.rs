@@ -1,12 +1,13 @@
 //! The stream of one node agent: lines of JSON over HTTP and mutual TLS.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::HOST;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -22,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StreamError {
+pub(crate) enum StreamError {
     /// No connection, or one that broke off.
     #[error("no connection to the agent")]
     Connect(#[from] io::Error),
@@ -68,17 +69,29 @@ pub(super) async fn read(address: IpAddr, tls: Arc<ClientConfig>, mut on_line: i
 }
 
 async fn ask(address: IpAddr, tls: Arc<ClientConfig>) -> Result<Response<Incoming>, StreamError> {
+    let request = Request::get(format!("{LAUNCHERS_PATH}?{WATCH}")).header(HOST, SERVER_NAME);
+    let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
+    send(address, tls, request).await
+}
+
+/// Sends an agent one request, on a connection of its own that may be upgraded.
+pub(super) async fn send<B>(
+    address: IpAddr,
+    tls: Arc<ClientConfig>,
+    request: Request<B>,
+) -> Result<Response<Incoming>, StreamError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
     let stream = TcpStream::connect(SocketAddr::new(address, PORT)).await?;
     let stream = TlsConnector::from(tls).connect(name, stream).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to an agent broke off");
         }
     });
-    let request = Request::get(format!("{LAUNCHERS_PATH}?{WATCH}")).header(HOST, SERVER_NAME);
-    let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
     Ok(sender.send_request(request).await?)
 }
 
