@@ -332,7 +332,10 @@ fn kubelet_restarts() {
 /// The last trial: nothing is installed afterwards.
 fn uninstalled() {
     let cluster = installed();
-    cluster.kubectl(&["delete", "vm,vmi", "--all", "--all-namespaces", "--timeout=170s"]).assert_ok();
+    for kind in ["virtualmachineinstancereplicasets", "virtualmachines", "virtualmachineinstances"] {
+        let kind = format!("{kind}.kubevirt.io");
+        cluster.kubectl(&["delete", &kind, "--all", "--all-namespaces", "--timeout=170s"]).assert_ok();
+    }
     let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
     cluster.kubectl(&["delete", "-f", &manifest, "--timeout=170s"]).assert_ok();
     let kinds = "crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,validatingadmissionpolicies,\
