@@ -203,11 +203,13 @@ fn second_network() {
         "metadata": {"namespace": "vms", "name": "lan"}, "spec": {"config": config.to_string()},
     });
     apply(&cluster, &network);
-    // Each asks the other until it answers, and shows the answer on its own web server.
+    // Each asks the other until it answers, and shows the answer on its own web server. The guest's DHCP client, which nothing
+    // answers there, takes addresses away when it starts.
     for (number, node, binding) in [(1, "node1", "bridge"), (2, "node2", "masquerade")] {
+        let peer = 3 - number;
         let run = format!(
-            "guest.run=ip+addr+add+198.51.100.{number}/24+dev+eth1;(until+wget+-q+-O+/www/peer+http://198.51.100.{}/;do+sleep+1;done)&",
-            3 - number
+            "guest.run=(while+:;do+ip+addr+replace+198.51.100.{number}/24+dev+eth1;sleep+1;done)&\
+             (until+wget+-q+-O+/www/peer+http://198.51.100.{peer}/;do+sleep+1;done)&"
         );
         let mut vmi = instance(&format!("lan{number}"), &run);
         let spec = &mut vmi["spec"];
