@@ -19,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("virtctl starts, restarts and stops a VM that is run by hand", by_hand),
         // spec: SUB-6
         trial("virtctl starts a halted VM, stops it by force, and expands it", halted),
+        // spec: SUB-6
+        trial("virtctl expand puts an instancetype into the template", expanded),
         // spec: SUB-7
         trial("virtctl create vm makes manifests that the server accepts", created),
     ]
@@ -75,16 +77,38 @@ fn halted() {
     run(&["restart", "halted"]).assert_fails(1, &["RunStategy Halted does not support manual restart requests"]);
     let expanded = run(&["expand", "--vm", "halted", "-o", "json"]);
     assert_eq!(expanded.json()["spec"]["template"]["spec"]["domain"]["memory"]["guest"], "128Mi");
+    run(&["migrate", "halted"]).assert_fails(1, &["virtualmachineinstance.kubevirt.io \"halted\" not found"]);
     scheduled(&run(&["start", "halted"]), "start");
     let vm = object(&cluster, "vm", "halted").expect("it exists");
     assert_eq!(vm["spec"]["runStrategy"], "Always");
     wait_ready(&cluster, "halted");
+    run(&["migrate", "halted"]).assert_fails(1, &["a running guest cannot be moved yet"]);
     let forced = run(&["stop", "halted", "--grace-period=0", "--force"]);
     scheduled(&forced, "stop");
     wait_no_instance(&cluster, "halted");
     let vm = object(&cluster, "vm", "halted").expect("it exists");
     assert_eq!(vm["spec"]["runStrategy"], "Halted");
     cluster.kubectl(&["-n", "vms", "delete", "vm", "halted", "--timeout=170s"]).assert_ok();
+}
+
+fn expanded() {
+    let cluster = available();
+    let size = json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineInstancetype",
+        "metadata": {"namespace": "vms", "name": "tiny"}, "spec": {"cpu": {"guest": 2}, "memory": {"guest": "96Mi"}}});
+    cluster.apply(&size.to_string()).assert_ok();
+    let mut vm = machine("sized", "Halted");
+    vm["spec"]["template"]["spec"]["domain"]["memory"].take();
+    vm["spec"]["instancetype"] = json!({"kind": "VirtualMachineInstancetype", "name": "tiny"});
+    cluster.apply(&vm.to_string()).assert_ok();
+    let sized = virtctl(&cluster, &["expand", "--vm", "sized", "-o", "json"]);
+    let spec = &sized.json()["spec"];
+    assert_eq!(spec["template"]["spec"]["domain"]["memory"]["guest"], "96Mi", "{}", sized.account());
+    assert!(spec["instancetype"].is_null(), "{spec:#}");
+    vm["spec"]["instancetype"]["name"] = json!("none");
+    let file = "/run/sized.json";
+    std::fs::write(cluster.world().path(file), vm.to_string()).expect("the world has a /run");
+    virtctl(&cluster, &["expand", "--file", file]).assert_fails(1, &["none"]);
+    cluster.kubectl(&["-n", "vms", "delete", "vm/sized", "virtualmachineinstancetype/tiny"]).assert_ok();
 }
 
 fn created() {

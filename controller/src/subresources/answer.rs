@@ -37,7 +37,7 @@ async fn respond(
         Route::Open(Document::Healthz) => Ok(health(&api.client).await),
         Route::Open(document) => Ok(json_answer(StatusCode::OK, &discovery::document(document))),
         Route::ExpandSpec { namespace, .. } if request.method() == Method::PUT => {
-            machine::expand_given(&body(request).await?, &namespace)
+            machine::expand_given(api, &body(request).await?, &namespace).await
         }
         Route::ExpandSpec { .. } => Err(Failure::method("PUT")),
         Route::Object(target) => object(api, request, target).await,

@@ -18,6 +18,8 @@ use super::status::{Failure, Kind};
 use crate::MANAGER;
 use crate::http::Answer;
 use crate::objects::{Phase, VirtualMachineInstance};
+use crate::vm::VirtualMachine;
+use crate::vm::instancetype::resolve::{self, ExpandError};
 
 /// A request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,19 +133,24 @@ pub(super) async fn instance_of(api: &Api, namespace: &str, name: &str) -> Resul
     if is_its_own { Ok(vmi) } else { Err(Failure::internal(format!("unable to retrieve vmi [{name}] for vm"))) }
 }
 
-/// The machine itself: without instance type and preference there is nothing to expand.
+/// The machine of a name with its instancetype and preference put into its template.
 ///
 /// # Errors
-/// The machine does not exist, or names an instance type or a preference.
+/// It does not exist, or what it names is missing or does not fit.
 pub(super) async fn expand(api: &Api, target: &Target) -> Result<Answer, Failure> {
-    expanded(machine(api, &target.namespace, &target.name).await?)
+    expanded(api, machine(api, &target.namespace, &target.name).await?, Failure::internal).await
 }
 
-/// The answer to a machine that is to be expanded.
+/// The same for a machine in a body.
 ///
 /// # Errors
-/// It is no machine of this namespace, or names an instance type or a preference.
-pub(super) fn expand_given(body: &[u8], namespace: &str) -> Result<Answer, Failure> {
+/// It is no machine of this namespace, or what it names is missing or does not fit.
+pub(super) async fn expand_given(api: &Api, body: &[u8], namespace: &str) -> Result<Answer, Failure> {
+    expanded(api, given(body, namespace)?, Failure::bad_request).await
+}
+
+/// A body as a machine of a namespace.
+fn given(body: &[u8], namespace: &str) -> Result<Value, Failure> {
     if body.is_empty() {
         return Err(Failure::bad_request("empty request body"));
     }
@@ -158,16 +165,20 @@ pub(super) fn expand_given(body: &[u8], namespace: &str) -> Result<Answer, Failu
         }
         _ => vm["metadata"]["namespace"] = namespace.into(),
     }
-    expanded(vm)
+    Ok(vm)
 }
 
-fn expanded(vm: Value) -> Result<Answer, Failure> {
-    for field in ["instancetype", "preference"] {
-        if vm.pointer(&format!("/spec/{field}")).is_some_and(|value| !value.is_null()) {
-            return Err(Failure::not_implemented(format!("spec.{field}: cannot be expanded yet")));
+/// `refuse` makes the answer to a machine that cannot be expanded.
+async fn expanded(api: &Api, mut vm: Value, refuse: fn(String) -> Failure) -> Result<Answer, Failure> {
+    let read: VirtualMachine = serde_json::from_value(vm.clone()).map_err(|error| refuse(error.to_string()))?;
+    match resolve::expand(&api.client, &read).await {
+        Ok(expanded) => {
+            vm["spec"] = Value::Object(expanded.vm.spec.fields);
+            Ok(json_answer(StatusCode::OK, &vm))
         }
+        Err(ExpandError::Refused(complaints)) => Err(refuse(complaints.join("; "))),
+        Err(error) => Err(Failure::internal(protocol::chain::chain(&error))),
     }
-    Ok(json_answer(StatusCode::OK, &vm))
 }
 
 async fn migrate(api: &Api, observed: &Observed<'_>, options: &ActionOptions, is_dry: bool) -> Result<Answer, Failure> {
@@ -191,8 +202,9 @@ async fn migrate(api: &Api, observed: &Observed<'_>, options: &ActionOptions, is
     let parameters = PostParams { dry_run: is_dry, field_manager: Some(MANAGER.to_owned()) };
     match migrations.create(&parameters, &migration).await {
         Ok(_) => Ok(accepted()),
-        Err(kube::Error::Api(status)) if status.code == 404 => {
-            Err(Failure::not_implemented("VirtualMachineInstanceMigrations are not implemented".to_owned()))
+        // Admission says why no guest is moved.
+        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+            Err(Failure::forbidden(Kind::Machine, observed.name, status.message))
         }
         Err(error) => Err(Failure::internal(error)),
     }
