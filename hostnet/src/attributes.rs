@@ -58,8 +58,16 @@ impl Writer {
 
     /// A number in network order, as nf_tables has them all.
     pub(crate) fn u32(&mut self, kind: u16, value: u32) {
-        let ([a, b], [c, d], [e, f, g, h]) = (8u16.to_ne_bytes(), kind.to_ne_bytes(), value.to_be_bytes());
-        self.bytes.extend_from_slice(&[a, b, c, d, e, f, g, h]);
+        self.numbers([(kind, value)]);
+    }
+
+    /// Several such numbers, each with its type.
+    pub(crate) fn numbers<const N: usize>(&mut self, all: [(u16, u32); N]) {
+        let bytes = all.map(|(kind, value)| {
+            let ([a, b], [c, d], [e, f, g, h]) = (8u16.to_ne_bytes(), kind.to_ne_bytes(), value.to_be_bytes());
+            [a, b, c, d, e, f, g, h]
+        });
+        self.bytes.extend_from_slice(bytes.as_flattened());
     }
 
     /// The same with 64 bits.
@@ -76,10 +84,9 @@ impl Writer {
     }
 
     /// Fills up to a multiple of four bytes.
-    fn pad(&mut self) {
-        while !self.bytes.len().is_multiple_of(4) {
-            self.bytes.push(0);
-        }
+    pub(crate) fn pad(&mut self) {
+        let missing = self.bytes.len().wrapping_neg() % 4;
+        self.bytes.extend_from_slice([0; 4].get(..missing).unwrap_or_default());
     }
 
     /// An attribute whose value `fill` writes. NLA_F_NESTED is left out: nf_tables does not ask for it and its own dumps

@@ -9,7 +9,7 @@ use crate::attributes::Writer;
 use crate::attributes::{attribute, attributes_of, text};
 use crate::facts::Facts;
 use crate::kernel::KernelError;
-use crate::nft::batch::successor;
+use crate::nft::batch::{message_start, successor};
 use crate::nft::decode::{DecodeContext, decode};
 use crate::nft::element_bytes::{ElementKinds, Encoded, decode_data};
 use crate::nft::encoding::kinds_of;
@@ -169,13 +169,11 @@ pub(super) fn request(
     family: u8,
     fill: impl FnOnce(&mut Writer),
 ) -> Vec<u8> {
-    let mut writer = Writer::default();
-    writer.bytes.extend_from_slice(&[0; 4]);
-    writer.bytes.extend_from_slice(&u16::from_be_bytes([subsystem, kind]).to_ne_bytes());
-    writer.bytes.extend_from_slice(&flags.to_ne_bytes());
-    writer.bytes.extend_from_slice(&sequence.to_ne_bytes());
-    writer.bytes.extend_from_slice(&[0; 4]);
-    writer.bytes.extend_from_slice(&[family, 0, 0, 0]);
+    /// The longest name that a table or set may have, twice: what requests name.
+    const ROOM_BYTES: usize = 512;
+    let mut writer = Writer { bytes: Vec::with_capacity(ROOM_BYTES) };
+    let kind = u16::from_be_bytes([subsystem, kind]);
+    writer.bytes.extend_from_slice(&message_start([kind, flags], sequence, [family, 0], 0));
     fill(&mut writer);
     let length = u32::try_from(writer.bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
     writer.bytes.iter_mut().zip(length).for_each(|(place, byte)| *place = byte);

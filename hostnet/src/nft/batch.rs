@@ -109,15 +109,8 @@ impl Batch<'_> {
 
     fn start(&mut self, kind: u16, flags: u16, family: u8, resource: u16) {
         self.last_start = self.writer.bytes.len();
-        let bytes = &mut self.writer.bytes;
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&flags.to_ne_bytes());
-        bytes.extend_from_slice(&self.first.wrapping_add(self.count).to_ne_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        // struct nfgenmsg: family, version 0, resource id.
-        bytes.extend_from_slice(&[family, 0]);
-        bytes.extend_from_slice(&resource.to_be_bytes());
+        let sequence = self.first.wrapping_add(self.count);
+        self.writer.bytes.extend_from_slice(&message_start([kind, flags], sequence, [family, 0], resource));
         self.count = self.count.wrapping_add(1);
     }
 
@@ -262,8 +255,7 @@ impl Batch<'_> {
             writer.text(chain::NAME, &new.name);
             let Some((base, number)) = base else { return };
             writer.nest(chain::HOOK, |writer| {
-                writer.u32(hook::NUMBER, number);
-                writer.u32(hook::PRIORITY, base.priority.cast_unsigned());
+                writer.numbers([(hook::NUMBER, number), (hook::PRIORITY, base.priority.cast_unsigned())]);
                 if let Some(device) = &base.device {
                     writer.text(hook::DEVICE, device.as_str());
                 }
@@ -298,13 +290,13 @@ impl Batch<'_> {
         body.bytes.clear();
         compile(&mut body, id.family, new, &mut InBatch { batch: self, table: id })
             .map_err(|error| NftError::Other(format!("{}: {error}", named())))?;
-        let words = comment(new.comment.as_deref())?;
+        let comment = new.comment.as_deref().map(|comment| Ok((comment, comment_bytes(comment)?))).transpose()?;
         self.message(libc::NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, id.family, named, |writer| {
             writer.text(rule::TABLE, &id.name);
             writer.text(rule::CHAIN, chain);
             writer.raw(rule::EXPRESSIONS, &body.bytes);
-            if let Some(words) = &words {
-                writer.raw(rule::USERDATA, words);
+            if let Some((comment, length)) = comment {
+                write_comment(writer, rule::USERDATA, comment, length);
             }
         });
         self.expressions = body;
@@ -312,13 +304,33 @@ impl Batch<'_> {
     }
 }
 
-/// A comment as `nft` keeps it in user data: type 0, length, text with closing NUL (nftables' `udata.h`).
-fn comment(words: Option<&str>) -> Result<Option<Vec<u8>>, NftError> {
-    let Some(words) = words else { return Ok(None) };
+/// The head of a message: `struct nlmsghdr` with its length still zero and no port, then `struct nfgenmsg` with the family,
+/// version 0 and a resource.
+pub(crate) fn message_start(
+    [kind, flags]: [u16; 2],
+    sequence: u32,
+    [family, version]: [u8; 2],
+    resource: u16,
+) -> [u8; 20] {
+    let ([a, b], [c, d], [e, f, g, h]) = (kind.to_ne_bytes(), flags.to_ne_bytes(), sequence.to_ne_bytes());
+    let [i, j] = resource.to_be_bytes();
+    [0, 0, 0, 0, a, b, c, d, e, f, g, h, 0, 0, 0, 0, family, version, i, j]
+}
+
+/// Bytes of a comment with its closing NUL.
+fn comment_bytes(comment: &str) -> Result<u8, NftError> {
     // NFT_USERDATA_MAXLEN is 256, of which the type, the length and the NUL take three.
-    let length = u8::try_from(words.len() + 1).ok().filter(|length| *length <= 254);
-    let length = length.ok_or_else(|| NftError::Other(format!("the comment {words:?} is longer than 253 bytes")))?;
-    Ok(Some([&[0, length], words.as_bytes(), &[0]].concat()))
+    let length = u8::try_from(comment.len() + 1).ok().filter(|length| *length <= 254);
+    length.ok_or_else(|| NftError::Other(format!("the comment {comment:?} is longer than 253 bytes")))
+}
+
+/// A comment of so many bytes as `nft` keeps it in user data: type 0, length, text with closing NUL (nftables' `udata.h`).
+fn write_comment(writer: &mut Writer, kind: u16, comment: &str, length: u8) {
+    writer.header(kind, 2 + usize::from(length));
+    writer.bytes.extend_from_slice(&[0, length]);
+    writer.bytes.extend_from_slice(comment.as_bytes());
+    writer.bytes.push(0);
+    writer.pad();
 }
 
 /// A batch while a rule of it is compiled.

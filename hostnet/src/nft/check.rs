@@ -6,7 +6,7 @@ use super::compile::{TranslateContext, compile};
 use super::decode::{DecodeContext, Unnamed, decode};
 use super::drift::TableDrift;
 use super::element_bytes::{ElementKinds, Encoded, encode_element};
-use super::uapi::{dynset, expr, list};
+use super::uapi::{dynset, expr};
 use super::{
     ChainFacts, Counter, ElementFacts, Family, LinkIndices, NftError, Rule, RuleFacts, Set, SetFacts, Statement, Table,
     TableFacts,
@@ -157,16 +157,26 @@ impl<'a> Expected<'a> {
 }
 
 /// Whether two rules have the same expressions, but for what counters have seen. `false` only says that decoding must tell.
-fn same_bytes(one: &[u8], other: &[u8]) -> bool {
-    let expressions = |bytes| attributes_of(bytes).filter(|(kind, _)| *kind == list::ELEM).map(|(_, one)| one);
-    let (mut left, mut right) = (expressions(one), expressions(other));
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return true,
-            (Some(left), Some(right)) if equal(left, right) || same_attributes(left, right) => {}
-            _ => return false,
+fn same_bytes(mut one: &[u8], mut other: &[u8]) -> bool {
+    while !one.is_empty() && !other.is_empty() {
+        let (Some((left, left_rest)), Some((right, right_rest))) = (first_expression(one), first_expression(other))
+        else {
+            return false;
+        };
+        if !equal(left, right) && !same_attributes(left, right) {
+            return false;
         }
+        (one, other) = (left_rest, right_rest);
     }
+    one.len() == other.len()
+}
+
+/// The first expression of a rule, and those after it; `None` if it is cut off.
+fn first_expression(rule: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [low, high, ..] = *rule.first_chunk::<4>()?;
+    let length = usize::from(u16::from_ne_bytes([low, high]));
+    let (expression, rest) = rule.split_at_checked(length.next_multiple_of(4))?;
+    Some((expression.get(4..)?, rest))
 }
 
 /// Whether two expressions are the same bytes: eight at a time, where `memcmp` of musl takes one by one.
@@ -176,7 +186,7 @@ fn equal(one: &[u8], other: &[u8]) -> bool {
     let words = |chunks: &[u8; 8]| u64::from_ne_bytes(*chunks);
     one.len() == other.len()
         && left.iter().zip(right).all(|(left, right)| words(left) == words(right))
-        && left_rest == right_rest
+        && left_rest.iter().zip(right_rest).all(|(left, right)| left == right)
 }
 
 /// Whether two expressions have the same name and attributes. The kernel lists attributes in an order of its own, and some

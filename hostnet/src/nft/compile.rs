@@ -6,7 +6,7 @@ use terms::IfName;
 
 use super::encoding::{Encoding, NftError};
 use super::expression::{
-    self, LONG, NUMBER, Name, SetRef, begin, decide, libc_u32, load, look_up, name, register, zeroes,
+    self, Head, LONG, NUMBER, SetRef, begin, decide, head, libc_u32, load, look_up, register, zeroes,
 };
 use super::presupposition::{Presupposition, is_established, presupposed};
 use super::uapi;
@@ -17,10 +17,10 @@ use crate::attributes::Writer;
 const UNNAMED_SET: &str = "__set%d";
 const UNNAMED_MAP: &str = "__map%d";
 
-const COUNTER: Name<12> = name("counter");
-const DYNSET: Name<12> = name("dynset");
-const MASQ: Name<12> = name("masq");
-const NOTRACK: Name<12> = name("notrack");
+const COUNTER: Head<20> = head("counter");
+const DYNSET: Head<20> = head("dynset");
+const MASQ: Head<20> = head("masq");
+const NOTRACK: Head<20> = head("notrack");
 
 /// What compiling a rule needs of its surroundings.
 pub(crate) trait TranslateContext {
@@ -201,8 +201,7 @@ impl Compiler<'_> {
         let name = expression::attribute_bytes(update.set.len() + 1);
         begin(self.writer, &DYNSET, name + 2 * NUMBER + update.timeout_seconds.map_or(0, |_| LONG));
         self.writer.text(uapi::dynset::SET_NAME, &update.set);
-        self.writer.u32(uapi::dynset::OP, libc_u32(op));
-        self.writer.u32(uapi::dynset::SREG_KEY, register(0));
+        self.writer.numbers([(uapi::dynset::OP, libc_u32(op)), (uapi::dynset::SREG_KEY, register(0))]);
         if let Some(seconds) = update.timeout_seconds {
             self.writer.u64(uapi::dynset::TIMEOUT, u64::from(seconds) * 1000);
         }

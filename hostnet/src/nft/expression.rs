@@ -15,36 +15,40 @@ pub(crate) fn libc_u32(number: libc::c_int) -> u32 {
     number.cast_unsigned()
 }
 
-/// The name of an expression as an attribute (NFTA_EXPR_NAME), padded.
-pub(crate) type Name<const N: usize> = [u8; N];
+/// How an expression begins: the header of its list element (NFTA_LIST_ELEM), its name (NFTA_EXPR_NAME, padded) and the
+/// header of its attributes (NFTA_EXPR_DATA). Both lengths are zero until the size of the attributes is known.
+pub(crate) type Head<const N: usize> = [u8; N];
 
-/// Makes such an attribute when compiled: all rules begin their expressions with a handful of names.
+/// Makes the head of an expression when compiled: all rules begin their expressions with a handful of names.
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what is out of bounds")]
-pub(crate) const fn name<const N: usize>(text: &str) -> Name<N> {
+pub(crate) const fn head<const N: usize>(text: &str) -> Head<N> {
+    const HEADER: usize = 4;
     let text = text.as_bytes();
-    assert!(N == (4 + text.len() + 1).next_multiple_of(4), "the attribute has another length");
+    assert!(N == HEADER + (HEADER + text.len() + 1).next_multiple_of(4) + HEADER, "the head has another length");
     let mut bytes = [0; N];
     #[expect(clippy::cast_possible_truncation, reason = "names of expressions have a dozen bytes")]
     let ([a, b], [c, d]) = ((text.len() as u16 + 5).to_ne_bytes(), expr::NAME.to_ne_bytes());
-    (bytes[0], bytes[1], bytes[2], bytes[3]) = (a, b, c, d);
+    [bytes[2], bytes[3]] = list::ELEM.to_ne_bytes();
+    [bytes[4], bytes[5], bytes[6], bytes[7]] = [a, b, c, d];
     let mut at = 0;
     while at < text.len() {
-        bytes[at + 4] = text[at];
+        bytes[at + 8] = text[at];
         at += 1;
     }
+    [bytes[N - 2], bytes[N - 1]] = expr::DATA.to_ne_bytes();
     bytes
 }
 
-const META: Name<12> = name("meta");
-const CT: Name<8> = name("ct");
-const PAYLOAD: Name<12> = name("payload");
-const FIB: Name<8> = name("fib");
-const NUMGEN: Name<12> = name("numgen");
-const CMP: Name<8> = name("cmp");
-const RANGE: Name<12> = name("range");
-const BITWISE: Name<12> = name("bitwise");
-const IMMEDIATE: Name<16> = name("immediate");
-const LOOKUP: Name<12> = name("lookup");
+const META: Head<20> = head("meta");
+const CT: Head<16> = head("ct");
+const PAYLOAD: Head<20> = head("payload");
+const FIB: Head<16> = head("fib");
+const NUMGEN: Head<20> = head("numgen");
+const CMP: Head<16> = head("cmp");
+const RANGE: Head<20> = head("range");
+const BITWISE: Head<20> = head("bitwise");
+const IMMEDIATE: Head<24> = head("immediate");
+const LOOKUP: Head<20> = head("lookup");
 
 /// Bytes of an attribute with a number of 32 bits.
 pub(crate) const NUMBER: usize = 8;
@@ -60,10 +64,17 @@ pub(crate) fn attribute_bytes(value: usize) -> usize {
 /// Opens one expression of a rule, whose attributes take so many bytes and follow.
 ///
 /// Lengths are known before, so that nothing is written twice: a wiring has hundreds of expressions.
-pub(crate) fn begin<const N: usize>(writer: &mut Writer, name: &Name<N>, bytes: usize) {
-    writer.header(list::ELEM, N + 4 + bytes);
-    writer.bytes.extend_from_slice(name);
-    writer.header(expr::DATA, bytes);
+pub(crate) fn begin<const N: usize>(writer: &mut Writer, head: &Head<N>, bytes: usize) {
+    let mut head = *head;
+    let length = |bytes: usize| u16::try_from(bytes).unwrap_or(u16::MAX).to_ne_bytes();
+    let data = length(4 + bytes);
+    if let Some(place) = head.first_chunk_mut() {
+        *place = length(N + bytes);
+    }
+    if let Some([low, high, ..]) = head.last_chunk_mut::<4>() {
+        [*low, *high] = data;
+    }
+    writer.bytes.extend_from_slice(&head);
 }
 
 /// The key of a field that `meta` loads.
@@ -102,21 +113,21 @@ pub(crate) fn ct_key(field: Field) -> Option<(u32, Option<u8>)> {
 pub(crate) fn load(writer: &mut Writer, field: Field, slot: u32) {
     if let Some(key) = meta_key(field) {
         begin(writer, &META, 2 * NUMBER);
-        writer.u32(uapi::meta::KEY, key);
-        writer.u32(uapi::meta::DREG, register(slot));
+        writer.numbers([(uapi::meta::KEY, key), (uapi::meta::DREG, register(slot))]);
     } else if let Some((key, direction)) = ct_key(field) {
         begin(writer, &CT, 2 * NUMBER + direction.map_or(0, |_| attribute_bytes(1)));
-        writer.u32(uapi::ct::KEY, key);
-        writer.u32(uapi::ct::DREG, register(slot));
+        writer.numbers([(uapi::ct::KEY, key), (uapi::ct::DREG, register(slot))]);
         if let Some(direction) = direction {
             writer.raw(uapi::ct::DIRECTION, &[direction]);
         }
     } else if let Some(place) = place(field) {
         begin(writer, &PAYLOAD, 4 * NUMBER);
-        writer.u32(uapi::payload::DREG, register(slot));
-        writer.u32(uapi::payload::BASE, place.base);
-        writer.u32(uapi::payload::OFFSET, place.offset);
-        writer.u32(uapi::payload::LEN, place.bytes);
+        writer.numbers([
+            (uapi::payload::DREG, register(slot)),
+            (uapi::payload::BASE, place.base),
+            (uapi::payload::OFFSET, place.offset),
+            (uapi::payload::LEN, place.bytes),
+        ]);
     } else {
         load_computed(writer, field, slot);
     }
@@ -129,16 +140,17 @@ fn load_computed(writer: &mut Writer, field: Field, slot: u32) {
         Field::RoundRobin { modulus } => (libc::NFT_NG_INCREMENTAL, modulus),
         Field::Fib { address, result } => {
             begin(writer, &FIB, 3 * NUMBER);
-            writer.u32(uapi::fib::DREG, register(slot));
-            writer.u32(uapi::fib::RESULT, fib_result(result));
+            writer.numbers([(uapi::fib::DREG, register(slot)), (uapi::fib::RESULT, fib_result(result))]);
             return writer.u32(uapi::fib::FLAGS, fib_flags(address));
         }
         _ => return,
     };
     begin(writer, &NUMGEN, 3 * NUMBER);
-    writer.u32(uapi::numgen::DREG, register(slot));
-    writer.u32(uapi::numgen::MODULUS, modulus);
-    writer.u32(uapi::numgen::TYPE, libc_u32(kind));
+    writer.numbers([
+        (uapi::numgen::DREG, register(slot)),
+        (uapi::numgen::MODULUS, modulus),
+        (uapi::numgen::TYPE, libc_u32(kind)),
+    ]);
 }
 
 /// NFT_FIB_RESULT_*
@@ -231,16 +243,14 @@ pub(crate) fn checksum(field: Field) -> (u32, u32, u32) {
 /// Compares a register with bytes; `op` is one of NFT_CMP_*.
 pub(crate) fn compare(writer: &mut Writer, slot: u32, op: libc::c_int, bytes: &[u8]) {
     begin(writer, &CMP, 2 * NUMBER + value_bytes(bytes));
-    writer.u32(cmp::SREG, register(slot));
-    writer.u32(cmp::OP, libc_u32(op));
+    writer.numbers([(cmp::SREG, register(slot)), (cmp::OP, libc_u32(op))]);
     value(writer, cmp::DATA, bytes);
 }
 
 /// Goes on if a register is between two values, both included.
 pub(crate) fn between(writer: &mut Writer, slot: u32, from: &[u8], to: &[u8]) {
     begin(writer, &RANGE, 2 * NUMBER + value_bytes(from) + value_bytes(to));
-    writer.u32(range::SREG, register(slot));
-    writer.u32(range::OP, libc_u32(libc::NFT_RANGE_EQ));
+    writer.numbers([(range::SREG, register(slot)), (range::OP, libc_u32(libc::NFT_RANGE_EQ))]);
     value(writer, range::FROM, from);
     value(writer, range::TO, to);
 }
@@ -248,11 +258,11 @@ pub(crate) fn between(writer: &mut Writer, slot: u32, from: &[u8], to: &[u8]) {
 /// Keeps the bits of a mask in a register.
 pub(crate) fn mask(writer: &mut Writer, slot: u32, mask: &[u8]) {
     begin(writer, &BITWISE, 4 * NUMBER + 2 * value_bytes(mask));
-    writer.u32(bitwise::SREG, register(slot));
-    writer.u32(bitwise::DREG, register(slot));
-    writer.u32(bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+    let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
     // NFT_BITWISE_BOOL, which is the default: the kernel lists it, and older ones ignore it.
-    writer.u32(bitwise::OP, 0);
+    let operation = (bitwise::OP, 0);
+    let (from, to) = ((bitwise::SREG, register(slot)), (bitwise::DREG, register(slot)));
+    writer.numbers([from, to, (bitwise::LEN, length), operation]);
     value(writer, bitwise::MASK, mask);
     value(writer, bitwise::XOR, zeroes(mask.len()));
 }
@@ -303,10 +313,33 @@ pub(crate) fn look_up(writer: &mut Writer, set: &SetRef<'_>, into: Option<u32>, 
     writer.u32(lookup::FLAGS, negate.into());
 }
 
-/// An attribute that holds a value (struct nft_data).
+/// An attribute that holds a value (struct nft_data). Most values have one, two, four or 16 bytes.
 pub(crate) fn value(writer: &mut Writer, kind: u16, bytes: &[u8]) {
-    writer.header(kind, attribute_bytes(bytes.len()));
-    writer.raw(data::VALUE, bytes);
+    match *bytes {
+        [a] => short_value(writer, kind, 1, [a, 0, 0, 0]),
+        [a, b] => short_value(writer, kind, 2, [a, b, 0, 0]),
+        [a, b, c, d] => short_value(writer, kind, 4, [a, b, c, d]),
+        _ => match bytes.first_chunk::<16>() {
+            Some(all) if bytes.len() == 16 => short_value(writer, kind, 16, *all),
+            _ => {
+                writer.header(kind, attribute_bytes(bytes.len()));
+                writer.raw(data::VALUE, bytes);
+            }
+        },
+    }
+}
+
+/// Such an attribute with a value of `length` bytes, which are padded already, written at once.
+fn short_value<const N: usize>(writer: &mut Writer, kind: u16, length: u16, padded: [u8; N]) {
+    let header = |kind: u16, length: u16| {
+        let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+        [a, b, c, d]
+    };
+    let outer = u16::try_from(8 + N).unwrap_or(u16::MAX);
+    let headers = [header(kind, outer), header(data::VALUE, 4 + length)];
+    writer.bytes.reserve(8 + N);
+    writer.bytes.extend_from_slice(headers.as_flattened());
+    writer.bytes.extend_from_slice(&padded);
 }
 
 /// The bytes of such an attribute.

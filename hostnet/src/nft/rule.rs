@@ -21,11 +21,14 @@ pub struct Rule {
     pub statements: Vec<Statement>,
 }
 
+/// Statements that most rules have at most: room for them is made at once.
+const USUAL_STATEMENTS: usize = 6;
+
 impl Rule {
     /// An empty rule of that name.
     #[must_use]
     pub fn named(comment: impl Into<String>) -> Self {
-        Self { comment: Some(comment.into()), statements: Vec::new() }
+        Self { comment: Some(comment.into()), statements: Vec::with_capacity(USUAL_STATEMENTS) }
     }
 
     /// The same with one more statement.

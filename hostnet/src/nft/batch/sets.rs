@@ -7,7 +7,7 @@ use super::super::encoding::{NftError, key_bytes, type_number};
 use super::super::expression::{libc_u32, value, verdict_data};
 use super::super::uapi::{self, data, desc, element, elements, list, set};
 use super::super::{Set, SetData, TableId, ValueKind};
-use super::{Batch, comment};
+use super::{Batch, comment_bytes, write_comment};
 use crate::attributes::Writer;
 
 /// Elements that travel in one message: well below the 64 KiB that an attribute can hold.
@@ -32,17 +32,17 @@ impl Batch<'_> {
         self.message(libc::NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, id.family, place, |writer| {
             writer.text(set::TABLE, &id.name);
             writer.text(set::NAME, &new.name);
-            writer.u32(set::FLAGS, flags);
-            writer.u32(set::KEY_TYPE, type_number(&new.key));
-            writer.u32(set::KEY_LEN, key_bytes(&new.key));
+            writer.numbers([
+                (set::FLAGS, flags),
+                (set::KEY_TYPE, type_number(&new.key)),
+                (set::KEY_LEN, key_bytes(&new.key)),
+            ]);
             match &new.data {
                 Some(SetData::Verdict) => {
-                    writer.u32(set::DATA_TYPE, libc::NFT_DATA_VERDICT);
-                    writer.u32(set::DATA_LEN, 0);
+                    writer.numbers([(set::DATA_TYPE, libc::NFT_DATA_VERDICT), (set::DATA_LEN, 0)]);
                 }
                 Some(SetData::Values(kinds)) => {
-                    writer.u32(set::DATA_TYPE, type_number(kinds));
-                    writer.u32(set::DATA_LEN, key_bytes(kinds));
+                    writer.numbers([(set::DATA_TYPE, type_number(kinds)), (set::DATA_LEN, key_bytes(kinds))]);
                 }
                 None => {}
             }
@@ -75,8 +75,9 @@ impl Batch<'_> {
     ) -> Result<(), NftError> {
         for portion in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
             let encoded = portion.iter().map(|element| {
-                let words = comment(element.comment.as_deref())?;
-                encode_element(set, element).map(|encoded| (encoded, words))
+                let comment =
+                    element.comment.as_deref().map(|comment| Ok((comment, comment_bytes(comment)?))).transpose()?;
+                encode_element(set, element).map(|encoded| (encoded, comment))
             });
             let encoded = encoded.collect::<Result<Vec<_>, NftError>>()?;
             let place = || format!("elements of set {id} {}", set.name);
@@ -87,8 +88,8 @@ impl Batch<'_> {
                     writer.u32(elements::SET_ID, number);
                 }
                 writer.nest(elements::ELEMENTS, |writer| {
-                    for (encoded, words) in &encoded {
-                        write_element(writer, encoded, words.as_deref(), set.key.len() > 1);
+                    for (encoded, comment) in &encoded {
+                        write_element(writer, encoded, *comment, set.key.len() > 1);
                     }
                 });
             });
@@ -123,7 +124,7 @@ fn describe(writer: &mut Writer, set: &Set, parts: bool) {
 
 /// A range of a lone part is two elements, the second of which says "from here on no more"; a range of a concatenation is one
 /// element with two keys.
-fn write_element(writer: &mut Writer, encoded: &Encoded, words: Option<&[u8]>, concatenation: bool) {
+fn write_element(writer: &mut Writer, encoded: &Encoded, comment: Option<(&str, u8)>, concatenation: bool) {
     writer.nest(list::ELEM, |writer| {
         value(writer, element::KEY, &encoded.key);
         if let (Some(end), true) = (&encoded.key_end, concatenation) {
@@ -136,8 +137,8 @@ fn write_element(writer: &mut Writer, encoded: &Encoded, words: Option<&[u8]>, c
             }
             None => {}
         }
-        if let Some(words) = words {
-            writer.raw(element::USERDATA, words);
+        if let Some((comment, length)) = comment {
+            write_comment(writer, element::USERDATA, comment, length);
         }
     });
     // No second element where the range reaches the highest value: nothing is behind it.

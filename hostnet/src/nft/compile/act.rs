@@ -6,21 +6,21 @@ use terms::IfName;
 
 use super::super::encoding::NftError;
 use super::super::expression::{
-    self, LONG, NUMBER, Name, SetRef, attribute_bytes, begin, constant, libc_u32, look_up, name, register,
+    self, Head, LONG, NUMBER, SetRef, attribute_bytes, begin, constant, head, libc_u32, look_up, register,
 };
 use super::super::uapi;
 use super::super::{Field, IpVersion, Limit, NatTarget, Reject, Value};
 use super::Compiler;
 
-pub(super) const FWD: Name<8> = name("fwd");
-pub(super) const DUP: Name<8> = name("dup");
-const CT: Name<8> = name("ct");
-const META: Name<12> = name("meta");
-const PAYLOAD: Name<12> = name("payload");
-const NAT: Name<8> = name("nat");
-const REDIR: Name<12> = name("redir");
-const LIMIT: Name<12> = name("limit");
-const REJECT: Name<12> = name("reject");
+pub(super) const FWD: Head<16> = head("fwd");
+pub(super) const DUP: Head<16> = head("dup");
+const CT: Head<16> = head("ct");
+const META: Head<20> = head("meta");
+const PAYLOAD: Head<20> = head("payload");
+const NAT: Head<16> = head("nat");
+const REDIR: Head<20> = head("redir");
+const LIMIT: Head<20> = head("limit");
+const REJECT: Head<20> = head("reject");
 
 impl Compiler<'_> {
     pub(super) fn set(&mut self, field: Field, value: &Value) -> Result<(), NftError> {
@@ -50,19 +50,20 @@ impl Compiler<'_> {
                 begin(self.writer, &META, 2 * NUMBER);
                 (uapi::meta::KEY, libc::NFT_META_MARK, uapi::meta::SREG)
             };
-            self.writer.u32(key_kind, libc_u32(key));
-            self.writer.u32(source, register(0));
+            self.writer.numbers([(key_kind, libc_u32(key)), (source, register(0))]);
             return Ok(());
         };
         let (kind, offset, flags) = expression::checksum(field);
         begin(self.writer, &PAYLOAD, 7 * NUMBER);
-        self.writer.u32(uapi::payload::SREG, register(0));
-        self.writer.u32(uapi::payload::BASE, place.base);
-        self.writer.u32(uapi::payload::OFFSET, place.offset);
-        self.writer.u32(uapi::payload::LEN, place.bytes);
-        self.writer.u32(uapi::payload::CSUM_TYPE, kind);
-        self.writer.u32(uapi::payload::CSUM_OFFSET, offset);
-        self.writer.u32(uapi::payload::CSUM_FLAGS, flags);
+        self.writer.numbers([
+            (uapi::payload::SREG, register(0)),
+            (uapi::payload::BASE, place.base),
+            (uapi::payload::OFFSET, place.offset),
+            (uapi::payload::LEN, place.bytes),
+            (uapi::payload::CSUM_TYPE, kind),
+            (uapi::payload::CSUM_OFFSET, offset),
+            (uapi::payload::CSUM_FLAGS, flags),
+        ]);
         Ok(())
     }
 
@@ -95,17 +96,14 @@ impl Compiler<'_> {
         };
         let ends = [address, port].iter().flatten().count();
         begin(self.writer, &NAT, (3 + 2 * ends) * NUMBER);
-        self.writer.u32(uapi::nat::TYPE, libc_u32(kind));
-        self.writer.u32(uapi::nat::FAMILY, libc_u32(family));
+        self.writer.numbers([(uapi::nat::TYPE, libc_u32(kind)), (uapi::nat::FAMILY, libc_u32(family))]);
         let mut flags = 0;
         if let Some(slot) = address {
-            self.writer.u32(uapi::nat::ADDR_MIN, register(slot));
-            self.writer.u32(uapi::nat::ADDR_MAX, register(slot));
+            self.writer.numbers([(uapi::nat::ADDR_MIN, register(slot)), (uapi::nat::ADDR_MAX, register(slot))]);
             flags |= uapi::NAT_MAP_IPS;
         }
         if let Some(slot) = port {
-            self.writer.u32(uapi::nat::PROTO_MIN, register(slot));
-            self.writer.u32(uapi::nat::PROTO_MAX, register(slot));
+            self.writer.numbers([(uapi::nat::PROTO_MIN, register(slot)), (uapi::nat::PROTO_MAX, register(slot))]);
             flags |= uapi::NAT_PROTO_SPECIFIED;
         }
         self.writer.u32(uapi::nat::FLAGS, flags);
@@ -118,13 +116,15 @@ impl Compiler<'_> {
         }
         begin(self.writer, &REDIR, port.map_or(0, |_| 3 * NUMBER));
         if port.is_some() {
-            self.writer.u32(uapi::redir::PROTO_MIN, register(0));
-            self.writer.u32(uapi::redir::PROTO_MAX, register(0));
-            self.writer.u32(uapi::redir::FLAGS, uapi::NAT_PROTO_SPECIFIED);
+            self.writer.numbers([
+                (uapi::redir::PROTO_MIN, register(0)),
+                (uapi::redir::PROTO_MAX, register(0)),
+                (uapi::redir::FLAGS, uapi::NAT_PROTO_SPECIFIED),
+            ]);
         }
     }
 
-    pub(super) fn by_device(&mut self, name: &Name<8>, attribute: u16, device: &IfName) -> Result<(), NftError> {
+    pub(super) fn by_device(&mut self, name: &Head<16>, attribute: u16, device: &IfName) -> Result<(), NftError> {
         let index = self.around.link_index(device)?;
         constant(self.writer, 0, &index.to_ne_bytes());
         begin(self.writer, name, NUMBER);
@@ -137,9 +137,11 @@ impl Compiler<'_> {
         self.writer.u64(uapi::limit::RATE, limit.packets_per_second.into());
         // Seconds in a unit of time.
         self.writer.u64(uapi::limit::UNIT, 1);
-        self.writer.u32(uapi::limit::BURST, limit.burst_packets);
-        self.writer.u32(uapi::limit::TYPE, uapi::LIMIT_PACKETS);
-        self.writer.u32(uapi::limit::FLAGS, if limit.over { uapi::LIMIT_OVER } else { 0 });
+        self.writer.numbers([
+            (uapi::limit::BURST, limit.burst_packets),
+            (uapi::limit::TYPE, uapi::LIMIT_PACKETS),
+            (uapi::limit::FLAGS, if limit.over { uapi::LIMIT_OVER } else { 0 }),
+        ]);
     }
 
     pub(super) fn reject(&mut self, how: Reject) {
