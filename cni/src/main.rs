@@ -3,7 +3,6 @@
 mod sys;
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 
 use binding::Tapvisor;
@@ -36,10 +35,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// By argv[0]; the file's own name stands for the binding plugin.
+/// The plugin that argv[0] names; the file's own name means the binding plugin.
 fn plugin(called: &OsString, arguments: impl Iterator<Item = OsString>) -> Result<Box<dyn Plugin>, String> {
-    let name = Path::new(called).file_name().unwrap_or_default().to_string_lossy();
-    match name.as_ref() {
+    // Not `Path::file_name`: its code is among that of backtraces, which would be in memory with it.
+    let called = called.to_string_lossy();
+    match called.rsplit('/').next().unwrap_or_default() {
         "tapvisor" | "tapvisor-cni" => tapvisor(arguments),
         other => Err(format!("there is no plugin {other:?} in this file, there is \"tapvisor\"")),
     }

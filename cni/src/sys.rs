@@ -19,7 +19,7 @@ const ARENA_ALIGN: usize = align_of::<Arena<0>>();
 #[repr(C, align(64))]
 struct Arena<const BYTES: usize>(UnsafeCell<[u8; BYTES]>);
 
-/// Hands out an arena of `BYTES` from its beginning to its end. Pages that nobody writes take no memory.
+/// Hands out an arena of `BYTES` from its beginning to its end. Pages that are never written take no memory.
 pub(crate) struct Bump<const BYTES: usize> {
     arena: Arena<BYTES>,
     used: AtomicUsize,

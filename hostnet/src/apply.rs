@@ -9,7 +9,7 @@ use crate::op::{Op, Plan};
 /// A plan that failed, and how undoing it went.
 #[derive(Debug, thiserror::Error)]
 pub struct ApplyError {
-    /// What failed first.
+    /// The first operation that failed; it is not undone.
     #[source]
     pub cause: Box<Failure>,
     /// What could not be undone; empty if everything is as it was.

@@ -43,18 +43,18 @@ pub struct Failure {
     pub index: usize,
     /// The operation in words.
     pub what: String,
-    /// Why.
+    /// The kernel's error.
     #[source]
     pub error: KernelError,
 }
 
 /// Why the kernel could not be read or changed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum KernelError {
     /// The kernel refused.
     #[error("{meaning} (errno {errno}){}", .said.as_ref().map(|said| format!("; the kernel says: {said}")).unwrap_or_default())]
     Refused {
-        /// The error number.
         errno: i32,
         /// What it means here.
         meaning: String,
@@ -67,29 +67,23 @@ pub enum KernelError {
     /// A device node or file could not be used.
     #[error("cannot {action} {path}: {hint}")]
     File {
-        /// What was tried.
         action: &'static str,
-        /// The file.
         path: String,
         /// What to do about it.
         hint: String,
-        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A socket call failed.
     #[error("netlink {action} failed")]
     Socket {
-        /// What was tried.
         action: &'static str,
-        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The kernel's answer makes no sense to this program.
     #[error("cannot understand the kernel's answer about {what}: {why}")]
     Decode {
-        /// What was asked.
         what: &'static str,
         /// What is wrong with it.
         why: String,

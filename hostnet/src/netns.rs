@@ -36,6 +36,7 @@ pub struct Netns {
 
 /// What went wrong with a network namespace.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum NetnsError {
     /// Nothing is at the path.
     #[error("network namespace {0} does not exist")]
@@ -43,7 +44,6 @@ pub enum NetnsError {
     /// What is at the path is something else.
     #[error("{path} is no network namespace: {found}")]
     Foreign {
-        /// The path.
         path: PathBuf,
         /// What is there instead.
         found: &'static str,
@@ -54,7 +54,6 @@ pub enum NetnsError {
     /// It cannot be locked: another process works on it, or the folder of locks cannot be used.
     #[error("cannot lock network namespace {path}")]
     Locked {
-        /// The namespace.
         path: PathBuf,
         /// Which process holds the lock, or what failed.
         #[source]
@@ -63,22 +62,14 @@ pub enum NetnsError {
     /// A call failed.
     #[error("cannot {action} network namespace {path}{}", hint(.source))]
     Failed {
-        /// What was tried.
         action: &'static str,
-        /// The namespace.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The code that ran inside panicked.
     #[error("a panic inside network namespace {path}: {message}")]
-    Panicked {
-        /// The namespace.
-        path: PathBuf,
-        /// The panic's message.
-        message: String,
-    },
+    Panicked { path: PathBuf, message: String },
 }
 
 fn hint(source: &io::Error) -> &'static str {

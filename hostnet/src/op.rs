@@ -18,35 +18,28 @@ use crate::sysctl::Sysctl;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
-    /// The operations.
+    /// In the order of execution; undone in reverse.
     pub ops: Vec<Op>,
 }
 
 /// One operation. The kernel sees neighbouring operations on links, addresses and routes in one message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum Op {
     /// Makes a persistent tap and sets what `set` says.
     CreateTap(NewTap),
     /// Makes a link of another kind and sets what `set` says.
     CreateLink(NewLink),
     /// Removes a link, and with it its addresses and routes.
-    DeleteLink {
-        /// Its name.
-        link: IfName,
-    },
+    DeleteLink { link: IfName },
     /// Removes all links of a group at once. Links wait for the kernel together instead of one by one.
     DeleteGroup {
         /// The group; never 0, which all links are in.
         group: u32,
     },
     /// Changes a link.
-    SetLink {
-        /// Its name.
-        link: IfName,
-        /// What changes.
-        set: LinkChange,
-    },
+    SetLink { link: IfName, set: LinkChange },
     /// Adds an address; it must not be there.
     AddAddress(Address),
     /// Removes an address.
@@ -63,15 +56,10 @@ pub enum Op {
     /// Removes a route.
     DeleteRoute(Route),
     /// Writes a setting.
-    WriteSysctl {
-        /// Which.
-        key: Sysctl,
-        /// The new value.
-        value: String,
-    },
+    WriteSysctl { key: Sysctl, value: String },
     /// Changes nft tables, all or nothing.
     Nft(Transaction),
-    /// Makes connection tracking forget a flow, so that its next packet is translated anew.
+    /// Removes a flow from connection tracking, so that its next packet is translated again.
     DeleteConntrack(Flow),
 }
 
@@ -79,14 +67,14 @@ pub enum Op {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Flow {
-    /// The IP version.
+    /// Of the addresses in the packets.
     pub version: IpVersion,
-    /// The transport protocol.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The destination; `None` for every one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<IpAddr>,
-    /// The destination's port.
+    /// In the original direction.
     pub port: u16,
 }
 
@@ -106,14 +94,14 @@ impl Flow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewTap {
-    /// Its name.
+    /// The name of the new link.
     pub name: IfName,
     /// Who may attach without CAP_NET_ADMIN. A tap with neither owner nor group may be taken by anyone.
     pub owner: u32,
     /// The group that one must be in as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
-    /// Takes several descriptors. Whoever attaches must ask for the same.
+    /// Has several queues (IFF_MULTI_QUEUE). A process that attaches must ask for the same.
     #[serde(default, skip_serializing_if = "is_default")]
     pub multi_queue: bool,
     /// What is set at once.
@@ -125,9 +113,9 @@ pub struct NewTap {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewLink {
-    /// Its name.
+    /// The name of the new link.
     pub name: IfName,
-    /// What it is.
+    /// The driver and what it needs.
     pub kind: NewLinkKind,
     /// What is set at once.
     #[serde(default, skip_serializing_if = "LinkChange::is_empty")]
@@ -137,6 +125,7 @@ pub struct NewLink {
 /// What a link to be made is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum NewLinkKind {
     /// One end of a virtual cable; the other is made in the same namespace.
     Veth {
@@ -149,18 +138,12 @@ pub enum NewLinkKind {
     Ifb,
     /// A MAC-addressed child of another link.
     Macvlan {
-        /// The other link.
         parent: IfName,
         /// How children see each other.
         mode: MacvlanMode,
     },
     /// What carries one 802.1Q tag on another link.
-    Vlan {
-        /// The other link.
-        parent: IfName,
-        /// The tag.
-        id: VlanId,
-    },
+    Vlan { parent: IfName, id: VlanId },
     /// A device that drops all it is given.
     Dummy,
 }
@@ -172,10 +155,10 @@ pub struct LinkChange {
     /// Administratively up or down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up: Option<bool>,
-    /// Largest packet.
+    /// In bytes, without the link-layer header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
-    /// Ethernet address.
+    /// Refused by links without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// Alias, at most 255 bytes; empty removes it.
@@ -184,10 +167,10 @@ pub struct LinkChange {
     /// How IPv6 link-local addresses come about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addr_gen_mode: Option<AddrGenMode>,
-    /// Device group.
+    /// IFLA_GROUP; links start in group 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
-    /// Without address resolution.
+    /// IFF_NOARP: no ARP and no neighbour discovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noarp: Option<bool>,
     /// Takes the frames of all multicast groups.
@@ -199,7 +182,7 @@ pub struct LinkChange {
 }
 
 impl LinkChange {
-    /// Whether nothing changes.
+    /// Whether it has no setting, so that no message is sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -211,7 +194,7 @@ impl LinkChange {
         Self { up: Some(true), ..Self::default() }
     }
 
-    /// Writes the alias.
+    /// A change of the alias alone, of at most 255 bytes.
     #[must_use]
     pub fn alias(text: impl Into<String>) -> Self {
         Self { alias: Some(text.into()), ..Self::default() }
@@ -222,7 +205,7 @@ impl LinkChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Master {
-    /// Nobody's.
+    /// No master.
     None,
     /// That link's.
     Link(IfName),
@@ -290,7 +273,7 @@ impl fmt::Display for LinkChange {
 }
 
 impl NewLinkKind {
-    /// The link that it stands on.
+    /// The link below it.
     #[must_use]
     pub fn parent(&self) -> Option<&IfName> {
         match self {

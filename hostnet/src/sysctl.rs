@@ -15,19 +15,19 @@ impl Sysctl {
     /// A setting of IPv4 on one link: `net/ipv4/conf/<link>/<setting>`.
     #[must_use]
     pub fn ipv4_conf(link: &IfName, setting: &'static str) -> Self {
-        Self(format!("net/ipv4/conf/{link}/{setting}"))
+        Self(["net/ipv4/conf/", link.as_str(), "/", setting].concat())
     }
 
     /// A setting of IPv6 on one link: `net/ipv6/conf/<link>/<setting>`.
     #[must_use]
     pub fn ipv6_conf(link: &IfName, setting: &'static str) -> Self {
-        Self(format!("net/ipv6/conf/{link}/{setting}"))
+        Self(["net/ipv6/conf/", link.as_str(), "/", setting].concat())
     }
 
     /// A setting of the whole namespace, such as `ipv4/ip_forward` or `bridge/bridge-nf-call-iptables`.
     #[must_use]
     pub fn net(setting: &'static str) -> Self {
-        Self(format!("net/{setting}"))
+        Self(["net/", setting].concat())
     }
 
     /// The path below `/proc/sys`.

@@ -95,6 +95,7 @@ impl TunCall {
 
 /// Why a tap could not be attached to.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum TapError {
     /// The node cannot be opened.
     #[error("cannot open {TUN_NODE}: {}", node_hint(.0))]
@@ -102,9 +103,7 @@ pub enum TapError {
     /// The kernel refused to attach.
     #[error("cannot attach to tap {name}: {}", attach_hint(.source))]
     Attach {
-        /// The tap.
         name: IfName,
-        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -113,7 +112,6 @@ pub enum TapError {
         "tap {name}: the virtio-net header has {found} bytes, expected {VNET_HEADER_BYTES}: another process has set it"
     )]
     HeaderSize {
-        /// The tap.
         name: IfName,
         /// What the kernel says.
         found: i32,
@@ -121,9 +119,7 @@ pub enum TapError {
     /// The kernel refused a setting.
     #[error("cannot set {what} of a tap")]
     Set {
-        /// Which.
         what: &'static str,
-        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -162,7 +158,7 @@ pub(crate) fn open_node() -> io::Result<File> {
 
 /// Attaches an unattached descriptor to a tap: frames with a virtio-net header of 12 bytes, without packet information.
 ///
-/// Attaching rewrites those two properties of a persistent tap, so whoever must know them reads the link first. A tap of that
+/// Attaching rewrites those two properties of a persistent tap, so a caller that needs them reads the link first. A tap of that
 /// name that does not exist is made if this process has CAP_NET_ADMIN; look first.
 ///
 /// # Errors

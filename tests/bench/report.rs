@@ -26,23 +26,35 @@ pub(crate) struct Gate {
     pub(crate) measured: String,
     pub(crate) wanted: String,
     pub(crate) green: bool,
+    /// Whether the figure is the same on every processor: then the program fails when the gate is red.
+    pub(crate) is_exact: bool,
 }
 
 impl Gate {
     /// A figure that must not be above a bound.
     pub(crate) fn at_most(what: impl Into<String>, measured: f64, bound: f64, unit: &str) -> Self {
         let (measured_text, wanted) = (format!("{measured:.2} {unit}"), format!("≤ {bound} {unit}"));
-        Self { what: what.into(), measured: measured_text, wanted, green: measured <= bound }
+        Self { what: what.into(), measured: measured_text, wanted, green: measured <= bound, is_exact: false }
+    }
+
+    /// The same gate of a figure that does not depend on the processor.
+    pub(crate) fn exact(self) -> Self {
+        Self { is_exact: true, ..self }
     }
 
     /// A figure that must not be below a bound.
     pub(crate) fn at_least(what: impl Into<String>, measured: f64, bound: f64, unit: &str) -> Self {
         let (measured_text, wanted) = (format!("{measured:.2} {unit}"), format!("≥ {bound} {unit}"));
-        Self { what: what.into(), measured: measured_text, wanted, green: measured >= bound }
+        Self { what: what.into(), measured: measured_text, wanted, green: measured >= bound, is_exact: false }
     }
 }
 
 impl Section {
+    /// The red gates of figures that do not depend on the processor.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = &Gate> {
+        self.gates.iter().filter(|gate| gate.is_exact && !gate.green)
+    }
+
     pub(crate) fn to_markdown(&self, quick: bool) -> String {
         let mut text = format!("### {}\n\n", self.title);
         let quickly = if quick { " QUICK=1" } else { "" };
@@ -54,7 +66,7 @@ impl Section {
         if !self.gates.is_empty() {
             text.push_str("\n| gate | measured | wanted | |\n|---|---|---|---|\n");
         }
-        for Gate { what, measured, wanted, green } in &self.gates {
+        for Gate { what, measured, wanted, green, .. } in &self.gates {
             let colour = if *green { "🟢" } else { "🔴" };
             let _ = writeln!(text, "| {what} | {measured} | {wanted} | {colour} |");
         }

@@ -38,9 +38,8 @@ pub(crate) fn given(previous: Option<&CniResult>, sandbox: &str, ifname: &IfName
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) pod_interface: IfName,
-    /// The guest's.
     pub(crate) address: IpAddr,
-    /// Those that nobody answers for.
+    /// Those that no host answers for.
     pub(crate) others: Vec<IpAddr>,
 }
 
@@ -81,6 +80,7 @@ pub(crate) fn choices(request: &Request, given: &[Given], facts: &Facts) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use cni_protocol::spec::Version;
     use hostnet::facts::Address;
     use serde_json::json;
 
@@ -105,13 +105,13 @@ mod tests {
     }
 
     fn result() -> CniResult {
-        serde_json::from_value(json!({
+        let document = json!({
             "interfaces": [{"name": "veth7"}, {"name": "eth0", "sandbox": "/run/netns/a"}],
             "ips": [{"address": "192.0.2.9/24", "interface": 0}, {"address": "10.78.0.2/24", "interface": 1},
                 {"address": "10.77.0.2/24", "interface": 1}, {"address": "fd77:1::2/64", "interface": 1},
                 {"address": "fd78:1::2/64", "interface": 1}],
-        }))
-        .unwrap()
+        });
+        CniResult::from_document(&document, Version::V1_0_0).unwrap()
     }
 
     fn chosen(given: &[Given]) -> Vec<String> {

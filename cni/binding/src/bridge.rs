@@ -87,13 +87,8 @@ pub(crate) fn refuse_impossible(interface: &Interface, nic: &Nic, facts: &Facts)
 
 fn global_gateways(link: &IfName, facts: &Facts) -> Vec<Ipv6Addr> {
     let next_hops = facts.routes_of(link).filter_map(|route| route.gateway);
-    let mut gateways: Vec<_> = next_hops
-        .filter_map(|gateway| match gateway {
-            IpAddr::V6(gateway) if !gateway.is_unicast_link_local() => Some(gateway),
-            _ => None,
-        })
-        .collect();
-    gateways.sort();
-    gateways.dedup();
-    gateways
+    terms::ordered_once(next_hops.filter_map(|gateway| match gateway {
+        IpAddr::V6(gateway) if !gateway.is_unicast_link_local() => Some(gateway),
+        _ => None,
+    }))
 }

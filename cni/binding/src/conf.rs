@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use wiring::{ANNOTATION, Request, RequestError};
 
 use cni_protocol::plugin::NetConf;
@@ -45,7 +45,7 @@ impl fmt::Display for Source {
 struct Raw {
     runtime_config: Option<RuntimeConfig>,
     args: Option<Args>,
-    wiring: Option<Value>,
+    wiring: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ struct Args {
 #[derive(Deserialize)]
 struct CniArgs {
     #[serde(default)]
-    wiring: Option<Value>,
+    wiring: Option<Box<RawValue>>,
 }
 
 /// Ours among all annotations of the pod. The others may be hundreds of kilobytes and are skipped, not kept.
@@ -125,8 +125,8 @@ pub(crate) fn find_request(conf: &NetConf) -> Result<Option<FoundRequest>, Error
     let in_args = raw.args.and_then(|args| args.cni).and_then(|cni| cni.wiring);
     let found = [
         annotation.map(|text| (Source::Annotation, Request::parse(&text))),
-        present(in_args).map(|value| (Source::CniArgs, Request::from_value(&value))),
-        present(raw.wiring).map(|value| (Source::Configuration, Request::from_value(&value))),
+        in_args.map(|text| (Source::CniArgs, Request::parse(text.get()))),
+        raw.wiring.map(|text| (Source::Configuration, Request::parse(text.get()))),
     ];
     let mut found = found.into_iter().flatten();
     let Some((source, request)) = found.next() else { return Ok(None) };
@@ -143,10 +143,6 @@ pub fn requested(conf: &NetConf) -> Result<Option<Request>, Error> {
     Ok(find_request(conf)?.map(|asked| asked.request))
 }
 
-fn present(value: Option<Value>) -> Option<Value> {
-    value.filter(|value| !value.is_null())
-}
-
 /// The message names the field; what the pod's author wrote there is shown shortened.
 fn refusal(source: Source, error: &RequestError) -> Error {
     const MOST: usize = 300;
@@ -160,7 +156,7 @@ fn refusal(source: Source, error: &RequestError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use cni_protocol::spec::Version;
@@ -203,7 +199,7 @@ mod tests {
 
     // spec: CNI-ADD-4
     #[test]
-    fn the_annotation_counts_before_arguments_and_these_before_the_configuration() {
+    fn the_annotation_precedes_arguments_and_these_the_configuration() {
         let all = json!({"runtimeConfig": {POD_ANNOTATIONS: {ANNOTATION: REQUEST}}, "args": {"cni": {"wiring": 1}}, "wiring": 2});
         let asked = ask(&all).unwrap().unwrap();
         assert_eq!((asked.source, asked.ignored), (Source::Annotation, vec![Source::CniArgs, Source::Configuration]));

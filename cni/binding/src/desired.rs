@@ -1,4 +1,4 @@
-//! What a request comes to in one namespace: taps, settings and tables as they must be once it is met.
+//! The wiring that a request needs in one namespace: taps, settings and tables.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub(crate) struct Desired {
 }
 
 impl Desired {
-    /// What `request` comes to where `facts` are so; `group` is the link group of this attachment.
+    /// The wiring of `request` in a namespace with these `facts`; `group` is the link group of this attachment.
     pub(crate) fn of(request: &Request, group: u32, facts: &Facts) -> Result<Self, Refusal> {
         let mut desired = Self {
             digest: request.digest(),
@@ -64,8 +64,8 @@ impl Desired {
         self.nics.iter().flat_map(Nic::taps)
     }
 
-    /// What each NIC's tap tells whoever reads its mark: earlier values of what is about to change (those of the namespace
-    /// stand on the first tap), the MTU, because the pod interface's may be changed later, and the guest's address of a
+    /// What the mark of each NIC's tap records: earlier values of what is about to change (those of the namespace
+    /// are in the first mark), the MTU, because the pod interface's may be changed later, and the guest's address of a
     /// family where there is a choice.
     pub(crate) fn notes(&self, choices: &[Choice], facts: &Facts) -> Vec<BTreeMap<String, String>> {
         let mut pairs: Vec<BTreeMap<_, _>> = self.nics.iter().map(|nic| notes(nic, facts)).collect();
@@ -104,5 +104,10 @@ fn notes(nic: &Nic, facts: &Facts) -> BTreeMap<String, String> {
     let change = nic.change(facts);
     let mac = change.mac.and(old).map(|old| (mac_key(&nic.pod_interface), old.to_string()));
     let multicast = change.all_multicast.map(|_| (multicast_key(&nic.pod_interface), OFF.to_owned()));
-    mac.into_iter().chain(multicast).chain([(MTU_KEY.to_owned(), nic.tap.mtu.to_string())]).collect()
+    // One by one: to collect would sort first, with code of its own.
+    let mut notes = BTreeMap::new();
+    for (key, value) in mac.into_iter().chain(multicast).chain([(MTU_KEY.to_owned(), nic.tap.mtu.to_string())]) {
+        notes.insert(key, value);
+    }
+    notes
 }

@@ -8,22 +8,17 @@ use hostnet::sysctl::Sysctl;
 use terms::{IfName, IpNetwork, MacAddr};
 use wiring::Digest;
 
-/// One difference.
+/// A difference between the wiring of a request and the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "each field is the object of that name")]
 pub enum Drift {
-    /// A tap, or the pod interface beside it.
-    Link {
-        /// Its name.
-        link: IfName,
-        /// What differs.
-        what: LinkDrift,
-    },
+    /// A tap, or its pod interface.
+    Link { link: IfName, what: LinkDrift },
     /// A route by a tap is missing.
     RouteMissing(Box<Route>),
     /// A kernel setting has another value.
     Setting {
-        /// Which.
         key: Sysctl,
         /// Its value; `None` where the kernel does not have it.
         found: Option<String>,
@@ -82,7 +77,7 @@ pub enum LinkDrift {
     AddressMissing(IpNetwork),
     /// The pod interface does not take all multicast frames.
     AllMulticastOff,
-    /// The mark.
+    /// The commit mark in the tap's alias.
     Mark(MarkDrift),
 }
 

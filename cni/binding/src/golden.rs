@@ -62,8 +62,6 @@ fn planned(case: &Path) -> Result<Plan, String> {
         (verb, _) => panic!("{}: no verb {verb} with that", case.display()),
     }
 }
-
-/// All plans.
 pub(crate) fn plans() -> impl Iterator<Item = Plan> {
     cases().into_iter().filter_map(|case| planned(&case).ok())
 }
@@ -83,7 +81,7 @@ fn plans_are_as_written() {
             wrong.push(case.file_name().unwrap().to_string_lossy().into_owned());
         }
     }
-    assert!(wrong.is_empty(), "plans differ from {wrong:?}; TAPVISOR_REWRITE_GOLDEN=1 writes them anew for review");
+    assert!(wrong.is_empty(), "plans differ from {wrong:?}; TAPVISOR_REWRITE_GOLDEN=1 writes them again for review");
 }
 
 // spec: CNI-MASQ-4
@@ -148,5 +146,5 @@ fn what_launchers_rely_on_changes_only_with_the_generation() {
         std::fs::write(&file, text).unwrap();
         return;
     }
-    assert_eq!((pinned.generation, pinned.plans), (GENERATION, now), "TAPVISOR_REWRITE_GOLDEN=1 writes it anew");
+    assert_eq!((pinned.generation, pinned.plans), (GENERATION, now), "TAPVISOR_REWRITE_GOLDEN=1 writes it again");
 }

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_that_was_never_wired_lacks_all_and_one_without_the_interface_cannot_be_judged() {
+    fn an_unwired_namespace_lacks_all_and_one_without_the_nic_is_an_error() {
         let request = r#"{"version":1,"owner":{"uid":107,"gid":107},
             "interfaces":[{"name":"default","podInterface":"eth0","binding":"masquerade","mac":"02:00:00:00:00:01"}]}"#;
         let request = Request::parse(request).unwrap();

@@ -5,7 +5,7 @@
 //! Guarantees: a pod without a request costs no netlink socket, but for DEL, which looks whether anything is left; nothing is
 //! touched before all of a request is known to be possible; what is changed is written on a tap before it is changed, and the
 //! mark that lets a launcher start comes last.
-//! Assumptions: one request per namespace, and nobody else uses tables called `tapvisor` in it.
+//! Assumptions: one request per namespace, and no other program uses tables named `tapvisor` in it.
 
 mod addresses;
 mod bridge;

@@ -105,8 +105,12 @@ fn side(link: &IfName, family: Family, subnet: Option<GuestSubnet>, facts: &Fact
 /// The networks of addresses that are not alone in theirs, each once.
 fn networks(addresses: &[IpNetwork]) -> Vec<IpNetwork> {
     let is_alone = |address: &IpNetwork| address.prefix() == if address.is_ipv4() { 32 } else { 128 };
-    let mut all: Vec<_> = addresses.iter().filter(|address| !is_alone(address)).map(|one| network(*one)).collect();
-    all.sort_by_key(|network| (network.prefix(), network.ip()));
+    let mut all = Vec::new();
+    for address in addresses.iter().filter(|address| !is_alone(address)) {
+        terms::insert_ordered(&mut all, network(*address), |one, other| {
+            one.prefix().cmp(&other.prefix()).then_with(|| one.ip().cmp(&other.ip()))
+        });
+    }
     let mut outermost: Vec<IpNetwork> = Vec::new();
     for network in all {
         if !outermost.iter().any(|outer| outer.contains(network.ip())) {

@@ -1,6 +1,7 @@
 //! The verbs as the protocol knows them.
 
 use std::error::Error as _;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::mark::FIRST_GROUP;
 use super::verbs::{Outcome, Work};
 use super::{addresses, reply};
 use cni_protocol::plugin::{Add, Added, ArgsError, Attachment, Check, Collect, Del, NetConf, Netns, Plugin, Status};
-use cni_protocol::spec::{CniResult, Code, Error};
+use cni_protocol::spec::{Code, Error};
 
 /// The pairs that Kubernetes' runtimes and Multus send; this plugin reads none of them.
 const KNOWN_ARGS: [&str; 7] =
@@ -37,7 +38,7 @@ pub struct Tapvisor {
 
 impl Tapvisor {
     fn perform(&self, netns: &Netns, work: &Work<'_>) -> Result<Option<Outcome>, BindingError> {
-        // Each call reads, plans and changes: another one amid that would restore what it finds half changed.
+        // Each call reads, plans and changes: a second one at the same time would restore what the first has half changed.
         let _lock = netns.open().lock(&Locks::default(), PATIENCE)?;
         // A thread for it would take as long as ten calls to the kernel.
         netns.open().enter()?;
@@ -66,11 +67,8 @@ impl Plugin for Tapvisor {
     }
 
     fn add(&self, call: &Add) -> Result<Added, Error> {
-        let previous = call.conf.prev_document();
         let Some(asked) = find_request(&call.conf)? else {
-            return Ok(
-                previous.map_or(Added::Result(CniResult::default()), |document| Added::Previous(document.clone()))
-            );
+            return Ok(Added::Unchanged);
         };
         call.attachment.args.expect_only(&KNOWN_ARGS).map_err(bad_args)?;
         tell_of_ignored(&asked);
@@ -78,12 +76,14 @@ impl Plugin for Tapvisor {
         let sandbox = call.netns.path().to_string_lossy();
         let given = addresses::given(call.previous.as_ref(), &sandbox, &call.attachment.if_name);
         let work = Work::Add { request: &asked.request, given: &given, group, dry: self.dry_run };
-        let Outcome { plan, macs, choices } = self.perform(&call.netns, &work)?.unwrap_or_default();
+        // Not freed, as all that `verbs` makes.
+        let outcome = ManuallyDrop::new(self.perform(&call.netns, &work)?.unwrap_or_default());
+        let Outcome { plan, macs, choices } = &*outcome;
         choices.iter().for_each(|choice| eprintln!("tapvisor: {choice}"));
         if self.dry_run {
             return Ok(Added::Text(plan.to_string()));
         }
-        Ok(reply::result(previous, &sandbox, &macs))
+        Ok(reply::result(call.conf.prev_text(), &sandbox, macs))
     }
 
     fn del(&self, call: &Del) -> Result<(), Error> {
@@ -117,6 +117,7 @@ impl Plugin for Tapvisor {
 }
 
 /// Removes the files of locks that killed calls left. Without the namespace a DEL cannot tell which of them was its own.
+#[cold]
 fn sweep_locks() {
     if let Err(error) = Locks::default().sweep() {
         eprintln!("tapvisor: {error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
@@ -166,7 +167,7 @@ mod tests {
         group(&network.parse().unwrap(), &attachment)
     }
 
-    /// The answer to an ADD with strange arguments; our own namespace stands in for a pod's and is not looked at.
+    /// The answer to an ADD with unknown arguments; the test's own namespace serves as the pod's and is not read.
     fn add_with_unknown_args(more: &str) -> serde_json::Value {
         let conf = format!(r#"{{"cniVersion":"1.0.0","name":"net","type":"tapvisor"{more}}}"#);
         let env = [

@@ -31,21 +31,14 @@ fn is_link_local(address: IpNetwork) -> bool {
 
 /// Links with routes that a router advertisement made.
 pub(crate) fn advertised_links(facts: &Facts) -> Vec<IfName> {
-    let mut links: Vec<_> = facts
-        .routes
-        .iter()
-        .filter(|route| route.protocol == RouteProtocol::RouterAdvertisement)
-        .filter_map(|route| route.link.clone())
-        .collect();
-    links.sort();
-    links.dedup();
-    links
+    let advertised = facts.routes.iter().filter(|route| route.protocol == RouteProtocol::RouterAdvertisement);
+    terms::ordered_once(advertised.filter_map(|route| route.link.clone()))
 }
 
 /// RFC 8200 §5; the kernel takes IPv6 off a link below it.
 const IPV6_LEAST: u32 = 1280;
 
-/// Whether a tap with this MTU beside `link` has IPv6.
+/// Whether a tap with this MTU for `link` has IPv6.
 pub(crate) fn has_ipv6(link: &Link, mtu: Mtu) -> bool {
     link.addr_gen_mode.is_some() && mtu.value() >= IPV6_LEAST
 }

@@ -7,6 +7,7 @@ use wiring::{Digest, MarkError, NicNameError};
 /// Why a request cannot be met in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum Refusal {
     /// The pod interface is missing.
     #[error("{0} is not in the namespace: attached after this plugin?")]
@@ -20,7 +21,6 @@ pub enum Refusal {
     /// A masquerade subnet is in use.
     #[error("interface {nic:?}: subnet {subnet} overlaps {what} of the pod")]
     Overlap {
-        /// The VM's NIC.
         nic: String,
         /// The subnet asked for.
         subnet: IpNetwork,
@@ -30,11 +30,9 @@ pub enum Refusal {
     /// The MTU does not fit the family or the link.
     #[error("interface {nic:?}: MTU {mtu}: {rule}")]
     Mtu {
-        /// The VM's NIC.
         nic: String,
         /// The MTU asked for, or the link's.
         mtu: u32,
-        /// What it breaks.
         rule: String,
     },
     /// A name leaves no room for the taps' names.
@@ -46,7 +44,6 @@ pub enum Refusal {
     /// The namespace is wired for another request.
     #[error("{link} carries the mark of request {found}, this one is {asked}: DEL that one first")]
     OtherRequest {
-        /// The tap.
         link: IfName,
         /// The request it was made for.
         found: Digest,
@@ -56,7 +53,6 @@ pub enum Refusal {
     /// The namespace is wired for this request, by a release that wires otherwise.
     #[error("{link} was wired by another release: generation {found}, this plugin's is {ours}: DEL that one first", ours = wiring::GENERATION)]
     OtherRelease {
-        /// The tap.
         link: IfName,
         /// The generation in its mark.
         found: u32,

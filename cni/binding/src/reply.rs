@@ -4,13 +4,11 @@ use serde_json::Value;
 use terms::{IfName, MacAddr};
 
 use cni_protocol::plugin::Added;
-use cni_protocol::spec::CniResult;
 
-/// Chained, the previous result goes on; a trailing attachment has an empty one, so that nobody takes the taps for
-/// interfaces of the pod.
-pub(crate) fn result(previous: Option<&Value>, sandbox: &str, macs: &[(IfName, MacAddr)]) -> Added {
-    let Some(previous) = previous else { return Added::Result(CniResult::default()) };
-    let mut document = previous.clone();
+/// In a chain, the previous result goes on. A trailing attachment answers an empty result: the taps are not the pod's interfaces.
+pub(crate) fn result(previous: Option<&str>, sandbox: &str, macs: &[(IfName, MacAddr)]) -> Added {
+    let document = previous.filter(|_| !macs.is_empty()).and_then(|text| serde_json::from_str(text).ok());
+    let Some(mut document): Option<Value> = document else { return Added::Unchanged };
     let interfaces = document.get_mut("interfaces").and_then(Value::as_array_mut);
     for interface in interfaces.into_iter().flatten() {
         let is = |key: &str, value: &str| interface.get(key).and_then(Value::as_str) == Some(value);
@@ -35,7 +33,9 @@ mod tests {
             {"name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/run/netns/a"},
             {"name": "net1", "mac": "02:00:00:00:00:03", "sandbox": "/run/netns/a"}], "other": 1});
         let mac = ("eth0".parse().unwrap(), MacAddr::local([0, 0, 0, 0, 9]));
-        let Added::Previous(document) = result(Some(&previous), "/run/netns/a", &[mac]) else { panic!("previous") };
+        let Added::Previous(document) = result(Some(&previous.to_string()), "/run/netns/a", &[mac]) else {
+            panic!("previous")
+        };
         let mut expected = previous;
         expected["interfaces"][1]["mac"] = "02:00:00:00:00:09".into();
         assert_eq!(document, expected);
@@ -43,6 +43,7 @@ mod tests {
 
     #[test]
     fn a_trailing_attachment_reports_nothing() {
-        assert_eq!(result(None, "/run/netns/a", &[]), Added::Result(CniResult::default()));
+        let mac = ("eth0".parse().unwrap(), MacAddr::local([0, 0, 0, 0, 9]));
+        assert_eq!(result(None, "/run/netns/a", &[mac]), Added::Unchanged);
     }
 }

@@ -38,7 +38,7 @@ const MESH_PORTS: [u16; 10] = [15000, 15001, 15004, 15006, 15008, 15009, 15020, 
 /// Where Istio's side-car sends from when it hands on inbound IPv6 traffic; the IPv4 one, 127.0.0.6, is loopback anyway.
 const MESH_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
-/// The tables that can be ours, for whoever looks for them.
+/// The tables that a wiring can have.
 pub(crate) fn ids() -> [TableId; 3] {
     [TableFamily::Inet, TableFamily::Netdev, TableFamily::Arp].map(|family| TableId::new(family, TABLE))
 }

@@ -19,6 +19,7 @@ use super::rules;
 const TUN_NODE: &str = "/dev/net/tun";
 
 /// Looks for the tun driver, and tries in a namespace of its own whether the kernel takes taps and the rules of a wiring.
+#[cold]
 pub(crate) fn check() -> Result<(), BindingError> {
     if !Path::new(TUN_NODE).exists() {
         return Err(BindingError::HostLacks(format!("{TUN_NODE} is missing: load the tun module")));

@@ -1,4 +1,4 @@
-//! A NIC's taps, and what the pod interface beside them must be.
+//! A NIC's taps, and the settings that its pod interface must have.
 
 use hostnet::Facts;
 use hostnet::facts::Route;
@@ -9,15 +9,13 @@ use terms::{IfName, IpNetwork, MacAddr, Mtu};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Nic {
     pub(crate) pod_interface: IfName,
-    /// The address the pod interface must have, if the request wishes one.
+    /// The Ethernet address that the request demands of the pod interface, if any.
     pub(crate) pod_mac: Option<MacAddr>,
     /// Whether the pod interface must take all multicast frames, because it would sift out the guest's.
     pub(crate) all_multicast: bool,
     pub(crate) tap: Tap,
     pub(crate) service_tap: Option<Tap>,
 }
-
-/// A tap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tap {
     pub(crate) name: IfName,

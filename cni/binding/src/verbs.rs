@@ -1,4 +1,9 @@
 //! The verbs inside a namespace: read, plan, change.
+//!
+//! Assumption: the process serves one call and ends. So facts and wirings are not freed (`ManuallyDrop`): that would take one
+//! instruction in twenty.
+
+use std::mem::ManuallyDrop;
 
 use hostnet::sysctl::Sysctl;
 use hostnet::{Ask, Facts, Kernel, Op, Plan, apply, tear_down};
@@ -31,12 +36,12 @@ impl Work<'_> {
     }
 }
 
-/// What an ADD comes to.
+/// The outcome of an ADD.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// What was done; empty when all was there already.
     pub(crate) plan: Plan,
-    /// Pod interfaces whose Ethernet address is now the one that the request wishes.
+    /// Pod interfaces whose Ethernet address is now the one that the request demands.
     pub(crate) macs: Vec<(IfName, MacAddr)>,
     /// Which address the guest gets where there are several.
     pub(crate) choices: Vec<Choice>,
@@ -50,16 +55,16 @@ fn add(
     group: u32,
     dry: bool,
 ) -> Result<Outcome, BindingError> {
-    let mut facts = gather(kernel, request)?;
+    let mut facts = ManuallyDrop::new(gather(kernel, request)?);
     let mut desired = Desired::of(request, group, &facts)?;
     let existing = existing::of(&desired, &facts)?;
     if existing != WiringState::Complete {
         refuse_impossible(request, &desired, &facts)?;
     }
     if existing == WiringState::Partial && !dry {
-        // Somebody was killed in the middle of an ADD; its taps tell what it had changed.
+        // An earlier ADD was killed halfway; the marks of its taps record what it had changed.
         remove(kernel, &del::plan(group, Some(request), &facts))?;
-        facts = gather(kernel, request)?;
+        facts = ManuallyDrop::new(gather(kernel, request)?);
         desired = Desired::of(request, group, &facts)?;
     }
     let macs = desired.nics.iter().filter_map(|nic| Some((nic.pod_interface.clone(), nic.pod_mac?))).collect();
@@ -93,8 +98,8 @@ fn del(kernel: &mut impl Kernel, request: Option<&Request>, group: u32) -> Resul
 
 /// Compares what is with what ADD made.
 fn check(kernel: &mut impl Kernel, request: &Request, group: u32) -> Result<(), BindingError> {
-    let mut facts = gather(kernel, request)?;
-    let desired = Desired::of(request, group, &facts)?;
+    let mut facts = ManuallyDrop::new(gather(kernel, request)?);
+    let desired = ManuallyDrop::new(Desired::of(request, group, &facts)?);
     let mut differences = check::differences(&desired, &facts);
     // Nearly always the tables are as they were; only to name what is not are they read.
     if !kernel.holds(&desired.tables, &facts)? {

@@ -2,7 +2,7 @@
 //!
 //! Flow: configuration list + attachment → one process per plugin, forward (DEL in reverse) → result, kept in a cache file
 //! that libcni could read.
-//! Guarantees: a failed ADD is rolled back; what was begun is on file before the first plugin runs, so whoever comes after a
+//! Guarantees: a failed ADD is rolled back; what was begun is on file before the first plugin runs, so the caller after a
 //! killed runtime finds what to DEL; tear-down goes on past failures and reports them all.
 //! Assumptions: the caller runs one operation on a container at a time, and GC alone (specification section 3).
 

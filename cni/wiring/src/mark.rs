@@ -4,7 +4,7 @@
 //! the closing NUL). The generation is that of what a wiring is made of, [`GENERATION`]. The pairs are the plugin's notes: what DEL must put back, what CHECK must know; neither keys nor values hold spaces.
 //!
 //! ADD also writes a provisional mark, whose digest is all zeros, when it makes the tap and before it changes what the pairs
-//! tell of: whoever is killed in between leaves a tap that says what to undo, and that no launcher takes for its own.
+//! record: an ADD that is killed in between leaves a tap that says what to undo, and that no launcher accepts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use std::str::FromStr;
 use crate::{Digest, Family};
 
 /// The number of what plugin and launcher must agree on beyond the request: names of devices, what the rules hand to the
-/// service tap and what they take from it, which addresses lie on a tap. Whoever changes any of it raises the number; then a
+/// service tap and what they take from it, which addresses lie on a tap. A change of any of it raises the number; then a
 /// launcher refuses what a plugin of another release has wired, instead of waiting for frames that never come.
 pub const GENERATION: u32 = 3;
 
@@ -121,8 +121,12 @@ impl Mark {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEAD}{} {}", self.generation, self.digest)?;
-        self.restore.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
+        f.write_str(HEAD)?;
+        self.generation.fmt(f)?;
+        f.write_str(" ")?;
+        self.digest.fmt(f)?;
+        let mut parts = self.restore.iter().flat_map(|(key, value)| [" ", key, "=", value]);
+        parts.try_for_each(|part| f.write_str(part))
     }
 }
 
@@ -140,9 +144,12 @@ fn parse(alias: &str) -> Option<Mark> {
     let is_plain = generation.bytes().all(|byte| byte.is_ascii_digit()) && !generation.starts_with('0');
     let generation = generation.parse().ok().filter(|_| is_plain)?;
     let digest = words.next()?.parse().ok()?;
-    let restore = words
-        .map(|word| word.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())))
-        .collect::<Option<_>>()?;
+    // One by one: to collect would sort first, with code of its own.
+    let mut restore = BTreeMap::new();
+    for word in words {
+        let (key, value) = word.split_once('=')?;
+        restore.insert(key.to_owned(), value.to_owned());
+    }
     Some(Mark { generation, digest, restore })
 }
 

@@ -10,7 +10,7 @@ pub const MASQUERADE_GATEWAY_MAC: MacAddr = MacAddr::local([0; 5]);
 /// The gateway's link-local address, made of its Ethernet address (RFC 4291 appendix A).
 pub const MASQUERADE_GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0);
 
-/// An IP family.
+/// The family of an address, with one tap address and subnet each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Family {

@@ -23,9 +23,9 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
-    /// User id.
+    /// At most 4294967294.
     pub uid: u32,
-    /// Group id.
+    /// At most 4294967294.
     pub gid: u32,
 }
 
@@ -74,11 +74,11 @@ pub enum Binding {
     Sriov,
 }
 
-/// A declared port.
+/// A port that reaches a masquerade guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
-    /// Transport protocol.
+    /// TCP if absent.
     #[serde(default)]
     pub protocol: Protocol,
     /// Port number, not 0.
@@ -155,19 +155,24 @@ impl Request {
         if text.len() > Self::MAX_BYTES {
             return Err(RequestError::TooLarge(text.len()));
         }
-        Self::read(&mut serde_json::Deserializer::from_str(text))
+        let request: Self = serde_json::from_str(text).map_err(|error| {
+            let reason = error.to_string();
+            let path = match terms::json_path(text.as_bytes(), error.line(), error.column(), &reason).as_str() {
+                "." => "wiring request".to_owned(),
+                path => shortened(path),
+            };
+            RequestError::Shape { path, reason: shortened(&reason) }
+        })?;
+        request.check()?;
+        Ok(request)
     }
 
-    /// Reads a request that is already a JSON value, as it stands in a plugin's configuration.
+    /// Reads a request that is already a JSON value.
     ///
     /// # Errors
     /// As [`Request::parse`].
     pub fn from_value(value: &serde_json::Value) -> Result<Self, RequestError> {
-        let bytes = value.to_string().len();
-        if bytes > Self::MAX_BYTES {
-            return Err(RequestError::TooLarge(bytes));
-        }
-        Self::read(value)
+        Self::parse(&value.to_string())
     }
 
     /// Who may open the taps.
@@ -194,25 +199,13 @@ impl Request {
         Digest(digest)
     }
 
-    fn read<'de, D: serde::Deserializer<'de, Error = serde_json::Error>>(source: D) -> Result<Self, RequestError> {
-        let request: Self = serde_path_to_error::deserialize(source).map_err(|error| RequestError::Shape {
-            path: match error.path().to_string().as_str() {
-                "." => "wiring request".to_owned(),
-                path => shortened(path),
-            },
-            reason: shortened(&error.inner().to_string()),
-        })?;
-        request.check()?;
-        Ok(request)
-    }
-
     fn check(&self) -> Result<(), RequestError> {
         if self.version != Self::VERSION {
             return Err(rule("version", format!("{} is unknown, 1 is the only version", self.version)));
         }
-        // The kernel reads an owner of all ones as "nobody in particular": anybody could take the tap.
+        // The kernel takes an owner of all ones for "no owner": every user could attach to the tap.
         if self.owner.uid == u32::MAX || self.owner.gid == u32::MAX {
-            return Err(rule("owner", "4294967295 stands for no owner and is not allowed"));
+            return Err(rule("owner", "4294967295 means no owner and is not allowed"));
         }
         if self.interfaces.len() > Self::MAX_INTERFACES {
             return Err(rule("interfaces", format!("{} given, at most 16 are allowed", self.interfaces.len())));
@@ -505,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_versions_and_nobody_are_refused() {
+    fn wrong_sizes_versions_and_owners_are_refused() {
         assert_eq!(Request::parse(&" ".repeat(70_000)).unwrap_err(), RequestError::TooLarge(70_000));
         let error = Request::parse(r#"{"version":2,"owner":{"uid":1,"gid":1},"interfaces":[]}"#).unwrap_err();
         assert!(error.to_string().starts_with("version: 2"), "{error}");

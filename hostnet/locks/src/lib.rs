@@ -37,11 +37,11 @@ pub struct Lock {
 /// Why a target could not be locked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum LockError {
     /// Another process holds the lock.
     #[error("{holder} has held the lock for {} s", .patience.as_secs())]
     Busy {
-        /// Which process.
         holder: Holder,
         /// How long we waited.
         patience: Duration,
@@ -49,9 +49,7 @@ pub enum LockError {
     /// The folder belongs to another user.
     #[error("{folder} belongs to uid {found}, expected uid {expected}: remove it")]
     Owner {
-        /// The folder.
         folder: PathBuf,
-        /// Its owner.
         found: u32,
         /// The user of this process.
         expected: u32,
@@ -59,11 +57,8 @@ pub enum LockError {
     /// The system failed.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// On which path.
         path: PathBuf,
-        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -156,10 +151,15 @@ impl Locks {
     fn make_folder(&self) -> Result<(), LockError> {
         const MODE: u32 = 0o700;
         let folder = &self.folder;
-        if let Some(above) = folder.parent() {
-            fs::create_dir_all(above).map_err(failed("make folder", above))?;
+        let mut made = DirBuilder::new().mode(MODE).create(folder);
+        // The first call since the host has booted.
+        if made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            if let Some(above) = folder.parent() {
+                fs::create_dir_all(above).map_err(failed("make folder", above))?;
+            }
+            made = DirBuilder::new().mode(MODE).create(folder);
         }
-        match DirBuilder::new().mode(MODE).create(folder) {
+        match made {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("make folder", folder)(error));
             }
@@ -183,7 +183,7 @@ impl Locks {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Under the lock: whoever has opened the file already finds it gone and makes a new one. One that cannot be removed
+        // Under the lock: a process that has opened the file already finds it gone and makes a new one. One that cannot be removed
         // now is used again or swept.
         if let Some((_, path)) = &self.file
             && fs::remove_file(path).is_err()
@@ -193,8 +193,6 @@ impl Drop for Lock {
         }
     }
 }
-
-/// One caller's wait.
 struct Wait {
     patience: Duration,
     waited: Duration,
@@ -237,8 +235,9 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// Writes down who holds the lock, for those who wait. A full file system does not keep anybody from working.
 fn note_holder(mut file: &File) {
-    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program = std::env::args_os().next().unwrap_or_default();
+    let program = program.to_string_lossy();
+    let name = program.rsplit('/').next().unwrap_or_default();
     drop(file.set_len(0).and_then(|()| file.write_all(format!("{} ({name})", std::process::id()).as_bytes())));
 }
 
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_the_target_itself_delays_nobody() {
+    fn a_lock_on_the_target_itself_delays_no_call() {
         let bench = bench();
         let target = File::open(bench.folder.path().join("target")).unwrap();
         target.lock().unwrap();

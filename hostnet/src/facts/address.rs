@@ -20,7 +20,7 @@ pub struct Address {
     /// How far it is valid.
     #[serde(default)]
     pub scope: AddressScope,
-    /// Flags.
+    /// IFA_F_* that matter to us.
     #[serde(default)]
     pub flags: AddressFlags,
     /// Seconds it remains preferred; `None` is for ever.

@@ -5,15 +5,15 @@ use terms::{IfName, MacAddr};
 
 use crate::omit::is_default;
 
-/// A network interface.
+/// A network interface as RTM_GETLINK lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Link {
     /// The kernel's number for it, unique in its namespace.
     pub index: u32,
-    /// Its name.
+    /// IFLA_IFNAME, 1 to 15 bytes.
     pub name: IfName,
-    /// What it is.
+    /// The driver (IFLA_INFO_KIND); `Physical` without one.
     pub kind: LinkKind,
     /// Its Ethernet address; `None` where it has none or an all-zero one (loopback).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,13 +32,13 @@ pub struct Link {
     /// Without address resolution (IFF_NOARP).
     #[serde(default, skip_serializing_if = "is_default")]
     pub noarp: bool,
-    /// Takes the frames of all multicast groups because somebody asked for it (IFF_ALLMULTI).
+    /// Accepts the frames of all multicast groups on request (IFF_ALLMULTI).
     #[serde(default, skip_serializing_if = "is_default")]
     pub all_multicast: bool,
     /// Device group, for changing or deleting many at once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub group: u32,
-    /// The alias: up to 255 bytes of text for whoever reads it.
+    /// The alias (IFLA_IFALIAS): up to 255 bytes of free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The link it is a port of.
@@ -112,21 +112,21 @@ pub enum LinkKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tun {
-    /// Packets or frames.
+    /// IFLA_TUN_TYPE.
     pub mode: TunMode,
     /// Who may attach without CAP_NET_ADMIN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<u32>,
-    /// Which group may.
+    /// The group id that may attach; `None`: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
-    /// Takes several descriptors.
+    /// IFF_MULTI_QUEUE: one descriptor for each queue.
     pub multi_queue: bool,
-    /// Outlives its descriptors.
+    /// IFF_PERSIST: the link stays when its last descriptor is closed.
     pub persist: bool,
-    /// Carries a virtio-net header. Rewritten by whoever attaches last.
+    /// Frames carry a virtio-net header. Each process that attaches sets it again.
     pub vnet_hdr: bool,
-    /// Carries a packet-information header. Rewritten by whoever attaches last.
+    /// Frames carry a packet-information header. Each process that attaches sets it again.
     pub packet_info: bool,
 }
 
@@ -198,9 +198,9 @@ pub enum AddrGenMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Statistics {
-    /// Packets received.
+    /// Since the link was made.
     pub rx_packets: u64,
-    /// Bytes received.
+    /// With the link-layer header.
     pub rx_bytes: u64,
     /// Received packets with errors.
     pub rx_errors: u64,

@@ -49,13 +49,13 @@ pub struct Ask {
     pub links: bool,
     /// Packet counters of the links too.
     pub statistics: bool,
-    /// Addresses.
+    /// Read the addresses of both families (RTM_GETADDR).
     pub addresses: bool,
-    /// Routes.
+    /// Read the routes of all tables (RTM_GETROUTE).
     pub routes: bool,
-    /// Neighbour entries.
+    /// Read the neighbour entries (RTM_GETNEIGH).
     pub neighbours: bool,
-    /// These settings.
+    /// Read these settings; one that is absent is a fact too.
     pub sysctls: Vec<Sysctl>,
     /// These nft tables with chains, rules, sets and elements.
     pub tables: Vec<TableId>,

@@ -11,7 +11,7 @@ use terms::{IfName, MacAddr};
 pub struct Neighbour {
     /// The link it is on.
     pub link: IfName,
-    /// The neighbour's address.
+    /// NDA_DST.
     pub address: IpAddr,
     /// Its Ethernet address, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -37,7 +37,7 @@ pub struct Route {
     /// The table it is in.
     #[serde(default = "table_main", skip_serializing_if = "is_table_main")]
     pub table: u32,
-    /// Who made it.
+    /// RTPROT_*: by it a route is kept or removed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: RouteProtocol,
     /// How far the destination is.
@@ -123,7 +123,7 @@ pub struct NextHop {
     /// The link it leaves by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<IfName>,
-    /// The next router.
+    /// RTA_GATEWAY or RTA_VIA; `None` on the link itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
@@ -159,11 +159,11 @@ pub enum RouteKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RouteProtocol {
-    /// Nobody said.
+    /// Unspecified (RTPROT_UNSPEC).
     Unspecified,
     /// The kernel.
     Kernel,
-    /// Somebody at boot.
+    /// Configuration at boot (RTPROT_BOOT).
     Boot,
     /// An administrator.
     #[default]

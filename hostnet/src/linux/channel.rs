@@ -43,7 +43,7 @@ impl<S: Steps> Channel<S> {
         self.sequence
     }
 
-    /// Counts numbers that somebody else gave to messages, beginning with the one that was asked for last.
+    /// Skips `count` numbers that the caller gave to messages, from the one that `next_sequence` returned last.
     pub(crate) fn skip_sequences(&mut self, count: u32) {
         self.sequence = self.sequence.wrapping_add(count.saturating_sub(1));
     }

@@ -27,7 +27,7 @@ const GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_ROUTE,
 ];
 
-/// Something that changed.
+/// A change that the kernel announces (RTNLGRP_*).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A link was made, or something about it was set.

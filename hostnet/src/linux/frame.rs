@@ -7,8 +7,6 @@ use crate::kernel::KernelError;
 
 /// `struct nlmsghdr` of `linux/netlink.h`.
 pub(crate) const HEADER_BYTES: usize = 16;
-
-/// One netlink message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) kind: u16,

@@ -68,7 +68,7 @@ pub(super) fn changes(
         LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(inet6)])
     }));
     // The kernel raises a link before it looks at the address generation mode in the same message: then addresses would be
-    // made that nobody wants. So raising is a message of its own in that case.
+    // made that are not wanted. So raising is a message of its own in that case.
     let mut second = None;
     for (flag, on) in [(LinkFlags::Noarp, set.noarp), (LinkFlags::Allmulti, set.all_multicast), (LinkFlags::Up, set.up)]
     {

@@ -20,7 +20,7 @@ const HEADER_BYTES: usize = 12;
 /// A packet whose way is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteQuery {
-    /// Where to.
+    /// The destination, of the same family as the source.
     pub to: IpAddr,
     /// From where and by which link it came in, if it is to be passed on; `None` for one that starts here.
     pub passed_on: Option<(IpAddr, IfName)>,

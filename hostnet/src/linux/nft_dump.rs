@@ -50,6 +50,7 @@ impl Listed {
 
 impl<S: Steps> Linux<S> {
     /// A table with all it holds; `None` if there is none of that name.
+    #[cold]
     pub(super) fn read_table(&mut self, id: &TableId) -> Result<Option<TableFacts>, KernelError> {
         let there = self.list(id, libc::NFT_MSG_GETTABLE, NLM_F_ACK, &[(table::NAME, &id.name)], |_| Some(()));
         match there {
@@ -215,8 +216,6 @@ fn read_rule(bytes: &[u8], family: Family, sets: &[Listed], links: &dyn LinkIndi
     let handle = attribute(bytes, rule::HANDLE).and_then(|handle| handle.first_chunk().copied());
     RuleFacts { handle: handle.map_or(0, u64::from_be_bytes), comment, counter, statements }
 }
-
-/// One listed element.
 struct ListedElement {
     encoded: Encoded,
     expires_milliseconds: Option<u64>,

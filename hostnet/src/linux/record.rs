@@ -12,19 +12,16 @@ use crate::tap::TunCall;
 /// One call as it was made, for replaying it without us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum Step {
     /// A buffer of netlink messages sent.
     Send {
-        /// Where to.
         bus: Bus,
         /// Its bytes in hexadecimal.
         hex: String,
     },
     /// A datagram of answers received.
-    Receive {
-        /// Where from.
-        bus: Bus,
-    },
+    Receive { bus: Bus },
     /// An unattached tun descriptor opened.
     OpenTun,
     /// An ioctl on the tun descriptor that was opened last.
@@ -32,24 +29,16 @@ pub enum Step {
     /// The index of a link looked up.
     LinkIndex(IfName),
     /// A file read.
-    ReadFile {
-        /// Its path.
-        path: String,
-    },
+    ReadFile { path: String },
     /// A file written.
-    WriteFile {
-        /// Its path.
-        path: String,
-        /// What was written.
-        contents: String,
-    },
+    WriteFile { path: String, contents: String },
 }
 
 /// Makes the calls and writes them down.
 #[derive(Debug, Default)]
 pub struct Recorder<S> {
     inner: S,
-    /// `None` while nobody wants to know.
+    /// `None` if steps are not recorded.
     steps: Option<Vec<Step>>,
 }
 

@@ -11,7 +11,7 @@ use terms::IfName;
 
 use crate::tap::{self, TunCall};
 
-/// A netlink family.
+/// The netlink family of a socket (NETLINK_ROUTE, NETLINK_NETFILTER).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Bus {

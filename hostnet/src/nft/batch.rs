@@ -39,14 +39,12 @@ pub(crate) struct Batch<'a> {
     expressions: Writer,
     index_of: &'a mut IndexOf<'a>,
 }
-
-/// A written batch.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) bytes: Vec<u8>,
     /// Number of the last command, which is acknowledged.
     pub(crate) last: u32,
-    /// Numbers used.
+    /// Sequence numbers that the messages used, the two brackets included.
     pub(crate) count: u32,
     /// What the wanted message does.
     pub(crate) found: Option<String>,

@@ -5,7 +5,7 @@ use terms::IfName;
 
 use super::{Family, Rule};
 
-/// Where among the hook's users a base chain stands (NF_IP_PRI_* of `linux/netfilter_ipv4.h`).
+/// The order of base chains at a hook, lowest first (NF_IP_PRI_* of `linux/netfilter_ipv4.h`).
 pub mod priority {
     /// Before connection tracking.
     pub const RAW: i32 = libc::NF_IP_PRI_RAW;
@@ -98,7 +98,7 @@ impl Chain {
 pub struct Base {
     /// What its rules may do.
     pub kind: ChainKind,
-    /// Where.
+    /// The hook of netfilter, or ingress and egress of a device.
     pub hook: Hook,
     /// Rank among the hook's users; lower comes first.
     pub priority: i32,

@@ -18,6 +18,7 @@ impl TableFacts {
     ///
     /// # Errors
     /// When the table cannot be expressed, or names a link that is not there.
+    #[cold]
     pub fn expected(table: &Table, links: &dyn LinkIndices) -> Result<Self, NftError> {
         let mut offline = OfflineCompiler::of(table.id.family, links);
         let chains = table.chains.iter().map(|chain| {
@@ -44,6 +45,7 @@ impl TableFacts {
     /// Where `found` differs from this; nothing if it is the same. Counters and handles do not matter, nor do the elements of
     /// sets that rules fill.
     #[must_use]
+    #[cold]
     pub fn differences(&self, found: Option<&Self>) -> Vec<TableDrift> {
         let table = || self.id.clone();
         let Some(found) = found else { return vec![TableDrift::TableMissing(table())] };
@@ -74,6 +76,7 @@ impl TableFacts {
         drift
     }
 
+    #[cold]
     fn rule_differences(&self, chain: &ChainFacts, found: &ChainFacts, drift: &mut Vec<TableDrift>) {
         let mut rest = found.rules.as_slice();
         let mut added = Vec::new();
@@ -101,6 +104,7 @@ impl TableFacts {
 }
 
 /// Whether sets hold the same, in whatever order; when elements expire does not matter.
+#[cold]
 fn same_elements(one: &[ElementFacts], other: &[ElementFacts]) -> bool {
     let sorted = |elements: &[ElementFacts]| {
         let mut sorted: Vec<_> =
@@ -135,6 +139,9 @@ impl<'a> Expected<'a> {
     }
 
     /// Whether the next rule of a chain, whose name ends with NUL, is the one with these expressions.
+    ///
+    /// Not inlined into callers in other crates, which are compiled for size: this loop is a third of a CHECK.
+    #[inline(never)]
     pub(crate) fn next_is(&mut self, chain: &[u8], expressions: &[u8], unnamed: &Unnamed<'_>) -> bool {
         let is_it = |name: &str| chain.strip_suffix(b"\0") == Some(name.as_bytes());
         let chains = self.table.chains.iter().zip(&mut self.met);
@@ -238,6 +245,7 @@ impl<'a> OfflineCompiler<'a> {
     }
 
     /// The statements of the rule that was compiled last, as they are read back from the kernel.
+    #[cold]
     fn statements(&self) -> (Vec<Statement>, Option<Counter>) {
         let unnamed = |_: &str, number: Option<u32>| {
             let at = usize::try_from(number?).ok()?.checked_sub(1)?;

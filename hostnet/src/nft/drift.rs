@@ -6,62 +6,24 @@ use super::{RuleFacts, TableId};
 
 /// One difference of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the object of that name")]
 pub enum TableDrift {
     /// The table is not there.
     TableMissing(TableId),
     /// A chain is not there.
-    ChainMissing {
-        /// The table.
-        table: TableId,
-        /// The chain.
-        chain: String,
-    },
+    ChainMissing { table: TableId, chain: String },
     /// A chain has another hook, priority, device or policy.
-    ChainHook {
-        /// The table.
-        table: TableId,
-        /// The chain.
-        chain: String,
-    },
+    ChainHook { table: TableId, chain: String },
     /// A chain is there that was not written.
-    ChainAdded {
-        /// The table.
-        table: TableId,
-        /// The chain.
-        chain: String,
-    },
+    ChainAdded { table: TableId, chain: String },
     /// A rule is not there, or not as it was written.
-    RuleMissing {
-        /// The table.
-        table: TableId,
-        /// The chain.
-        chain: String,
-        /// The rule's comment.
-        comment: Option<String>,
-    },
+    RuleMissing { table: TableId, chain: String, comment: Option<String> },
     /// A rule is there that was not written.
-    RuleAdded {
-        /// The table.
-        table: TableId,
-        /// The chain.
-        chain: String,
-        /// The rule.
-        rule: Box<RuleFacts>,
-    },
+    RuleAdded { table: TableId, chain: String, rule: Box<RuleFacts> },
     /// A set is not there.
-    SetMissing {
-        /// The table.
-        table: TableId,
-        /// The set.
-        set: String,
-    },
+    SetMissing { table: TableId, set: String },
     /// A set has other elements.
-    SetElements {
-        /// The table.
-        table: TableId,
-        /// The set.
-        set: String,
-    },
+    SetElements { table: TableId, set: String },
 }
 
 impl TableDrift {

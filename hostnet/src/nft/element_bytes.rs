@@ -116,6 +116,7 @@ impl ElementKinds {
     }
 
     /// The element that the kernel lists with these bytes.
+    #[cold]
     pub(crate) fn decode(&self, encoded: &Encoded) -> ElementFacts {
         let from = values(self.key.as_deref(), &encoded.key);
         let key = match &encoded.key_end {

@@ -23,23 +23,18 @@ pub(crate) enum Encoding {
 
 /// What no nft rule or set can express.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum NftError {
     /// A field or set cannot take the value.
     #[error("{value:?} is no value for {place}")]
     Value {
-        /// The value.
         value: Value,
         /// The field or set.
         place: String,
     },
     /// A field is not of the network's IP version.
     #[error("{network} is no network for {place}")]
-    Network {
-        /// The network.
-        network: IpNetwork,
-        /// The field.
-        place: String,
-    },
+    Network { network: IpNetwork, place: String },
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
@@ -65,7 +60,7 @@ impl Encoding {
         }
     }
 
-    /// The value's bytes.
+    /// The bytes of a value, as wide as the encoding; `place` names the field in an error.
     pub(crate) fn encode(self, value: &Value, place: &dyn std::fmt::Debug) -> Result<Bytes, NftError> {
         let bytes = match (self, value) {
             (Self::Ipv4, Value::Ip(IpAddr::V4(ip))) => Bytes::of(&ip.octets()),

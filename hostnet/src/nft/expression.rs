@@ -279,7 +279,7 @@ pub(crate) fn constant(writer: &mut Writer, slot: u32, bytes: &[u8]) {
     value(writer, immediate::DATA, bytes);
 }
 
-/// Decides.
+/// Writes a verdict (`immediate` into the verdict register).
 pub(crate) fn decide(writer: &mut Writer, verdict: &Verdict) {
     let (_, chain) = code(verdict);
     let inside = 4 + NUMBER + chain.map_or(0, |chain| attribute_bytes(chain.len() + 1));

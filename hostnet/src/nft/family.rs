@@ -41,9 +41,9 @@ impl fmt::Display for Family {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableId {
-    /// Its family.
+    /// Tables of different families may have the same name.
     pub family: Family,
-    /// Its name.
+    /// At most 255 bytes.
     pub name: String,
 }
 

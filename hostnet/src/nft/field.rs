@@ -26,7 +26,7 @@ pub enum Field {
     EtherSaddr,
     /// Destination Ethernet address; can be written.
     EtherDaddr,
-    /// Ethertype as it stands in the frame.
+    /// Ethertype in the frame itself.
     EtherType,
     /// IPv4 source; can be written.
     IpSaddr,
@@ -134,7 +134,7 @@ pub enum FibResult {
     Oif,
 }
 
-/// An IP version.
+/// The version in the first four bits of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum IpVersion {

@@ -9,7 +9,7 @@ use crate::omit::is_default;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TableFacts {
-    /// Family and name.
+    /// What names a table in a namespace.
     pub id: TableId,
     /// Chains in the kernel's order.
     #[serde(default)]
@@ -23,7 +23,7 @@ pub struct TableFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ChainFacts {
-    /// Its name.
+    /// At most 255 bytes.
     pub name: String,
     /// Where it is hooked in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,9 +54,9 @@ pub struct RuleFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Counter {
-    /// Packets.
+    /// Since the rule was made or reset.
     pub packets: u64,
-    /// Bytes.
+    /// From the network header on.
     pub bytes: u64,
 }
 
@@ -64,9 +64,9 @@ pub struct Counter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SetFacts {
-    /// Its name.
+    /// At most 255 bytes.
     pub name: String,
-    /// Rules fill it.
+    /// Filled by rules: its elements are not compared.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dynamic: bool,
     /// Its elements, sorted by key.

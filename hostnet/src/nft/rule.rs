@@ -17,7 +17,7 @@ pub struct Rule {
     /// A word for readers, at most 253 bytes; names the rule where a check reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// What it does.
+    /// Tests and actions, in the order in which the kernel executes them.
     pub statements: Vec<Statement>,
 }
 
@@ -114,13 +114,13 @@ impl Rule {
         self.with(Statement::Counter)
     }
 
-    /// Accepts.
+    /// Ends with `accept`: later chains of the hook still see the packet.
     #[must_use]
     pub fn accept(self) -> Self {
         self.with(Statement::Verdict(Verdict::Accept))
     }
 
-    /// Drops.
+    /// Ends with `drop`.
     #[must_use]
     pub fn drop(self) -> Self {
         self.with(Statement::Verdict(Verdict::Drop))

@@ -31,7 +31,7 @@ pub struct Set {
 }
 
 impl Set {
-    /// An empty set.
+    /// A set without elements whose key has these parts.
     #[must_use]
     pub fn new(name: &str, key: impl IntoIterator<Item = ValueKind>) -> Self {
         Self {
@@ -88,28 +88,18 @@ impl Set {
 /// What a key or a datum is: its width, its byte order, and how `nft` prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "each is named for the values of the set")]
 pub enum ValueKind {
-    /// An IPv4 address.
     Ipv4,
-    /// An IPv6 address.
     Ipv6,
-    /// An Ethernet address.
     Ether,
-    /// A transport protocol.
     L4proto,
-    /// A port.
     Port,
-    /// A device's name.
     Ifname,
-    /// A mark.
     Mark,
-    /// An ethertype.
     EtherType,
-    /// An ICMP type.
     IcmpType,
-    /// An ICMPv6 type.
     Icmpv6Type,
-    /// An ARP operation.
     ArpOperation,
     /// A bare number of 32 bits in the host's byte order.
     Number,

@@ -10,6 +10,7 @@ use super::{Field, IpVersion, Value};
 /// One step of a rule; a test that fails ends the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum Statement {
     /// Goes on only if the fields pass the test. Several fields are a key, for tests against sets.
     Match {
@@ -20,7 +21,7 @@ pub enum Statement {
     },
     /// Counts packets and bytes.
     Counter,
-    /// Decides.
+    /// A verdict; it ends the rule unless it is `continue`.
     Verdict(Verdict),
     /// Decides by a map; a key that is not in it goes on.
     VerdictMap {
@@ -30,26 +31,19 @@ pub enum Statement {
         map: VerdictMap,
     },
     /// Writes a field.
-    Set {
-        /// What is written.
-        field: Field,
-        /// Its new value.
-        value: Value,
-    },
+    Set { field: Field, value: Value },
     /// Source becomes the address of the way out.
     Masquerade,
     /// Destination becomes another.
     Dnat {
         /// The IP version translated.
         version: IpVersion,
-        /// The new destination.
         to: NatTarget,
     },
     /// Source becomes another.
     Snat {
         /// The IP version translated.
         version: IpVersion,
-        /// The new source.
         to: NatTarget,
     },
     /// Destination becomes this host.
@@ -58,15 +52,9 @@ pub enum Statement {
         port: Option<u16>,
     },
     /// The frame leaves by another device (netdev tables).
-    Forward {
-        /// The device.
-        to: IfName,
-    },
+    Forward { to: IfName },
     /// A copy of the frame leaves by another device (netdev tables).
-    Duplicate {
-        /// The device.
-        to: IfName,
-    },
+    Duplicate { to: IfName },
     /// Dropped, and the sender is told.
     Reject(Reject),
     /// Exempts the packet from connection tracking.
@@ -89,9 +77,9 @@ pub enum Statement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Test {
-    /// Equal.
+    /// `==` in nft.
     Is(Value),
-    /// Not equal.
+    /// `!=` in nft.
     IsNot(Value),
     /// The name of a device begins with this text (`"veth*"` in `nft`).
     NameStart(String),
@@ -153,6 +141,7 @@ pub enum VerdictMap {
 /// What an address is translated to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum NatTarget {
     /// Always this.
     Fixed {
@@ -163,9 +152,7 @@ pub enum NatTarget {
     },
     /// What the named map yields for a key: an address, or an address and a port.
     Map {
-        /// The key.
         fields: Vec<Field>,
-        /// The map's name.
         map: String,
         /// Whether it yields a port too.
         with_port: bool,
@@ -188,7 +175,7 @@ pub enum Reject {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpdateSet {
-    /// The set's name.
+    /// A dynamic set of the same table.
     pub set: String,
     /// What becomes the element.
     pub fields: Vec<Field>,

@@ -10,9 +10,9 @@ use super::{Chain, Element, Family, Rule, Set, TableId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Table {
-    /// Family and name.
+    /// What names a table in a namespace.
     pub id: TableId,
-    /// Sets and maps.
+    /// Named sets and maps, made before the chains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<Set>,
     /// Chains; they may name each other in any order.
@@ -21,7 +21,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table.
+    /// A table without sets and chains.
     #[must_use]
     pub fn new(family: Family, name: &str) -> Self {
         Self { id: TableId::new(family, name), sets: Vec::new(), chains: Vec::new() }
@@ -73,6 +73,7 @@ impl Transaction {
 /// One command of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "each field is the object of that name, or its name")]
 pub enum Command {
     /// Adds a table with all it holds; it must not exist.
     AddTable(Table),
@@ -81,79 +82,38 @@ pub enum Command {
     /// Removes a table with all it holds, if it is there.
     DeleteTable(TableId),
     /// Adds a set or map with its elements to a table that exists.
-    AddSet {
-        /// The table.
-        table: TableId,
-        /// The set.
-        set: Set,
-    },
+    AddSet { table: TableId, set: Set },
     /// Removes a set or map; no rule may look into it.
-    DeleteSet {
-        /// The table.
-        table: TableId,
-        /// The set's name.
-        set: String,
-    },
+    DeleteSet { table: TableId, set: String },
     /// Adds a chain with its rules to a table that exists.
-    AddChain {
-        /// The table.
-        table: TableId,
-        /// The chain.
-        chain: Chain,
-    },
+    AddChain { table: TableId, chain: Chain },
     /// Removes a chain and its rules; nothing may jump to it.
-    DeleteChain {
-        /// The table.
-        table: TableId,
-        /// The chain's name.
-        chain: String,
-    },
+    DeleteChain { table: TableId, chain: String },
     /// Removes all rules of a chain.
-    FlushChain {
-        /// The table.
-        table: TableId,
-        /// The chain's name.
-        chain: String,
-    },
+    FlushChain { table: TableId, chain: String },
     /// Appends a rule.
-    AddRule {
-        /// The table.
-        table: TableId,
-        /// The chain's name.
-        chain: String,
-        /// The rule.
-        rule: Rule,
-    },
+    AddRule { table: TableId, chain: String, rule: Rule },
     /// Removes one rule.
     DeleteRule {
-        /// The table.
         table: TableId,
-        /// The chain's name.
         chain: String,
         /// The kernel's number for the rule, from [`super::RuleFacts`].
         handle: u64,
     },
     /// Adds elements to a set or map that exists; `set.elements` is what is added.
     AddElements {
-        /// The table.
         table: TableId,
         /// The set as it was declared, which says how elements are encoded.
         set: Set,
     },
     /// Removes elements from a set or map that exists; `set.elements` is what is removed.
     DeleteElements {
-        /// The table.
         table: TableId,
         /// The set as it was declared, which says how elements are encoded.
         set: Set,
     },
     /// Removes all elements of a set or map.
-    FlushSet {
-        /// The table.
-        table: TableId,
-        /// The set's name.
-        set: String,
-    },
+    FlushSet { table: TableId, set: String },
 }
 
 impl Command {

@@ -13,6 +13,7 @@ use crate::hex::hex;
 struct Joined<'a, T>(&'a [T], &'static str);
 
 impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, item) in self.0.iter().enumerate() {
             if place > 0 {
@@ -25,6 +26,7 @@ impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
 }
 
 impl fmt::Display for Field {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Iifname => "iifname",
@@ -77,6 +79,7 @@ impl fmt::Display for Field {
 }
 
 /// A part of a packet by its place, in bits as nft has it.
+#[cold]
 fn payload_text(f: &mut fmt::Formatter<'_>, base: u32, offset: u32, bytes: u32) -> fmt::Result {
     let base = match base.cast_signed() {
         libc::NFT_PAYLOAD_LL_HEADER => "ll",
@@ -119,6 +122,7 @@ fn name_of(kind: ValueKind, field: Option<Field>, number: u64) -> Option<&'stati
 struct Shown<'a>(&'a Value, ValueKind, Option<Field>);
 
 impl fmt::Display for Shown<'_> {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(value, kind, field) = self;
         match value {
@@ -161,6 +165,7 @@ fn bits(field: Field, bits: u64, separator: &str) -> String {
 }
 
 impl fmt::Display for Statement {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Match { fields, test } => test_text(f, fields, test),
@@ -195,6 +200,7 @@ impl fmt::Display for Statement {
 }
 
 impl fmt::Display for Limit {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let over = if self.over { "over " } else { "" };
         write!(f, "limit rate {over}{}/second burst {} packets", self.packets_per_second, self.burst_packets)
@@ -202,6 +208,7 @@ impl fmt::Display for Limit {
 }
 
 impl fmt::Display for UpdateSet {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = if self.refresh { "update" } else { "add" };
         write!(f, "{verb} @{} {{ {}", self.set, Joined(&self.fields, " . "))?;
@@ -210,11 +217,13 @@ impl fmt::Display for UpdateSet {
     }
 }
 
+#[cold]
 fn key_text(fields: &[Field], key: &[Value]) -> String {
     let parts: Vec<_> = fields.iter().zip(key).map(|(field, value)| shown(*field, value).to_string()).collect();
     parts.join(" . ")
 }
 
+#[cold]
 fn test_text(f: &mut fmt::Formatter<'_>, fields: &[Field], test: &Test) -> fmt::Result {
     write!(f, "{} ", Joined(fields, " . "))?;
     let Some(field) = fields.first().copied() else { return Ok(()) };
@@ -240,6 +249,7 @@ fn test_text(f: &mut fmt::Formatter<'_>, fields: &[Field], test: &Test) -> fmt::
     }
 }
 
+#[cold]
 fn nat_text(f: &mut fmt::Formatter<'_>, verb: &str, version: IpVersion, to: &NatTarget) -> fmt::Result {
     let family = if version == IpVersion::V4 { "ip" } else { "ip6" };
     write!(f, "{verb} {family} ")?;
@@ -257,6 +267,7 @@ fn nat_text(f: &mut fmt::Formatter<'_>, verb: &str, version: IpVersion, to: &Nat
 }
 
 impl fmt::Display for Verdict {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept => f.write_str("accept"),
@@ -270,6 +281,7 @@ impl fmt::Display for Verdict {
 }
 
 impl fmt::Display for Rule {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Joined(&self.statements, " "))?;
         match &self.comment {
@@ -280,12 +292,14 @@ impl fmt::Display for Rule {
 }
 
 impl fmt::Display for RuleFacts {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Joined(&self.statements, " "))
     }
 }
 
 impl fmt::Display for Base {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             ChainKind::Filter => "filter",
@@ -310,7 +324,8 @@ impl fmt::Display for Base {
     }
 }
 
-/// What stands between the braces of a chain, each line behind `indent`.
+/// The body of a chain, between its braces, each line after `indent`.
+#[cold]
 fn chain_text(f: &mut fmt::Formatter<'_>, chain: &Chain, indent: &str) -> fmt::Result {
     if let Some(base) = &chain.base {
         writeln!(f, "{indent}{base}")?;
@@ -342,6 +357,7 @@ fn types(kinds: &[ValueKind]) -> String {
     kinds.iter().map(|kind| kind.type_name()).collect::<Vec<_>>().join(" . ")
 }
 
+#[cold]
 fn element_text(set: &Set, element: &Element) -> String {
     let part = |(kind, part): (&ValueKind, &ElementKey)| match part {
         ElementKey::Is(value) => Shown(value, *kind, None).to_string(),
@@ -361,12 +377,14 @@ fn element_text(set: &Set, element: &Element) -> String {
     }
 }
 
+#[cold]
 fn elements_text(set: &Set) -> String {
     let elements: Vec<_> = set.elements.iter().map(|element| element_text(set, element)).collect();
     format!("{{ {} }}", elements.join(", "))
 }
 
-/// What stands between the braces of a set, each line behind `indent`.
+/// The body of a set, between its braces, each line after `indent`.
+#[cold]
 fn set_text(f: &mut fmt::Formatter<'_>, set: &Set, indent: &str) -> fmt::Result {
     let data = match &set.data {
         None => String::new(),
@@ -390,6 +408,7 @@ fn set_word(set: &Set) -> &'static str {
 }
 
 impl fmt::Display for Table {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "table {} {{", self.id)?;
         for set in &self.sets {
@@ -410,6 +429,7 @@ impl fmt::Display for Table {
 struct Whole<'a>(&'a Command);
 
 impl fmt::Display for Whole<'_> {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Command::AddTable(table) => write!(f, "{table}"),
@@ -435,6 +455,7 @@ impl fmt::Display for Whole<'_> {
 }
 
 impl fmt::Display for Transaction {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.commands.iter().try_for_each(|command| writeln!(f, "{}", Whole(command)))
     }

@@ -11,6 +11,7 @@ impl Op {
     ///
     /// `before` is the snapshot that the plan was made on, `now` a fresh one that covers at least [`Op::concerns`].
     #[must_use]
+    #[cold]
     pub fn inverse(&self, before: &Facts, now: &Facts) -> Option<Self> {
         match self {
             Self::CreateTap(tap) => undo_creation(&tap.name, before, now),

@@ -7,6 +7,7 @@ use crate::facts::{AddrGenMode, Address, MacvlanMode, Route, RouteKind, TABLE_LO
 use super::{Flow, LinkChange, Master, NewLink, NewLinkKind, NewTap, Op, Plan};
 
 impl fmt::Display for Plan {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ops.iter().try_for_each(|op| write_op(f, op))
     }
@@ -80,6 +81,7 @@ fn write_flow(f: &mut fmt::Formatter<'_>, flow: &Flow) -> fmt::Result {
 struct Settings<'a>(&'a LinkChange);
 
 impl fmt::Display for Settings<'_> {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = self.0;
         let on = |on: bool| if on { "on" } else { "off" };
@@ -110,6 +112,7 @@ impl fmt::Display for Settings<'_> {
 struct Entry<'a>(&'a Route);
 
 impl fmt::Display for Entry<'_> {
+    #[cold]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = self.0;
         match route.kind {

@@ -1,16 +1,20 @@
-//! The field's vocabulary as plain types: past a parser nobody holds a `String` where one of these is meant.
+//! Network names, addresses and numbers as types: code after a parser never holds a `String` where one of these is meant.
 
 mod ifname;
+mod json_path;
 mod mac;
 mod name;
 mod number;
+mod ordered;
 mod visible;
 
 pub use ifname::IfName;
 pub use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+pub use json_path::json_path;
 pub use mac::MacAddr;
 pub use name::{ContainerId, NetworkName, ObjectKey};
 pub use number::{Mtu, Protocol, Queues, VlanId};
+pub use ordered::{insert_ordered, ordered_once};
 pub use visible::visible;
 
 /// A value that is not what its type demands.

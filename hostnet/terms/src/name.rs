@@ -86,7 +86,7 @@ impl ObjectKey {
         Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
-    /// The namespace.
+    /// The part before the slash.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace

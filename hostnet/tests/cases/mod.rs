@@ -8,8 +8,6 @@ use hostnet::{Kernel, Op, Plan, apply, tear_down};
 
 /// A sentence and what shows it, in a namespace that has a loopback, `net/ipv4/ip_forward` at 0 and nothing else.
 pub(crate) type Case = (&'static str, fn(&mut dyn Kernel));
-
-/// All of them.
 pub(crate) const CASES: &[Case] = &[
     ("names are unique among links of every kind", names_are_unique),
     ("what is not there cannot be changed or removed", absent_things),
@@ -63,7 +61,7 @@ fn gather(kernel: &mut dyn Kernel) -> Facts {
     kernel.gather(&Ask::network().with_sysctls([forwarding()]).with_tables([table_id()])).unwrap()
 }
 
-/// The facts without what the kernel makes by itself: numbers, and routes and addresses nobody asked for.
+/// The facts without what the kernel makes by itself: numbers, and routes and addresses that were not requested.
 fn essence(facts: &Facts) -> (Vec<String>, Vec<String>, Option<String>, usize) {
     let links = facts.links.iter().map(|link| format!("{} {} {:?}", link.name, link.up, link.alias)).collect();
     let addresses = facts.addresses.iter().map(|held| format!("{} {}", held.link, held.address));

@@ -262,6 +262,7 @@ fn raise_loopback(netns: &Netns) -> Result<(), NetworkError> {
 
 #[cfg(test)]
 mod tests {
+    use cni_protocol::spec::Version;
     use serde_json::json;
 
     use super::*;
@@ -269,15 +270,15 @@ mod tests {
     // spec: DHCP-5
     #[test]
     fn a_vm_has_the_first_address_of_a_family_a_network_its_own_servers() {
-        let result = |servers: &[&str]| -> CniResult {
-            serde_json::from_value(json!({
+        let result = |servers: &[&str]| {
+            let document = json!({
                 "interfaces": [{"name": "veth7"}, {"name": "eth0", "sandbox": "/run/netns/a"}],
                 "ips": [{"address": "192.0.2.9/24", "interface": 0}, {"address": "10.77.0.2/24", "interface": 1},
                     {"address": "fd77::2/64", "interface": 1}, {"address": "10.78.0.2/24", "interface": 1},
                     {"address": "fd78::2/64"}],
                 "dns": {"nameservers": servers},
-            }))
-            .unwrap()
+            });
+            CniResult::from_document(&document, Version::NEWEST).unwrap()
         };
         let (eth0, net1): (IfName, IfName) = ("eth0".parse().unwrap(), "net1".parse().unwrap());
         let mut wired = Wired::default();

@@ -43,7 +43,7 @@ fn is_incomplete(error: &BindingError) -> bool {
 
 // spec: CNI-ADD-2
 #[test]
-fn add_after_a_del_that_was_cut_off_anywhere_refuses_or_finds_all_as_it_must_be() {
+fn add_after_a_del_killed_anywhere_refuses_or_completes_the_wiring() {
     for request in [request("masquerade", ""), request("bridge", r#","mac":"02:00:00:00:00:09""#)] {
         let whole = wired(pod(), &request);
         let mut refusals = 0;
@@ -86,7 +86,7 @@ fn a_wiring_whose_tables_or_settings_are_gone_is_not_called_wired() {
 
 // spec: CNI-CHECK
 #[test]
-fn check_and_a_repeated_add_put_up_with_routes_addresses_and_mtu_that_came_later() {
+fn check_and_a_second_add_accept_later_routes_addresses_and_mtu() {
     let request = request("masquerade", r#","mtu":1400"#);
     let mut facts = pod();
     let later = |facts: &mut Facts| {
@@ -111,7 +111,7 @@ fn check_and_a_repeated_add_put_up_with_routes_addresses_and_mtu_that_came_later
 
 // spec: CNI-ADD-3
 #[test]
-fn the_same_request_of_another_attachment_is_met_already_and_checked_alike() {
+fn the_same_request_of_another_attachment_is_met_and_passes_check() {
     for (facts, request) in
         [(pod(), request("masquerade", "")), (pod(), request("bridge", "")), (layer_2(), request("bridge", ""))]
     {

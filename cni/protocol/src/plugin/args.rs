@@ -18,7 +18,7 @@ pub enum ArgsError {
     /// `IgnoreUnknown` is no truth value.
     #[error("CNI_ARGS: IgnoreUnknown={0:?} must be 1, true, 0 or false")]
     NoTruth(String),
-    /// A key that nobody here reads, and the caller did not allow that.
+    /// A key that this plugin does not read, and the caller did not allow unknown keys (IgnoreUnknown).
     #[error("CNI_ARGS: unknown key {0:?}, and IgnoreUnknown is not set")]
     Unknown(String),
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use terms::{ContainerId, IfName, NetworkName};
 
 use crate::spec::{CniResult, Code, Error, Version};
@@ -12,7 +12,7 @@ use crate::spec::{CniResult, Code, Error, Version};
 pub struct NetConf {
     version: Version,
     name: NetworkName,
-    prev_result: Option<Value>,
+    prev_result: Option<Box<RawValue>>,
     valid_attachments: Option<Vec<AttachmentKey>>,
     text: Vec<u8>,
 }
@@ -20,10 +20,10 @@ pub struct NetConf {
 /// An attachment as GC lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
 pub struct AttachmentKey {
-    /// The container.
+    /// As in CNI_CONTAINERID.
     #[serde(rename = "containerID")]
     pub container_id: ContainerId,
-    /// Its interface.
+    /// As in CNI_IFNAME.
     #[serde(rename = "ifname")]
     pub if_name: IfName,
 }
@@ -34,7 +34,7 @@ pub struct AttachmentKey {
 struct Raw {
     cni_version: Option<String>,
     name: Option<String>,
-    prev_result: Option<Value>,
+    prev_result: Option<Box<RawValue>>,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid_attachments: Option<Vec<AttachmentKey>>,
     /// What an old draft called it; libcni sends both.
@@ -67,11 +67,10 @@ impl NetConf {
             .parse()?;
         let name = raw.name.ok_or_else(|| invalid("network configuration: name is missing".to_owned()))?;
         let name = name.parse().map_err(|error| invalid(format!("network configuration: name: {error}")))?;
-        let prev_result = raw.prev_result.filter(|result| !result.is_null());
         Ok(Self {
             version: *version,
             name,
-            prev_result,
+            prev_result: raw.prev_result,
             valid_attachments: raw.valid_attachments.or(raw.attachments),
             text,
         })
@@ -83,26 +82,25 @@ impl NetConf {
         self.version
     }
 
-    /// The network's name.
+    /// The name of the network: with container and interface it names an attachment.
     #[must_use]
     pub fn name(&self) -> &NetworkName {
         &self.name
     }
 
-    /// The result of the plugins before us as it came, if there is one.
+    /// The result of the plugins before us as text, as it came, if there is one.
     #[must_use]
-    pub fn prev_document(&self) -> Option<&Value> {
-        self.prev_result.as_ref()
+    pub fn prev_text(&self) -> Option<&str> {
+        self.prev_result.as_deref().map(RawValue::get)
     }
 
-    /// The result of the plugins before us.
+    /// The result of the plugins before us, and the version that it names.
     ///
     /// # Errors
     /// When it is of an unknown version or no result.
-    pub fn prev_result(&self) -> Result<Option<CniResult>, Error> {
-        self.prev_result
-            .as_ref()
-            .map(|document| CniResult::from_document(document, self.version))
+    pub fn prev_result(&self) -> Result<Option<(CniResult, Option<Version>)>, Error> {
+        self.prev_text()
+            .map(|text| CniResult::from_text(text, self.version))
             .transpose()
             .map_err(|error| Error::from(error).with_details("in prevResult"))
     }
@@ -134,21 +132,12 @@ fn version_alone(text: &[u8]) -> Option<Version> {
 
 /// A JSON error never quotes more than the name of a field and the kind of what it found: the text is not ours to echo.
 fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
-    // Where an error is is looked for only when there is one: keeping the path takes as long as reading.
-    match serde_json::from_slice(text) {
-        Ok(value) => Ok(value),
-        Err(_) => decode_with_path(text),
-    }
-}
-
-fn decode_with_path<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
-    let mut source = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut source).map_err(|error| {
-        let (path, reason) = (error.path().to_string(), error.inner().to_string());
-        Error::new(Code::DECODE, format!("network configuration: {path}: {}", shorten(&reason)))
-    })?;
-    source.end().map_err(|error| Error::new(Code::DECODE, format!("network configuration: after its end: {error}")))?;
-    Ok(value)
+    serde_json::from_slice(text).map_err(|error| {
+        let reason = error.to_string();
+        let path = terms::json_path(text, error.line(), error.column(), &reason);
+        let msg = format!("network configuration: {}: {}", shorten(&path), shorten(&reason));
+        Error::new(Code::DECODE, msg)
+    })
 }
 
 fn shorten(reason: &str) -> String {
@@ -179,7 +168,7 @@ mod tests {
     #[test]
     fn unknown_keys_pass() {
         let conf = parse(r#"{"cniVersion":"1.0.0","name":"n","type":"t","x":{"y":[1]},"prevResult":null}"#).unwrap();
-        assert_eq!((conf.version(), conf.name().as_str(), conf.prev_document()), (Version::V1_0_0, "n", None));
+        assert_eq!((conf.version(), conf.name().as_str(), conf.prev_text()), (Version::V1_0_0, "n", None));
     }
 
     #[test]

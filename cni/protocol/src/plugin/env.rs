@@ -14,7 +14,7 @@ pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
 }
 
-/// What is asked.
+/// CNI_COMMAND (specification section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// Attach a container.
@@ -76,7 +76,7 @@ impl Environment {
         std::env::vars_os().collect()
     }
 
-    /// The verb; `None` when nobody speaks CNI to us.
+    /// The verb; `None` without CNI_COMMAND: the program was not called by a container runtime.
     pub(super) fn verb(&self) -> Result<Option<Verb>, Error> {
         let Some(word) = self.text("CNI_COMMAND")? else { return Ok(None) };
         let verb = Verb::parse(word).ok_or_else(|| {
@@ -135,7 +135,12 @@ impl Environment {
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(variables: T) -> Self {
         let variables = variables.into_iter().map(|(key, value)| (key.into(), value.into()));
-        Self { variables: variables.filter(|(key, _)| key.as_encoded_bytes().starts_with(b"CNI_")).collect() }
+        // One by one: to collect would sort first, with code of its own.
+        let mut kept = BTreeMap::new();
+        for (key, value) in variables.filter(|(key, _)| key.as_encoded_bytes().starts_with(b"CNI_")) {
+            kept.insert(key, value);
+        }
+        Self { variables: kept }
     }
 }
 

@@ -17,7 +17,7 @@ impl Netns {
     /// # Errors
     /// When the path is the namespace this process is in, and that is not allowed: a stale `/proc/<pid>` path can point
     /// at the host's, and everything after this would change the host. When what is there may not be opened.
-    pub(super) fn look(path: OsString, own_allowed: bool) -> Result<Option<Self>, Error> {
+    pub(super) fn find(path: OsString, own_allowed: bool) -> Result<Option<Self>, Error> {
         let path = PathBuf::from(path);
         let netns = match hostnet::Netns::open(&path) {
             Ok(netns) => netns,
@@ -56,13 +56,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let file = file.path().to_str().unwrap();
         for path in ["/nonexistent/netns", file, &format!("{file}/netns"), "/proc/self/ns/mnt"] {
-            assert!(Netns::look(path.into(), false).unwrap().is_none(), "{path}");
+            assert!(Netns::find(path.into(), false).unwrap().is_none(), "{path}");
         }
     }
 
     #[test]
     fn our_own_namespace_is_refused_unless_allowed() {
-        assert_eq!(Netns::look(OWN.into(), false).unwrap_err().code, Code::INVALID_NETNS);
-        assert!(Netns::look(OWN.into(), true).unwrap().is_some());
+        assert_eq!(Netns::find(OWN.into(), false).unwrap_err().code, Code::INVALID_NETNS);
+        assert!(Netns::find(OWN.into(), true).unwrap().is_some());
     }
 }

@@ -48,34 +48,36 @@ pub trait Plugin {
 /// What names an attachment.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// The container.
+    /// CNI_CONTAINERID.
     pub container_id: ContainerId,
-    /// Its interface.
+    /// CNI_IFNAME.
     pub if_name: IfName,
-    /// The runtime's arguments.
+    /// CNI_ARGS.
     pub args: Args,
 }
 
-/// An ADD.
+/// What ADD and CHECK are called with.
 #[derive(Debug)]
 pub struct Add {
-    /// What is attached.
+    /// Container, interface and arguments.
     pub attachment: Attachment,
-    /// Where.
+    /// CNI_NETNS, opened: not the namespace of this process.
     pub netns: Netns,
-    /// How.
+    /// The configuration on stdin.
     pub conf: NetConf,
     /// The result of the plugins before us.
     pub previous: Option<CniResult>,
+    /// The version that the previous result names.
+    pub previous_version: Option<Version>,
 }
 
 /// A CHECK has all that its ADD had.
 pub type Check = Add;
 
-/// A DEL.
+/// What DEL is called with.
 #[derive(Debug)]
 pub struct Del {
-    /// What is detached.
+    /// Container, interface and arguments.
     pub attachment: Attachment,
     /// Where; `None` when it was not said or is gone.
     pub netns: Option<Netns>,
@@ -83,24 +85,26 @@ pub struct Del {
     pub conf: NetConf,
 }
 
-/// A GC.
+/// What GC is called with.
 #[derive(Debug, Clone)]
 pub struct Collect {
     /// Holds the list of what must stay.
     pub conf: NetConf,
 }
 
-/// A STATUS.
+/// What STATUS is called with.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// The network asked about.
     pub conf: NetConf,
 }
 
-/// What ADD answers.
+/// The answer to an ADD that succeeded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Added {
-    /// The result of the plugins before us, with or without a change of ours; all its other fields are kept.
+    /// The result of the plugins before us as it came; an empty one if there is none.
+    Unchanged,
+    /// The result of the plugins before us with a change of ours; all its other fields are kept.
     Previous(Value),
     /// A result of our own.
     Result(CniResult),
@@ -111,7 +115,7 @@ pub enum Added {
 /// Answers one call and returns the exit code: 0, or 1 with an error document on `stdout`.
 ///
 /// # Errors
-/// Only when `stdout` cannot be written; there is then nobody left to tell.
+/// Only when `stdout` cannot be written, so that no error document can be either.
 pub fn serve(
     plugin: &dyn Plugin,
     env: &Environment,
@@ -166,19 +170,20 @@ fn answer(
             match plugin.add(&call)? {
                 Added::Text(text) => Ok(Answer::Text(text)),
                 Added::Result(result) => Ok(Answer::Document(result.to_document(*version))),
+                Added::Unchanged => unchanged(&call, *version),
                 Added::Previous(document) => Ok(Answer::Document(previous_document(document, *version)?)),
             }
         }
         (Verb::Check, Some(target)) => {
             let call = present(target, conf, own_allowed)?;
-            if call.conf.prev_document().is_none() {
+            if call.conf.prev_text().is_none() {
                 let msg = "CHECK needs the result of ADD, and there is no prevResult";
                 return Err(Error::new(Code::INVALID_CONFIG, msg));
             }
             plugin.check(&call).map(|()| Answer::Nothing)
         }
         (Verb::Del, Some(Target { container_id, if_name, netns, args })) => {
-            let netns = netns.map(|path| Netns::look(path, own_allowed)).transpose()?.flatten();
+            let netns = netns.map(|path| Netns::find(path, own_allowed)).transpose()?.flatten();
             let attachment = Attachment { container_id, if_name, args };
             plugin.del(&Del { attachment, netns, conf }).map(|()| Answer::Nothing)
         }
@@ -212,13 +217,28 @@ fn expect_verb(verb: Verb, version: Version) -> Result<(), Error> {
 
 /// What ADD and CHECK need beyond the rest: a namespace that is there, and a previous result, if any, that is one.
 fn present(target: Target, conf: NetConf, own_allowed: bool) -> Result<Add, Error> {
-    let previous = conf.prev_result()?;
+    let (previous, previous_version) = conf.prev_result()?.unzip();
     let Target { container_id, if_name, netns, args } = target;
     let path = netns.unwrap_or_default();
     let shown = path.display().to_string();
-    let netns = Netns::look(path, own_allowed)?
+    let netns = Netns::find(path, own_allowed)?
         .ok_or_else(|| Error::new(Code::INVALID_NETNS, format!("CNI_NETNS: {shown} is not a network namespace")))?;
-    Ok(Add { attachment: Attachment { container_id, if_name, args }, netns, conf, previous })
+    Ok(Add {
+        attachment: Attachment { container_id, if_name, args },
+        netns,
+        conf,
+        previous,
+        previous_version: previous_version.flatten(),
+    })
+}
+
+/// The previous result as text, if it is of the answer's version and says so.
+fn unchanged(call: &Add, version: Version) -> Result<Answer, Error> {
+    match call.conf.prev_text() {
+        None => Ok(Answer::Document(CniResult::default().to_document(version))),
+        Some(text) if call.previous_version == Some(version) => Ok(Answer::Text(text.to_owned())),
+        Some(text) => Ok(Answer::Document(previous_document(serde_json::from_str(text).unwrap_or_default(), version)?)),
+    }
 }
 
 /// A previous result already of the answer's version goes out with every field it came with.

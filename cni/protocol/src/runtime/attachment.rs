@@ -10,7 +10,7 @@ use crate::plugin::AttachmentKey;
 /// One interface of one container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attachment {
-    /// The container.
+    /// CNI_CONTAINERID for every plugin.
     pub container_id: ContainerId,
     /// Its network namespace; only DEL can do without.
     pub netns: Option<PathBuf>,

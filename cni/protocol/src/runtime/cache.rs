@@ -25,7 +25,7 @@ static WRITES: AtomicU64 = AtomicU64::new(0);
 pub struct Cached {
     /// The network as it was configured then.
     pub list: ConfigList,
-    /// What was attached.
+    /// The attachment whose ADD began.
     pub attachment: Attachment,
     /// The result document of ADD; `None` when ADD never finished.
     pub result: Option<Value>,
@@ -36,6 +36,7 @@ pub struct Cached {
 /// Why a cache file could not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum CacheError {
     /// Reading or writing failed.
     #[error("CNI cache {path}")]
@@ -48,19 +49,13 @@ pub enum CacheError {
     /// It holds something else.
     #[error("CNI cache {path}: {reason}")]
     Shape {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// The configuration in it is refused.
     #[error("CNI cache {path}")]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ConfigError,
-    },
+    Config { path: PathBuf, source: ConfigError },
 }
 
 impl Cached {
@@ -117,18 +112,19 @@ impl Cache {
         self.path(network, &attachment.container_id, &attachment.if_name)
     }
 
-    /// Writes beside and renames, never in place: a reader sees the old file or the new one.
+    /// Writes a temporary file and renames it, never in place: a reader sees the old file or the new one.
     pub(super) fn write(&self, cached: &Cached) -> Result<(), CacheError> {
         let path = self.path_of(cached.list.name(), &cached.attachment);
         let text = serde_json::to_vec(&Entry::of(cached))
             .map_err(|error| CacheError::Shape { path: path.clone(), reason: error.to_string() })?;
-        let beside = beside(&path, &format!("{}-{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
+        let temporary =
+            temporary_path(&path, &format!("{}-{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&self.results)
-            .and_then(|()| write_new(&beside, &text))
-            .and_then(|()| std::fs::rename(&beside, &path))
+            .and_then(|()| write_new(&temporary, &text))
+            .and_then(|()| std::fs::rename(&temporary, &path))
             .map_err(|source| {
                 // The failure is the news; what cannot be removed now goes with the attachment.
-                drop(std::fs::remove_file(&beside));
+                drop(std::fs::remove_file(&temporary));
                 CacheError::Io { path, source }
             })
     }
@@ -178,13 +174,13 @@ impl Cache {
 impl Cache {
     /// What a runtime that was killed while it wrote has left.
     fn remove_unfinished(&self, path: &Path) {
-        let begun = beside(path, "");
+        let begun = temporary_path(path, "");
         let begun = begun.file_name().unwrap_or_default().as_encoded_bytes();
         for entry in std::fs::read_dir(&self.results).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let rest = name.as_encoded_bytes().strip_prefix(begun);
             if rest.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')) {
-                // It is in nobody's way: the attachment is gone all the same.
+                // A file that stays does no harm: the attachment is gone all the same.
                 drop(std::fs::remove_file(entry.path()));
             }
         }
@@ -192,7 +188,7 @@ impl Cache {
 }
 
 /// The name under which a file is written before it appears under its own.
-fn beside(path: &Path, writer: &str) -> PathBuf {
+fn temporary_path(path: &Path, writer: &str) -> PathBuf {
     path.with_file_name(format!(".{}.{writer}", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 

@@ -7,6 +7,7 @@ use crate::spec::UnknownVersion;
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{path}")]
@@ -19,23 +20,16 @@ pub enum ConfigError {
     /// The file is not JSON.
     #[error("{path}: is not JSON")]
     Json {
-        /// The file.
         path: PathBuf,
         /// What the parser said.
         source: serde_json::Error,
     },
     /// A file's configuration is refused.
     #[error("{path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<ConfigError>,
-    },
+    File { path: PathBuf, source: Box<ConfigError> },
     /// A field is missing or of another shape.
     #[error("network configuration: {field}: {rule}")]
     Field {
-        /// Its path.
         field: String,
         /// What it must be.
         rule: String,
@@ -46,9 +40,7 @@ pub enum ConfigError {
     /// No file of a folder has the network.
     #[error("{dir}: no configuration of network {name:?}{refused}", refused = listing(refused))]
     NotFound {
-        /// The folder.
         dir: PathBuf,
-        /// The network.
         name: String,
         /// Files that could not be read, with the reason.
         refused: Vec<String>,

@@ -15,7 +15,7 @@ const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How a plugin ended.
 pub(super) enum End {
-    /// By itself.
+    /// The plugin ended by itself; its output may still be an error.
     Answered(Output),
     /// It was killed, with all it had started; what it wrote to stderr until then.
     Late(Vec<u8>),

@@ -16,11 +16,11 @@ use crate::spec;
 /// Why a plugin gave no answer, or a bad one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum ExecError {
     /// No folder has it.
     #[error("plugin {plugin}: not found in {dirs}")]
     NotFound {
-        /// Its type.
         plugin: String,
         /// Where it was looked for.
         dirs: String,
@@ -28,29 +28,18 @@ pub enum ExecError {
     /// It could not be started or waited for.
     #[error("plugin {plugin}: {path} could not be executed")]
     Start {
-        /// Its type.
         plugin: String,
-        /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
     /// It answered with an error.
     #[error("plugin {plugin}: {verb} failed", verb = verb.as_str())]
-    Refused {
-        /// Its type.
-        plugin: String,
-        /// What was asked.
-        verb: Verb,
-        /// Its answer.
-        source: spec::Error,
-    },
+    Refused { plugin: String, verb: Verb, source: spec::Error },
     /// It failed without saying why in the way of the specification.
     #[error("plugin {plugin}: {verb} ended with {status} and {said}", verb = verb.as_str())]
     Failed {
-        /// Its type.
         plugin: String,
-        /// What was asked.
         verb: Verb,
         /// How the process ended.
         status: String,
@@ -60,9 +49,7 @@ pub enum ExecError {
     /// It did not end, and was killed.
     #[error("plugin {plugin}: {verb} did not end within {patience:?} and was killed{said}", verb = verb.as_str())]
     Late {
-        /// Its type.
         plugin: String,
-        /// What was asked.
         verb: Verb,
         /// How long it was waited for.
         patience: Duration,
@@ -72,9 +59,7 @@ pub enum ExecError {
     /// Its answer is not JSON.
     #[error("plugin {plugin}: {verb} answered with something else than JSON", verb = verb.as_str())]
     Answer {
-        /// Its type.
         plugin: String,
-        /// What was asked.
         verb: Verb,
         /// What the parser said.
         source: serde_json::Error,

@@ -80,7 +80,7 @@ impl ConfigList {
         Err(ConfigError::NotFound { dir: dir.to_owned(), name: name.as_str().to_owned(), refused })
     }
 
-    /// The network's name.
+    /// The name of the network, unique on a host.
     #[must_use]
     pub fn name(&self) -> &NetworkName {
         &self.name

@@ -27,6 +27,7 @@ pub struct Runtime {
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the message says what each field is")]
 pub enum RuntimeError {
     /// A plugin failed.
     #[error(transparent)]
@@ -34,7 +35,6 @@ pub enum RuntimeError {
     /// A plugin's answer is no result.
     #[error("plugin {plugin}: its answer")]
     Result {
-        /// Its type.
         plugin: String,
         /// What is wrong with it.
         source: crate::spec::ResultError,
@@ -44,24 +44,10 @@ pub enum RuntimeError {
     Cache(#[from] CacheError),
     /// The attachment lacks something, or holds what cannot be passed on.
     #[error("attachment {container_id}/{if_name}: {reason}")]
-    Attachment {
-        /// The container.
-        container_id: ContainerId,
-        /// The interface.
-        if_name: IfName,
-        /// What is wrong.
-        reason: String,
-    },
+    Attachment { container_id: ContainerId, if_name: IfName, reason: String },
     /// The network's version has no such verb.
     #[error("network {network}: {verb} came with a later version than {version}", verb = verb.as_str())]
-    NoVerb {
-        /// The network.
-        network: NetworkName,
-        /// The verb.
-        verb: Verb,
-        /// The network's version.
-        version: Version,
-    },
+    NoVerb { network: NetworkName, verb: Verb, version: Version },
     /// ADD failed, and undoing it too.
     #[error("{add}; and undoing it: {undo}", add = chain(add), undo = chain(undo))]
     Undo {

@@ -43,7 +43,7 @@ impl Code {
         Self(100 + number as u32)
     }
 
-    /// The number.
+    /// As in the field `code`; from 100 on they belong to plugins.
     #[must_use]
     pub const fn value(self) -> u32 {
         self.0
@@ -60,7 +60,7 @@ impl fmt::Display for Code {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{msg}{between}{details} (code {code})", between = if details.is_empty() { "" } else { ": " })]
 pub struct Error {
-    /// The kind.
+    /// As in the field `code`.
     pub code: Code,
     /// What failed, in a sentence.
     #[serde(default)]

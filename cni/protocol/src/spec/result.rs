@@ -11,27 +11,38 @@ use terms::IpNetwork;
 use super::{UnknownVersion, Version};
 
 /// What a network gave to a container.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CniResult {
     /// Links, on the host and in the container.
-    #[serde(default, deserialize_with = "absent_if_null")]
     pub interfaces: Vec<Interface>,
-    /// Addresses.
-    #[serde(default, deserialize_with = "absent_if_null")]
+    /// Addresses in the container, both families mixed.
     pub ips: Vec<IpConfig>,
-    /// Routes.
-    #[serde(default, deserialize_with = "absent_if_null")]
+    /// Routes in the container.
     pub routes: Vec<Route>,
-    /// Name resolution.
-    #[serde(default, deserialize_with = "absent_if_null")]
+    /// Servers and search domains; Kubernetes does not use them.
     pub dns: Dns,
+}
+
+/// A result as it is written.
+#[derive(Deserialize)]
+struct Document {
+    #[serde(rename = "cniVersion")]
+    version: Option<Value>,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    interfaces: Vec<Interface>,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    ips: Vec<IpConfig>,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    routes: Vec<Route>,
+    #[serde(default, deserialize_with = "absent_if_null")]
+    dns: Dns,
 }
 
 /// A link. Its fields are another plugin's words and are passed on as they came, so they are text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Interface {
-    /// Its name.
+    /// Unique in its namespace alone.
     #[serde(deserialize_with = "absent_if_null")]
     pub name: String,
     /// Its hardware address, of any kind of link.
@@ -51,7 +62,7 @@ pub struct Interface {
     pub pci_id: String,
 }
 
-/// An address.
+/// An address and where it is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpConfig {
     /// The address with its prefix length.
@@ -64,12 +75,12 @@ pub struct IpConfig {
     pub interface: Option<usize>,
 }
 
-/// A route.
+/// A route in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Where it leads.
+    /// The destination; a prefix of length 0 is a default route.
     pub dst: IpNetwork,
-    /// The next hop.
+    /// The next hop; without one, the gateway of the address of the same family.
     #[serde(default, deserialize_with = "absent_if_empty", skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// Path MTU in bytes; 0 if not said.
@@ -89,20 +100,20 @@ pub struct Route {
     pub scope: Option<u32>,
 }
 
-/// Name resolution.
+/// What `/etc/resolv.conf` would hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dns {
     /// Servers, as text: a name would be wrong but is not ours to refuse.
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
-    /// The local domain.
+    /// The local domain; empty for none.
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "String::is_empty")]
     pub domain: String,
-    /// Search domains.
+    /// In the order of search.
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// Resolver options.
+    /// As in resolv.conf(5).
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
@@ -124,22 +135,38 @@ pub enum ResultError {
 }
 
 impl CniResult {
-    /// Reads a result of any version. One without `cniVersion` is of the version `assumed`, that of its configuration.
+    /// Reads a result of any version, and the version that it names. One without `cniVersion` is of the version `assumed`, that
+    /// of its configuration.
     ///
     /// # Errors
-    /// When the version is not spoken or the document is no result.
-    pub fn from_document(document: &Value, assumed: Version) -> Result<Self, ResultError> {
+    /// When the version is not spoken or the text is no result.
+    pub fn from_text(text: &str, assumed: Version) -> Result<(Self, Option<Version>), ResultError> {
         // Nothing that older versions add has to be kept: an address says by itself which family it is of.
-        Self::version_of(document, assumed)?;
-        if !document.is_object() {
+        if !text.trim_start().starts_with('{') {
             return Err(ResultError::Shape { path: ".".to_owned(), reason: "must be an object".to_owned() });
         }
-        // Where an error is is looked for only when there is one.
-        if let Ok(result) = Self::deserialize(document) {
-            return Ok(result);
+        match serde_json::from_str::<Document>(text) {
+            Ok(Document { version, interfaces, ips, routes, dns }) => {
+                let version = version.as_ref().and_then(Value::as_str).filter(|version| !version.is_empty());
+                let version = version.map(str::parse).transpose()?;
+                Ok((Self { interfaces, ips, routes, dns }, version))
+            }
+            Err(error) => {
+                // A version that is not spoken may have another shape: that is what to report then.
+                Self::version_of(&serde_json::from_str(text).unwrap_or_default(), assumed)?;
+                let reason = error.to_string();
+                let path = terms::json_path(text.as_bytes(), error.line(), error.column(), &reason);
+                Err(ResultError::Shape { path, reason })
+            }
         }
-        serde_path_to_error::deserialize(document)
-            .map_err(|error| ResultError::Shape { path: error.path().to_string(), reason: error.inner().to_string() })
+    }
+
+    /// Reads a result that is a JSON value already.
+    ///
+    /// # Errors
+    /// As [`CniResult::from_text`].
+    pub fn from_document(document: &Value, assumed: Version) -> Result<Self, ResultError> {
+        Self::from_text(&document.to_string(), assumed).map(|(result, _)| result)
     }
 
     /// The version in which a result document is written.

@@ -26,7 +26,7 @@ pub struct UnknownVersion(pub String);
 impl Version {
     /// All versions, oldest first.
     pub const ALL: [Self; 5] = [Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
-    /// The newest one.
+    /// What VERSION answers as `cniVersion`.
     pub const NEWEST: Self = Self::V1_1_0;
 
     /// The version as it is written in documents.

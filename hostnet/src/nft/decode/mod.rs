@@ -30,6 +30,7 @@ pub(crate) struct DecodeContext<'a, 'u> {
 }
 
 /// The statements of a rule (NFTA_RULE_EXPRESSIONS), and what its first counter has seen.
+#[cold]
 pub(crate) fn decode(expressions: &[u8], context: &DecodeContext<'_, '_>) -> (Vec<Statement>, Option<Counter>) {
     let mut decoder =
         Decoder { context, registers: Vec::new(), known: Vec::new(), statements: Vec::new(), counter: None };
@@ -47,11 +48,17 @@ pub(crate) fn decode(expressions: &[u8], context: &DecodeContext<'_, '_>) -> (Ve
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     /// A field, of which so many bytes were loaded and perhaps the bits of a mask kept.
-    Field { field: Field, bytes: usize, mask: Option<Vec<u8>> },
-    /// A constant.
+    Field {
+        field: Field,
+        bytes: usize,
+        mask: Option<Vec<u8>>,
+    },
     Constant(Vec<u8>),
     /// What a map yields for a key.
-    Mapped { fields: Vec<Field>, map: String },
+    Mapped {
+        fields: Vec<Field>,
+        map: String,
+    },
 }
 
 struct Decoder<'a, 'u> {

@@ -162,6 +162,7 @@ fn prefix(mask: &[u8]) -> Option<u8> {
 }
 
 /// The elements of a set without a name, in order; `None` where one is no single value of the field.
+#[cold]
 fn values(fields: &[Field], elements: &[Encoded]) -> Option<Vec<Value>> {
     let [field] = fields else { return None };
     let is_single = |element: &Encoded| element.key_end.as_ref().is_none_or(|end| *end == element.key);

@@ -193,7 +193,7 @@ fn an_attachment_without_namespace_is_refused_before_any_plugin_runs() {
     assert_eq!((bench.calls().len(), bench.known()), (0, 0));
 }
 
-/// Writes `plugin` anew: a process of its own that hangs with it, and what it does for a verb.
+/// Replaces `plugin` by one that starts a child process which hangs with it, and does this for a verb.
 fn hang(bench: &Bench, plugin: &str, verb: &str, how: &str) {
     let script = format!(
         "#!/bin/sh\ndir=$(dirname \"$0\"); echo \"{plugin} $CNI_COMMAND\" >>\"$dir/calls\"\n\
@@ -264,7 +264,7 @@ fn an_answer_without_end_is_cut_and_refused() {
 
 // spec: NET-2
 #[test]
-fn del_of_a_plugin_whose_own_add_failed_may_fail_and_that_of_an_earlier_one_may_not() {
+fn del_may_fail_for_the_plugin_whose_add_failed_but_not_for_earlier_ones() {
     let bench = Bench::new();
     bench.fail("two.ADD", r#"{"cniVersion":"1.1.0","code":7,"msg":"no master"}"#);
     bench.fail("two.DEL", r#"{"cniVersion":"1.1.0","code":7,"msg":"no master"}"#);
