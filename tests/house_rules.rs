@@ -3,6 +3,8 @@
 
 #[path = "house_rules/circles.rs"]
 mod circles;
+#[path = "house_rules/shares.rs"]
+mod shares;
 #[path = "house_rules/specification.rs"]
 mod specification;
 #[path = "house_rules/words.rs"]

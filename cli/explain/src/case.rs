@@ -63,16 +63,16 @@ impl<'a> Case<'a> {
         self.seen.status.argument.clone()
     }
 
-    /// Makes the wiring anew.
-    pub(crate) fn wire_anew(&self) -> String {
+    /// The commands that remove the wiring and make it again.
+    pub(crate) fn rewire(&self) -> String {
         let name = self.name();
         match self.seen.status.kind {
-            Kind::VirtualMachine => format!("`tapvisor stop {name}` and `tapvisor start {name}` wire it anew."),
-            Kind::VirtualMachineInstance => format!("{}; that wires it anew.", self.run_again()),
+            Kind::VirtualMachine => format!("`tapvisor stop {name}` and `tapvisor start {name}` wire it again."),
+            Kind::VirtualMachineInstance => format!("{}; that wires it again.", self.run_again()),
         }
     }
 
-    /// Starts the guest anew on the wiring that it has, as far as its kind allows.
+    /// The commands that restart the guest; a VirtualMachine keeps its wiring, an instance is created again.
     pub(crate) fn restart(&self) -> String {
         match self.seen.status.kind {
             Kind::VirtualMachine => format!("`tapvisor restart {}`", self.name()),

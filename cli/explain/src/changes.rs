@@ -53,7 +53,7 @@ fn of_hop(before: &Hop, after: &Hop) -> Option<String> {
     words.extend(before.traffic.zip(after.traffic).and_then(|(before, after)| passed(before, after)));
     for counter in &after.counters {
         let earlier = before.counters.iter().find(|other| other.name == counter.name).map_or(0, |other| other.count);
-        // Counters start anew with a new launcher or new rules.
+        // A new launcher and new rules count from zero.
         if counter.count > earlier {
             words.push(format!("{} +{}", counter.name, counter.count - earlier));
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_told_as_what_came_since_and_starting_anew_is_no_news() {
+    fn counters_are_shown_as_their_increase_and_a_reset_to_zero_is_not_shown() {
         let (before, after) = after(|evidence| {
             let pod = evidence.pod.as_mut().unwrap();
             let tap = name("k6t-eth0");

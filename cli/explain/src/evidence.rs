@@ -1,4 +1,4 @@
-//! What was seen of a VM's network, before anybody judged it.
+//! What was read of the network of a VM: the input of `diagnose`.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ pub struct Evidence {
     /// Which ports were asked.
     pub probes: Vec<Probe>,
     /// Which ways the kernel was asked for.
-    pub(crate) ways: Vec<Way>,
+    pub(crate) ways: Vec<AskedRoute>,
     /// Ports that the user asks about.
     pub(crate) wanted_ports: Vec<u16>,
     /// The time of all this.
@@ -54,9 +54,9 @@ pub struct Probe {
     pub(crate) outcome: Outcome,
 }
 
-/// A way that the kernel was asked for.
+/// A route that the kernel was asked for (RTM_GETROUTE), and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct AskedRoute {
     /// The NIC's name in the VM.
     pub(crate) nic: String,
     /// In which namespace.
@@ -94,6 +94,6 @@ pub(crate) enum Outcome {
     Refused,
     /// Nothing came back in time.
     Silent,
-    /// It never left, or somebody on the way said that it cannot arrive.
+    /// It never left this machine, or a router reported the destination unreachable.
     Unreachable(String),
 }

@@ -111,7 +111,7 @@ impl HopKind {
     }
 }
 
-/// A device's counters, told from the guest's point of view.
+/// A device's counters as the guest sees them: what it received and sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
@@ -163,7 +163,7 @@ pub struct Finding {
 pub enum Code {
     /// The VM does not run.
     NotRunning,
-    /// Its processors stand still.
+    /// Its processors are stopped.
     Paused,
     /// Its launcher does not answer.
     LauncherSilent,
@@ -203,7 +203,7 @@ pub enum Code {
     MasqueradeGone,
     /// Strict reverse-path filtering drops what comes this way.
     RpFilter,
-    /// Nobody answers for an address on a link.
+    /// No host answers for an address on a link.
     NeighbourUnresolved,
     /// Another Ethernet address than the VM's is known for its address.
     NeighbourForeign,
@@ -229,7 +229,7 @@ pub enum Code {
 
 #[cfg(test)]
 mod tests {
-    /// Codes are for other people's programs, so each stands on their page.
+    /// Other programs read the codes, so their page must list each of them.
     // spec: EXPL-3
     #[test]
     fn the_page_for_users_has_every_code_and_what_it_means() {

@@ -1,4 +1,4 @@
-//! Which route a packet takes, told from facts: the longest prefix, then the lowest metric, in the tables that everybody uses.
+//! Which route a packet takes: the longest prefix, then the lowest metric, in the tables that the default rules name.
 
 use std::net::IpAddr;
 
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stricter_of_a_links_setting_and_everybodys_counts_and_loose_is_not_strict() {
+    fn the_stricter_rp_filter_of_link_and_all_applies_and_loose_is_weaker() {
         let link = "eth0".parse().unwrap();
         for (all, own, strict) in [("0", "0", false), ("1", "0", true), ("0", "1", true), ("2", "1", false)] {
             let sysctls = [

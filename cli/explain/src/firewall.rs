@@ -250,7 +250,7 @@ mod tests {
 
     // spec: EXPL-8
     #[test]
-    fn a_rule_that_accepts_the_address_its_network_its_link_or_all_lets_through() {
+    fn accepting_the_address_its_network_its_link_or_all_lets_through() {
         let address: IpAddr = "172.30.77.5".parse().unwrap();
         let link: IfName = "veth1".parse().unwrap();
         let lets_through = |rules| dropping(&[table(&[], rules)])[0].lets_through(address, Some(&link));

@@ -12,7 +12,7 @@ use terms::{IfName, Protocol};
 use wiring::{Binding, Request};
 
 use super::case::{Case, NicView};
-use super::evidence::{Evidence, From, Probe, Way};
+use super::evidence::{AskedRoute, Evidence, From, Probe};
 use super::launcher;
 use super::reach::{self, Question};
 use super::{firewall, ways};
@@ -26,7 +26,7 @@ const STEP: Duration = Duration::from_millis(25);
 /// How to look.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
-    /// Ports to ask beside the declared ones.
+    /// Ports to probe in addition to the declared ones.
     pub ports: &'a [u16],
     /// Send nothing.
     pub is_passive: bool,
@@ -74,21 +74,27 @@ pub fn gather(record: VmRecord, asking: Asking<'_>) -> Result<Evidence, GatherEr
         now_unix_seconds: asking.now_unix_seconds,
     };
     let host = Netns::current()?;
-    look(&mut evidence, &host, opened.as_ref(), &control_socket)?;
+    read_state(&mut evidence, &host, opened.as_ref(), &control_socket)?;
     if !asking.is_passive && evidence.pod.is_ok() && evidence.launcher.is_ok() {
         if let Ok(pod) = &opened {
             evidence.probes = probe(&evidence, &host, pod)?;
         }
         // Once more: what was sent has moved neighbours and counters.
-        look(&mut evidence, &host, opened.as_ref(), &control_socket)?;
+        read_state(&mut evidence, &host, opened.as_ref(), &control_socket)?;
     }
     Ok(evidence)
 }
 
-fn look(evidence: &mut Evidence, host: &Netns, pod: Result<&Netns, &String>, socket: &Path) -> Result<(), GatherError> {
+/// Reads both namespaces and asks the launcher for its status.
+fn read_state(
+    evidence: &mut Evidence,
+    host: &Netns,
+    pod: Result<&Netns, &String>,
+    socket: &Path,
+) -> Result<(), GatherError> {
     let request = &evidence.request;
     let (seen, drops) = match pod {
-        Ok(pod) => match pod.run(|| look_at_pod(request).map(|facts| (facts, reverse_path_drops()))) {
+        Ok(pod) => match pod.run(|| read_pod(request).map(|facts| (facts, reverse_path_drops()))) {
             Ok(Ok((facts, drops))) => (Ok(facts), drops),
             Ok(Err(why)) => (Err(why), 0),
             Err(error) => (Err(chain(&error)), 0),
@@ -108,7 +114,7 @@ fn look(evidence: &mut Evidence, host: &Netns, pod: Result<&Netns, &String>, soc
     Ok(())
 }
 
-fn ways(evidence: &Evidence, host: &Netns, pod: Option<&Netns>) -> Result<Vec<Way>, NetnsError> {
+fn ways(evidence: &Evidence, host: &Netns, pod: Option<&Netns>) -> Result<Vec<AskedRoute>, NetnsError> {
     let case = Case::of(evidence);
     let mut found = host.run(|| ways::ask(&case, From::Host))?;
     if let Some(pod) = pod.filter(|_| case.pod.is_some()) {
@@ -123,7 +129,7 @@ fn host_links(evidence: &Evidence) -> Vec<IfName> {
     links.flatten().map(|link: &Link| link.name.clone()).collect()
 }
 
-fn look_at_pod(request: &Request) -> Result<Facts, String> {
+fn read_pod(request: &Request) -> Result<Facts, String> {
     let mut kernel = Linux::here();
     let mut facts = binding::read(&mut kernel, request).map_err(|error| chain(&error))?;
     let links = facts.links.iter().map(|link| Sysctl::ipv4_conf(&link.name, "rp_filter"));
@@ -160,7 +166,7 @@ fn probe(evidence: &Evidence, host: &Netns, pod: &Netns) -> Result<Vec<Probe>, G
     let bridged = from_host.iter().filter(|nic| nic.interface.binding == Binding::Bridge);
     let outside: Vec<IpAddr> = bridged.flat_map(|nic| nic.addresses.clone()).collect();
     let guests: Vec<IpAddr> = inside.iter().flat_map(|nic| nic.guest_addresses()).collect();
-    // Whoever is to pass on what the guest sends has to answer, too.
+    // The next hops of what the guest sends must answer, too.
     let gateways = inside.iter().flat_map(|nic| nic.gateways(case.pod));
     let touched: Vec<IpAddr> = guests.into_iter().chain(gateways).collect();
     let ask_from_host: Vec<_> =

@@ -58,7 +58,7 @@ const PLAIN: Pen = Pen {
 /// Narrower than this a picture is no help.
 const LEAST_WIDTH: usize = 40;
 
-/// Stands for a space at which no line is broken.
+/// A space at which no line is broken.
 const GLUE: &str = "\u{a0}";
 
 /// Draws an explanation.
@@ -115,7 +115,7 @@ fn draw(canvas: &mut Canvas, pen: &Pen, explanation: &Explanation, nic: &NicPath
             Some(Severity::Warning) => pen.doubtful,
             None => joint,
         };
-        // The launcher stands beside the way, not on it.
+        // Packets do not pass through the launcher: it is drawn next to the path.
         let name = format!("{}{}", arm(hop), hop.name);
         let first = format!("  {sign} {name:name_width$}  ");
         let indent = first.chars().count() - 4;
@@ -145,7 +145,7 @@ fn facts(hop: &Hop, pen: &Pen) -> Vec<String> {
     for counter in &hop.counters {
         let words_of = counter.name.split_once(' ').filter(|(protocol, _)| protocol.starts_with("DHCP"));
         match (words.last_mut(), words_of) {
-            // Counters of one protocol go on where the first one's stands.
+            // Counters of one protocol share the line of the first.
             (Some(last), Some((protocol, what))) if protocol == about => {
                 last.push_str(&format!(", {what} {}", counter.count));
             }

@@ -1,4 +1,4 @@
-//! Pictures as they were drawn when somebody last looked at them; TAPVISOR_REWRITE_GOLDEN=1 draws them anew.
+//! Compares pictures with the reviewed ones in `tests/golden`; TAPVISOR_REWRITE_GOLDEN=1 writes them again.
 
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use super::evidence::{From, Outcome, Probe};
 
 /// Longest that a port may take to answer; the kernel repeats an unanswered opening after one second.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Discard (RFC 863): whoever has the address either takes it in silence or says that nobody listens.
+/// Discard (RFC 863): a host with the address accepts the datagram silently or answers that the port is closed.
 const DISCARD: u16 = 9;
 /// Ports asked at once.
 const AT_ONCE: usize = 16;
@@ -23,7 +23,7 @@ pub(super) struct Question {
     pub(super) port: u16,
 }
 
-/// Sends a datagram to each address, so that the kernel looks for whoever has it.
+/// Sends a datagram to each address, so that the kernel resolves its neighbour.
 pub(super) fn touch(addresses: &[IpAddr]) {
     for address in addresses {
         let from: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(ask(From::Host, std::slice::from_ref(&question))[0].outcome, Outcome::Answered);
         drop(listener);
         assert_eq!(ask(From::Host, std::slice::from_ref(&question))[0].outcome, Outcome::Refused);
-        // RFC 1122 §3.2.1.3: nobody's address.
+        // RFC 1122 §3.2.1.3: an address that no host may have.
         let nowhere = Question { address: Ipv4Addr::BROADCAST.into(), ..question };
         assert!(matches!(ask(From::Pod, &[nowhere])[0].outcome, Outcome::Unreachable(_)));
     }

@@ -1,4 +1,4 @@
-//! What is known of a VM by those who keep it, whoever they are: the input beside the kernel's own record.
+//! What the supervisor or the controller knows of a VM: the second input, next to the kernel's state.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -8,18 +8,18 @@ use terms::IfName;
 use wiring::Family;
 
 use super::case::{Case, NicView};
-use super::evidence::{From, Purpose, Way};
+use super::evidence::{AskedRoute, From, Purpose};
 use super::fib;
 
-/// Addresses that are nobody's (RFC 5737, RFC 3849, RFC 9637): what leads to them is the default route.
+/// Addresses for documentation, which no host has (RFC 5737, RFC 3849, RFC 9637): only the default route leads to them.
 const BEYOND: [&str; 5] = ["192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "3fff::1"];
 
 /// Asks all that is to be asked in one of the two namespaces, the one that the calling thread is in.
-pub(super) fn ask(case: &Case<'_>, at: From) -> Vec<Way> {
+pub(super) fn ask(case: &Case<'_>, at: From) -> Vec<AskedRoute> {
     let mut kernel = Linux::here();
     let asked = |(nic, purpose, journey): (String, Purpose, RouteQuery)| {
         let leads = kernel.look_up_route(&journey).map_err(|error| error.errno());
-        Way { nic, at, purpose, journey, leads }
+        AskedRoute { nic, at, purpose, journey, leads }
     };
     journeys(case, at).into_iter().map(asked).collect()
 }

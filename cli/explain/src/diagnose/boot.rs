@@ -1,4 +1,4 @@
-//! Whether the guest has booted far enough to be judged.
+//! Whether the guest has booted far enough for findings about it.
 
 use super::{Case, Findings, NicView, Words};
 use crate::explanation::{Code, Severity};
@@ -8,8 +8,8 @@ const SILENT_SECONDS: u64 = 300;
 /// Between a NIC that is up and the first DHCP message lie seconds.
 const QUIET_SECONDS: u64 = 15;
 
-/// Whether the guest can be judged. If it still boots, that is all there is to say of it.
-pub(super) fn judge(case: &Case<'_>, nics: &[&NicView<'_>], findings: &mut Findings) -> bool {
+/// Whether the guest has booted. While it boots, that is the only finding about it.
+pub(super) fn diagnose(case: &Case<'_>, nics: &[&NicView<'_>], findings: &mut Findings) -> bool {
     let services = || nics.iter().filter_map(|nic| nic.launcher?.service.as_ref());
     let mut leases = services().flat_map(|service| [&service.ipv4, &service.ipv6]).flatten().peekable();
     // A guest without DHCP never asks: what it has or has not is not known.

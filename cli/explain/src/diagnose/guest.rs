@@ -11,9 +11,9 @@ use super::{Case, Findings, NicView, Words};
 use crate::evidence::{From, Outcome, Probe};
 use crate::explanation::{Code, Severity};
 
-pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     neighbours(case, nic, findings);
-    strangers(case, nic, findings);
+    foreign_entries(case, nic, findings);
     ports(case, nic, findings);
 }
 
@@ -33,7 +33,7 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     if let Some(pod) = case.pod.filter(|_| nic.is_masqueraded()) {
         for address in unresolved(pod, &nic.tap, &nic.guest_addresses()) {
             let words = Words::new(
-                format!("nobody answers for the guest's address {address} on {}", nic.tap),
+                format!("no host answers for the guest's address {address} on {}", nic.tap),
                 "What is sent to the guest in that family is dropped.",
                 "See whether the guest's NIC is up and has that address.",
             );
@@ -41,7 +41,7 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
         }
         for address in unresolved(pod, &nic.interface.pod_interface, &nic.gateways(Some(pod))) {
             let words = Words::new(
-                format!("nobody answers for the pod's gateway {address} on {}", nic.interface.pod_interface),
+                format!("no host answers for the pod's gateway {address} on {}", nic.interface.pod_interface),
                 "What the guest sends beyond the pod's own network is dropped.",
                 "See whether the host or router that has it is up.",
             );
@@ -55,7 +55,7 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
             false => ("the guest", missing(nic, address)),
         };
         let words = Words::new(
-            format!("nobody answers for {address} on {} of the host", routed.name),
+            format!("no host answers for {address} on {} of the host", routed.name),
             "What is sent to the VM at that address is dropped.",
             format!("See whether {who} has that address and every device on the way is up."),
         );
@@ -63,13 +63,13 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     }
 }
 
-/// Entries on the host that give the VM's addresses another Ethernet address than that of its NIC: somebody else has the
-/// address too, or an entry was made by hand for a VM that is gone.
-fn strangers(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+/// Neighbour entries on the host that map the VM's addresses to another Ethernet address than that of its NIC: another host has
+/// the same address, or the entry was added by hand for a VM that is gone.
+fn foreign_entries(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     let Some(routed) = nic.routed().filter(|_| !nic.is_macvlan) else { return };
     // Bridge-bound, the guest has the pod interface's.
     let Some(own) = nic.pod_link.and_then(|link| link.mac) else { return };
-    // Others than these are old, and about to be asked anew.
+    // Entries in other states are stale: the kernel will resolve them again.
     let is_sure = |state| matches!(state, NeighbourState::Permanent | NeighbourState::Reachable);
     let known = case.seen.host.neighbours.iter().filter(|known| known.link == routed.name && is_sure(known.state));
     for known in known.filter(|known| nic.addresses.contains(&known.address)) {
@@ -80,7 +80,7 @@ fn strangers(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
         };
         let words = Words::new(
             format!("on {} of the host {mac} {whose} as {}, and the VM's NIC is {own}", routed.name, known.address),
-            "What the host sends to the VM at that address goes to somebody else, or to nobody.",
+            "What the host sends to the VM at that address reaches another host or none.",
             format!(
                 "`ip neigh del {} dev {}`; if it comes back, find who else has that address.",
                 known.address, routed.name
@@ -117,11 +117,11 @@ fn ports(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     ports.dedup();
     for port in ports {
         let of_port: Vec<_> = probes.iter().copied().filter(|probe| probe.port == port).collect();
-        judge_port(nic, port, &of_port, findings);
+        diagnose_port(nic, port, &of_port, findings);
     }
 }
 
-fn judge_port(nic: &NicView<'_>, port: u16, probes: &[&Probe], findings: &mut Findings) {
+fn diagnose_port(nic: &NicView<'_>, port: u16, probes: &[&Probe], findings: &mut Findings) {
     let name = Some(nic.interface.name.as_str());
     let is_declared =
         nic.interface.ports.is_empty() || nic.interface.ports.iter().any(|declared| declared.port == port);
@@ -136,7 +136,7 @@ fn judge_port(nic: &NicView<'_>, port: u16, probes: &[&Probe], findings: &mut Fi
     if !refused.is_empty() {
         let words = Words::new(
             format!("the guest refuses connections to port {port} at {}", refused.join(", ")),
-            "The way is good; nobody listens there.",
+            "The path is good; no process listens on that port.",
             "Start the server in the guest, or make it listen on all of the guest's addresses and not on its loopback alone.",
         );
         findings.add(Severity::Error, Code::GuestRefuses, name, "guest", words);
@@ -155,7 +155,7 @@ fn judge_port(nic: &NicView<'_>, port: u16, probes: &[&Probe], findings: &mut Fi
         );
         findings.add(Severity::Error, Code::GuestSilent, name, "guest", words);
     }
-    // Whoever answers on the last step and not on the whole way is cut off in between.
+    // An answer on the last step but not on the whole path means that the fault is in between.
     let stuck = outer.iter().filter(|probe| probe.outcome != Outcome::Answered);
     let stuck: Vec<_> = stuck.map(|probe| probe.address.to_string()).collect();
     if is_declared && !stuck.is_empty() && inner.iter().all(|probe| probe.outcome == Outcome::Answered) {

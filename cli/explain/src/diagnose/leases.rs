@@ -12,15 +12,15 @@ use crate::launcher::LeaseStatus;
 /// A guest that ran this long after the wiring was made is not the first on it: rules have counted others' questions.
 const START_SECONDS: u64 = 60;
 
-pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     for family in [Family::V4, Family::V6] {
         if let Some(lease) = nic.lease(family) {
-            judge_lease(case, nic, family, lease, findings);
+            diagnose_lease(case, nic, family, lease, findings);
         }
     }
 }
 
-fn judge_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &LeaseStatus, findings: &mut Findings) {
+fn diagnose_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &LeaseStatus, findings: &mut Findings) {
     if lease.grants > 0 {
         return;
     }
@@ -50,15 +50,11 @@ fn judge_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &Lease
     let (seen, remedy) = match (lease.asked, lease.answered) {
         (0, _) if strangers > 0 => (
             format!("the guest asked {sent} times by {protocol} from another Ethernet address than its NIC's {mac}"),
-            "Leave the guest's NIC its address, or wish another in the manifest.".to_owned(),
+            "Do not change the NIC's Ethernet address in the guest, or set that address in the manifest.".to_owned(),
         ),
         (0, _) => (
             format!("the guest asked {sent} times by {protocol}, and nothing of it reached the launcher"),
-            format!(
-                "See what is wrong with {} and the rules of `netdev tapvisor`. {}",
-                nic.service_tap,
-                case.wire_anew()
-            ),
+            format!("See what is wrong with {} and the rules of `netdev tapvisor`. {}", nic.service_tap, case.rewire()),
         ),
         (asked, 0) => (
             format!("the guest asked {asked} times by {protocol}, and the launcher had no answer"),
@@ -88,7 +84,7 @@ fn sent_by_guest(case: &Case<'_>, nic: &NicView<'_>, family: Family) -> u64 {
     if is_first { count() } else { 0 }
 }
 
-/// Whether somebody answers for the guest's address of a family.
+/// Whether a host answers for the guest's address of a family.
 fn answers_at(case: &Case<'_>, nic: &NicView<'_>, family: Family) -> bool {
     let (facts, link) = match nic.is_masqueraded() {
         true => (case.pod, Some(&nic.tap)),

@@ -5,7 +5,7 @@ use crate::explanation::{Code, Severity};
 use crate::record::{Kind, Phase};
 use protocol::control::State;
 
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
     let status = &case.seen.status;
     let name = case.name();
     if matches!(status.phase, Phase::Stopped | Phase::Succeeded | Phase::Failed | Phase::CrashLoopBackOff) {
@@ -35,7 +35,7 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
         let words = Words::new(
             format!("the network namespace {} cannot be read: {why}", case.netns()),
             "The VM has no network.",
-            case.wire_anew(),
+            case.rewire(),
         );
         findings.add(Severity::Error, Code::NamespaceGone, None, case.netns(), words);
     }
@@ -43,7 +43,7 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
         Err(why) => {
             let words = Words::new(
                 format!("the launcher does not answer on its control socket: {why}"),
-                "The VM is only just starting, or its process hangs; nobody answers DHCP and router solicitations then.",
+                "The VM is still starting, or its process hangs; DHCP and router solicitations get no answer until it responds.",
                 format!("See {}.", status.log.display()),
             );
             findings.add(Severity::Error, Code::LauncherSilent, None, "launcher", words);
@@ -52,8 +52,8 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
             let why = status.reason.as_ref().filter(|_| status.phase == Phase::Paused);
             let remedy = format!("`tapvisor unpause {name}`");
             let words = Words::new(
-                format!("the guest's processors stand still{}", why.map(|why| format!(": {why}")).unwrap_or_default()),
-                "It answers nothing until they go on.",
+                format!("the guest's processors are stopped{}", why.map(|why| format!(": {why}")).unwrap_or_default()),
+                "The guest answers nothing until they run again.",
                 if why.is_some() { format!("Mend that, then {remedy}.") } else { remedy },
             );
             findings.add(Severity::Error, Code::Paused, None, "guest", words);

@@ -8,9 +8,9 @@ use wiring::Mark;
 use super::{Case, Findings, NicView, Words};
 use crate::explanation::{Code, Severity};
 
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
     for nic in &case.nics {
-        At { case, nic, findings }.judge();
+        At { case, nic, findings }.diagnose();
     }
 }
 
@@ -29,7 +29,7 @@ struct At<'a, 'b> {
 }
 
 impl At<'_, '_> {
-    fn judge(&mut self) {
+    fn diagnose(&mut self) {
         let (case, nic) = (self.case, self.nic);
         self.pod_interface();
         self.host_side();
@@ -41,7 +41,7 @@ impl At<'_, '_> {
         }
         if nic.launcher.is_none_or(|nic| nic.service.is_some()) && (nic.is_masqueraded() || !nic.addresses.is_empty()) {
             let service = case.pod.and_then(|pod| pod.link(&nic.service_tap));
-            self.tap(&nic.service_tap, service, "The guest's DHCP and router solicitations find nobody.");
+            self.tap(&nic.service_tap, service, "The guest's DHCP and router solicitations reach no server.");
         }
     }
 
@@ -55,7 +55,7 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{name} is not in {}", self.case.netns()),
                 "The VM is cut off from its network on this NIC.",
-                self.case.wire_anew(),
+                self.case.rewire(),
             );
             return self.error(Code::LinkMissing, name, words);
         };
@@ -64,14 +64,16 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{name} is down"),
                 "Nothing reaches or leaves the VM on this NIC.",
-                format!("`{enter} ip link set {name} up`; routes that went with it come back by wiring anew."),
+                format!(
+                    "`{enter} ip link set {name} up`; routes that were lost with it return when the VM is wired again."
+                ),
             );
             self.error(Code::LinkDown, name, words);
         } else if !link.carrier && self.nic.host_end.is_none_or(|end| end.up) {
             let words = Words::new(
                 format!("{name} has no carrier"),
                 "Nothing reaches or leaves the VM on this NIC.",
-                "See to the link that it stands on.",
+                "Check the link below it and its cable or peer.",
             );
             self.error(Code::NoCarrier, name, words);
         }
@@ -89,8 +91,8 @@ impl At<'_, '_> {
             let name = &self.nic.interface.pod_interface;
             let words = Words::new(
                 format!("{name} has lost the pod's address {address}"),
-                "Nobody answers for that address any more.",
-                self.case.wire_anew(),
+                "No host answers for that address any more.",
+                self.case.rewire(),
             );
             self.error(Code::AddressGone, name, words);
         }
@@ -104,7 +106,7 @@ impl At<'_, '_> {
                 let words = Words::new(
                     format!("the other end of {} is not on the host", pod_link.name),
                     "The VM is cut off from the host on this NIC.",
-                    self.case.wire_anew(),
+                    self.case.rewire(),
                 );
                 self.error(Code::LinkMissing, &pod_link.name, words);
             }
@@ -114,7 +116,10 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{} on the host is down", link.name),
                 "Nothing reaches or leaves the VM on this NIC.",
-                format!("`ip link set {} up`; routes that went with it come back by wiring anew.", link.name),
+                format!(
+                    "`ip link set {} up`; routes that were lost with it return when the VM is wired again.",
+                    link.name
+                ),
             );
             self.error(Code::LinkDown, &link.name, words);
         }
@@ -153,8 +158,7 @@ impl At<'_, '_> {
 
     fn tap(&mut self, name: &IfName, link: Option<&Link>, consequence: &str) {
         let Some(link) = link else {
-            let words =
-                Words::new(format!("{name} is not in {}", self.case.netns()), consequence, self.case.wire_anew());
+            let words = Words::new(format!("{name} is not in {}", self.case.netns()), consequence, self.case.rewire());
             return self.error(Code::LinkMissing, name, words);
         };
         if !link.up {
@@ -183,7 +187,7 @@ impl At<'_, '_> {
         };
         let consequence =
             "A guest that runs is not touched; none starts on this wiring, and what DEL is to restore is forgotten.";
-        self.error(Code::MarkMissing, &tap.name, Words::new(seen, consequence, self.case.wire_anew()));
+        self.error(Code::MarkMissing, &tap.name, Words::new(seen, consequence, self.case.rewire()));
     }
 
     fn mtu(&mut self, tap: &Link) {

@@ -1,4 +1,4 @@
-//! What is wrong, told from evidence alone: one file for each part of the way.
+//! Finds faults from evidence alone, without I/O: one file for each part of the path.
 
 mod boot;
 mod guest;
@@ -55,23 +55,23 @@ impl Findings {
 pub fn diagnose(seen: &Evidence) -> Explanation {
     let case = Case::of(seen);
     let mut findings = Findings::default();
-    life::judge(&case, &mut findings);
+    life::diagnose(&case, &mut findings);
     if case.pod.is_some() {
-        links::judge(&case, &mut findings);
-        rules::judge(&case, &mut findings);
-        routes::judge(&case, &mut findings);
-        ways::judge(&case, &mut findings);
+        links::diagnose(&case, &mut findings);
+        rules::diagnose(&case, &mut findings);
+        routes::diagnose(&case, &mut findings);
+        ways::diagnose(&case, &mut findings);
         if case.runs() {
             // Of a guest without a cable neither questions nor answers are to be expected.
             let (unplugged, plugged): (Vec<_>, Vec<_>) = case.nics.iter().partition(|nic| nic.is_unplugged());
             unplugged.into_iter().for_each(|nic| guest::unplugged(nic, &mut findings));
             // All else that is to be seen of a guest that boots follows from that.
-            if boot::judge(&case, &plugged, &mut findings) {
-                plugged.iter().for_each(|nic| leases::judge(&case, nic, &mut findings));
-                plugged.iter().for_each(|nic| guest::judge(&case, nic, &mut findings));
+            if boot::diagnose(&case, &plugged, &mut findings) {
+                plugged.iter().for_each(|nic| leases::diagnose(&case, nic, &mut findings));
+                plugged.iter().for_each(|nic| guest::diagnose(&case, nic, &mut findings));
             }
         }
-        case.nics.iter().for_each(|nic| told::judge(nic, &mut findings));
+        case.nics.iter().for_each(|nic| told::diagnose(nic, &mut findings));
     }
     let mut findings = findings.0;
     findings.sort_by_key(|finding| finding.severity);

@@ -16,7 +16,7 @@ use crate::{firewall, refusing};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
     for family in FAMILIES.into_iter().filter(|family| case.nics.iter().any(|nic| nic.has(*family))) {
         pod_default(case, family, findings);
         if case.nics.iter().any(|nic| case.is_routed_by_host(nic, family)) {
@@ -28,7 +28,7 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
         way_to_pod(case, nic, findings);
         firewalls(case, nic, findings);
         refusing_rules(case, nic, findings);
-        source::judge(case, nic, findings);
+        source::diagnose(case, nic, findings);
         way_back(case, nic, findings);
     }
 }
@@ -55,7 +55,7 @@ fn pod_default(case: &Case<'_>, family: Family, findings: &mut Findings) {
         false => "The guest goes by what it was told at its start; started now, it would be told of no default route.",
     };
     let remedy = match is_promised {
-        true => case.wire_anew(),
+        true => case.rewire(),
         false => "Give the network's configuration one (`routes` of its `ipam`), if it is to have one.".to_owned(),
     };
     let words = Words::new(format!("the pod has no {} default route", word(family)), consequence, remedy);
@@ -78,7 +78,7 @@ fn host_forwarding(case: &Case<'_>, family: Family, findings: &mut Findings) {
     }
     let words = Words::new(
         format!("the host does not forward {}", word(family)),
-        "The VM reaches the host and nothing beyond it, and nobody beyond reaches the VM.",
+        "The VM reaches the host but nothing beyond it, and is not reachable from beyond.",
         format!("`sysctl -w net/{setting}=1`"),
     );
     findings.add(Severity::Error, Code::ForwardingOff, None, "host", words);
@@ -119,7 +119,7 @@ fn way_to_pod(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
         let words = Words::new(
             seen,
             "Neither the host nor anybody beyond it reaches the VM at that address.",
-            format!("`ip route replace {address} dev {}`, or wire it anew: {}", routed.name, case.wire_anew()),
+            format!("`ip route replace {address} dev {}`, or wire it again: {}", routed.name, case.rewire()),
         );
         findings.add(Severity::Error, Code::NoRoute, Some(&nic.interface.name), "host", words);
     }
@@ -213,7 +213,7 @@ fn way_back(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
             "rp_filter is strict on {}, and the pod's default route leaves by another link ({drops} packets dropped so far)",
             link.name
         ),
-        "What comes to this NIC from beyond its own network is dropped.",
+        "Packets for this NIC from other networks are dropped.",
         format!("`{enter}sysctl -w net/ipv4/conf/{}/rp_filter=2`, and no stricter for all", link.name),
     );
     findings.add(Severity::Error, Code::RpFilter, Some(&nic.interface.name), &link.name, words);

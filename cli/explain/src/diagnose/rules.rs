@@ -8,12 +8,12 @@ use wiring::Family;
 use super::{Case, Findings, Words};
 use crate::explanation::{Code, Severity};
 
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
-    judge_drift(case, findings);
-    judge_counters(case, findings);
+pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
+    diagnose_drift(case, findings);
+    diagnose_counters(case, findings);
 }
 
-fn judge_drift(case: &Case<'_>, findings: &mut Findings) {
+fn diagnose_drift(case: &Case<'_>, findings: &mut Findings) {
     // Where an interface or its address is gone, that was said, and what the rules should be cannot be.
     if findings.has(Code::AddressGone) || case.nics.iter().any(|nic| nic.pod_link.is_none()) {
         return;
@@ -27,8 +27,8 @@ fn judge_drift(case: &Case<'_>, findings: &mut Findings) {
                 Code::RuleAdded,
                 Words::new(
                     words,
-                    "Somebody else's rule, or one of ours for addresses and routes that the pod no longer has, may act on the VM's packets.",
-                    "Find out who changes tables that are called tapvisor.",
+                    "A rule of another program, or one of ours for addresses and routes that the pod no longer has, may act on the VM's packets.",
+                    "Find the program that changes tables named tapvisor.",
                 ),
             ),
             Drift::Setting { key, expected, .. } => {
@@ -48,7 +48,7 @@ fn judge_drift(case: &Case<'_>, findings: &mut Findings) {
                 Words::new(
                     words,
                     "What that rule let through, translated or kept out is no longer.",
-                    format!("{} Find out who changes tables that are called tapvisor.", case.wire_anew()),
+                    format!("{} Find the program that changes tables named tapvisor.", case.rewire()),
                 ),
             ),
         };
@@ -56,7 +56,7 @@ fn judge_drift(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
+fn diagnose_counters(case: &Case<'_>, findings: &mut Findings) {
     for nic in case.nics.iter().filter(|nic| nic.is_masqueraded()) {
         let name = Some(nic.interface.name.as_str());
         let declared: Vec<_> =
@@ -71,7 +71,7 @@ fn judge_counters(case: &Case<'_>, findings: &mut Findings) {
                     nic.interface.name,
                     declared.join(", ")
                 ),
-                "Only declared ports reach the guest; whoever asks for this one is refused by the pod itself.",
+                "Only declared ports reach the guest; the pod itself refuses connections to this one.",
                 format!(
                     "Add it to `ports` of interface {} in the manifest, or declare none to open all.",
                     nic.interface.name

@@ -10,9 +10,9 @@ use super::{Case, Findings, NicView, Words};
 use crate::explanation::{Code, Severity};
 use crate::{condition, firewall};
 
-pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
     let configured = case.seen.networks.iter().find(|network| network.ifname == nic.interface.pod_interface);
-    let Some(network) = configured.filter(|network| wishes_masquerade(&network.config)) else { return };
+    let Some(network) = configured.filter(|network| has_ip_masq(&network.config)) else { return };
     // What the older iptables holds cannot be read here.
     if case.seen.has_older_nat {
         return;
@@ -26,12 +26,12 @@ pub(super) fn judge(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings)
             network.network()
         ),
         "It leaves the host under the VM's own address, and answers find no way back.",
-        format!("{} Find out who has flushed nft or iptables.", case.wire_anew()),
+        format!("{} Find the program that flushed nft or iptables.", case.rewire()),
     );
     findings.add(Severity::Error, Code::MasqueradeGone, Some(&nic.interface.name), "host", words);
 }
 
-fn wishes_masquerade(config: &Value) -> bool {
+fn has_ip_masq(config: &Value) -> bool {
     config.to_string().contains("\"ipMasq\":true")
 }
 

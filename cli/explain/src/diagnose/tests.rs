@@ -9,7 +9,7 @@ use hostnet::{Facts, RouteQuery};
 
 use super::diagnose;
 use super::fixtures::{bridge, declared_ports, masquerade, name};
-use crate::evidence::{Evidence, From, Outcome, Purpose, Way};
+use crate::evidence::{AskedRoute, Evidence, From, Outcome, Purpose};
 use crate::explanation::{Code, Finding, Severity};
 use crate::record::{Kind, Phase};
 use nix::libc;
@@ -96,7 +96,7 @@ fn a_vm_that_does_not_run_is_said_with_its_reason() {
         vm.launcher.as_mut().unwrap().state = State::Paused;
     });
     let finding = &diagnose(&full).findings[0];
-    assert_eq!(finding.seen, "the guest's processors stand still: disk root: no room");
+    assert_eq!(finding.seen, "the guest's processors are stopped: disk root: no room");
     assert_eq!(finding.remedy, "Mend that, then `tapvisor unpause web`.");
     let silent = broken(masquerade, |vm| vm.launcher = Err("connection refused".to_owned()));
     assert_eq!(errors(&silent), one(Code::LauncherSilent, "launcher"));
@@ -268,7 +268,7 @@ fn a_missing_route_is_named_where_it_is_missing() {
 
 #[test] // spec: EXPL-6
 fn a_way_that_the_kernel_tells_otherwise_than_the_routes_is_named_once() {
-    let way = |at, purpose, to: &str, passed_on: Option<(&str, &str)>, leads| Way {
+    let way = |at, purpose, to: &str, passed_on: Option<(&str, &str)>, leads| AskedRoute {
         nic: "default".to_owned(),
         at,
         purpose,
@@ -280,7 +280,7 @@ fn a_way_that_the_kernel_tells_otherwise_than_the_routes_is_named_once() {
     };
     let address = masquerade().status.addresses[0].to_string();
     let to_vm = |leads| way(From::Host, Purpose::ToVm, &address, None, leads);
-    let with = |ways: Vec<Way>| broken(masquerade, |vm| vm.ways.clone_from(&ways));
+    let with = |ways: Vec<AskedRoute>| broken(masquerade, |vm| vm.ways.clone_from(&ways));
     assert_eq!(errors(&with(vec![to_vm(Ok(7))])), []);
     for leads in [Ok(2), Err(Some(libc::EINVAL)), Err(Some(libc::EHOSTUNREACH)), Err(Some(libc::EACCES)), Err(None)] {
         assert_eq!(errors(&with(vec![to_vm(leads)])), one(Code::NoRoute, "host"), "{leads:?}");
@@ -343,7 +343,7 @@ fn strict_reverse_path_filtering_is_named_where_the_way_back_is_another() {
     let strict = |facts: &mut Facts, link: &str| {
         facts.sysctls.insert(Sysctl::ipv4_conf(&name(link), "rp_filter"), Some("1".to_owned()));
     };
-    // Alone it harms nobody.
+    // Alone it does no harm.
     let harmless = broken(masquerade, |vm| {
         strict(&mut vm.host, "veth7");
         strict(pod(vm), "eth0");
@@ -364,7 +364,7 @@ fn strict_reverse_path_filtering_is_named_where_the_way_back_is_another() {
 }
 
 #[test]
-fn a_neighbour_that_nobody_resolves_is_named() {
+fn a_neighbour_that_does_not_resolve_is_named() {
     let entry = |link: &str, address: &str| Neighbour {
         link: name(link),
         address: address.parse().unwrap(),
@@ -438,7 +438,7 @@ fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
 }
 
 #[test]
-fn a_guest_that_never_asked_is_told_from_one_that_was_never_answered() {
+fn a_guest_that_never_asked_and_one_never_answered_differ() {
     let leases = |vm: &mut Evidence, asked: u64, answered: u64| {
         sent(vm, 1);
         let service = vm.launcher.as_mut().unwrap().nics[0].service.as_mut().unwrap();
@@ -483,7 +483,7 @@ fn a_guest_that_never_asked_is_told_from_one_that_was_never_answered() {
 }
 
 #[test]
-fn a_port_that_is_not_declared_is_an_error_when_asked_for_and_a_warning_when_counted() {
+fn an_undeclared_port_is_an_error_if_probed_and_a_warning_if_counted() {
     let wanted = broken(declared_ports, |vm| vm.wanted_ports = vec![80, 8080]);
     assert_eq!(errors(&wanted), one(Code::PortNotDeclared, "rules"));
     let counted = broken(declared_ports, |vm| {
@@ -498,7 +498,7 @@ fn a_port_that_is_not_declared_is_an_error_when_asked_for_and_a_warning_when_cou
 }
 
 #[test]
-fn a_guest_that_refuses_is_told_from_one_that_is_silent_and_from_a_broken_way() {
+fn a_refusing_guest_a_silent_guest_and_a_broken_path_differ() {
     let answer = |vm: &mut Evidence, from: From, outcome: &Outcome| {
         vm.probes.iter_mut().filter(|probe| probe.from == from).for_each(|probe| probe.outcome = outcome.clone());
     };

@@ -6,7 +6,7 @@ use crate::explanation::{Code, Severity};
 /// Findings of one NIC; the launcher has them from the guest's network, whose size is bounded, but is not relied on for that.
 const MOST: usize = 32;
 
-pub(super) fn judge(nic: &NicView<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(nic: &NicView<'_>, findings: &mut Findings) {
     let Some(launcher) = nic.launcher else { return };
     let name = Some(nic.interface.name.as_str());
     for what in launcher.not_told.iter().take(MOST) {

@@ -5,12 +5,12 @@ use hostnet::facts::Link;
 use nix::libc;
 
 use super::{Case, Findings, Words};
-use crate::evidence::{From, Purpose, Way};
+use crate::evidence::{AskedRoute, From, Purpose};
 use crate::explanation::{Code, Severity};
 use crate::fib;
 
 /// Judged after routes and settings: what these account for is not said twice.
-pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
+pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
     for way in &case.seen.ways {
         match way.purpose {
             Purpose::ToVm => to_vm(case, way, findings),
@@ -19,7 +19,7 @@ pub(super) fn judge(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-fn to_vm(case: &Case<'_>, way: &Way, findings: &mut Findings) {
+fn to_vm(case: &Case<'_>, way: &AskedRoute, findings: &mut Findings) {
     let Some(nic) = case.nics.iter().find(|nic| nic.interface.name == way.nic) else { return };
     let (facts, link) = match way.at {
         From::Host => (Some(&case.seen.host), nic.routed()),
@@ -50,15 +50,15 @@ fn to_vm(case: &Case<'_>, way: &Way, findings: &mut Findings) {
 }
 
 /// Whether what starts in the same namespace does not get to the VM either.
-fn is_lost_from_here(case: &Case<'_>, way: &Way, link: &Link) -> bool {
-    let is_it = |other: &&Way| {
+fn is_lost_from_here(case: &Case<'_>, way: &AskedRoute, link: &Link) -> bool {
+    let is_it = |other: &&AskedRoute| {
         let (here, there) = (&other.journey, &way.journey);
         (other.at, &other.nic, here.to) == (way.at, &way.nic, there.to) && here.passed_on.is_none()
     };
     case.seen.ways.iter().find(is_it).is_some_and(|other| other.leads != Ok(link.index))
 }
 
-fn beyond(case: &Case<'_>, way: &Way, findings: &mut Findings) {
+fn beyond(case: &Case<'_>, way: &AskedRoute, findings: &mut Findings) {
     let Some((from, _)) = &way.journey.passed_on else { return };
     let Err(Some(errno)) = way.leads else { return };
     let is_named = |code| findings.has(code);
@@ -76,7 +76,7 @@ fn beyond(case: &Case<'_>, way: &Way, findings: &mut Findings) {
     findings.add(Severity::Error, code, Some(&way.nic), hop(case, way), words);
 }
 
-fn hop(case: &Case<'_>, way: &Way) -> String {
+fn hop(case: &Case<'_>, way: &AskedRoute) -> String {
     let nic = case.nics.iter().find(|nic| nic.interface.name == way.nic);
     match (way.at, nic) {
         (From::Pod, Some(nic)) if way.purpose == Purpose::ToVm => nic.tap.to_string(),
@@ -86,7 +86,7 @@ fn hop(case: &Case<'_>, way: &Way) -> String {
 }
 
 /// What the kernel does with the packet.
-fn elsewhere(way: &Way, facts: &Facts) -> String {
+fn elsewhere(way: &AskedRoute, facts: &Facts) -> String {
     match way.leads {
         Ok(index) => match facts.link_at(index) {
             Some(link) => format!("a rule or another table leads it to {}", link.name),
@@ -108,7 +108,7 @@ fn elsewhere(way: &Way, facts: &Facts) -> String {
 }
 
 /// The question that was put to the kernel, as a person puts it.
-fn remedy(case: &Case<'_>, way: &Way) -> String {
+fn remedy(case: &Case<'_>, way: &AskedRoute) -> String {
     let enter = if way.at == From::Pod { format!("{} ", case.enter()) } else { String::new() };
     let family = if way.journey.to.is_ipv4() { "-4" } else { "-6" };
     let passed_on = way.journey.passed_on.as_ref();
