@@ -223,7 +223,7 @@ mod tests {
 
     // spec: SUB-3
     #[test]
-    fn a_liveness_probe_forbids_a_pause_and_a_guest_without_acpi_a_soft_reboot() {
+    fn a_liveness_probe_forbids_pause_and_a_guest_without_acpi_soft_reboot() {
         let probed = vmi("Running", &[], json!({"livenessProbe": {"tcpSocket": {"port": 80}}}));
         assert_eq!(refused(Action::Pause, &probed).0, 403);
         let spec = json!({"domain": {"features": {"acpi": {"enabled": false}}}});

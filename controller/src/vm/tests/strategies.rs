@@ -143,7 +143,7 @@ fn a_restart_is_a_stop_and_then_a_start() {
 
 // spec: VM-1
 #[test]
-fn a_failed_instance_is_rerun_by_a_request_that_is_written_before_it_vanishes() {
+fn a_failed_instance_is_rerun_by_a_request_written_before_it_vanishes() {
     let status = json!({"runStrategy": "RerunOnFailure"});
     let failed = Case::of("RerunOnFailure", Some(after_running("Failed"))).status(status.clone());
     assert_eq!(left(&failed.plan()), json!([{"action": "Start"}]));

@@ -133,7 +133,7 @@ fn what_a_launcher_pod_may_not_have_is_refused_by_its_path() {
 
 // spec: CTRL-19
 #[test]
-fn a_secret_of_cloud_init_is_mounted_in_the_pod_and_never_in_the_launch_file() {
+fn a_cloud_init_secret_is_mounted_in_the_pod_not_in_the_launch_file() {
     let object = instance(json!({
         "domain": {"memory": {"guest": "128Mi"}, "devices": {}},
         "volumes": [{"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}, "networkDataSecretRef": {"name": "seed"}}}],
