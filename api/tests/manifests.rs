@@ -83,6 +83,7 @@ fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Valu
     let context = TranslateContext {
         secrets: SecretSource::Read(secrets),
         images: &images,
+        claims: None,
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,
         engine: None,

@@ -1,6 +1,7 @@
 //! Rung cluster: a real Kubernetes of two nodes, started once for all trials, and the product in it.
 
 mod agent;
+mod claims;
 mod end;
 mod hostile;
 mod nodes;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     trials.extend(vmi::trials());
     trials.extend(vm::trials());
     trials.extend(sets::trials());
+    trials.extend(claims::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(reach::trials());
     trials.extend(virtctl::trials());

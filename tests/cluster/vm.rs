@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A machine of namespace `vms` that boots the tests' guest with words on its kernel's command line.
-fn machine(name: &str, strategy: &str, words: &str) -> Value {
+pub(crate) fn machine(name: &str, strategy: &str, words: &str) -> Value {
     json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"namespace": "vms", "name": name},
         "spec": {"runStrategy": strategy, "template": {"metadata": {"labels": {"app": name}}, "spec": {
@@ -54,7 +54,7 @@ fn word(vm: &Value) -> &str {
     vm["status"]["printableStatus"].as_str().unwrap_or_default()
 }
 
-fn uid(object: &Value) -> String {
+pub(crate) fn uid(object: &Value) -> String {
     object["metadata"]["uid"].as_str().expect("a UID").to_owned()
 }
 
@@ -65,7 +65,7 @@ fn wait_vm(cluster: &Cluster, name: &str, what: &str, judge: impl Fn(&Value) -> 
 }
 
 /// Waits until a machine is ready with another instance than the one with this UID; returns the instance.
-fn wait_next(cluster: &Cluster, name: &str, earlier: &str) -> Value {
+pub(crate) fn wait_next(cluster: &Cluster, name: &str, earlier: &str) -> Value {
     let is_next = || {
         let vm = object(cluster, "vm", name).filter(|vm| word(vm) == "Running" && vm["status"]["ready"] == true)?;
         let vmi = object(cluster, "vmi", name).filter(|vmi| uid(vmi) != earlier)?;
@@ -79,7 +79,7 @@ fn patch(cluster: &Cluster, name: &str, change: &Value) -> Ran {
 }
 
 /// Asks for starts and stops as KubeVirt's API server does.
-fn request(cluster: &Cluster, name: &str, requests: &Value) {
+pub(crate) fn request(cluster: &Cluster, name: &str, requests: &Value) {
     let change = json!({"status": {"stateChangeRequests": requests}}).to_string();
     let command = ["-n", "vms", "patch", "vm", name, "--subresource=status", "--type=merge", "-p", &change];
     cluster.kubectl(&command).assert_ok();
@@ -94,7 +94,7 @@ fn wait_stopped(cluster: &Cluster, name: &str) -> Value {
 }
 
 /// Deletes a machine and demands that nothing of it is left.
-fn delete_and_assert_gone(cluster: &Cluster, name: &str) {
+pub(crate) fn delete_and_assert_gone(cluster: &Cluster, name: &str) {
     cluster.kubectl(&["-n", "vms", "delete", "vm", name, "--timeout=170s"]).assert_ok();
     assert!(object(cluster, "vmi", name).is_none(), "the instance is left");
     let left = || {

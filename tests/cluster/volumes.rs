@@ -12,7 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![trial("claims for a folder and a block device are bound and hold data", claims)]
 }
 
-fn claim(name: &str, mode: &str) -> Value {
+pub(crate) fn claim(name: &str, mode: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "vms", "name": name},
         "spec": {"storageClassName": "local", "volumeMode": mode, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "200Mi"}}},

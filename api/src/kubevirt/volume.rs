@@ -30,6 +30,18 @@ pub enum Volume {
         /// Its size.
         capacity_bytes: u64,
     },
+    /// The disk on a PersistentVolumeClaim, which keeps what the guest writes.
+    PersistentVolumeClaim {
+        /// Its name, in the namespace of the machine.
+        claim: String,
+        /// Whether nothing is written to it.
+        read_only: bool,
+    },
+    /// The disk on a PersistentVolumeClaim, which stays as it is: what the guest writes ends with the machine.
+    Ephemeral {
+        /// The name of the claim, in the namespace of the machine.
+        claim: String,
+    },
     /// A file on the host that keeps what the guest writes.
     HostDisk {
         /// The file.
@@ -94,14 +106,13 @@ const UNSUPPORTED: &[&str] = &[
     "dataVolume",
     "downwardAPI",
     "downwardMetrics",
-    "ephemeral",
     "memoryDump",
-    "persistentVolumeClaim",
     "secret",
     "serviceAccount",
     "sysprep",
 ];
-const SUPPORTED: &[&str] = &["containerDisk", "cloudInitNoCloud", "emptyDisk", "hostDisk"];
+const SUPPORTED: &[&str] =
+    &["containerDisk", "cloudInitNoCloud", "emptyDisk", "ephemeral", "hostDisk", "persistentVolumeClaim"];
 
 const NOT_PULLED: &str = "images are imported here, not pulled";
 
@@ -149,7 +160,33 @@ fn read_source(volume: &Fields<'_>) -> Option<Volume> {
         Some(Volume::EmptyDisk { capacity_bytes })
     });
     let host = volume.field("hostDisk").and_then(|node| node.fields(read_host_disk)?);
-    container.or(cloud_init.map(Volume::CloudInitNoCloud)).or(empty).or(host)
+    let claim = volume.field("persistentVolumeClaim").and_then(|node| {
+        let (claim, read_only) = node.fields(read_claim)?;
+        Some(Volume::PersistentVolumeClaim { claim: claim?, read_only })
+    });
+    let ephemeral = volume.field("ephemeral").and_then(|node| {
+        let claim = node.fields(|ephemeral| ephemeral.required("persistentVolumeClaim")?.fields(read_claim))??.0;
+        Some(Volume::Ephemeral { claim: claim? })
+    });
+    container.or(cloud_init.map(Volume::CloudInitNoCloud)).or(empty).or(host).or(claim).or(ephemeral)
+}
+
+/// The name of a claim and whether nothing is written to it.
+fn read_claim(claim: &Fields<'_>) -> (Option<String>, bool) {
+    if let Some(node) = claim.field("hotpluggable")
+        && node.boolean() == Some(true)
+    {
+        node.refuse_unsupported("a volume cannot be added to a VM that runs");
+    }
+    let name = claim.required("claimName").and_then(|node| {
+        let text = node.text()?;
+        if ObjectKey::new("default", text).is_err() {
+            node.expected("the name of a PersistentVolumeClaim");
+            return None;
+        }
+        Some(text.to_owned())
+    });
+    (name, claim.boolean("readOnly").unwrap_or(false))
 }
 
 fn read_container_disk(disk: &Fields<'_>) -> Option<Volume> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use terms::ObjectKey;
 
-use super::{TranslateContext, TranslateError};
+use super::{TranslateContext, TranslateError, claims};
 use crate::kubevirt::{self, CloudInit, CloudInitData, DiskDevice, VirtualMachineInstance, Volume};
 use crate::secret::Secret;
 use machine::{Content, Disk, DiskFormat, DiskSource, NoCloud};
@@ -43,7 +43,7 @@ pub fn secret_names(instance: &VirtualMachineInstance) -> BTreeSet<&str> {
     let volumes = instance.spec.disks.iter().map(|disk| &disk.volume);
     let data = volumes.flat_map(|volume| match volume {
         Volume::CloudInitNoCloud(cloud_init) => [cloud_init.user_data.as_ref(), cloud_init.network_data.as_ref()],
-        Volume::ContainerDisk { .. } | Volume::EmptyDisk { .. } | Volume::HostDisk { .. } => [None, None],
+        _ => [None, None],
     });
     let refs = data.flatten().filter_map(|data| match data {
         CloudInitData::SecretRef { name, .. } => Some(name.as_str()),
@@ -68,7 +68,8 @@ pub(super) fn translate(
                 name: disk.name.clone(),
                 bus: disk.bus,
                 cdrom: disk.device == DiskDevice::Cdrom,
-                read_only: disk.read_only,
+                read_only: disk.read_only
+                    || matches!(disk.volume, Volume::PersistentVolumeClaim { read_only: true, .. }),
                 serial: disk.serial.clone(),
                 boot_order: disk.boot_order,
                 cache: disk.cache,
@@ -105,6 +106,8 @@ fn source(
         }
         Volume::EmptyDisk { capacity_bytes } => Ok(DiskSource::Empty { capacity_bytes: *capacity_bytes }),
         Volume::HostDisk { path, format, .. } => Ok(DiskSource::File { path: path.clone(), format: *format }),
+        Volume::PersistentVolumeClaim { .. } => claims::source(disk, true, context.claims).map_err(|error| vec![error]),
+        Volume::Ephemeral { .. } => claims::source(disk, false, context.claims).map_err(|error| vec![error]),
         Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, cloud_init, context.secrets),
     }
 }

@@ -3,15 +3,19 @@
 //! Everything that is chosen here is derived from the object's identity, so the same object gives the same result:
 //! MAC addresses and UUID survive a restart with no file to remember them.
 
+mod claims;
 mod disks;
 mod identity;
 mod images;
 mod nics;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use terms::IfName;
 use wiring::{Owner, Request};
 
+pub use claims::{Claim, ClaimPlace, claims};
 pub use disks::{HostFile, SecretSource, Secrets, secret_names};
 pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
@@ -26,6 +30,8 @@ pub struct TranslateContext<'a> {
     pub secrets: SecretSource<'a>,
     /// The files of the images that [`container_images`] lists.
     pub images: &'a ImageFiles,
+    /// Where the claims that [`claims`] lists are, by volume; `None` where there are none, on one machine.
+    pub claims: Option<&'a BTreeMap<String, ClaimPlace>>,
     /// Who may open the taps.
     pub owner: Owner,
     /// Which engine may run it.
@@ -76,6 +82,12 @@ pub enum TranslateError {
         /// The key.
         key: &'static str,
     },
+    /// There are no claims on one machine.
+    #[error("{0}: there are PersistentVolumeClaims in a cluster alone: use a hostDisk here")]
+    NoClaims(String),
+    /// A claim's place was not given.
+    #[error("{0}: it is not known where its claim is")]
+    NoClaim(String),
     /// An image's file was not given.
     #[error("{0}: the file of its container image is not known")]
     NoImageFile(String),

@@ -32,6 +32,7 @@ fn launch_on(
     let context = TranslateContext {
         secrets: SecretSource::Read(&BTreeMap::new()),
         images: &ImageFiles::default(),
+        claims: None,
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Required,
         engine,
@@ -229,4 +230,30 @@ fn labels_of_the_pod_are_those_that_services_select_by() {
     assert_eq!(label("kubevirt.io/domain"), Some("web.prod"));
     let long = instance(&"a".repeat(100), SMALL).pod_labels()["vmi.kubevirt.io/id"].clone();
     assert_eq!(long.len(), 63);
+}
+
+// spec: VOL-3
+#[test]
+fn claims_are_refused_where_there_are_none_and_read_only_ones_are_not_written() {
+    let spec = "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: data, persistentVolumeClaim: {claimName: kept, readOnly: true}}]}";
+    let instance = instance("a", spec);
+    let errors = launch(&instance).unwrap_err();
+    let expected = "spec.volumes[data]: there are PersistentVolumeClaims in a cluster alone: use a hostDisk here";
+    assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    assert_eq!(claims(&instance), [Claim { volume: "data".into(), claim: "kept".into(), read_only: true }]);
+    let places = [("data".to_owned(), ClaimPlace::Device("/dev/kept".into()))].into();
+    let context = TranslateContext {
+        secrets: SecretSource::Read(&BTreeMap::new()),
+        images: &ImageFiles::default(),
+        claims: Some(&places),
+        owner: Owner { uid: 107, gid: 107 },
+        emulation: Emulation::Required,
+        engine: None,
+        primary_interface: "eth0".parse().unwrap(),
+        vm_uid: None,
+        has_mesh_sidecar: false,
+    };
+    let disk = translate(&instance, &context).unwrap().machine.disks.remove(0);
+    let source = DiskSource::File { path: "/dev/kept".into(), format: DiskFormat::Raw };
+    assert_eq!((disk.read_only, disk.source), (true, source));
 }

@@ -393,6 +393,7 @@ fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles, engine: Option<Engi
     TranslateContext {
         secrets: SecretSource::Read(secrets),
         images,
+        claims: None,
         // Each VM's own is known once it is written down: see `VmPlan::owned_by`.
         owner: POD_OWNER,
         emulation: Emulation::Allowed,

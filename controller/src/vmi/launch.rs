@@ -1,15 +1,20 @@
 //! What an instance asks for, read strictly: the launch file, the wiring request and the networks of its pod.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use api::kubevirt::Volume;
 use api::manifest::{self, Body};
-use api::translate::{ImageFiles, ImageUse, SecretSource, TranslateContext, Translation, container_images, translate};
+use api::translate::{
+    ClaimPlace, ImageFiles, ImageUse, SecretSource, TranslateContext, Translation, claims as claims_of,
+    container_images, translate,
+};
 use machine::{DiskFile, Emulation};
 use protocol::launch_file::LaunchFile;
 use serde_json::{Value, json};
 use wiring::Owner;
 
+use super::claims::{Claims, places};
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
 
@@ -35,6 +40,8 @@ pub(crate) struct Launch {
     pub(crate) translation: Translation,
     /// What the launcher reads.
     pub(crate) file: LaunchFile,
+    /// Where it finds PersistentVolumeClaims, by volume.
+    pub(crate) places: BTreeMap<String, ClaimPlace>,
 }
 
 /// An instance that was read.
@@ -46,8 +53,13 @@ pub(crate) struct Reading {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Reads an instance as this cluster would run it.
+/// Reads an instance as this cluster would run it, with claims of which nothing is known.
 pub(crate) fn read(object: &VirtualMachineInstance, config: &ClusterConfig) -> Reading {
+    read_with(object, &Claims::new(), config)
+}
+
+/// Reads an instance as this cluster would run it.
+pub(crate) fn read_with(object: &VirtualMachineInstance, claims: &Claims, config: &ClusterConfig) -> Reading {
     let value = json!({
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
@@ -75,12 +87,13 @@ pub(crate) fn read(object: &VirtualMachineInstance, config: &ClusterConfig) -> R
     let Body::VirtualMachineInstance(instance) = read.body else {
         return Reading { launch: Err(vec!["kind: must be VirtualMachineInstance".to_owned()]), warnings };
     };
-    Reading { launch: launch(object, instance, config), warnings }
+    Reading { launch: launch(object, instance, claims, config), warnings }
 }
 
 fn launch(
     object: &VirtualMachineInstance,
     instance: api::kubevirt::VirtualMachineInstance,
+    claims: &Claims,
     config: &ClusterConfig,
 ) -> Result<Launch, Vec<String>> {
     let refused = refused_in_a_cluster(&instance);
@@ -88,10 +101,12 @@ fn launch(
         return Err(refused);
     }
     let images = image_files(&instance);
+    let places = places(&claims_of(&instance), claims);
     let primary_interface = PRIMARY_INTERFACE.parse().map_err(|error: terms::Invalid| vec![error.to_string()])?;
     let context = TranslateContext {
         secrets: SecretSource::Mounted(Path::new(SECRETS)),
         images: &images,
+        claims: Some(&places),
         owner: Owner { uid: LAUNCHER_ID, gid: LAUNCHER_ID },
         engine: None,
         emulation: if config.use_emulation { Emulation::Required } else { Emulation::Forbidden },
@@ -102,7 +117,7 @@ fn launch(
     let translation =
         translate(&instance, &context).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let file = LaunchFile::new(translation.machine.clone(), translation.wiring.clone());
-    Ok(Launch { instance, translation, file })
+    Ok(Launch { instance, translation, file, places })
 }
 
 /// UID of the VirtualMachine that owns the instance, which outlives it; without one the instance's own.
@@ -116,12 +131,11 @@ fn vm_uid(object: &VirtualMachineInstance) -> Option<&str> {
 fn refused_in_a_cluster(instance: &api::kubevirt::VirtualMachineInstance) -> Vec<String> {
     let mut refused = Vec::new();
     for disk in &instance.spec.disks {
-        match &disk.volume {
-            Volume::HostDisk { .. } => refused.push(format!(
+        if let Volume::HostDisk { .. } = &disk.volume {
+            refused.push(format!(
                 "spec.volumes[{}].hostDisk: not supported: the Pod Security Standard restricted allows no file of the node",
                 disk.name
-            )),
-            Volume::CloudInitNoCloud(_) | Volume::ContainerDisk { .. } | Volume::EmptyDisk { .. } => {}
+            ));
         }
     }
     refused

@@ -5,6 +5,7 @@
 //! pods that may run its guest.
 
 mod annotations;
+pub(crate) mod claims;
 pub(crate) mod launch;
 pub(crate) mod names;
 pub(crate) mod plan;

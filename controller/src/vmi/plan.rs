@@ -23,6 +23,8 @@ pub(crate) const FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 
 /// The first wait before a pod that was not wired is replaced; it doubles with each further pod.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+/// How often a PersistentVolumeClaim that does not exist is looked for.
+const CLAIM_PERIOD: Duration = Duration::from_secs(5);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// How long the kubelet may take to count the gate into the pod's readiness before the guest is reported as not ready.
 const GATE_PATIENCE: Duration = Duration::from_secs(5);
@@ -37,6 +39,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) object: &'a VirtualMachineInstance,
     /// What its specification asks for, or everything that is wrong with it.
     pub(crate) launch: &'a Result<Launch, Vec<String>>,
+    /// PersistentVolumeClaims that it names and that do not exist.
+    pub(crate) missing_claims: &'a [String],
     /// Its pods.
     pub(crate) pods: &'a [Pod],
     /// Pods of instances that had its name before.
@@ -166,6 +170,13 @@ impl<'a> Planner<'a> {
         if let Err(complaints) = self.observed.launch {
             self.status.enter(Phase::Pending);
             return self.status.condition("Synchronized", "False", "Invalid", &complaints.join("; "));
+        }
+        if let [claim, ..] = self.observed.missing_claims {
+            let namespace = self.observed.object.metadata.namespace.as_deref().unwrap_or_default();
+            self.status.enter(Phase::Pending);
+            self.retry_after = Some(CLAIM_PERIOD);
+            let message = format!("PVC {namespace}/{claim} does not exist, waiting for it to appear");
+            return self.status.condition("Synchronized", "False", "FailedPvcNotFound", &message);
         }
         // What an earlier pod writes to, a second launcher must not open.
         if let Some(earlier) = self.observed.earlier.iter().find(|pod| pod_state::may_run(pod)) {

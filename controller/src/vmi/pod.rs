@@ -14,7 +14,7 @@ use super::annotations::annotations;
 use super::launch::{LAUNCHER_ID, Launch};
 use super::names::{COMPUTE, CREATED_BY, UNPAUSED_GATE};
 use super::resources::resources;
-use super::volumes::volumes;
+use super::volumes::{claims, volumes};
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
 
@@ -54,7 +54,11 @@ pub(crate) fn pod_name(instance: &str, uid: &str, attempt: u32) -> String {
 fn secret_name(uid: &str, launch: &Launch) -> String {
     let wiring = launch.file.wiring.digest();
     let emulation = launch.file.machine.emulation;
-    let source = format!("{uid}/{}/{emulation:?}/{wiring}", env!("CARGO_PKG_VERSION"));
+    let mut source = format!("{uid}/{}/{emulation:?}/{wiring}", env!("CARGO_PKG_VERSION"));
+    // A claim may be another one of its name by then.
+    if !launch.places.is_empty() {
+        source.push_str(&format!("{:?}", launch.places));
+    }
     format!("virt-launcher-{uid}-{}", crate::hex(&Sha256::digest(source)[..4]))
 }
 
@@ -91,7 +95,10 @@ pub(crate) fn pod(
     let (name, uid) = (metadata.name.as_deref().unwrap_or_default(), metadata.uid.as_deref().unwrap_or_default());
     let mut labels = launch.instance.pod_labels();
     labels.insert(CREATED_BY.to_owned(), uid.to_owned());
-    let (volumes, mounts) = volumes(&secret_name(uid, launch), launch);
+    let (mut volumes, mut mounts) = volumes(&secret_name(uid, launch), launch);
+    let (of_claims, claim_mounts, devices) = claims(launch);
+    volumes.extend(of_claims);
+    mounts.extend(claim_mounts);
     let mut spec = json!({
         "restartPolicy": "Never",
         "enableServiceLinks": false,
@@ -106,7 +113,7 @@ pub(crate) fn pod(
             "fsGroup": LAUNCHER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [compute(object, launch, config, mounts)],
+        "containers": [compute(object, launch, config, mounts, devices)],
         "volumes": volumes,
     });
     for field in COPIED {
@@ -154,7 +161,13 @@ fn owner(object: &VirtualMachineInstance) -> Value {
     })
 }
 
-fn compute(object: &VirtualMachineInstance, launch: &Launch, config: &ClusterConfig, mounts: Vec<Value>) -> Value {
+fn compute(
+    object: &VirtualMachineInstance,
+    launch: &Launch,
+    config: &ClusterConfig,
+    mounts: Vec<Value>,
+    devices: Vec<Value>,
+) -> Value {
     let args = [
         "launch",
         "--machine",
@@ -181,6 +194,9 @@ fn compute(object: &VirtualMachineInstance, launch: &Launch, config: &ClusterCon
         },
         "volumeMounts": mounts,
     });
+    if !devices.is_empty() {
+        container["volumeDevices"] = json!(devices);
+    }
     let ports: Vec<_> = launch.instance.spec.nics.iter().flat_map(|nic| &nic.ports).map(container_port).collect();
     if !ports.is_empty() {
         container["ports"] = json!(ports);

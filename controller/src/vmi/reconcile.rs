@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::translate::{Claim, claims};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action as Next;
 use kube::runtime::events::Recorder;
@@ -14,6 +15,7 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::claims::Claims;
 use super::launch::{self, Launch};
 use super::names::{CREATED_BY, INSTANCE_ID, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
@@ -78,8 +80,20 @@ pub(crate) async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Next, ReconcileError> {
     let config = context.config.borrow().clone();
-    let launch = launch::read(&object, &config).launch;
+    // A pod that the cache does not show yet must not count as lost.
+    if context.pods.wait_until_ready().await.is_err() {
+        return Ok(Next::requeue(RETRY));
+    }
     let (pods, earlier) = pods_of(&object, &context.pods);
+    let mut launch = launch::read(&object, &config).launch;
+    let mut missing_claims = Vec::new();
+    let named = launch.as_ref().map(|launch| claims(&launch.instance)).unwrap_or_default();
+    // What is known of them matters to the pod that is made alone.
+    if !named.is_empty() && !pods.iter().any(pod_state::may_run) {
+        let known = known_claims(&context.client, &object, &named).await?;
+        missing_claims.extend(named.into_iter().map(|named| named.claim).filter(|claim| !known.contains_key(claim)));
+        launch = launch::read_with(&object, &known, &config).launch;
+    }
     let newest = newest(&pods);
     let complaint = newest.and_then(|pod| sandbox::complaint(&context.sandbox_events, pod.metadata.uid.as_deref()?));
     let report = newest
@@ -87,6 +101,7 @@ pub(crate) async fn reconcile(
     let plan = plan(&Observed {
         object: &object,
         launch: &launch,
+        missing_claims: &missing_claims,
         pods: &pods,
         earlier: &earlier,
         complaint,
@@ -102,6 +117,21 @@ pub(crate) async fn reconcile(
         steps.execute(action, &launch).await?;
     }
     Ok(plan.retry_after.map_or_else(Next::await_change, Next::requeue))
+}
+
+/// The claims that an instance names and that exist.
+async fn known_claims(
+    client: &Client,
+    object: &VirtualMachineInstance,
+    named: &[Claim],
+) -> Result<Claims, ReconcileError> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let mut known = Claims::new();
+    for Claim { claim, .. } in named {
+        let found = api.get_opt(claim).await.map_err(api_error(format!("read PersistentVolumeClaim {claim}")))?;
+        known.extend(found.map(|found| (claim.clone(), found)));
+    }
+    Ok(known)
 }
 
 /// The pods of an instance, and those of instances that had its name before.

@@ -14,6 +14,8 @@ use super::sandbox::Complaint;
 use crate::config::{ClusterConfig, WiringChannel};
 use crate::objects::{Condition, Phase, VirtualMachineInstance};
 
+#[path = "tests/claims.rs"]
+mod claims;
 #[path = "tests/decisions.rs"]
 mod decisions;
 #[path = "tests/golden.rs"]
@@ -91,6 +93,7 @@ fn running(conditions: Value) -> Value {
 /// An observation to be changed and decided about.
 struct Case {
     object: VirtualMachineInstance,
+    missing_claims: Vec<String>,
     pods: Vec<Pod>,
     earlier: Vec<Pod>,
     sandbox_failure: Option<&'static str>,
@@ -103,6 +106,7 @@ impl Case {
     fn new(object: VirtualMachineInstance, pods: Vec<Pod>) -> Self {
         Self {
             object,
+            missing_claims: Vec::new(),
             pods,
             earlier: Vec::new(),
             sandbox_failure: None,
@@ -117,6 +121,7 @@ impl Case {
         plan(&Observed {
             object: &self.object,
             launch: &launch,
+            missing_claims: &self.missing_claims,
             pods: &self.pods,
             earlier: &self.earlier,
             complaint: self

@@ -1,7 +1,7 @@
 //! Volumes of a launcher pod: the launch file, the launcher's folders, the images of disks and kernel, and a user's Secrets.
 
 use api::kubevirt::ImagePullPolicy;
-use api::translate::{ImageUse, container_images, secret_names};
+use api::translate::{ClaimPlace, ImageUse, claims as claims_of, container_images, secret_names};
 use machine::DiskSource;
 use serde_json::{Value, json};
 
@@ -43,6 +43,24 @@ pub(super) fn volumes(secret: &str, launch: &Launch) -> (Vec<Value>, Vec<Value>)
         mounts.push(json!({"name": name, "mountPath": format!("{SECRETS}/{secret}"), "readOnly": true}));
     }
     (volumes, mounts)
+}
+
+/// `volumes` of the pod for claims, and `volumeMounts` and `volumeDevices` of its container.
+pub(super) fn claims(launch: &Launch) -> (Vec<Value>, Vec<Value>, Vec<Value>) {
+    let (mut volumes, mut mounts, mut devices) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, claim) in claims_of(&launch.instance).into_iter().enumerate() {
+        let name = format!("claim-{index}");
+        match launch.places.get(&claim.volume) {
+            Some(ClaimPlace::Folder { path, .. }) => {
+                mounts.push(json!({"name": name, "mountPath": path, "readOnly": claim.read_only}));
+            }
+            Some(ClaimPlace::Device(path)) => devices.push(json!({"name": name, "devicePath": path})),
+            None => continue,
+        }
+        let source = json!({"claimName": claim.claim, "readOnly": claim.read_only});
+        volumes.push(json!({"name": name, "persistentVolumeClaim": source}));
+    }
+    (volumes, mounts, devices)
 }
 
 /// The folder of disks that end with the VM. The guest fills an empty disk to its size and no further; an overlay grows with

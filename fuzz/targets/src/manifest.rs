@@ -4,7 +4,7 @@ use std::path::Path;
 
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ImageFiles, SecretSource, Secrets, TranslateContext, container_images, translate};
+use api::translate::{ClaimPlace, ImageFiles, SecretSource, Secrets, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use protocol::launch_file::LaunchFile;
 use wiring::Owner;
@@ -42,9 +42,11 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
     let file = || Path::new("/images/file").to_owned();
     let disk_file = || DiskFile { path: file(), format: Some(DiskFormat::Qcow2) };
     let disks = instance.spec.disks.iter().map(|disk| (disk.name.clone(), disk_file())).collect();
+    let claims = instance.spec.disks.iter().map(|disk| (disk.name.clone(), ClaimPlace::Device(file()))).collect();
     let context = TranslateContext {
         secrets: SecretSource::Read(&Secrets::new()),
         images: &ImageFiles { disks, kernel: Some(file()), initrd: Some(file()) },
+        claims: Some(&claims),
         owner: Owner { uid: 107, gid: 107 },
         emulation: Emulation::Allowed,
         engine: None,

@@ -9,12 +9,19 @@ use std::path::{Path, PathBuf};
 
 use machine::{Bus, Cache, Disk, DiskSource, Machine};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::statvfs::statvfs;
 
 use super::path::{self, PathError};
 use super::{DiskError, Format, Layer, OpenDisk, magic, qcow2};
 use crate::cloud_init;
 
 const SECTOR: u64 = 512;
+/// The disk in a folder, as KubeVirt names it in a claim with a file system.
+const DISK_FILE: &str = "disk.img";
+/// Its name until it has its size.
+const UNFINISHED: &str = "disk.img.unfinished";
+/// Sizes of disks that are made in a folder are multiples of this.
+const SIZE_STEP: u64 = 1 << 20;
 
 /// Images that were opened by a process with more rights, by disk name.
 pub type Given = BTreeMap<String, OwnedFd>;
@@ -34,6 +41,7 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
         match &disk.source {
             DiskSource::File { path, format } => of.file(path, *format),
             DiskSource::Overlay { path, format } => of.overlay(path, *format),
+            DiskSource::Folder { path, capacity_bytes } => of.folder(path, *capacity_bytes),
             DiskSource::Empty { capacity_bytes } => of.empty(*capacity_bytes),
             DiskSource::NoCloud(content) => of.made("img", |file| cloud_init::write_volume(file, machine, content)),
         }
@@ -58,7 +66,8 @@ pub fn examine(disk: &Disk, expected: &Expected<'_>) -> Result<Option<String>, D
     let (path, format, own) = match &disk.source {
         DiskSource::File { path, format } => (path, Some(*format), expected.own),
         DiskSource::Overlay { path, format } => (path, *format, &[][..]),
-        DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return Ok(None),
+        // Its disk may be still to be made.
+        DiskSource::Folder { .. } | DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return Ok(None),
     };
     let of = Of { disk, given: None, scratch: PathBuf::new(), own };
     let (format, is_given) = match format {
@@ -158,6 +167,31 @@ impl Of<'_> {
         let mut top = self.made("qcow2", write)?;
         top.top.format = Format::Qcow2;
         Ok(OpenDisk { base: Some(base), ..top })
+    }
+
+    /// The disk in a folder, made where there is none. It appears under its name with its size, whenever this is killed.
+    fn folder(self, folder: &Path, capacity_bytes: u64) -> Result<OpenDisk, DiskError> {
+        let path = folder.join(DISK_FILE);
+        let failed = |source| self.system("make", &path, source);
+        if !self.disk.read_only && !path.try_exists().map_err(failed)? {
+            let room = statvfs(folder).map_err(|errno| failed(errno.into()))?;
+            let room = room.blocks_available().saturating_mul(room.fragment_size());
+            let bytes = capacity_bytes.min(room) / SIZE_STEP * SIZE_STEP;
+            if bytes == 0 {
+                return Err(DiskError::NoSpace { disk: self.disk.name.clone(), path });
+            }
+            let unfinished = folder.join(UNFINISHED);
+            match std::fs::remove_file(&unfinished) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+            let mut options = OpenOptions::new();
+            let made = options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished);
+            let made = made.and_then(|mut file| make(&mut file, bytes, Format::Raw).and_then(|()| file.sync_all()));
+            made.and_then(|()| std::fs::rename(&unfinished, &path)).map_err(failed)?;
+        }
+        let (top, _) = self.image(&path, Format::Raw, self.disk.read_only)?;
+        Ok(OpenDisk { top, base: None })
     }
 
     /// The only file in the folder at `path`; `None` when that is no folder, or the image was opened by another process.

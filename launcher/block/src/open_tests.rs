@@ -322,3 +322,43 @@ fn a_link_in_a_folder_is_followed_no_further_than_in_any_path() {
     let refused = open(root.path(), overlay).unwrap_err().to_string();
     assert!(refused.contains("goes through the link"), "{refused}");
 }
+
+fn folder_disk(folder: &Path, capacity_bytes: u64) -> Disk {
+    disk("root", DiskSource::Folder { path: folder.into(), capacity_bytes })
+}
+
+// spec: VOL-3
+#[test]
+fn the_disk_in_a_folder_is_made_once_and_keeps_what_is_written() {
+    let (scratch, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("disk.img");
+    // A start that was killed left a part; what it may link to is not touched.
+    let other = scratch.path().join("other");
+    fs::write(&other, "other").unwrap();
+    std::os::unix::fs::symlink(&other, folder.path().join("disk.img.unfinished")).unwrap();
+    let made = open(scratch.path(), folder_disk(folder.path(), (3 << 20) + 5)).unwrap();
+    assert_eq!(
+        (made.top.format, made.top.read_only, fs::metadata(&path).unwrap().len()),
+        (Format::Raw, false, 3 << 20)
+    );
+    assert_eq!(fs::read_to_string(other).unwrap(), "other");
+    assert!(!folder.path().join("disk.img.unfinished").exists());
+    drop(made);
+    fs::write(&path, vec![7; 1 << 20]).unwrap();
+    open(scratch.path(), folder_disk(folder.path(), 3 << 20)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), vec![7; 1 << 20]);
+}
+
+// spec: VOL-3
+#[test]
+fn the_disk_in_a_folder_is_no_larger_than_its_file_system_has_room() {
+    let (scratch, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    open(scratch.path(), folder_disk(folder.path(), u64::MAX)).unwrap();
+    let made = fs::metadata(folder.path().join("disk.img")).unwrap().len();
+    assert!(made > 1 << 20 && made < 1 << 60, "{made}");
+    let without_size = open(scratch.path(), folder_disk(scratch.path(), 0)).unwrap_err();
+    assert!(matches!(without_size, DiskError::NoSpace { .. }), "{without_size}");
+    let mut read_only = folder_disk(scratch.path(), 1 << 20);
+    read_only.read_only = true;
+    assert!(matches!(open(scratch.path(), read_only).unwrap_err(), DiskError::Missing { .. }));
+}

@@ -80,6 +80,13 @@ pub enum DiskSource {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         format: Option<DiskFormat>,
     },
+    /// A folder with the raw disk `disk.img`, which keeps what the guest writes and is made where there is none.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Its size: that of a disk to make, unless the file system has less room.
+        capacity_bytes: u64,
+    },
     /// An empty disk that ends with the VM.
     Empty {
         /// Its size.
