@@ -37,6 +37,8 @@ pub struct Layer {
     pub format: Format,
     /// Whether it was opened for reading alone.
     pub read_only: bool,
+    /// Whether it is a block device.
+    pub is_device: bool,
     /// Whether it bypasses the host's page cache.
     pub direct: bool,
 }

@@ -252,7 +252,7 @@ impl Of<'_> {
             file = File::open(&path).map_err(failed)?;
         }
         let direct = self.direct(&file);
-        let top = Layer { file, format: Format::Raw, read_only: self.disk.read_only, direct };
+        let top = Layer { file, format: Format::Raw, read_only: self.disk.read_only, is_device: false, direct };
         Ok(OpenDisk { top, base: None })
     }
 
@@ -273,7 +273,7 @@ impl Of<'_> {
         }
         let (file, virtual_bytes) = self.checked(file, path, format)?;
         let direct = self.direct(&file);
-        Ok((Layer { file, format, read_only, direct }, virtual_bytes))
+        Ok((Layer { file, format, read_only, is_device: kind.is_block_device(), direct }, virtual_bytes))
     }
 
     /// The format comes from the launch file: a guest may write whatever header it likes at the beginning of its raw disk.

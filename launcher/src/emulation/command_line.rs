@@ -60,6 +60,7 @@ pub(crate) struct LayerDescriptor {
     pub(crate) fd: RawFd,
     pub(crate) format: Format,
     pub(crate) read_only: bool,
+    pub(crate) is_device: bool,
     pub(crate) direct: bool,
 }
 
@@ -286,7 +287,9 @@ fn layer(line: &mut Line, node: &str, set: usize, layer: LayerDescriptor, below:
     line.option("-add-fd", format!("fd={},set={set}", layer.fd));
     let cache = json!({"direct": layer.direct, "no-flush": false});
     let discard = if layer.read_only { "ignore" } else { "unmap" };
-    let file = json!({"driver": "file", "node-name": format!("{node}-file"), "filename": format!("/dev/fdset/{set}"),
+    // QEMU refuses a device by its driver for files.
+    let driver = if layer.is_device { "host_device" } else { "file" };
+    let file = json!({"driver": driver, "node-name": format!("{node}-file"), "filename": format!("/dev/fdset/{set}"),
         "read-only": layer.read_only, "auto-read-only": false, "discard": discard, "cache": cache});
     line.option("-blockdev", file.to_string());
     let mut format = Map::new();

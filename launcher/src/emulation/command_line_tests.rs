@@ -45,8 +45,13 @@ fn numbered(machine: &Machine, nics: &[PluggedIn]) -> Descriptors {
     });
     let disks = machine.disks.iter().enumerate().map(|(index, disk)| {
         let overlay = matches!(disk.source, DiskSource::Overlay { .. });
-        let layer =
-            |fd, format, read_only| LayerDescriptor { fd, format, read_only, direct: disk.cache == Cache::None };
+        let layer = |fd, format, read_only| LayerDescriptor {
+            fd,
+            format,
+            read_only,
+            is_device: disk.name == "device",
+            direct: disk.cache == Cache::None,
+        };
         let fd = 200 + 10 * number(index);
         let format = if overlay { Format::Qcow2 } else { Format::Raw };
         let base = overlay.then(|| layer(fd + 1, Format::Raw, true));
@@ -105,4 +110,18 @@ fn vhost_and_kvm_are_asked_for_together() {
     let line = arguments(&machine, Accelerator::Kvm, &with).unwrap().join(" ");
     assert!(line.contains("-accel kvm -cpu host"));
     assert!(line.contains("tap,id=net0,fd=100,vhost=on,vhostfd=42"));
+}
+
+// spec: VOL-5
+#[test]
+fn a_block_device_has_the_driver_for_devices() {
+    let mut machine = machine_for_tests();
+    let disk = |name: &str| {
+        let source = json!({"file": {"path": "/dev/claim", "format": "raw"}});
+        serde_json::from_value::<Disk>(json!({"name": name, "bus": "virtio", "source": source})).unwrap()
+    };
+    machine.disks = vec![disk("device"), disk("image")];
+    let line = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap();
+    let drivers = |driver: &str| line.iter().filter(|word| word.contains(&format!("\"driver\":\"{driver}\""))).count();
+    assert_eq!((drivers("host_device"), drivers("file")), (1, 1), "{line:?}");
 }

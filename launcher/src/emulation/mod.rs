@@ -224,6 +224,7 @@ fn inherit(
     let layer = |layer: Layer, give: &mut dyn FnMut(OwnedFd) -> i32| LayerDescriptor {
         format: layer.format,
         read_only: layer.read_only,
+        is_device: layer.is_device,
         direct: layer.direct,
         fd: give(layer.file.into()),
     };
