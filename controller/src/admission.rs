@@ -46,16 +46,20 @@ struct Response {
     uid: String,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<Refusal>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
+/// Why a request is refused.
 #[derive(Debug, Serialize)]
-struct Status {
-    code: u16,
-    reason: &'static str,
-    message: String,
+pub(crate) struct Refusal {
+    /// HTTP status.
+    pub(crate) code: u16,
+    /// The API server's word for the code.
+    pub(crate) reason: &'static str,
+    /// A sentence for people.
+    pub(crate) message: String,
 }
 
 /// What a review is about.
@@ -97,8 +101,20 @@ pub(crate) async fn answer<F: Future<Output = Result<VirtualMachine, Vec<String>
         },
         Subject::ReplicaSet => judged(object, name, |set: &ReplicaSet| verdict(replicaset::reading::read(set, config))),
     };
-    let status =
-        (!complaints.is_empty()).then(|| Status { code: 422, reason: "Invalid", message: joined(&complaints) });
+    let refusal =
+        (!complaints.is_empty()).then(|| Refusal { code: 422, reason: "Invalid", message: joined(&complaints) });
+    response(uid, refusal, warnings)
+}
+
+/// The answer to the review with this UID.
+///
+/// # Errors
+/// It cannot be written as JSON, a defect of this module.
+pub(crate) fn response(
+    uid: String,
+    status: Option<Refusal>,
+    warnings: Vec<String>,
+) -> Result<Vec<u8>, serde_json::Error> {
     let warnings = warnings.into_iter().map(|warning| warning.chars().take(LONGEST_WARNING).collect()).collect();
     let response = Response { uid, allowed: status.is_none(), status, warnings };
     serde_json::to_vec(&Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })

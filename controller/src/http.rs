@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::admission::{self, Subject};
 use crate::config::ClusterConfig;
+use crate::eviction;
 use crate::metrics::Metrics;
 use crate::tls::ServerCertificate;
 use crate::vm::VirtualMachine;
@@ -29,6 +30,8 @@ const REVIEWS: [(&str, Subject); 3] = [
     ("/validate/virtualmachines", Subject::Machine),
     ("/validate/virtualmachineinstancereplicasets", Subject::ReplicaSet),
 ];
+/// Where it asks about evictions of launcher pods.
+const EVICTIONS: &str = "/validate/evictions";
 /// Longest review: the API server takes objects of at most 3 MiB, and a review can hold two.
 const MAX_BODY: usize = 8 << 20;
 /// Longest a client may take for the header of a request.
@@ -122,24 +125,30 @@ fn health(request: &Request<Incoming>, server: &Server) -> Answer {
     }
 }
 
+/// A machine with what it names for its size and preference.
+async fn expanded(client: &Client, vm: VirtualMachine) -> Result<VirtualMachine, Vec<String>> {
+    let expanded = resolve::expand(client, &vm).await;
+    expanded.map(|expanded| expanded.vm).map_err(|error| match error {
+        ExpandError::Refused(complaints) => complaints,
+        error @ ExpandError::Api(..) => vec![protocol::chain::chain(&error)],
+    })
+}
+
 async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
-    let subject = REVIEWS.iter().find(|(path, _)| *path == request.uri().path());
-    let Some((_, subject)) = subject.filter(|_| request.method() == Method::POST) else {
+    let path = request.uri().path();
+    let subject = REVIEWS.iter().find(|(known, _)| *known == path).map(|(_, subject)| *subject);
+    if request.method() != Method::POST || (subject.is_none() && path != EVICTIONS) {
         return plain(StatusCode::NOT_FOUND, "not found\n");
-    };
+    }
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("the review cannot be read: {error}\n")),
     };
-    let client = &server.client;
-    let expand = |vm: VirtualMachine| async move {
-        let expanded = resolve::expand(client, &vm).await;
-        expanded.map(|expanded| expanded.vm).map_err(|error| match error {
-            ExpandError::Refused(complaints) => complaints,
-            error @ ExpandError::Api(..) => vec![protocol::chain::chain(&error)],
-        })
+    let answered = match subject {
+        Some(subject) => admission::answer(subject, &body, &server.config, |vm| expanded(&server.client, vm)).await,
+        None => eviction::answer(&server.client, &body).await,
     };
-    match admission::answer(*subject, &body, &server.config, expand).await {
+    match answered {
         Ok(answer) => {
             let mut response = Response::new(Full::from(answer));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

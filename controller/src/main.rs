@@ -11,6 +11,7 @@ mod certificates;
 mod conditions;
 mod config;
 mod events;
+mod eviction;
 mod http;
 mod installation;
 mod lease;

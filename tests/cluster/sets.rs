@@ -1,12 +1,12 @@
-//! VirtualMachineInstanceReplicaSets, and kinds of KubeVirt that exist and cannot be created.
+//! VirtualMachineInstanceReplicaSets, evictions, and kinds of KubeVirt that exist and cannot be created.
 
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Cluster, trial, wait_for};
+use tests::{Cluster, Ran, trial, wait_for};
 
-use crate::vmi::{installed, object};
+use crate::vmi::{delete_and_assert_gone, installed, object, wait_ready};
 
 /// A launcher pod and its guest, on two processors that run a cluster too.
 const START: Duration = Duration::from_secs(240);
@@ -15,6 +15,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: VM-12
         trial("a set of VMs replaces what is deleted and follows kubectl scale", scaled),
+        // spec: VM-17
+        trial("what evicts a VM is refused as its strategy says and marks it", evicted),
         // spec: VM-13
         trial("objects around VMs that are not implemented are listed and refused", not_supported),
     ]
@@ -105,4 +107,35 @@ fn not_supported() {
         let list = cluster.kubectl(&["get", resource, "--all-namespaces", "-o", "json"]).json();
         assert_eq!(list["items"], json!([]), "{kind}");
     }
+}
+
+/// Asks for the eviction of a pod, as `kubectl drain` does.
+fn evict(cluster: &Cluster, pod: &str) -> Ran {
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"namespace": "vms", "name": pod}});
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("eviction.json");
+    std::fs::write(&file, eviction.to_string()).expect("a file can be made");
+    let path = format!("/api/v1/namespaces/vms/pods/{pod}/eviction");
+    cluster.kubectl(&["create", "--raw", &path, "-f", &file.display().to_string()])
+}
+
+fn evicted() {
+    let cluster = installed();
+    let mut vmi = set("evicted")["spec"]["template"].take();
+    vmi["apiVersion"] = json!("kubevirt.io/v1");
+    vmi["kind"] = json!("VirtualMachineInstance");
+    vmi["metadata"] = json!({"namespace": "vms", "name": "evicted", "labels": {"app": "evicted"}});
+    vmi["spec"]["evictionStrategy"] = json!("External");
+    cluster.apply(&vmi.to_string()).assert_ok();
+    let running = wait_ready(&cluster, "evicted");
+    let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
+    let pods = cluster.kubectl(&["-n", "vms", "get", "pods", "-l", &label, "-o", "jsonpath={.items[*].metadata.name}"]);
+    let pod = pods.text();
+    evict(&cluster, pod.trim()).assert_fails(1, &["Eviction triggered evacuation of VMI \"vms/evicted\""]);
+    let marked = object(&cluster, "vmi", "evicted").expect("it runs");
+    assert_eq!(marked["status"]["evacuationNodeName"], running["status"]["nodeName"], "{marked:#}");
+    evict(&cluster, pod.trim()).assert_fails(1, &["Evacuation in progress: Eviction triggered evacuation of VMI"]);
+    assert!(object(&cluster, "pod", pod.trim()).is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_null()));
+    delete_and_assert_gone(&cluster, &marked);
 }
