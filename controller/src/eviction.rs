@@ -1,7 +1,7 @@
 //! Evictions of launcher pods: what the instance's `evictionStrategy` makes of them, with KubeVirt's texts and codes, which
 //! `kubectl drain`, autoscalers and the descheduler know.
 //!
-//! Flow: an AdmissionReview of a pod's eviction comes in → pod and instance are read → [`judge`] → the instance is marked
+//! Flow: an AdmissionReview of a pod's eviction comes in → pod and instance are read → [`verdict`] → the instance is marked
 //! where another controller is to move it → the answer.
 //! Guarantees: a dry run marks nothing. What cannot be read is refused with a code by which clients try again.
 
@@ -73,7 +73,7 @@ async fn decide(client: &Client, request: &Request) -> kube::Result<Option<Strin
     let resource = ApiResource::erase::<VirtualMachineInstance>(&());
     let instances: Api<DynamicObject> = Api::namespaced_with(client.clone(), &request.namespace, &resource);
     let Some(vmi) = instances.get_opt(name).await? else { return Ok(None) };
-    match judge(&pod, &json!(vmi)) {
+    match verdict(&pod, &json!(vmi)) {
         Verdict::Allow => Ok(None),
         Verdict::Deny(reason) => Ok(Some(reason)),
         Verdict::Mark(node) => {
@@ -94,7 +94,7 @@ fn instance_of(pod: &Pod) -> Option<&str> {
     pod.metadata.annotations.as_ref()?.get(DOMAIN).map(String::as_str).filter(|_| is_launcher && !has_ended)
 }
 
-fn judge(pod: &Pod, vmi: &Value) -> Verdict {
+fn verdict(pod: &Pod, vmi: &Value) -> Verdict {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (namespace, name) = (text(&vmi["metadata"]["namespace"]), text(&vmi["metadata"]["name"]));
     let conditions = vmi["status"]["conditions"].as_array().into_iter().flatten();
@@ -179,7 +179,11 @@ mod tests {
             (json!("External"), &json!({"nodeName": "node2"}), deny("Eviction request for target Pod")),
         ];
         for (strategy, status, expected) in table {
-            assert_eq!(judge(&pod("Running"), &vmi(strategy.clone(), status.clone())), expected, "{strategy} {status}");
+            assert_eq!(
+                verdict(&pod("Running"), &vmi(strategy.clone(), status.clone())),
+                expected,
+                "{strategy} {status}"
+            );
         }
     }
 

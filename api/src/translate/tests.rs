@@ -234,7 +234,7 @@ fn labels_of_the_pod_are_those_that_services_select_by() {
 
 // spec: VOL-3
 #[test]
-fn claims_are_refused_where_there_are_none_and_read_only_ones_are_not_written() {
+fn claims_are_refused_on_one_machine_and_read_only_ones_not_written() {
     let spec = "{domain: {memory: {guest: 64Mi}, devices: {}}, volumes: [{name: data, persistentVolumeClaim: {claimName: kept, readOnly: true}}]}";
     let instance = instance("a", spec);
     let errors = launch(&instance).unwrap_err();
