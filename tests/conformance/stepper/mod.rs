@@ -41,7 +41,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    fn step(self) -> Option<usize> {
+    pub(crate) fn step(self) -> Option<usize> {
         match self {
             Self::Nothing => None,
             Self::KillBefore { step } | Self::KillInBatch { step, .. } | Self::Refuse { step, .. } => Some(step),
