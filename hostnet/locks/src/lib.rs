@@ -193,6 +193,7 @@ impl Drop for Lock {
         }
     }
 }
+
 struct Wait {
     patience: Duration,
     waited: Duration,
@@ -309,6 +310,22 @@ mod tests {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         let _lock = bench.locks.lock(&bench.target(), NOW).unwrap();
         assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_first_call_makes_the_folder_above_or_names_it() {
+        let bench = bench();
+        let above = bench.folder.path().join("run");
+        fs::write(&above, "").unwrap();
+        let error = bench.locks.lock(&bench.target(), NOW).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot make folder {}", bench.folder.path().join("run/locks").display()));
+        fs::remove_file(&above).unwrap();
+        // As a call leaves it that is killed between the two folders.
+        fs::create_dir(&above).unwrap();
+        drop(bench.locks.lock(&bench.target(), NOW).unwrap());
+        fs::remove_dir_all(&above).unwrap();
+        drop(bench.locks.lock(&bench.target(), NOW).unwrap());
+        assert_eq!(bench.files(), 0);
     }
 
     // spec: CNI-LOCK-2
