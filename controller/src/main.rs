@@ -15,6 +15,7 @@ mod eviction;
 mod http;
 mod installation;
 mod lease;
+mod manifest;
 mod metrics;
 mod objects;
 mod replicaset;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tests::{Cluster, Ran, trial, wait_for};
 
 use crate::vmi::{condition, installed, object, writes};
+use crate::vmi_trouble::{apply, instance};
 
 /// A launcher pod and its guest, on two processors that run a cluster too.
 const START: Duration = Duration::from_secs(240);
@@ -31,23 +32,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A machine of namespace `vms` that boots the tests' guest with words on its kernel's command line.
 pub(crate) fn machine(name: &str, strategy: &str, words: &str) -> Value {
+    let mut spec = instance(name, words)["spec"].take();
+    spec["terminationGracePeriodSeconds"] = 5.into();
     json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"namespace": "vms", "name": name},
-        "spec": {"runStrategy": strategy, "template": {"metadata": {"labels": {"app": name}}, "spec": {
-            "terminationGracePeriodSeconds": 5,
-            "domain": {
-                "memory": {"guest": "128Mi"},
-                "firmware": {"kernelBoot": {"kernelArgs": format!("console=ttyS0 quiet panic=-1 {words}"), "container": {
-                    "image": "localhost/tapvisor/guest-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}}},
-                "devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
-            },
-            "networks": [{"name": "default", "pod": {}}],
-        }}},
+        "spec": {"runStrategy": strategy, "template": {"metadata": {"labels": {"app": name}}, "spec": spec}},
     })
-}
-
-fn apply(cluster: &Cluster, object: &Value) {
-    cluster.apply(&object.to_string()).assert_ok();
 }
 
 fn word(vm: &Value) -> &str {

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use api::kubevirt::Volume;
-use api::manifest::{self, Body};
+use api::manifest::Body;
 use api::translate::{
     ClaimPlace, ImageFiles, ImageUse, SecretSource, TranslateContext, Translation, claims as claims_of,
     container_images, translate,
 };
 use machine::{DiskFile, Emulation};
 use protocol::launch_file::LaunchFile;
-use serde_json::{Value, json};
 use wiring::Owner;
 
 use super::claims::{Claims, places};
 use crate::config::ClusterConfig;
+use crate::manifest;
 use crate::objects::VirtualMachineInstance;
 
 /// The pod's first interface, as every container runtime names it.
@@ -60,34 +60,14 @@ pub(crate) fn read(object: &VirtualMachineInstance, config: &ClusterConfig) -> R
 
 /// Reads an instance as this cluster would run it.
 pub(crate) fn read_with(object: &VirtualMachineInstance, claims: &Claims, config: &ClusterConfig) -> Reading {
-    let value = json!({
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachineInstance",
-        "metadata": {
-            "name": object.metadata.name,
-            "namespace": object.metadata.namespace,
-            "labels": object.metadata.labels.clone().unwrap_or_default(),
-            "annotations": object.metadata.annotations.clone().unwrap_or_default(),
-        },
-        "spec": Value::Object(object.spec.fields.clone()),
-    });
-    let read = match manifest::from_value(&value, "object") {
-        Ok(read) => read,
-        Err(errors) => {
-            let complaints = errors.iter().map(|error| match error.path.as_str() {
-                "" => error.problem.to_string(),
-                path => format!("{path}: {}", error.problem),
-            });
-            return Reading { launch: Err(complaints.collect()), warnings: Vec::new() };
-        }
+    let manifest::Read { body, warnings } =
+        manifest::read("VirtualMachineInstance", &object.metadata, &object.spec.fields);
+    let launch = match body {
+        Ok(Body::VirtualMachineInstance(instance)) => launch(object, instance, claims, config),
+        Ok(_) => Err(vec!["kind: must be VirtualMachineInstance".to_owned()]),
+        Err(complaints) => Err(complaints),
     };
-    // Fields without effect on one machine are for a cluster.
-    let everywhere = read.warnings.iter().filter(|warning| warning.scope == api::Scope::Everywhere);
-    let warnings = everywhere.map(ToString::to_string).collect();
-    let Body::VirtualMachineInstance(instance) = read.body else {
-        return Reading { launch: Err(vec!["kind: must be VirtualMachineInstance".to_owned()]), warnings };
-    };
-    Reading { launch: launch(object, instance, claims, config), warnings }
+    Reading { launch, warnings }
 }
 
 fn launch(
