@@ -75,7 +75,7 @@ pub(crate) fn measure(extent: Extent) -> Section {
     let waits = Spread::of(waits);
     Section {
         title: "A VM from the command to its web page",
-        // spec: PERF-11, PERF-13
+        // spec: PERF-11
         command: "bench-run",
         head: vec![
             "",
