@@ -65,10 +65,10 @@ pub fn tear_down(kernel: &mut (impl Kernel + ?Sized), ops: &[Op]) -> Vec<Failure
 }
 
 /// Whether an operation is moot without the link or entry that it names.
-fn is_of_a_link(op: &Op) -> bool {
+pub(crate) fn is_of_a_link(op: &Op) -> bool {
     op.removes()
         || match op {
-            Op::SetLink { .. } => true,
+            Op::SetLink { .. } | Op::RenameLink { .. } | Op::MoveLink { .. } | Op::AddVlans(_) => true,
             Op::WriteSysctl { key, .. } => key.link().is_some(),
             _ => false,
         }

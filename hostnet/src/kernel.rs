@@ -5,6 +5,7 @@ use std::io;
 use terms::IfName;
 
 use crate::facts::{Ask, Facts};
+use crate::netns::NetnsError;
 use crate::nft::Table;
 use crate::op::Op;
 
@@ -88,6 +89,9 @@ pub enum KernelError {
         /// What is wrong with it.
         why: String,
     },
+    /// A namespace cannot be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
     /// The plan asks for what cannot be expressed.
     #[error("{0}")]
     Invalid(String),
@@ -106,7 +110,7 @@ impl KernelError {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
             Self::File { source, .. } | Self::Socket { source, .. } => source.raw_os_error(),
-            Self::NoLink(_) | Self::Decode { .. } | Self::Invalid(_) => None,
+            Self::NoLink(_) | Self::Decode { .. } | Self::Netns(_) | Self::Invalid(_) => None,
         }
     }
 

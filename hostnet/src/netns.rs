@@ -171,6 +171,15 @@ impl Netns {
         }
     }
 
+    /// The same namespace by another descriptor.
+    ///
+    /// # Errors
+    /// When this process has no descriptor left.
+    pub fn try_clone(&self) -> Result<Self, NetnsError> {
+        let failed = |source| NetnsError::Failed { action: "open", path: self.path.clone(), source };
+        Ok(Self { file: self.file.try_clone().map_err(failed)?, path: self.path.clone(), identity: self.identity })
+    }
+
     /// The path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use hostnet::facts::{Facts, Link, LinkKind};
 use hostnet::op::{LinkChange, Op};
 use hostnet::sysctl::Sysctl;
-use hostnet::{Fake, Kernel, Plan, apply, tear_down};
+use hostnet::{Both, Fake, FakePair, Kernel, Plan, apply, tear_down};
 
 #[cfg(test)]
 fn namespace() -> Fake {
@@ -19,9 +19,19 @@ fn namespace() -> Fake {
 
 #[test]
 fn every_case_holds() {
-    for (sentence, case) in cases::CASES {
+    for (sentence, case) in cases::CASES.iter().chain(cases::BRIDGE_CASES) {
         println!("{sentence}");
         case(&mut namespace());
+    }
+}
+
+// spec: L2-PLAN
+#[test]
+fn every_case_of_two_namespaces_holds() {
+    for (sentence, case) in cases::PAIR_CASES {
+        println!("{sentence}");
+        let facts = || namespace().facts().clone();
+        case(&mut FakePair::new(Both { host: facts(), pod: facts() }));
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use terms::{IfName, MacAddr};
 
+use super::bridge::{BridgePort, BridgeSettings};
 use crate::omit::is_default;
 
 /// A network interface as RTM_GETLINK lists it.
@@ -35,6 +36,9 @@ pub struct Link {
     /// Accepts the frames of all multicast groups on request (IFF_ALLMULTI).
     #[serde(default, skip_serializing_if = "is_default")]
     pub all_multicast: bool,
+    /// Takes all frames on request (IFF_PROMISC).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub promiscuous: bool,
     /// Device group, for changing or deleting many at once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub group: u32,
@@ -53,6 +57,12 @@ pub struct Link {
     /// How IPv6 link-local addresses come about; `None` where IPv6 is not on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addr_gen_mode: Option<AddrGenMode>,
+    /// Settings of a bridge, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<BridgeSettings>,
+    /// Settings of a bridge's port, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<BridgePort>,
     /// Packet counters, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<Statistics>,
@@ -73,12 +83,15 @@ impl Link {
             state: OperState::Down,
             noarp: false,
             all_multicast: false,
+            promiscuous: false,
             group: 0,
             alias: None,
             master: None,
             peer_index: None,
             peer_netns: None,
             addr_gen_mode: Some(AddrGenMode::Eui64),
+            bridge: None,
+            port: None,
             statistics: None,
         }
     }

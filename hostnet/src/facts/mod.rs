@@ -1,6 +1,7 @@
 //! What the kernel says about a network namespace, as plain data that planners read and golden files hold.
 
 mod address;
+mod bridge;
 mod link;
 mod neighbour;
 mod route;
@@ -14,6 +15,7 @@ use crate::nft::{LinkIndices, TableFacts, TableId};
 use crate::sysctl::Sysctl;
 
 pub use address::{Address, AddressFlags, AddressScope};
+pub use bridge::{BridgePort, BridgeSettings, ForwardingEntry, PortVlans};
 pub use link::{AddrGenMode, Link, LinkKind, MacvlanMode, OperState, Statistics, Tun, TunMode};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::{NextHop, Route, RouteKind, RouteProtocol, RouteScope, TABLE_LOCAL, TABLE_MAIN};
@@ -22,7 +24,7 @@ pub use route::{NextHop, Route, RouteKind, RouteProtocol, RouteScope, TABLE_LOCA
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Facts {
-    /// All links, by index.
+    /// All links, by index; or those that were asked for by name.
     pub links: Vec<Link>,
     /// All addresses of both families.
     pub addresses: Vec<Address>,
@@ -31,6 +33,12 @@ pub struct Facts {
     /// Neighbour entries with a link-layer address or a failure to report.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub neighbours: Vec<Neighbour>,
+    /// VLANs of bridges and their ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vlans: Vec<PortVlans>,
+    /// Forwarding entries of bridges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwarding: Vec<ForwardingEntry>,
     /// The settings asked for; one the kernel has not is `null`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<Sysctl, Option<String>>,
@@ -47,6 +55,14 @@ pub struct Facts {
 pub struct Ask {
     /// Links; implied by addresses, routes and neighbours, which name them.
     pub links: bool,
+    /// These links alone, one request each; an absent one is a fact too. Not together with `links`.
+    pub links_named: Vec<IfName>,
+    /// Settings of bridges and of their ports too.
+    pub bridging: bool,
+    /// Read the VLANs of bridges and their ports (RTM_GETLINK of AF_BRIDGE).
+    pub vlans: bool,
+    /// Read the forwarding entries of bridges (RTM_GETNEIGH of AF_BRIDGE).
+    pub forwarding: bool,
     /// Packet counters of the links too.
     pub statistics: bool,
     /// Read the addresses of both families (RTM_GETADDR).
@@ -68,6 +84,17 @@ impl Ask {
     #[must_use]
     pub fn network() -> Self {
         Self { links: true, addresses: true, routes: true, ..Self::default() }
+    }
+
+    /// Whether links are asked for, or what names them.
+    pub(crate) fn needs_links(&self) -> bool {
+        self.links || self.addresses || self.routes || self.neighbours || self.vlans || self.forwarding
+    }
+
+    /// These links alone, with what bridges say of them.
+    #[must_use]
+    pub fn of_links(names: impl IntoIterator<Item = IfName>) -> Self {
+        Self { links_named: names.into_iter().collect(), bridging: true, ..Self::default() }
     }
 
     /// The same, and these settings.
@@ -101,6 +128,11 @@ impl Facts {
     /// The addresses of a link.
     pub fn addresses_of<'a>(&'a self, link: &'a IfName) -> impl Iterator<Item = &'a Address> {
         self.addresses.iter().filter(move |address| address.link == *link)
+    }
+
+    /// The VLANs that a port, or a bridge, takes part in.
+    pub fn vlans_of<'a>(&'a self, link: &'a IfName) -> impl Iterator<Item = &'a PortVlans> {
+        self.vlans.iter().filter(move |vlans| vlans.link == *link)
     }
 
     /// The routes whose first hop leaves by a link.

@@ -3,7 +3,7 @@
 use terms::{IfName, MacAddr};
 
 use super::refused;
-use crate::facts::{Facts, Link, LinkKind, TABLE_LOCAL, Tun, TunMode};
+use crate::facts::{BridgePort, BridgeSettings, Facts, Link, LinkKind, TABLE_LOCAL, Tun, TunMode};
 use crate::kernel::KernelError;
 use crate::op::{LinkChange, Master, NewLink, NewLinkKind, NewTap};
 use crate::sysctl::Sysctl;
@@ -18,7 +18,7 @@ pub(super) fn find<'a>(facts: &'a mut Facts, name: &IfName) -> Result<&'a mut Li
     facts.links.iter_mut().find(|link| link.name == *name).ok_or_else(|| KernelError::NoLink(name.clone()))
 }
 
-fn add(facts: &mut Facts, name: &IfName, kind: LinkKind) -> Result<u32, KernelError> {
+pub(super) fn add(facts: &mut Facts, name: &IfName, kind: LinkKind) -> Result<u32, KernelError> {
     if facts.link(name).is_some() {
         return Err(refused(libc::EEXIST));
     }
@@ -48,6 +48,9 @@ pub(super) fn create_tap(facts: &mut Facts, tap: &NewTap) -> Result<(), KernelEr
 pub(super) fn create(facts: &mut Facts, new: &NewLink) -> Result<(), KernelError> {
     let (kind, peer) = match &new.kind {
         NewLinkKind::Veth { peer } => (LinkKind::Veth, Some(peer)),
+        NewLinkKind::VethAcross { .. } => {
+            return Err(KernelError::Invalid("this plan has no other namespace".to_owned()));
+        }
         NewLinkKind::Bridge => (LinkKind::Bridge, None),
         NewLinkKind::Ifb => (LinkKind::Ifb, None),
         NewLinkKind::Dummy => (LinkKind::Other("dummy".to_owned()), None),
@@ -67,6 +70,16 @@ pub(super) fn create(facts: &mut Facts, new: &NewLink) -> Result<(), KernelError
         find(facts, peer)?.peer_index = Some(index);
         find(facts, &new.name)?.peer_index = Some(other);
     }
+    if new.kind == NewLinkKind::Bridge {
+        // What the kernel makes a bridge with.
+        let settings = BridgeSettings {
+            vlan_filtering: Some(false),
+            multicast_snooping: true,
+            ageing_seconds: 300,
+            ..BridgeSettings::default()
+        };
+        find(facts, &new.name)?.bridge = Some(settings);
+    }
     if is_ifb {
         // Its MAC address can be given at creation and never again.
         let link = find(facts, &new.name)?;
@@ -77,9 +90,10 @@ pub(super) fn create(facts: &mut Facts, new: &NewLink) -> Result<(), KernelError
 }
 
 pub(super) fn change(facts: &mut Facts, name: &IfName, set: &LinkChange) -> Result<(), KernelError> {
-    if let Some(Master::Link(master)) = &set.master {
-        find(facts, master)?;
-    }
+    let joins_bridge = match &set.master {
+        Some(Master::Link(master)) => find(facts, master)?.kind == LinkKind::Bridge,
+        _ => false,
+    };
     let link = find(facts, name)?;
     if set.alias.as_ref().is_some_and(|alias| alias.len() > ALIAS_BYTES) {
         return Err(refused(libc::EINVAL));
@@ -102,10 +116,20 @@ pub(super) fn change(facts: &mut Facts, name: &IfName, set: &LinkChange) -> Resu
     if let Some(alias) = &set.alias {
         link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
     }
-    match &set.master {
-        Some(Master::None) => link.master = None,
-        Some(Master::Link(master)) => link.master = Some(master.clone()),
-        None => {}
+    link.promiscuous = set.promiscuous.unwrap_or(link.promiscuous);
+    change_master(link, set, joins_bridge);
+    if let Some(change) = &set.bridge {
+        let bridge = link.bridge.as_mut().ok_or_else(|| refused(libc::EOPNOTSUPP))?;
+        bridge.vlan_filtering = change.vlan_filtering.or(bridge.vlan_filtering);
+        bridge.multicast_snooping = change.multicast_snooping.unwrap_or(bridge.multicast_snooping);
+        bridge.multicast_querier = change.multicast_querier.unwrap_or(bridge.multicast_querier);
+        bridge.group_fwd_mask = change.group_fwd_mask.unwrap_or(bridge.group_fwd_mask);
+        bridge.ageing_seconds = change.ageing_seconds.unwrap_or(bridge.ageing_seconds);
+    }
+    if let Some(change) = &set.port {
+        let port = link.port.as_mut().ok_or_else(|| refused(libc::EINVAL))?;
+        port.hairpin = change.hairpin.unwrap_or(port.hairpin);
+        port.isolated = change.isolated.unwrap_or(port.isolated);
     }
     let falls = link.up && set.up == Some(false);
     link.up = set.up.unwrap_or(link.up);
@@ -119,9 +143,52 @@ pub(super) fn change(facts: &mut Facts, name: &IfName, set: &LinkChange) -> Resu
     Ok(())
 }
 
+/// A port that leaves its bridge, or goes to another, loses its settings.
+fn change_master(link: &mut Link, set: &LinkChange, joins_bridge: bool) {
+    let Some(master) = &set.master else { return };
+    let new = match master {
+        Master::None => None,
+        Master::Link(master) => Some(master.clone()),
+    };
+    if new != link.master {
+        link.port = joins_bridge.then(BridgePort::default);
+        link.master = new;
+    }
+}
+
+pub(super) fn rename(facts: &mut Facts, name: &IfName, new: &IfName) -> Result<(), KernelError> {
+    let taken = facts.link(new).is_some();
+    let link = find(facts, name)?;
+    if taken {
+        return Err(refused(libc::EEXIST));
+    }
+    if link.up {
+        // Kernels before 6.2 refuse it.
+        return Err(refused(libc::EBUSY));
+    }
+    link.name = new.clone();
+    let is_it = |held: &IfName| held == name;
+    facts
+        .links
+        .iter_mut()
+        .filter_map(|link| link.master.as_mut())
+        .filter(|held| is_it(held))
+        .for_each(|held| *held = new.clone());
+    facts.addresses.iter_mut().filter(|held| is_it(&held.link)).for_each(|held| held.link = new.clone());
+    facts.vlans.iter_mut().filter(|held| is_it(&held.link)).for_each(|held| held.link = new.clone());
+    Ok(())
+}
+
+/// A bridge or a port of one.
+pub(super) fn find_bridged<'a>(facts: &'a mut Facts, name: &IfName) -> Result<&'a mut Link, KernelError> {
+    let link = find(facts, name)?;
+    if link.bridge.is_none() && link.port.is_none() { Err(refused(libc::EOPNOTSUPP)) } else { Ok(link) }
+}
+
 pub(super) fn delete(facts: &mut Facts, name: &IfName) -> Result<(), KernelError> {
     let link = find(facts, name)?;
-    let (index, peer) = (link.index, link.peer_index.filter(|_| link.kind == LinkKind::Veth));
+    let (index, peer) =
+        (link.index, link.peer_index.filter(|_| link.kind == LinkKind::Veth && link.peer_netns.is_none()));
     let gone: Vec<IfName> = facts
         .links
         .iter()
@@ -134,8 +201,9 @@ pub(super) fn delete(facts: &mut Facts, name: &IfName) -> Result<(), KernelError
     facts.routes.retain(|route| !is_gone(route.link.as_ref()));
     facts.neighbours.retain(|neighbour| !gone.contains(&neighbour.link));
     facts.sysctls.retain(|key, _| !is_gone(key.link().as_ref()));
+    facts.vlans.retain(|vlans| !gone.contains(&vlans.link));
     for link in facts.links.iter_mut().filter(|link| is_gone(link.master.as_ref())) {
-        link.master = None;
+        (link.master, link.port) = (None, None);
     }
     for table in &mut facts.tables {
         // Chains of a netdev table go with their device.

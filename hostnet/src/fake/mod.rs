@@ -3,7 +3,10 @@
 //! It makes nothing by itself: no routes that come with addresses, no link-local addresses, no carrier.
 
 mod links;
+mod pair;
 mod tables;
+
+pub use pair::FakePair;
 
 use crate::facts::{Ask, Facts, Route};
 use crate::kernel::{Failure, Kernel, KernelError};
@@ -58,6 +61,23 @@ impl Fake {
             Op::DeleteLink { link } => links::delete(&mut facts, link)?,
             Op::DeleteGroup { group } => links::delete_group(&mut facts, *group)?,
             Op::SetLink { link, set } => links::change(&mut facts, link, set)?,
+            Op::RenameLink { link, name } => links::rename(&mut facts, link, name)?,
+            Op::MoveLink { .. } => return Err(KernelError::Invalid("this plan has no other namespace".to_owned())),
+            Op::AddVlans(new) => {
+                links::find_bridged(&mut facts, &new.link)?;
+                // The real one lets the flags of a VLAN change; no plan relies on that.
+                if facts.vlans.iter().any(|old| old.overlaps(new)) {
+                    return Err(refused(libc::EEXIST));
+                }
+                facts.vlans.push(new.clone());
+            }
+            Op::DeleteVlans(old) => {
+                links::find_bridged(&mut facts, &old.link)?;
+                let is_it = |held: &crate::facts::PortVlans| {
+                    held.link == old.link && held.first == old.first && held.last == old.last
+                };
+                remove(&mut facts.vlans, is_it, libc::ENOENT)?;
+            }
             Op::AddAddress(new) => {
                 links::find(&mut facts, &new.link)?;
                 if facts.addresses_of(&new.link).any(|old| old.address == new.address) {
@@ -99,11 +119,26 @@ impl Fake {
 impl Kernel for Fake {
     fn gather(&mut self, ask: &Ask) -> Result<Facts, KernelError> {
         let mut facts = Facts::default();
-        if ask.links || ask.addresses || ask.routes || ask.neighbours {
+        if !ask.links_named.is_empty() {
+            let named = ask.links_named.iter().filter_map(|name| self.facts.link(name));
+            facts.links = named.cloned().collect();
+        } else if ask.needs_links() {
             facts.links.clone_from(&self.facts.links);
+        }
+        if !ask.bridging {
+            facts.links.iter_mut().for_each(|link| (link.bridge, link.port) = (None, None));
+        }
+        if ask.vlans {
+            facts.vlans.clone_from(&self.facts.vlans);
+        }
+        if ask.forwarding {
+            facts.forwarding.clone_from(&self.facts.forwarding);
         }
         if ask.addresses {
             facts.addresses.clone_from(&self.facts.addresses);
+            if !ask.links_named.is_empty() {
+                facts.addresses.retain(|address| ask.links_named.contains(&address.link));
+            }
         }
         if ask.routes {
             facts.routes.clone_from(&self.facts.routes);

@@ -59,8 +59,19 @@ pub(super) fn message(index: u32, new: &Address) -> AddressMessage {
 }
 
 impl<S: Steps> Linux<S> {
-    pub(super) fn read_addresses(&mut self, links: &[Link]) -> Result<Vec<Address>, KernelError> {
-        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    /// The addresses of these links. A kernel before 4.20 does not look at the index and lists all.
+    pub(super) fn read_addresses_of(&mut self, links: &[Link]) -> Result<Vec<Address>, KernelError> {
+        let mut all = Vec::new();
+        for link in links {
+            all.extend(self.read_addresses(std::slice::from_ref(link), Some(link.index))?);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn read_addresses(&mut self, links: &[Link], index: Option<u32>) -> Result<Vec<Address>, KernelError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index.unwrap_or(0);
+        let request = RouteNetlinkMessage::GetAddress(message);
         self.channel.dump_route(request, libc::RTM_NEWADDR, |message| Ok(read(message, links)))
     }
 }

@@ -5,18 +5,20 @@ use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode, State,
 };
+use std::os::fd::RawFd;
+
 use terms::{IfName, MacAddr};
 
-use super::Linux;
 use super::steps::Steps;
+use super::{Linux, bridge};
 use crate::attributes::{attribute, text};
 use crate::attributes::{attributes_of, number};
-use crate::facts::{AddrGenMode, Link, LinkKind, MacvlanMode, OperState, Statistics, Tun, TunMode};
+use crate::facts::{AddrGenMode, Ask, Link, LinkKind, MacvlanMode, OperState, Statistics, Tun, TunMode};
 use crate::kernel::KernelError;
 use crate::op::{LinkChange, Master, NewLink, NewLinkKind};
 
 /// The message that makes a link, with what only creation can set (an ifb takes no MAC address later).
-pub(super) fn creation(new: &NewLink, parent: Option<u32>) -> LinkMessage {
+pub(super) fn creation(new: &NewLink, parent: Option<u32>, other_netns: Option<RawFd>) -> LinkMessage {
     let mut message = LinkMessage::default();
     let attributes = &mut message.attributes;
     attributes.push(LinkAttribute::IfName(new.name.to_string()));
@@ -30,10 +32,18 @@ pub(super) fn creation(new: &NewLink, parent: Option<u32>) -> LinkMessage {
             other.attributes.push(LinkAttribute::IfName(peer.to_string()));
             (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(other))))
         }
+        NewLinkKind::VethAcross { peer, set } => {
+            let mut other = LinkMessage::default();
+            other.attributes.push(LinkAttribute::IfName(peer.to_string()));
+            other.attributes.extend(other_netns.map(LinkAttribute::NetNsFd));
+            other.attributes.extend(set.mac.map(|mac| LinkAttribute::Address(mac.bytes().to_vec())));
+            other.attributes.extend(set.mtu.map(|mtu| LinkAttribute::Mtu(mtu.value())));
+            (InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(other))))
+        }
         NewLinkKind::Macvlan { mode, .. } => {
             (InfoKind::MacVlan, Some(InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan_mode(*mode))])))
         }
-        NewLinkKind::Bridge => (InfoKind::Bridge, None),
+        NewLinkKind::Bridge => (InfoKind::Bridge, new.set.bridge.as_ref().map(bridge::settings)),
         NewLinkKind::Ifb => (InfoKind::Ifb, None),
         NewLinkKind::Vlan { id, .. } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(id.value())]))),
         NewLinkKind::Dummy => (InfoKind::Dummy, None),
@@ -45,7 +55,7 @@ pub(super) fn creation(new: &NewLink, parent: Option<u32>) -> LinkMessage {
 
 /// What of a new link's settings creation leaves to a second message.
 pub(super) fn after_creation(set: &LinkChange) -> Option<LinkChange> {
-    let rest = LinkChange { mac: None, mtu: None, group: None, ..set.clone() };
+    let rest = LinkChange { mac: None, mtu: None, group: None, bridge: None, ..set.clone() };
     (!rest.is_empty()).then_some(rest)
 }
 
@@ -70,8 +80,12 @@ pub(super) fn changes(
     // The kernel raises a link before it looks at the address generation mode in the same message: then addresses would be
     // made that are not wanted. So raising is a message of its own in that case.
     let mut second = None;
-    for (flag, on) in [(LinkFlags::Noarp, set.noarp), (LinkFlags::Allmulti, set.all_multicast), (LinkFlags::Up, set.up)]
-    {
+    for (flag, on) in [
+        (LinkFlags::Noarp, set.noarp),
+        (LinkFlags::Allmulti, set.all_multicast),
+        (LinkFlags::Promisc, set.promiscuous),
+        (LinkFlags::Up, set.up),
+    ] {
         let Some(on) = on else { continue };
         let message = if flag == LinkFlags::Up && set.addr_gen_mode.is_some() {
             second.insert(target(index, name))
@@ -81,7 +95,20 @@ pub(super) fn changes(
         message.header.change_mask |= flag;
         message.header.flags.set(flag, on);
     }
-    std::iter::once(first).chain(second)
+    attributes_of_bridge(set, &mut first);
+    let port = set.port.as_ref().map(|port| {
+        // The kernel looks for the master before it sets one: a message of its own, after that.
+        let mut message = target(index, name);
+        message.attributes.push(LinkAttribute::LinkInfo(bridge::port_settings(port)));
+        message
+    });
+    std::iter::once(first).chain(second).chain(port)
+}
+
+fn attributes_of_bridge(set: &LinkChange, message: &mut LinkMessage) {
+    let Some(change) = &set.bridge else { return };
+    let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(bridge::settings(change))];
+    message.attributes.push(LinkAttribute::LinkInfo(info));
 }
 
 fn target(index: Option<u32>, name: &IfName) -> LinkMessage {
@@ -93,6 +120,19 @@ fn target(index: Option<u32>, name: &IfName) -> LinkMessage {
             message
         }
     }
+}
+
+pub(super) fn renaming(index: u32, name: &IfName) -> LinkMessage {
+    let mut message = by_index(index);
+    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    message
+}
+
+/// The kernel takes the new name as soon as the link is in the other namespace.
+pub(super) fn moving(index: u32, name: &IfName, other_netns: RawFd) -> LinkMessage {
+    let mut message = renaming(index, name);
+    message.attributes.push(LinkAttribute::NetNsFd(other_netns));
+    message
 }
 
 pub(super) fn by_index(index: u32) -> LinkMessage {
@@ -117,14 +157,14 @@ impl<S: Steps> Linux<S> {
         }
     }
 
-    pub(super) fn read_links(&mut self, statistics: bool) -> Result<Vec<Link>, KernelError> {
+    pub(super) fn read_links(&mut self, ask: &Ask) -> Result<Vec<Link>, KernelError> {
         let mut request = LinkMessage::default();
-        if !statistics {
+        if !ask.statistics {
             request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         }
-        let found = self.channel.dump_route(RouteNetlinkMessage::GetLink(request), libc::RTM_NEWLINK, |message| {
-            read(message, statistics)
-        })?;
+        let found = self
+            .channel
+            .dump_route(RouteNetlinkMessage::GetLink(request), libc::RTM_NEWLINK, |message| read_for(message, ask))?;
         let names: Vec<_> = found.iter().map(|(link, _)| (link.index, link.name.clone())).collect();
         let name_of = |index: u32| names.iter().find(|(at, _)| *at == index).map(|(_, name)| name.clone());
         Ok(found.into_iter().map(|(link, master)| Link { master: master.and_then(name_of), ..link }).collect())
@@ -136,6 +176,11 @@ impl<S: Steps> Linux<S> {
 /// `None` for one with a name that no [`IfName`] is: the kernel takes control characters, and what a pod calls its links must
 /// not keep us from reading the others.
 pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<Option<(Link, Option<u32>)>, KernelError> {
+    read_for(message, &Ask { statistics: with_statistics, ..Ask::default() })
+}
+
+/// The same, with as much of it as was asked for.
+pub(super) fn read_for(message: &[u8], ask: &Ask) -> Result<Option<(Link, Option<u32>)>, KernelError> {
     /// `struct ifinfomsg`: family, padding, type (two bytes), index, flags, change mask.
     const HEADER_BYTES: usize = 16;
     let unnamed = |why: String| KernelError::Decode { what: "links", why };
@@ -150,6 +195,7 @@ pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<Option<(Link
     link.up = flags.contains(LinkFlags::Up);
     link.noarp = flags.contains(LinkFlags::Noarp);
     link.all_multicast = flags.contains(LinkFlags::Allmulti);
+    link.promiscuous = flags.contains(LinkFlags::Promisc);
     link.addr_gen_mode = None;
     let mut master = None;
     for (kind, value) in attributes_of(attributes) {
@@ -163,8 +209,13 @@ pub(super) fn read(message: &[u8], with_statistics: bool) -> Result<Option<(Link
             libc::IFLA_MASTER => master = number(value, 0),
             libc::IFLA_LINK => link.peer_index = number(value, 0).filter(|index| *index != 0),
             libc::IFLA_LINK_NETNSID => link.peer_netns = number(value, 0).map(u32::cast_signed),
-            libc::IFLA_LINKINFO => link.kind = kind_of(value).unwrap_or(link.kind),
-            libc::IFLA_STATS64 if with_statistics => link.statistics = statistics(value),
+            libc::IFLA_LINKINFO => {
+                link.kind = kind_of(value).unwrap_or(link.kind);
+                if ask.bridging {
+                    (link.bridge, link.port) = (bridge::read_settings(value), bridge::read_port(value));
+                }
+            }
+            libc::IFLA_STATS64 if ask.statistics => link.statistics = statistics(value),
             libc::IFLA_AF_SPEC => link.addr_gen_mode = addr_gen_mode(value),
             _ => {}
         }

@@ -1,6 +1,8 @@
 //! The real kernel: netlink sockets, tun ioctls and files of /proc.
 
 mod address;
+mod bridge;
+mod bridge_dump;
 mod channel;
 mod conntrack;
 mod events;
@@ -11,12 +13,14 @@ mod neighbour;
 mod nft;
 mod nft_compare;
 mod nft_dump;
+mod pair;
 mod record;
 mod route;
 mod rtnl;
 mod steps;
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use terms::IfName;
 
@@ -30,6 +34,7 @@ use crate::tap::{TUN_NODE, TunCall, node_hint};
 use channel::Channel;
 pub use events::{Event, Events};
 pub use lookup::RouteQuery;
+pub use pair::LinuxPair;
 pub use record::{Recorder, Step};
 use rtnl::Batch;
 pub use steps::{Bus, Real, Steps};
@@ -40,6 +45,8 @@ pub struct Linux<S = Real> {
     channel: Channel<S>,
     /// Indices of links that operations named.
     indices: Vec<(IfName, u32)>,
+    /// The other namespace, where links are moved to.
+    other: Option<OwnedFd>,
 }
 
 impl Linux {
@@ -54,13 +61,19 @@ impl<S: Steps> Linux<S> {
     /// A kernel whose single calls go through `steps`.
     #[must_use]
     pub fn with(steps: S) -> Self {
-        Self { channel: Channel::new(steps), indices: Vec::new() }
+        Self { channel: Channel::new(steps), indices: Vec::new(), other: None }
     }
 
     /// The calls' receiver, with what it recorded.
     #[must_use]
     pub fn into_steps(self) -> S {
         self.channel.steps
+    }
+
+    /// The descriptor of the namespace that links are moved to.
+    fn other_netns(&self) -> Result<RawFd, KernelError> {
+        let none = || KernelError::Invalid("this plan has no other namespace".to_owned());
+        self.other.as_ref().map(|netns| netns.as_raw_fd()).ok_or_else(none)
     }
 
     fn index(&mut self, link: &IfName) -> Result<u32, KernelError> {
@@ -124,6 +137,18 @@ impl<S: Steps> Linux<S> {
         }
     }
 
+    /// Carries out operations in order; an error comes with the number of its operation.
+    fn execute_all<'a>(&mut self, mut ops: impl Iterator<Item = &'a Op>) -> Result<(), (usize, KernelError)> {
+        let mut batch = Batch::default();
+        let mut index = 0;
+        ops.try_for_each(|op| {
+            self.run(&mut batch, index, op)?;
+            index += 1;
+            Ok(())
+        })?;
+        self.flush(&mut batch)
+    }
+
     /// Sends what waits; a refusal becomes that of the operation whose message it was.
     fn flush(&mut self, batch: &mut Batch) -> Result<(), (usize, KernelError)> {
         let Some((bytes, first, last)) = batch.finish() else { return Ok(()) };
@@ -172,11 +197,22 @@ impl<S: Steps> Linux<S> {
 impl<S: Steps> Kernel for Linux<S> {
     fn gather(&mut self, ask: &Ask) -> Result<Facts, KernelError> {
         let mut facts = Facts::default();
-        if ask.links || ask.addresses || ask.routes || ask.neighbours {
-            facts.links = self.read_links(ask.statistics)?;
+        if !ask.links_named.is_empty() {
+            facts.links = self.read_named_links(ask)?;
+        } else if ask.needs_links() {
+            facts.links = self.read_links(ask)?;
         }
         if ask.addresses {
-            facts.addresses = self.read_addresses(&facts.links)?;
+            facts.addresses = match ask.links_named.is_empty() {
+                true => self.read_addresses(&facts.links, None)?,
+                false => self.read_addresses_of(&facts.links)?,
+            };
+        }
+        if ask.vlans {
+            facts.vlans = self.read_vlans(&facts.links)?;
+        }
+        if ask.forwarding {
+            facts.forwarding = self.read_forwarding(&facts.links)?;
         }
         if ask.routes {
             facts.routes = self.read_routes(&facts.links)?;
@@ -207,15 +243,6 @@ impl<S: Steps> Kernel for Linux<S> {
     }
 
     fn execute(&mut self, ops: &[Op]) -> Result<(), Failure> {
-        let mut batch = Batch::default();
-        let done = ops
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, op)| self.run(&mut batch, index, op))
-            .and_then(|()| self.flush(&mut batch));
-        done.map_err(|(index, error)| {
-            let what = ops.get(index).map(ToString::to_string).unwrap_or_default();
-            Failure { index, what, error }
-        })
+        self.execute_all(ops.iter()).map_err(|(index, error)| bridge::failure(index, ops.get(index), error))
     }
 }

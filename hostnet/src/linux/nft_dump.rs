@@ -7,7 +7,7 @@ use super::Linux;
 use super::steps::{Bus, Steps};
 use crate::attributes::Writer;
 use crate::attributes::{attribute, attributes_of, text};
-use crate::facts::Facts;
+use crate::facts::{Ask, Facts};
 use crate::kernel::KernelError;
 use crate::nft::batch::{message_start, successor};
 use crate::nft::decode::{DecodeContext, decode};
@@ -59,7 +59,7 @@ impl<S: Steps> Linux<S> {
         };
         let sets = self.read_sets(id)?;
         // Only there do rules name devices by their index.
-        let links = if id.family == Family::Netdev { self.read_links(false)? } else { Vec::new() };
+        let links = if id.family == Family::Netdev { self.read_links(&Ask::default())? } else { Vec::new() };
         let links = Facts { links, ..Facts::default() };
         let mut chains: Vec<ChainFacts> =
             self.list(id, libc::NFT_MSG_GETCHAIN, NLM_F_DUMP, &[(chain::TABLE, &id.name)], |bytes| {

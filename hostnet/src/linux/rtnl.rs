@@ -10,9 +10,9 @@ use terms::IfName;
 use super::channel::Channel;
 use super::frame::Frame;
 use super::steps::{Bus, Steps};
-use super::{Linux, address, link, route};
+use super::{Linux, address, bridge, link, route};
 use crate::kernel::KernelError;
-use crate::op::{LinkChange, Op};
+use crate::op::{LinkChange, NewLinkKind, Op};
 
 /// Flags of a request that makes something new.
 pub(super) const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -76,7 +76,9 @@ impl<S: Steps> Linux<S> {
             Op::SetLink { link, set } => return self.queue_change(batch, operation, link, set),
             Op::CreateLink(new) => {
                 let parent = new.kind.parent().map(|parent| self.index(parent)).transpose()?;
-                let message = link::creation(new, parent);
+                let other =
+                    matches!(new.kind, NewLinkKind::VethAcross { .. }).then(|| self.other_netns()).transpose()?;
+                let message = link::creation(new, parent, other);
                 // Before anything is queued: a missing master makes the caller flush and come again.
                 self.master_index(&new.set)?;
                 self.push(batch, operation, NEW, RouteNetlinkMessage::NewLink(message));
@@ -85,6 +87,19 @@ impl<S: Steps> Linux<S> {
                     None => Ok(()),
                 };
             }
+            Op::RenameLink { link, name } => {
+                let index = self.index(link)?;
+                self.indices.retain(|(known, _)| known != link && known != name);
+                (0, RouteNetlinkMessage::SetLink(link::renaming(index, name)))
+            }
+            Op::MoveLink { link, name } => {
+                let index = self.index(link)?;
+                let other = self.other_netns()?;
+                self.indices.retain(|(known, _)| known != link);
+                (0, RouteNetlinkMessage::SetLink(link::moving(index, name, other)))
+            }
+            Op::AddVlans(vlans) => (0, RouteNetlinkMessage::SetLink(bridge::vlans(self.index(&vlans.link)?, vlans))),
+            Op::DeleteVlans(vlans) => (0, RouteNetlinkMessage::DelLink(bridge::vlans(self.index(&vlans.link)?, vlans))),
             Op::DeleteLink { link } => {
                 let index = self.index(link)?;
                 self.indices.retain(|(name, _)| name != link);

@@ -2,7 +2,7 @@
 
 use terms::{IfName, Mtu};
 
-use super::{LinkChange, Master, Op};
+use super::{BridgeChange, LinkChange, Master, Op, PortChange};
 use crate::facts::{Ask, Facts, Link, Route};
 use crate::nft::{Command, Transaction};
 
@@ -17,6 +17,21 @@ impl Op {
             Self::CreateTap(tap) => undo_creation(&tap.name, before, now),
             Self::CreateLink(link) => undo_creation(&link.name, before, now),
             Self::SetLink { link, set } => undo_change(link, set, before, now),
+            Self::RenameLink { link, name } => {
+                let is_renamed = before.link(link).is_some() && now.link(link).is_none() && now.link(name).is_some();
+                is_renamed.then(|| Self::RenameLink { link: name.clone(), name: link.clone() })
+            }
+            Self::AddVlans(new) => {
+                let held = |facts: &Facts| facts.vlans.iter().any(|old| old.overlaps(new));
+                (held(now) && !held(before) && before.link(&new.link).is_some()).then(|| Self::DeleteVlans(new.clone()))
+            }
+            Self::DeleteVlans(old) => {
+                let held = |facts: &Facts| facts.vlans.iter().find(|held| held.overlaps(old)).cloned();
+                match (held(before), held(now)) {
+                    (Some(old), None) if now.link(&old.link).is_some() => Some(Self::AddVlans(old)),
+                    _ => None,
+                }
+            }
             Self::AddAddress(new) => {
                 let held = |facts: &Facts| facts.addresses_of(&new.link).any(|old| old.address == new.address);
                 // What hangs on a link that was not there goes with it.
@@ -48,6 +63,8 @@ impl Op {
                     .then(|| Self::WriteSysctl { key: key.clone(), value: old.to_owned() })
             }
             Self::Nft(transaction) => undo_transaction(transaction, before, now),
+            // Where a link went is seen in two namespaces: `pair` undoes that.
+            Self::MoveLink { .. } => None,
             // A deleted link cannot be brought back with what hung on it, nor a connection; plans that delete are never undone.
             Self::DeleteLink { .. } | Self::DeleteGroup { .. } | Self::DeleteConntrack(_) => None,
         }
@@ -57,6 +74,8 @@ impl Op {
     pub fn concerns(&self, ask: &mut Ask) {
         ask.links = true;
         match self {
+            Self::AddVlans(_) | Self::DeleteVlans(_) => ask.vlans = true,
+            Self::SetLink { set, .. } => ask.bridging |= set.bridge.is_some() || set.port.is_some(),
             Self::AddAddress(_) | Self::DeleteAddress { .. } => ask.addresses = true,
             Self::AddRoute(_) | Self::ReplaceRoute(_) | Self::DeleteRoute(_) => ask.routes = true,
             Self::WriteSysctl { key, .. } => ask.sysctls.push(key.clone()),
@@ -69,6 +88,13 @@ impl Op {
             }
             _ => {}
         }
+    }
+}
+
+impl Op {
+    /// Adds to `ask` what a snapshot of the other namespace must hold for this operation's inverse.
+    pub(crate) fn concerns_away(&self, ask: &mut Ask) {
+        ask.links |= matches!(self, Self::MoveLink { .. });
     }
 }
 
@@ -92,9 +118,28 @@ fn undo_change(name: &IfName, set: &LinkChange, before: &Facts, now: &Facts) -> 
         group: back(&set.group, old.group, &new.group),
         noarp: back(&set.noarp, old.noarp, &new.noarp),
         all_multicast: back(&set.all_multicast, old.all_multicast, &new.all_multicast),
+        promiscuous: back(&set.promiscuous, old.promiscuous, &new.promiscuous),
         master: back(&set.master, master(old), &master(new)),
+        bridge: undo_bridge(set, old, new),
+        // A port that is put back in its bridge has the settings of a new one.
+        port: set.port.as_ref().and_then(|_| Some((old.port?, new.port))).and_then(|(old, new)| {
+            let undo = PortChange { hairpin: Some(old.hairpin), isolated: Some(old.isolated) };
+            (new != Some(old)).then_some(undo)
+        }),
     };
     (!undo.is_empty()).then(|| Op::SetLink { link: name.clone(), set: undo })
+}
+
+fn undo_bridge(set: &LinkChange, old: &Link, new: &Link) -> Option<BridgeChange> {
+    let (_, old, new) = (set.bridge.as_ref()?, old.bridge?, new.bridge?);
+    let undo = BridgeChange {
+        vlan_filtering: old.vlan_filtering.filter(|_| old.vlan_filtering != new.vlan_filtering),
+        multicast_snooping: (old.multicast_snooping != new.multicast_snooping).then_some(old.multicast_snooping),
+        multicast_querier: (old.multicast_querier != new.multicast_querier).then_some(old.multicast_querier),
+        group_fwd_mask: (old.group_fwd_mask != new.group_fwd_mask).then_some(old.group_fwd_mask),
+        ageing_seconds: (old.ageing_seconds != new.ageing_seconds).then_some(old.ageing_seconds),
+    };
+    (undo != BridgeChange::default()).then_some(undo)
 }
 
 fn entry<'a>(route: &Route, facts: &'a Facts) -> Option<&'a Route> {

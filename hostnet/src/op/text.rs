@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::facts::{AddrGenMode, Address, MacvlanMode, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN};
+use crate::facts::{AddrGenMode, Address, MacvlanMode, PortVlans, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN};
 
 use super::{Flow, LinkChange, Master, NewLink, NewLinkKind, NewTap, Op, Plan};
 
@@ -13,13 +13,17 @@ impl fmt::Display for Plan {
     }
 }
 
-fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
+pub(crate) fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
     match op {
         Op::CreateTap(tap) => write_tap(f, tap),
         Op::CreateLink(link) => write_link(f, link),
         Op::DeleteLink { link } => writeln!(f, "ip link delete dev {link}"),
         Op::DeleteGroup { group } => writeln!(f, "ip link delete group {group}"),
         Op::SetLink { link, set } => writeln!(f, "ip link set dev {link}{}", Settings(set)),
+        Op::RenameLink { link, name } => writeln!(f, "ip link set dev {link} name {name}"),
+        Op::MoveLink { link, name } => writeln!(f, "ip link set dev {link} netns the-other name {name}"),
+        Op::AddVlans(vlans) => write_vlans(f, "add", vlans),
+        Op::DeleteVlans(vlans) => write_vlans(f, "delete", vlans),
         Op::AddAddress(address) => write_address(f, address),
         Op::DeleteAddress { link, address } => writeln!(f, "ip address delete {address} dev {link}"),
         Op::AddRoute(route) => writeln!(f, "ip route add {}", Entry(route)),
@@ -46,6 +50,11 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &NewLink) -> fmt::Result {
     write!(f, " type {}", link.kind.name())?;
     match &link.kind {
         NewLinkKind::Veth { peer } => write!(f, " peer name {peer}")?,
+        NewLinkKind::VethAcross { peer, set } => {
+            write!(f, " peer name {peer} netns the-other")?;
+            set.mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))?;
+            set.mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))?;
+        }
         NewLinkKind::Macvlan { mode, .. } => {
             let mode = match mode {
                 MacvlanMode::Private => "private",
@@ -61,6 +70,16 @@ fn write_link(f: &mut fmt::Formatter<'_>, link: &NewLink) -> fmt::Result {
     }
     writeln!(f)?;
     if link.set.is_empty() { Ok(()) } else { writeln!(f, "ip link set dev {}{}", link.name, Settings(&link.set)) }
+}
+
+fn write_vlans(f: &mut fmt::Formatter<'_>, verb: &str, vlans: &PortVlans) -> fmt::Result {
+    write!(f, "bridge vlan {verb} dev {} vid {}", vlans.link, vlans.first.value())?;
+    if vlans.last != vlans.first {
+        write!(f, "-{}", vlans.last.value())?;
+    }
+    f.write_str(if vlans.pvid { " pvid" } else { "" })?;
+    f.write_str(if vlans.untagged { " untagged" } else { "" })?;
+    writeln!(f, "{}", if vlans.of_bridge { " self" } else { "" })
 }
 
 fn write_address(f: &mut fmt::Formatter<'_>, address: &Address) -> fmt::Result {
@@ -98,13 +117,16 @@ impl fmt::Display for Settings<'_> {
         })?;
         set.noarp.map_or(Ok(()), |noarp| write!(f, " arp {}", on(!noarp)))?;
         set.all_multicast.map_or(Ok(()), |all| write!(f, " allmulticast {}", on(all)))?;
+        set.promiscuous.map_or(Ok(()), |all| write!(f, " promisc {}", on(all)))?;
         match &set.master {
             None => {}
             Some(Master::None) => f.write_str(" nomaster")?,
             Some(Master::Link(link)) => write!(f, " master {link}")?,
         }
         set.up.map_or(Ok(()), |up| f.write_str(if up { " up" } else { " down" }))?;
-        set.alias.as_ref().map_or(Ok(()), |alias| write!(f, " alias '{alias}'"))
+        set.alias.as_ref().map_or(Ok(()), |alias| write!(f, " alias '{alias}'"))?;
+        set.bridge.as_ref().map_or(Ok(()), |bridge| write!(f, " type bridge {bridge}"))?;
+        set.port.as_ref().map_or(Ok(()), |port| write!(f, " type bridge_slave {port}"))
     }
 }
 

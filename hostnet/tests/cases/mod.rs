@@ -1,5 +1,8 @@
 //! What every kernel must do, the fake one (here) and the real one (in the rung of namespaces).
 
+mod bridges;
+mod pairs;
+
 use hostnet::facts::{AddrGenMode, Address, Ask, Facts, Route, TABLE_MAIN};
 use hostnet::nft::{Chain, Command, Family, Hook, Rule, Set, Table, TableId, Transaction, ValueKind, priority};
 use hostnet::op::{LinkChange, Master, NewLink, NewLinkKind, NewTap};
@@ -8,6 +11,10 @@ use hostnet::{Kernel, Op, Plan, apply, tear_down};
 
 /// A sentence and what shows it, in a namespace that has a loopback, `net/ipv4/ip_forward` at 0 and nothing else.
 pub(crate) type Case = (&'static str, fn(&mut dyn Kernel));
+
+pub(crate) use bridges::CASES as BRIDGE_CASES;
+pub(crate) use pairs::PAIR_CASES;
+
 pub(crate) const CASES: &[Case] = &[
     ("names are unique among links of every kind", names_are_unique),
     ("what is not there cannot be changed or removed", absent_things),

@@ -11,12 +11,16 @@ mod nft;
 mod tables;
 
 use hostnet::facts::Ask;
-use hostnet::{Facts, Kernel, Linux, Op};
+use hostnet::{Facts, Kernel, Linux, LinuxPair, Netns, Op};
 use libtest_mimic::Trial;
 use tests::{Ns, World, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial("the real kernel keeps the rules that the fake one keeps", same_cases)];
+    let mut trials = vec![
+        trial("the real kernel keeps the rules that the fake one keeps", same_cases),
+        // spec: L2-PLAN
+        trial("two real namespaces keep the rules that two fake ones keep", same_pair_cases),
+    ];
     trials.extend(links::trials());
     trials.extend(netns::trials());
     trials.extend(nft::trials());
@@ -27,10 +31,20 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn same_cases() {
     let world = World::bare();
-    for (number, (sentence, case)) in cases::CASES.iter().enumerate() {
+    for (number, (sentence, case)) in cases::CASES.iter().chain(cases::BRIDGE_CASES).enumerate() {
         println!("{sentence}");
         let ns = world.ns(&format!("case{number}"));
         ns.enter(|| case(&mut Linux::here()));
+    }
+}
+
+fn same_pair_cases() {
+    let world = World::bare();
+    for (number, (sentence, case)) in cases::PAIR_CASES.iter().enumerate() {
+        println!("{sentence}");
+        let (host, pod) = (world.ns(&format!("host{number}")), world.ns(&format!("pod{number}")));
+        let pod = pod.enter(|| Netns::current().unwrap());
+        host.enter(|| case(&mut LinuxPair::with_pod(pod).unwrap()));
     }
 }
 
