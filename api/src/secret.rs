@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::metadata::{self, Metadata};
-use crate::reader::{Fields, Scope};
+use crate::reader::Fields;
 
 /// Named contents that are not shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,7 +46,6 @@ impl ConfigMap {
     pub(crate) fn read(object: &Fields<'_>) -> Option<Self> {
         let metadata = metadata::read(object);
         object.boolean("immutable");
-        object.ignored(Scope::Local, "no volume is made of ConfigMaps", &["data", "binaryData"]);
         let mut data = decoded(object, "binaryData");
         for (key, value) in texts(object, "data") {
             if data.insert(key.clone(), value).is_some() {

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use api::Problem;
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ImageFiles, ImageUse, SecretSource, Secrets, TranslateContext, container_images, translate};
+use api::translate::{Data, DataSource, ImageFiles, ImageUse, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use serde_json::{Value, json};
 use wiring::Owner;
 
-const FEWEST_MANIFESTS: usize = 22;
+const FEWEST_MANIFESTS: usize = 23;
 
 // spec: API-1, API-2, API-3, SVC-8
 #[test]
@@ -46,21 +46,13 @@ fn outcome(path: &Path) -> Value {
     match manifest::parse(&fs::read_to_string(path).unwrap(), name) {
         Err(errors) => json!({ "refused": errors.iter().map(ToString::to_string).collect::<Vec<_>>() }),
         Ok(objects) => {
-            let secrets = secrets(&objects);
-            json!({ "objects": objects.iter().map(|object| object_outcome(object, &secrets)).collect::<Vec<_>>() })
+            let data = Data::of(&objects);
+            json!({ "objects": objects.iter().map(|object| object_outcome(object, &data)).collect::<Vec<_>>() })
         }
     }
 }
 
-fn secrets(objects: &[Object]) -> Secrets {
-    let secret = |object: &Object| match &object.body {
-        Body::Secret(secret) => Some((secret.metadata.key.clone(), secret.clone())),
-        _ => None,
-    };
-    objects.iter().filter_map(secret).collect()
-}
-
-fn object_outcome(object: &Object, secrets: &Secrets) -> Value {
+fn object_outcome(object: &Object, data: &Data) -> Value {
     let mut outcome = json!({ "object": format!("{} {}", object.body.kind(), object.body.key()) });
     if !object.warnings.is_empty() {
         outcome["warnings"] = object.warnings.iter().map(ToString::to_string).collect();
@@ -68,9 +60,9 @@ fn object_outcome(object: &Object, secrets: &Secrets) -> Value {
     match &object.body {
         Body::VirtualMachine(vm) => {
             outcome["runStrategy"] = format!("{:?}", vm.run_strategy).into();
-            outcome["machine"] = machine_outcome(&vm.instance(), secrets);
+            outcome["machine"] = machine_outcome(&vm.instance(), data);
         }
-        Body::VirtualMachineInstance(instance) => outcome["machine"] = machine_outcome(instance, secrets),
+        Body::VirtualMachineInstance(instance) => outcome["machine"] = machine_outcome(instance, data),
         Body::Service(service) => outcome["service"] = format!("{service:?}").into(),
         Body::NetworkAttachmentDefinition(network) => outcome["config"] = format!("{:?}", network.config).into(),
         _ => {}
@@ -78,10 +70,10 @@ fn object_outcome(object: &Object, secrets: &Secrets) -> Value {
     outcome
 }
 
-fn machine_outcome(instance: &VirtualMachineInstance, secrets: &Secrets) -> Value {
+fn machine_outcome(instance: &VirtualMachineInstance, data: &Data) -> Value {
     let images = images(instance);
     let context = TranslateContext {
-        secrets: SecretSource::Read(secrets),
+        data: DataSource::Read(data),
         images: &images,
         claims: None,
         owner: Owner { uid: 107, gid: 107 },

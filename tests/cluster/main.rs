@@ -3,6 +3,7 @@
 mod agent;
 mod claims;
 mod end;
+mod files;
 mod hostile;
 mod nodes;
 mod pods;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     trials.extend(vm::trials());
     trials.extend(sets::trials());
     trials.extend(claims::trials());
+    trials.extend(files::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(reach::trials());
     trials.extend(virtctl::trials());

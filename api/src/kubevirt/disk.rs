@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Volume;
 use super::boot_order::BootOrders;
 use super::volume::{self, NamedVolume};
+use super::{FileSource, Volume};
 use crate::metadata::Labels;
 use crate::reader::{Fields, Node, Scope};
 use machine::{Bus, Cache, DiskFormat};
@@ -149,14 +149,22 @@ pub(super) fn warn_of_formats(object: &Fields<'_>, annotations: &Labels) {
 
 fn read_volumes<'a>(volumes: &[Node<'a>]) -> BTreeMap<String, NamedVolume<'a>> {
     let mut by_name: BTreeMap<String, NamedVolume<'a>> = BTreeMap::new();
-    let mut cloud_init: Option<String> = None;
+    let (mut cloud_init, mut account): (Option<String>, Option<String>) = (None, None);
     for named in volumes.iter().take(MAX_DISKS).filter_map(volume::read) {
-        if matches!(named.volume, Some(Volume::CloudInitNoCloud(_))) {
+        if matches!(named.volume, Some(Volume::CloudInitNoCloud(_) | Volume::CloudInitConfigDrive(_))) {
             match &cloud_init {
                 Some(earlier) => {
                     named.node.refuse(format!("is a second cloud-init volume after {earlier}, there can be one"))
                 }
                 None => cloud_init = Some(named.node.path().to_owned()),
+            }
+        }
+        if matches!(named.volume, Some(Volume::Files { source: FileSource::ServiceAccount { .. }, .. })) {
+            match &account {
+                Some(earlier) => {
+                    named.node.refuse(format!("is a second service account after {earlier}: a pod has one"));
+                }
+                None => account = Some(named.node.path().to_owned()),
             }
         }
         match by_name.get(&named.name) {

@@ -2,11 +2,13 @@
 //!
 //! Types here hold what validation has joined: a NIC has its network, a disk its volume, a probe its port's number.
 
+mod access;
 mod boot_order;
 mod compute;
 mod disk;
 mod dns;
 mod engine;
+mod files;
 mod firmware;
 mod interface;
 mod network;
@@ -16,9 +18,11 @@ mod spec;
 mod texts;
 mod volume;
 
+pub use access::{Propagation, SshKeys};
 pub use compute::{ResourceAmounts, Resources};
 pub use disk::{Disk, DiskDevice};
 pub use dns::{DnsConfig, DnsPolicy};
+pub use files::{DownwardField, DownwardFile, FileObject, FileSource};
 pub use firmware::{Firmware, KernelBoot, KernelBootContainer};
 pub use interface::Port;
 pub use network::Network;

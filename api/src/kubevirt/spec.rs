@@ -3,7 +3,9 @@
 use terms::ObjectKey;
 
 use super::boot_order::BootOrders;
-use super::{Disk, DnsConfig, Firmware, Nic, Probe, Resources, compute, disk, dns, firmware, nic, probe};
+use super::{
+    Disk, DnsConfig, Firmware, Nic, Probe, Resources, SshKeys, access, compute, disk, dns, firmware, nic, probe,
+};
 use crate::reader::{Fields, Node, Scope};
 use machine::{Cpu, EngineDemand, RebootPolicy, WatchdogAction};
 
@@ -42,6 +44,8 @@ pub struct Spec {
     pub grace_period_seconds: u64,
     /// What a drained node does with it.
     pub eviction_strategy: Option<EvictionStrategy>,
+    /// SSH keys that cloud-init gives the guest's default user.
+    pub ssh_keys: Vec<SshKeys>,
     /// Host name, if it is not to be the object's.
     pub hostname: Option<String>,
     /// Name of the headless Service that gives it a full name.
@@ -89,7 +93,7 @@ const DEFAULT_GRACE_PERIOD_SECONDS: u64 = 30;
 /// Reads the fields of `spec`.
 pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
     spec.ignored(Scope::Local, "there is one machine and no scheduler", SCHEDULING);
-    spec.unsupported(&["accessCredentials", "resourceClaims", "serviceAccountName", "utilityVolumes"]);
+    spec.unsupported(&["resourceClaims", "serviceAccountName", "utilityVolumes"]);
     spec.one_of("architecture", &[("amd64", ())], &["arm64", "s390x", "ppc64le"]);
     let (volumes, networks) = (spec.items("volumes"), spec.items("networks"));
     let domain =
@@ -102,6 +106,8 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
     let (hostname, subdomain) = (dns_name(spec, "hostname", 63), dns_name(spec, "subdomain", 253));
     let dns = dns::read(spec);
     let eviction_strategy = spec.one_of("evictionStrategy", EVICTION_STRATEGIES, &[]);
+    let disks = domain.as_ref().and_then(Option::as_ref).map(|domain| &*domain.devices.disks);
+    let ssh_keys = access::read(spec, disks);
     let domain = domain??;
     let devices = domain.devices;
     Some(Spec {
@@ -122,6 +128,7 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
         engine: EngineDemand::Auto,
         grace_period_seconds: grace.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS),
         eviction_strategy,
+        ssh_keys,
         hostname,
         subdomain,
         dns,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use terms::ObjectKey;
 
+use super::files::{self, FileSource};
 use super::texts::read_path;
 use crate::quantity::Quantity;
 use crate::reader::{Fields, Node, Scope};
@@ -25,6 +26,15 @@ pub enum Volume {
     },
     /// A cloud-init volume labelled `cidata`.
     CloudInitNoCloud(CloudInit),
+    /// A cloud-init volume labelled `config-2`.
+    CloudInitConfigDrive(CloudInit),
+    /// The files of an object; the guest sees what they were when it started.
+    Files {
+        /// Where they come from.
+        source: FileSource,
+        /// The volume's label.
+        label: String,
+    },
     /// An empty disk that ends with the machine.
     EmptyDisk {
         /// Its size.
@@ -99,20 +109,20 @@ pub enum ImagePullPolicy {
     Never,
 }
 
-const UNSUPPORTED: &[&str] = &[
+const UNSUPPORTED: &[&str] = &["containerPath", "dataVolume", "downwardMetrics", "memoryDump", "sysprep"];
+const SUPPORTED: &[&str] = &[
+    "containerDisk",
+    "cloudInitNoCloud",
     "cloudInitConfigDrive",
     "configMap",
-    "containerPath",
-    "dataVolume",
     "downwardAPI",
-    "downwardMetrics",
-    "memoryDump",
+    "emptyDisk",
+    "ephemeral",
+    "hostDisk",
+    "persistentVolumeClaim",
     "secret",
     "serviceAccount",
-    "sysprep",
 ];
-const SUPPORTED: &[&str] =
-    &["containerDisk", "cloudInitNoCloud", "emptyDisk", "ephemeral", "hostDisk", "persistentVolumeClaim"];
 
 const NOT_PULLED: &str = "images are imported here, not pulled";
 
@@ -154,7 +164,9 @@ pub(super) fn read_name(fields: &Fields<'_>) -> Option<String> {
 
 fn read_source(volume: &Fields<'_>) -> Option<Volume> {
     let container = volume.field("containerDisk").and_then(|node| node.fields(read_container_disk)?);
-    let cloud_init = volume.field("cloudInitNoCloud").and_then(|node| node.fields(read_cloud_init)?);
+    let cloud_init = |name| volume.field(name).and_then(|node: Node<'_>| node.fields(read_cloud_init)?);
+    let no_cloud = cloud_init("cloudInitNoCloud").map(Volume::CloudInitNoCloud);
+    let config_drive = cloud_init("cloudInitConfigDrive").map(Volume::CloudInitConfigDrive);
     let empty = volume.field("emptyDisk").and_then(|node| {
         let capacity_bytes = node.fields(|empty| read_capacity(&empty.required("capacity")?))??;
         Some(Volume::EmptyDisk { capacity_bytes })
@@ -168,7 +180,8 @@ fn read_source(volume: &Fields<'_>) -> Option<Volume> {
         let claim = node.fields(|ephemeral| ephemeral.required("persistentVolumeClaim")?.fields(read_claim))??.0;
         Some(Volume::Ephemeral { claim: claim? })
     });
-    container.or(cloud_init.map(Volume::CloudInitNoCloud)).or(empty).or(host).or(claim).or(ephemeral)
+    let files = files::read(volume).map(|(source, label)| Volume::Files { source, label });
+    container.or(no_cloud).or(config_drive).or(files).or(empty).or(host).or(claim).or(ephemeral)
 }
 
 /// The name of a claim and whether nothing is written to it.

@@ -1,18 +1,14 @@
 //! Disks of a specification become disks of a machine: references are resolved, images become files.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use terms::ObjectKey;
 
+use super::data::DataSource;
 use super::{TranslateContext, TranslateError, claims};
-use crate::kubevirt::{self, CloudInit, CloudInitData, DiskDevice, VirtualMachineInstance, Volume};
-use crate::secret::Secret;
-use machine::{Content, Disk, DiskFormat, DiskSource, NoCloud};
-
-/// Secrets by namespace and name.
-pub type Secrets = BTreeMap<ObjectKey, Secret>;
+use crate::kubevirt::{self, CloudInitData, DiskDevice, FileSource, Propagation, VirtualMachineInstance, Volume};
+use machine::{Content, Disk, DiskFormat, DiskSource, FileSet};
 
 /// A disk image on the host that is made, empty and sparse, if it is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,28 +24,21 @@ pub struct HostFile {
     pub format: DiskFormat,
 }
 
-/// How Secrets reach the guest.
-#[derive(Debug, Clone, Copy)]
-pub enum SecretSource<'a> {
-    /// Their data is known here.
-    Read(&'a Secrets),
-    /// The launcher finds each in a folder of its name below this one.
-    Mounted(&'a Path),
-}
-
-/// The Secrets that an instance's volumes name, each once.
+/// The Secrets that cloud-init data and SSH keys of an instance come from, each once.
 #[must_use]
 pub fn secret_names(instance: &VirtualMachineInstance) -> BTreeSet<&str> {
     let volumes = instance.spec.disks.iter().map(|disk| &disk.volume);
     let data = volumes.flat_map(|volume| match volume {
-        Volume::CloudInitNoCloud(cloud_init) => [cloud_init.user_data.as_ref(), cloud_init.network_data.as_ref()],
+        Volume::CloudInitNoCloud(cloud_init) | Volume::CloudInitConfigDrive(cloud_init) => {
+            [cloud_init.user_data.as_ref(), cloud_init.network_data.as_ref()]
+        }
         _ => [None, None],
     });
     let refs = data.flatten().filter_map(|data| match data {
         CloudInitData::SecretRef { name, .. } => Some(name.as_str()),
         CloudInitData::Inline(_) => None,
     });
-    refs.collect()
+    refs.chain(instance.spec.ssh_keys.iter().map(|keys| keys.secret.as_str())).collect()
 }
 
 /// The keys under which KubeVirt looks for cloud-init data in a Secret, first come first served.
@@ -108,47 +97,65 @@ fn source(
         Volume::HostDisk { path, format, .. } => Ok(DiskSource::File { path: path.clone(), format: *format }),
         Volume::PersistentVolumeClaim { .. } => claims::source(disk, true, context.claims).map_err(|error| vec![error]),
         Volume::Ephemeral { .. } => claims::source(disk, false, context.claims).map_err(|error| vec![error]),
-        Volume::CloudInitNoCloud(cloud_init) => no_cloud(instance, cloud_init, context.secrets),
+        Volume::CloudInitNoCloud(content) => {
+            cloud_init(instance, content, Propagation::NoCloud, context.data).map(DiskSource::NoCloud)
+        }
+        Volume::CloudInitConfigDrive(content) => {
+            cloud_init(instance, content, Propagation::ConfigDrive, context.data).map(DiskSource::ConfigDrive)
+        }
+        Volume::Files { source, label } => {
+            let files = files(instance, &disk.name, source, context.data).map_err(|error| vec![error])?;
+            Ok(DiskSource::Files { label: label.clone(), files })
+        }
     }
 }
 
-fn no_cloud(
+fn files(
     instance: &VirtualMachineInstance,
-    cloud_init: &CloudInit,
-    secrets: SecretSource<'_>,
-) -> Result<DiskSource, Vec<TranslateError>> {
+    volume: &str,
+    source: &FileSource,
+    data: DataSource<'_>,
+) -> Result<FileSet, TranslateError> {
+    let namespace = instance.metadata.key.namespace();
+    let in_pod = |what| {
+        let folder = data.folder(volume).map(FileSet::Folder);
+        folder.ok_or_else(|| TranslateError::ClusterAlone { path: format!("spec.volumes[{volume}]"), what })
+    };
+    match source {
+        FileSource::Secret(object) => data.secret(namespace, volume, object),
+        FileSource::ConfigMap(object) => data.config_map(namespace, volume, object),
+        FileSource::ServiceAccount { .. } => in_pod("service accounts"),
+        FileSource::DownwardApi(_) => in_pod("fields of a launcher pod"),
+    }
+}
+
+fn cloud_init(
+    instance: &VirtualMachineInstance,
+    content: &kubevirt::CloudInit,
+    kind: Propagation,
+    source: DataSource<'_>,
+) -> Result<machine::CloudInit, Vec<TranslateError>> {
+    let namespace = instance.metadata.key.namespace();
     let read = |data: &Option<CloudInitData>, keys| match data {
         None => Ok(None),
         Some(CloudInitData::Inline(bytes)) => Ok(Some(Content::Bytes(bytes.clone()))),
-        Some(CloudInitData::SecretRef { name, path }) => match secrets {
-            SecretSource::Read(secrets) => {
-                from_secret(instance.metadata.key.namespace(), name, keys, path, secrets).map(Some)
-            }
-            SecretSource::Mounted(folder) => {
-                Ok(Some(Content::FirstOf(keys.map(|key| folder.join(name).join(key)).into())))
-            }
-        },
+        Some(CloudInitData::SecretRef { name, path }) => source.secret_content(namespace, name, keys, path).map(Some),
     };
-    match (read(&cloud_init.user_data, USER_DATA_KEYS), read(&cloud_init.network_data, NETWORK_DATA_KEYS)) {
-        // cloud-init takes an empty user-data for none; without the file it takes no data source at all.
-        (Ok(user_data), Ok(network_data)) => {
-            Ok(DiskSource::NoCloud(NoCloud { user_data: user_data.unwrap_or_default(), network_data }))
+    let mut errors = Vec::new();
+    let user_data = read(&content.user_data, USER_DATA_KEYS).map_err(|error| errors.push(error)).ok();
+    let network_data = read(&content.network_data, NETWORK_DATA_KEYS).map_err(|error| errors.push(error)).ok();
+    let mut public_keys = Vec::new();
+    for keys in instance.spec.ssh_keys.iter().filter(|keys| keys.propagation == kind) {
+        match source.secret_files(namespace, &keys.secret, &keys.path) {
+            Ok(files) => public_keys.push(files),
+            Err(error) => errors.push(error),
         }
-        (user_data, network_data) => Err(user_data.err().into_iter().chain(network_data.err()).collect()),
     }
-}
-
-fn from_secret(
-    namespace: &str,
-    name: &str,
-    keys: [&'static str; 2],
-    path: &str,
-    secrets: &Secrets,
-) -> Result<Content, TranslateError> {
-    let (path, full_name) = (path.to_owned(), format!("{namespace}/{name}"));
-    let secret = ObjectKey::new(namespace, name).ok().and_then(|key| secrets.get(&key));
-    let Some(secret) = secret else { return Err(TranslateError::NoSecret { path, secret: full_name }) };
-    let bytes = keys.iter().find_map(|key| secret.data.get(*key));
-    let bytes = bytes.ok_or(TranslateError::SecretContent { path, secret: full_name, key: keys[0] })?;
-    Ok(Content::Bytes(bytes.clone()))
+    match (user_data, network_data, errors) {
+        // cloud-init takes an empty user-data for none; without the file it takes no data source at all.
+        (Some(user_data), Some(network_data), errors) if errors.is_empty() => {
+            Ok(machine::CloudInit { user_data: user_data.unwrap_or_default(), network_data, public_keys })
+        }
+        (_, _, errors) => Err(errors),
+    }
 }

@@ -4,6 +4,7 @@
 //! MAC addresses and UUID survive a restart with no file to remember them.
 
 mod claims;
+mod data;
 mod disks;
 mod identity;
 mod images;
@@ -16,7 +17,8 @@ use terms::IfName;
 use wiring::{Owner, Request};
 
 pub use claims::{Claim, ClaimPlace, claims};
-pub use disks::{HostFile, SecretSource, Secrets, secret_names};
+pub use data::{Data, DataSource};
+pub use disks::{HostFile, secret_names};
 pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
 
@@ -26,8 +28,8 @@ use machine::{Boot, Emulation, EngineDemand, Machine};
 /// What a translation needs in addition to the object: it differs between a cluster and one machine.
 #[derive(Debug)]
 pub struct TranslateContext<'a> {
-    /// Secrets that cloud-init data may come from.
-    pub secrets: SecretSource<'a>,
+    /// How the data of Secrets and ConfigMaps reach the guest.
+    pub data: DataSource<'a>,
     /// The files of the images that [`container_images`] lists.
     pub images: &'a ImageFiles,
     /// Where the claims that [`claims`] lists are, by volume; `None` where there are none, on one machine.
@@ -64,13 +66,29 @@ pub struct Translation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TranslateError {
-    /// A Secret that cloud-init data should come from was not given.
+    /// A Secret was not given.
     #[error("{path}: there is no Secret {secret} in the same manifest")]
     NoSecret {
         /// Where the object refers to it.
         path: String,
         /// Namespace and name of the Secret.
         secret: String,
+    },
+    /// A ConfigMap was not given.
+    #[error("{path}: there is no ConfigMap {config_map} in the same manifest")]
+    NoConfigMap {
+        /// The volume.
+        path: String,
+        /// Namespace and name of the ConfigMap.
+        config_map: String,
+    },
+    /// There are no such objects on one machine.
+    #[error("{path}: {what} exist only in a cluster")]
+    ClusterAlone {
+        /// The volume.
+        path: String,
+        /// What there is not.
+        what: &'static str,
     },
     /// The Secret lacks the data.
     #[error("{path}: Secret {secret} has nothing under {key}")]

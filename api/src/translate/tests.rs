@@ -1,7 +1,5 @@
 //! Objects to machines, where a golden file would say less than a sentence.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::manifest::{self, Body};
 use machine::{DiskFormat, DiskSource, Machine};
@@ -30,7 +28,7 @@ fn launch_on(
     engine: Option<EngineDemand>,
 ) -> Result<Translation, Vec<TranslateError>> {
     let context = TranslateContext {
-        secrets: SecretSource::Read(&BTreeMap::new()),
+        data: DataSource::Read(&Data::default()),
         images: &ImageFiles::default(),
         claims: None,
         owner: Owner { uid: 107, gid: 107 },
@@ -243,7 +241,7 @@ fn claims_are_refused_on_one_machine_and_read_only_ones_not_written() {
     assert_eq!(claims(&instance), [Claim { volume: "data".into(), claim: "kept".into(), read_only: true }]);
     let places = [("data".to_owned(), ClaimPlace::Device("/dev/kept".into()))].into();
     let context = TranslateContext {
-        secrets: SecretSource::Read(&BTreeMap::new()),
+        data: DataSource::Read(&Data::default()),
         images: &ImageFiles::default(),
         claims: Some(&places),
         owner: Owner { uid: 107, gid: 107 },

@@ -219,7 +219,7 @@ fn open_all(file: &LaunchFile, netns: &Netns, own_folders: &[&Path]) -> Result<H
             // A file of the image store.
             DiskSource::Overlay { path, .. } => (path, false, &[][..]),
             // A claim is of a cluster; the others are made by the launcher.
-            DiskSource::Folder { .. } | DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return None,
+            _ => return None,
         };
         Some(open_disk(&disk.name, path, writable, own_folders).map(|open| (disk.name.clone(), open)))
     });

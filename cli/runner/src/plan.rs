@@ -5,8 +5,8 @@ use api::kubevirt::{Probe, ProbeAction, Scheme, VirtualMachineInstance, Volume};
 use api::manifest::{Body, Object};
 use api::run_strategy::RunStrategy;
 use api::translate::{
-    HostFile, ImageFiles, NetworkSource, NetworkUse, SecretSource, Secrets, TranslateContext, TranslateError,
-    Translation, networks, translate,
+    Data, DataSource, HostFile, ImageFiles, NetworkSource, NetworkUse, TranslateContext, TranslateError, Translation,
+    networks, translate,
 };
 use cni_protocol::runtime::{ConfigError, ConfigList};
 use machine::{Disk, DiskSource, Emulation, EngineDemand};
@@ -247,7 +247,7 @@ impl Planner<'_> {
     /// # Errors
     /// All that is wrong with any of them, and objects that would have no effect.
     pub fn plan(&self, objects: &[Object]) -> Result<Vec<VmPlan>, Vec<PlanError>> {
-        let secrets: Secrets = objects.iter().filter_map(secret).collect();
+        let data = Data::of(objects);
         let (mut plans, mut errors) = (Vec::new(), Vec::new());
         for object in objects {
             let vm = match &object.body {
@@ -260,7 +260,7 @@ impl Planner<'_> {
                     continue;
                 }
             };
-            match self.vm(vm, &object.source, &secrets) {
+            match self.vm(vm, &object.source, &data) {
                 Ok(plan) => plans.push(plan),
                 Err(found) => errors.extend(found),
             }
@@ -272,7 +272,7 @@ impl Planner<'_> {
         &self,
         (kind, strategy, instance): (Kind, RunStrategy, VirtualMachineInstance),
         object: &Value,
-        secrets: &Secrets,
+        data: &Data,
     ) -> Result<VmPlan, Vec<PlanError>> {
         let key = instance.metadata.key.clone();
         if key.namespace().len() + key.name().len() > MOST_KEY_BYTES {
@@ -281,7 +281,7 @@ impl Planner<'_> {
         let mut errors = expect_plain_probes(kind, &instance).err().unwrap_or_default();
         let images = self.images(&instance).map_err(|found| errors.extend(found)).ok();
         let (lacks_images, images) = (images.is_none(), images.unwrap_or_default());
-        let context = context(secrets, &images, self.engine);
+        let context = context(data, &images, self.engine);
         let list = self.networks(&networks(&instance, &context)).map_err(|found| errors.extend(found)).ok();
         let translated = translate(&instance, &context).map_err(|found| {
             // Of an image that is not there, that was said.
@@ -314,7 +314,7 @@ impl Planner<'_> {
     /// What a manifest with wrong fields refers to outside itself, to be named with those fields.
     #[must_use]
     pub fn look_up(&self, objects: &[Object]) -> Vec<PlanError> {
-        let nothing = Secrets::default();
+        let nothing = Data::default();
         let of_vm = |instance: &VirtualMachineInstance| {
             let images = self.images(instance).err().unwrap_or_default();
             let uses = networks(instance, &context(&nothing, &ImageFiles::default(), self.engine));
@@ -389,9 +389,9 @@ fn multus_name(source: &NetworkSource) -> Option<String> {
     }
 }
 
-fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles, engine: Option<EngineDemand>) -> TranslateContext<'a> {
+fn context<'a>(data: &'a Data, images: &'a ImageFiles, engine: Option<EngineDemand>) -> TranslateContext<'a> {
     TranslateContext {
-        secrets: SecretSource::Read(secrets),
+        data: DataSource::Read(data),
         images,
         claims: None,
         // Each VM's own is known once it is written down: see `VmPlan::owned_by`.
@@ -407,13 +407,6 @@ fn context<'a>(secrets: &'a Secrets, images: &'a ImageFiles, engine: Option<Engi
 #[expect(clippy::expect_used, reason = "constants that are valid names")]
 fn constant(name: &str) -> IfName {
     name.parse().expect("a constant that is a valid interface name")
-}
-
-fn secret(object: &Object) -> Option<(ObjectKey, api::secret::Secret)> {
-    match &object.body {
-        Body::Secret(secret) => Some((secret.metadata.key.clone(), secret.clone())),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

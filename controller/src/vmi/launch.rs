@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use api::kubevirt::Volume;
 use api::manifest::Body;
 use api::translate::{
-    ClaimPlace, ImageFiles, ImageUse, SecretSource, TranslateContext, Translation, claims as claims_of,
-    container_images, translate,
+    ClaimPlace, DataSource, ImageFiles, ImageUse, TranslateContext, Translation, claims as claims_of, container_images,
+    translate,
 };
 use machine::{DiskFile, Emulation};
 use protocol::launch_file::LaunchFile;
@@ -26,8 +26,10 @@ pub(crate) const LAUNCHER_ID: u32 = 107;
 pub(crate) const DISKS: &str = "/run/tapvisor-disks";
 /// Where the image with kernel and initial RAM disk is mounted.
 pub(crate) const KERNEL: &str = "/run/tapvisor-kernel";
-/// Where each Secret that a volume names is mounted, in a folder with the Secret's name.
+/// Where each Secret with cloud-init data is mounted, in a folder with the Secret's name.
 pub(crate) const SECRETS: &str = "/run/tapvisor-secrets";
+/// Where each volume that is files is mounted, in a folder with the volume's name.
+pub(crate) const FILES: &str = "/run/tapvisor-files";
 /// The folder of a container disk's image that holds its only file.
 const DISK_FOLDER: &str = "/disk";
 
@@ -84,7 +86,7 @@ fn launch(
     let places = places(&claims_of(&instance), claims);
     let primary_interface = PRIMARY_INTERFACE.parse().map_err(|error: terms::Invalid| vec![error.to_string()])?;
     let context = TranslateContext {
-        secrets: SecretSource::Mounted(Path::new(SECRETS)),
+        data: DataSource::Mounted { secrets: Path::new(SECRETS), files: Path::new(FILES) },
         images: &images,
         claims: Some(&places),
         owner: Owner { uid: LAUNCHER_ID, gid: LAUNCHER_ID },

@@ -14,7 +14,7 @@ use super::annotations::annotations;
 use super::launch::{LAUNCHER_ID, Launch};
 use super::names::{COMPUTE, CREATED_BY, UNPAUSED_GATE};
 use super::resources::resources;
-use super::volumes::{claims, volumes};
+use super::volumes::{claims, files, service_account, volumes};
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
 
@@ -97,8 +97,9 @@ pub(crate) fn pod(
     labels.insert(CREATED_BY.to_owned(), uid.to_owned());
     let (mut volumes, mut mounts) = volumes(&secret_name(uid, launch), launch);
     let (of_claims, claim_mounts, devices) = claims(launch);
-    volumes.extend(of_claims);
-    mounts.extend(claim_mounts);
+    let (of_files, file_mounts) = files(launch);
+    volumes.extend(of_claims.into_iter().chain(of_files));
+    mounts.extend(claim_mounts.into_iter().chain(file_mounts));
     let mut spec = json!({
         "restartPolicy": "Never",
         "enableServiceLinks": false,
@@ -125,6 +126,8 @@ pub(crate) fn pod(
     if config.requires_agent() {
         spec["nodeSelector"][SCHEDULABLE] = json!("true");
     }
+    // Its token is in the volume that asks for it, and not mounted automatically.
+    set(&mut spec, "serviceAccountName", service_account(launch));
     set(&mut spec, "subdomain", launch.instance.spec.subdomain.as_deref());
     set(&mut spec, "runtimeClassName", config.runtime_class.as_deref());
     let pull_secrets: BTreeSet<_> =

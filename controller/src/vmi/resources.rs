@@ -1,7 +1,7 @@
 //! What a launcher pod asks its node for.
 
 use api::quantity::Quantity;
-use machine::DiskSource;
+use machine::{DiskSource, MAX_FILES_BYTES};
 use serde_json::{Value, json};
 
 use super::launch::Launch;
@@ -70,6 +70,7 @@ fn scratch_bytes(launch: &Launch) -> u64 {
     let disks = launch.file.machine.disks.iter();
     let sizes = disks.map(|disk| match disk.source {
         DiskSource::Empty { capacity_bytes } => capacity_bytes,
+        DiskSource::Files { .. } => MAX_FILES_BYTES,
         _ => 0,
     });
     sizes.fold(0, u64::saturating_add)

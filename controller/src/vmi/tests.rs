@@ -18,6 +18,8 @@ use crate::objects::{Condition, Phase, VirtualMachineInstance};
 mod claims;
 #[path = "tests/decisions.rs"]
 mod decisions;
+#[path = "tests/files.rs"]
+mod files;
 #[path = "tests/golden.rs"]
 mod golden;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use api::kubevirt::VirtualMachineInstance;
 use api::manifest::{self, Body, Object};
-use api::translate::{ClaimPlace, ImageFiles, SecretSource, Secrets, TranslateContext, container_images, translate};
+use api::translate::{ClaimPlace, Data, DataSource, ImageFiles, TranslateContext, container_images, translate};
 use machine::{DiskFile, DiskFormat, Emulation};
 use protocol::launch_file::LaunchFile;
 use wiring::Owner;
@@ -44,7 +44,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
     let disks = instance.spec.disks.iter().map(|disk| (disk.name.clone(), disk_file())).collect();
     let claims = instance.spec.disks.iter().map(|disk| (disk.name.clone(), ClaimPlace::Device(file()))).collect();
     let context = TranslateContext {
-        secrets: SecretSource::Read(&Secrets::new()),
+        data: DataSource::Read(&Data::default()),
         images: &ImageFiles { disks, kernel: Some(file()), initrd: Some(file()) },
         claims: Some(&claims),
         owner: Owner { uid: 107, gid: 107 },
@@ -66,7 +66,8 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
         Err(errors) => {
             for error in errors {
                 let words = error.to_string();
-                assert!(words.contains("Secret"), "nothing but Secrets is missing: {words}");
+                let is_missing = ["Secret", "ConfigMap", "only in a cluster"].iter().any(|part| words.contains(part));
+                assert!(is_missing, "nothing but objects is missing: {words}");
                 crate::assert_short(&words, LONGEST_COMPLAINT_BYTES);
             }
         }

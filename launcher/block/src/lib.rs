@@ -1,12 +1,14 @@
-//! Disks: inspects and opens images, and makes the overlays, empty disks and cloud-init volumes that end with the VM.
+//! Disks: inspects and opens images, and makes the overlays, empty disks, cloud-init volumes and disks of files that end with the VM.
 //!
 //! Every file is opened here and handed on as a descriptor. Its format is given: a disk's content is the guest's, so nothing
 //! concludes a format from it, and nothing follows a name that an image's header holds. Only images that no guest has written
 //! to are probed.
 
 pub mod cloud_init;
+mod content;
 #[cfg(test)]
 mod fixtures;
+mod iso9660;
 mod magic;
 mod open;
 pub mod path;

@@ -13,7 +13,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::path::{self, PathError};
 use super::{DiskError, Format, Layer, OpenDisk, magic, qcow2};
-use crate::cloud_init;
+use crate::{cloud_init, content, iso9660};
 
 const SECTOR: u64 = 512;
 /// The disk in a folder, as KubeVirt names it in a claim with a file system.
@@ -44,6 +44,12 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
             DiskSource::Folder { path, capacity_bytes } => of.folder(path, *capacity_bytes),
             DiskSource::Empty { capacity_bytes } => of.empty(*capacity_bytes),
             DiskSource::NoCloud(content) => of.made("img", |file| cloud_init::write_volume(file, machine, content)),
+            DiskSource::ConfigDrive(content) => of.made("iso", |file| {
+                iso9660::write(file, cloud_init::CONFIG_DRIVE_LABEL, &cloud_init::config_drive(machine, content)?)
+            }),
+            DiskSource::Files { label, files } => {
+                of.made("iso", |file| iso9660::write(file, label, &content::files_of(files)?))
+            }
         }
     };
     disks.map(open).collect()
@@ -66,8 +72,8 @@ pub fn examine(disk: &Disk, expected: &Expected<'_>) -> Result<Option<String>, D
     let (path, format, own) = match &disk.source {
         DiskSource::File { path, format } => (path, Some(*format), expected.own),
         DiskSource::Overlay { path, format } => (path, *format, &[][..]),
-        // Its disk may be still to be made.
-        DiskSource::Folder { .. } | DiskSource::Empty { .. } | DiskSource::NoCloud(_) => return Ok(None),
+        // Those that are made, or may be still to be made.
+        _ => return Ok(None),
     };
     let of = Of { disk, given: None, scratch: PathBuf::new(), own };
     let (format, is_given) = match format {

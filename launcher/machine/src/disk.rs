@@ -1,5 +1,6 @@
 //! Disks of a machine.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -93,7 +94,16 @@ pub enum DiskSource {
         capacity_bytes: u64,
     },
     /// A cloud-init NoCloud volume, made by the launcher.
-    NoCloud(NoCloud),
+    NoCloud(CloudInit),
+    /// A cloud-init ConfigDrive volume, made by the launcher.
+    ConfigDrive(CloudInit),
+    /// An ISO 9660 file system, made by the launcher.
+    Files {
+        /// Its volume label.
+        label: String,
+        /// What it holds.
+        files: FileSet,
+    },
 }
 
 /// How a file holds a disk.
@@ -124,15 +134,31 @@ pub struct DiskFile {
     pub format: Option<DiskFormat>,
 }
 
-/// The files of a NoCloud volume; the launcher adds `meta-data`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The content of a cloud-init volume; the launcher adds the metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct NoCloud {
-    /// Content of `user-data`.
+pub struct CloudInit {
+    /// The user data.
     pub user_data: Content,
-    /// Content of `network-config`.
+    /// The network configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data: Option<Content>,
+    /// SSH keys that the guest's default user accepts, one in each file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<FileSet>,
+}
+
+/// The largest image that a launcher makes of a [`FileSet`].
+pub const MAX_FILES_BYTES: u64 = 16 << 20;
+
+/// Files that the launcher reads when the VM starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub enum FileSet {
+    /// All files in this folder and below it: a ConfigMap, a Secret or the like, mounted in the pod.
+    Folder(PathBuf),
+    /// These files, by name.
+    Listed(BTreeMap<String, Content>),
 }
 
 /// Content of a file.

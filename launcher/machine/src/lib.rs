@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use disk::{Bus, Cache, Content, Disk, DiskFile, DiskFormat, DiskSource, NoCloud};
+pub use disk::{Bus, Cache, CloudInit, Content, Disk, DiskFile, DiskFormat, DiskSource, FileSet, MAX_FILES_BYTES};
 pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
 
 /// A virtual machine: everything the guest can see.

@@ -16,7 +16,7 @@ fn assert_golden(name: &str, object: &impl serde::Serialize) {
     assert!(golden == text, "{} differs; it would be:\n{text}", path.display());
 }
 
-fn assert_golden_pod(name: &str, object: &VirtualMachineInstance, config: &ClusterConfig) {
+pub(super) fn assert_golden_pod(name: &str, object: &VirtualMachineInstance, config: &ClusterConfig) {
     assert_golden(name, &pod::pod(object, &launch(object, config), config, 1).unwrap());
 }
 
