@@ -19,6 +19,10 @@ const NAME: &str = "tapvisor-controller";
 const DURATION: Duration = Duration::from_secs(15);
 const RENEWAL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
+/// The longest wait for the answer to a renewal.
+const ANSWER: Duration = Duration::from_secs(3);
+/// A holder stops after so long without a renewal. With [`RETRY`] and [`ANSWER`] it has stopped before another replica takes over.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// This replica's claim.
 pub(crate) struct Lease {
@@ -33,11 +37,22 @@ pub(crate) enum LeaseError {
     #[error("the Lease is held by {0}")]
     Lost(String),
     /// It could not be renewed before it expired.
-    #[error("the Lease could not be renewed for {} s", DURATION.as_secs())]
-    Expired(#[source] kube::Error),
+    #[error("the Lease could not be renewed for {} s", DEADLINE.as_secs())]
+    Expired(#[source] RenewError),
     /// It may not be read or written at all.
     #[error("the Lease may not be read or written")]
     Denied(#[source] kube::Error),
+}
+
+/// Why one try to renew it failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewError {
+    /// The API server's answer.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// No answer: a connection can be lost without notice.
+    #[error("the API server did not answer within {} s", ANSWER.as_secs())]
+    Silence(#[from] tokio::time::error::Elapsed),
 }
 
 impl Lease {
@@ -90,20 +105,28 @@ impl Lease {
 
     /// Renews the Lease; returns when this replica must not work any more.
     pub(crate) async fn keep(&self) -> LeaseError {
-        let mut renewed = Instant::now();
+        let (mut renewed, mut pause) = (Instant::now(), RENEWAL);
         loop {
-            tokio::time::sleep(RENEWAL).await;
+            tokio::time::sleep(pause).await;
+            let tried = Instant::now();
             match self.renew().await {
-                Ok(None) => renewed = Instant::now(),
+                Ok(None) => (renewed, pause) = (tried, RENEWAL),
                 Ok(Some(holder)) => return LeaseError::Lost(holder),
-                Err(error) if renewed.elapsed() >= DURATION => return LeaseError::Expired(error),
-                Err(error) => tracing::warn!(%error, "the Lease is not renewed"),
+                Err(error) if renewed.elapsed() >= DEADLINE => return LeaseError::Expired(error),
+                Err(error) => {
+                    tracing::warn!(%error, "the Lease is not renewed");
+                    pause = RETRY;
+                }
             }
         }
     }
 
     /// The other holder, if there is one.
-    async fn renew(&self) -> kube::Result<Option<String>> {
+    async fn renew(&self) -> Result<Option<String>, RenewError> {
+        tokio::time::timeout(ANSWER, self.write_renewal()).await?.map_err(RenewError::Api)
+    }
+
+    async fn write_renewal(&self) -> kube::Result<Option<String>> {
         let mut object = self.api.get(NAME).await?;
         let spec = object.spec.get_or_insert_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();

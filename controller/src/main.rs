@@ -7,6 +7,8 @@
 
 mod admission;
 mod agents;
+mod api_server;
+mod cache;
 mod certificates;
 mod conditions;
 mod config;
@@ -36,7 +38,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, reflector, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use node_protocol::PodUid;
 use rustls::ClientConfig;
 use tokio::signal::unix::{SignalKind, signal};
@@ -109,7 +111,7 @@ fn log_filter() -> tracing_subscriber::EnvFilter {
 }
 
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    let client = Client::try_default().await?;
+    let client = api_server::client(Config::infer().await?, api_server::LONGEST_ANSWER)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Arc::new(Metrics::default());
@@ -209,7 +211,7 @@ async fn run_instances(
     };
     let changed = changes(config.clone());
     let context =
-        Arc::new(Context { client: client.clone(), pods: pods.clone(), sandbox_events, reports, config, recorder });
+        Arc::new(Context { client: client.clone(), filled: cache::filled(&pods), pods: pods.clone(), sandbox_events, reports, config, recorder });
     Controller::new(Api::<VirtualMachineInstance>::all(client), watcher::Config::default())
         .owns_stream(launcher_pods)
         .watches_stream(events, move |event: Event| instance_of(&event, &pods))

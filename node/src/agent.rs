@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client};
+use kube::client::ClientBuilder;
+use kube::{Api, Client, Config};
 use node_protocol::names;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tower::timeout::TimeoutLayer;
 
 use crate::args::{HostArgs, RunArgs};
 use crate::cni::{self, Chain};
@@ -33,6 +35,8 @@ const COLLECT: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(5);
 /// How long the API server may take to say whether this is an uninstallation.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// The longest wait for the head of the API server's answer; the API server itself gives up after 60 s.
+const LONGEST_ANSWER: Duration = Duration::from_secs(70);
 const RUNTIMES: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
 
 /// Why the agent ends.
@@ -85,7 +89,9 @@ pub(crate) fn prepare(file: &Path, launcher: &Path) -> Result<(), AgentError> {
 /// What keeps it from starting.
 pub(crate) async fn run(args: RunArgs) -> Result<(), AgentError> {
     let mut terminated = signal(SignalKind::terminate()).map_err(AgentError::system("wait for SIGTERM"))?;
-    let client = Client::try_default().await?;
+    let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
+    // A connection can be lost without notice.
+    let client = ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(LONGEST_ANSWER)).build();
     let served = tokio::select! {
         served = serve(&args, client.clone()) => served,
         _ = terminated.recv() => Ok(()),

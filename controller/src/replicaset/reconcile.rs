@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::object::{ReplicaSet, ReplicaSetStatus};
 use super::plan::{Action, failed, plan};
+use crate::cache::{self, Filled};
 use crate::metrics::Metrics;
 use crate::objects::VirtualMachineInstance;
 use crate::writer::{RETRY, WriteError, Writer};
@@ -21,6 +22,7 @@ use crate::writer::{RETRY, WriteError, Writer};
 struct Context {
     client: Client,
     instances: Store<VirtualMachineInstance>,
+    filled: Filled,
     recorder: Recorder,
 }
 
@@ -37,7 +39,7 @@ pub(crate) async fn run(client: Client, recorder: Recorder, metrics: &Metrics) {
             let sets = sets.state().into_iter().filter(|set| set.namespace() == vmi.namespace());
             sets.map(|set| ObjectRef::from_obj(&*set)).collect::<Vec<_>>()
         })
-        .run(reconcile, on_error, Arc::new(Context { client, instances, recorder }))
+        .run(reconcile, on_error, Arc::new(Context { client, filled: cache::filled(&instances), instances, recorder }))
         .for_each(|result| {
             metrics.passed(result.is_ok());
             async move {
@@ -51,7 +53,7 @@ pub(crate) async fn run(client: Client, recorder: Recorder, metrics: &Metrics) {
 
 async fn reconcile(set: Arc<ReplicaSet>, context: Arc<Context>) -> Result<Next, WriteError> {
     // An instance that the cache does not show yet must not count as missing.
-    if context.instances.wait_until_ready().await.is_err() {
+    if !context.filled.clone().await {
         return Ok(Next::requeue(RETRY));
     }
     let instances = context.instances.state();

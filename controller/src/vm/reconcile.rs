@@ -20,6 +20,7 @@ use super::object::{MachineStatus, VirtualMachine};
 use super::plan::{Action, Observed, failed, plan};
 use super::reading;
 use super::revision::{self, REVISION_OF, revision};
+use crate::cache::{self, Filled};
 use crate::config::ClusterConfig;
 use crate::metrics::Metrics;
 use crate::objects::VirtualMachineInstance;
@@ -30,6 +31,7 @@ struct Context {
     client: Client,
     instances: Store<VirtualMachineInstance>,
     revisions: Store<ControllerRevision>,
+    filled: [Filled; 2],
     recorder: Recorder,
     config: ClusterConfig,
 }
@@ -45,7 +47,8 @@ pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfi
     let starts = reflector(writer, starts).default_backoff().touched_objects();
     let controller = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default());
     let sweep = abandoned::release(client.clone(), recorder.clone(), instances.clone(), controller.store());
-    let context = Context { client, instances, revisions, recorder, config };
+    let filled = [cache::filled(&instances), cache::filled(&revisions)];
+    let context = Context { client, instances, revisions, filled, recorder, config };
     let follow = controller
         // By name: an instance that has lost its owner is taken over.
         .watches_stream(owned, |vmi: VirtualMachineInstance| {
@@ -66,8 +69,10 @@ pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfi
 
 async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<Next, WriteError> {
     // An instance that the cache does not show yet must not count as gone.
-    if context.instances.wait_until_ready().await.is_err() || context.revisions.wait_until_ready().await.is_err() {
-        return Ok(Next::requeue(RETRY));
+    for filled in &context.filled {
+        if !filled.clone().await {
+            return Ok(Next::requeue(RETRY));
+        }
     }
     let key = ObjectRef::new(&vm.name_any()).within(&vm.namespace().unwrap_or_default());
     let vmi = context.instances.get(&key);

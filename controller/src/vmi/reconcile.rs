@@ -22,6 +22,7 @@ use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
 use super::{pod_state, sandbox};
 use crate::agents::Reports;
+use crate::cache::Filled;
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
 use crate::{MANAGER, events};
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     /// Every launcher pod.
     pub(crate) pods: Store<Pod>,
+    /// Whether `pods` is complete.
+    pub(crate) filled: Filled,
     /// Complaints of kubelets about pods, by reason.
     pub(crate) sandbox_events: Vec<Store<Event>>,
     /// What node agents say of launchers.
@@ -81,7 +84,7 @@ pub(crate) async fn reconcile(
 ) -> Result<Next, ReconcileError> {
     let config = context.config.borrow().clone();
     // A pod that the cache does not show yet must not count as lost.
-    if context.pods.wait_until_ready().await.is_err() {
+    if !context.filled.clone().await {
         return Ok(Next::requeue(RETRY));
     }
     let (pods, earlier) = pods_of(&object, &context.pods);
