@@ -1,11 +1,13 @@
 //! VirtualMachineInstances: from a manifest to a Service, what each costs the API server, and what is left afterwards.
 
+use std::fmt::Write as _;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
-use tests::{Cluster, cache_file, trial, wait_for, workspace};
+use tests::{Cluster, Ran, cache_file, trial, wait_for, wait_for_or, workspace};
 
 use crate::cluster;
 use crate::pods::{busybox, cluster_ips, fetch, wait_running};
@@ -55,7 +57,31 @@ pub(crate) fn condition(object: &Value, kind: &str) -> Option<String> {
 /// Waits until an instance of namespace `vms` is as `judge` demands.
 pub(crate) fn wait_instance(cluster: &Cluster, name: &str, what: &str, judge: impl Fn(&Value) -> bool) -> Value {
     let ask = || object(cluster, "vmi", name).filter(&judge);
-    wait_for(&format!("instance {name} {what}"), START, ask).0
+    wait_for_or(&format!("instance {name} {what}"), START, ask, || account(cluster, name)).0
+}
+
+/// The status of an instance and of its pods, and the last lines about them in the logs of the nodes and of the controller.
+fn account(cluster: &Cluster, name: &str) -> String {
+    let mut text = String::new();
+    let Some(vmi) = object(cluster, "vmi", name) else { return format!("there is no instance {name}") };
+    let _ = writeln!(text, "instance {name}: {}", vmi["status"]);
+    let label = format!("kubevirt.io/created-by={}", vmi["metadata"]["uid"].as_str().unwrap_or_default());
+    let pods = cluster.kubectl(&["-n", "vms", "get", "pods", "-l", &label, "-o", "json"]).stdout();
+    let pods: Value = serde_json::from_str(&pods).unwrap_or_default();
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let (pod_name, uid) = (&pod["metadata"]["name"], pod["metadata"]["uid"].as_str().unwrap_or_default());
+        let _ = writeln!(text, "pod {pod_name} {uid}: {}", pod["status"]);
+        let lines = r#"for log in "$0"/node*.log; do echo "$log"; grep -F "$1" "$log" | tail -n 12 | cut -c 1-400; done"#;
+        let ran = Ran::of(Command::new("bash").args(["-c", lines]).arg(cluster.logs()).arg(uid));
+        text.push_str(&ran.stdout());
+    }
+    let controller = ["-n", "tapvisor", "logs", "-l", "app=tapvisor-controller", "--tail=400", "--prefix"];
+    let log = cluster.kubectl(&controller).stdout();
+    let about: Vec<_> = log.lines().filter(|line| line.contains(name)).collect();
+    about.iter().skip(about.len().saturating_sub(10)).for_each(|line| {
+        let _ = writeln!(text, "{line}");
+    });
+    text
 }
 
 /// Waits until an instance runs and Services lead to it.

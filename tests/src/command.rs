@@ -119,13 +119,28 @@ impl Ran {
 ///
 /// # Panics
 /// When there was none within `limit`.
-pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> (T, Duration) {
+pub fn wait_for<T>(what: &str, limit: Duration, ask: impl FnMut() -> Option<T>) -> (T, Duration) {
+    wait_for_or(what, limit, ask, String::new)
+}
+
+/// As [`wait_for`]; `account` tells what explains a failure.
+///
+/// # Panics
+/// When there was none within `limit`.
+pub fn wait_for_or<T>(
+    what: &str,
+    limit: Duration,
+    mut ask: impl FnMut() -> Option<T>,
+    account: impl FnOnce() -> String,
+) -> (T, Duration) {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return (answer, start.elapsed());
         }
-        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        if start.elapsed() >= limit {
+            panic!("waited {limit:?} in vain for {what}\n{}", account());
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }

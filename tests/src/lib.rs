@@ -27,7 +27,7 @@ mod trial;
 mod world;
 
 pub use cluster::Cluster;
-pub use command::{Ran, wait_for};
+pub use command::{Ran, wait_for, wait_for_or};
 pub use counts::{Counts, count, instructions, seized};
 pub use dhcp_service::DhcpService;
 pub use dist::{cache_file, dist_file, workspace};
