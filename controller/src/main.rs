@@ -210,8 +210,15 @@ async fn run_instances(
         stream(launchers).filter_map(move |uid| std::future::ready(instance_of_pod(&uid, &pods)))
     };
     let changed = changes(config.clone());
-    let context =
-        Arc::new(Context { client: client.clone(), filled: cache::filled(&pods), pods: pods.clone(), sandbox_events, reports, config, recorder });
+    let context = Arc::new(Context {
+        client: client.clone(),
+        filled: cache::filled(&pods),
+        pods: pods.clone(),
+        sandbox_events,
+        reports,
+        config,
+        recorder,
+    });
     Controller::new(Api::<VirtualMachineInstance>::all(client), watcher::Config::default())
         .owns_stream(launcher_pods)
         .watches_stream(events, move |event: Event| instance_of(&event, &pods))

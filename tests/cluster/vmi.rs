@@ -71,7 +71,8 @@ fn account(cluster: &Cluster, name: &str) -> String {
     for pod in pods["items"].as_array().into_iter().flatten() {
         let (pod_name, uid) = (&pod["metadata"]["name"], pod["metadata"]["uid"].as_str().unwrap_or_default());
         let _ = writeln!(text, "pod {pod_name} {uid}: {}", pod["status"]);
-        let lines = r#"for log in "$0"/node*.log; do echo "$log"; grep -F "$1" "$log" | tail -n 12 | cut -c 1-400; done"#;
+        let lines =
+            r#"for log in "$0"/node*.log; do echo "$log"; grep -F "$1" "$log" | tail -n 12 | cut -c 1-400; done"#;
         let ran = Ran::of(Command::new("bash").args(["-c", lines]).arg(cluster.logs()).arg(uid));
         text.push_str(&ran.stdout());
     }

@@ -15,11 +15,16 @@ use node_protocol::names::{LAUNCHERS_PATH, PORT, SERVER_NAME, WATCH};
 use node_protocol::{Line, LineError, MAX_LINE_BYTES};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Longest an agent may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before the kernel asks whether the other end is there, how often, and how many times.
+const SILENCE: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +89,7 @@ where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-    let stream = TcpStream::connect(SocketAddr::new(address, PORT)).await?;
+    let stream = connect(SocketAddr::new(address, PORT)).await?;
     let stream = TlsConnector::from(tls).connect(name, stream).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
@@ -93,6 +98,15 @@ where
         }
     });
     Ok(sender.send_request(request).await?)
+}
+
+/// A connection that breaks off when the other end does not answer for a minute: a stream may be silent for long, and a node can
+/// be cut off without notice.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    let probes = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(&stream).set_tcp_keepalive(&probes)?;
+    Ok(stream)
 }
 
 /// Bytes as they come, cut into lines.
@@ -116,6 +130,20 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // spec: CTRL-27
+    #[tokio::test]
+    async fn a_connection_to_an_agent_asks_whether_its_other_end_is_there() {
+        let agent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect(agent.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        let kept = (
+            socket.keepalive().unwrap(),
+            socket.tcp_keepalive_time().unwrap(),
+            socket.tcp_keepalive_retries().unwrap(),
+        );
+        assert_eq!(kept, (true, SILENCE, PROBES));
+    }
 
     #[test]
     fn lines_are_put_together_however_they_are_cut() {
