@@ -6,6 +6,7 @@
 //! Assumptions: /dev/kvm runs code on the processor (`tapvisor-launcher probe`).
 
 mod acpi;
+mod board;
 mod boot;
 mod bus;
 mod confine;

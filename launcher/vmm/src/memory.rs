@@ -1,11 +1,13 @@
 //! The guest's memory: RAM below and above the hole of 32-bit devices, and the map that the guest is given of it.
 
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{GuestRegionCollection, GuestRegionCollectionError};
 
 use crate::layout::{ECAM, ECAM_SIZE, HIGH_MEMORY, HOLE, HOLE_END, LOW_MEMORY_END};
+use crate::sys::ram::Ram;
 
 /// RAM of the guest, mapped into this process. Clones share it.
-pub(crate) type GuestMemory = GuestMemoryMmap<()>;
+pub(crate) type GuestMemory = GuestRegionCollection<Ram>;
 
 /// The least that a machine is given: below it no kernel fits.
 pub(crate) const LEAST: u64 = 32 << 20;
@@ -19,7 +21,10 @@ pub enum MemoryError {
     Size(u64),
     /// The host has none to give.
     #[error("the guest's memory cannot be mapped")]
-    Map(#[source] vm_memory::mmap::FromRangesError),
+    Map(#[from] MmapRegionError),
+    /// The pieces do not fit together.
+    #[error("the guest's memory cannot be put together")]
+    Collect(#[from] GuestRegionCollectionError),
 }
 
 /// What a range of the guest's addresses is.
@@ -62,9 +67,12 @@ pub(crate) fn map(bytes: u64) -> Result<GuestMemory, MemoryError> {
     if bytes < LEAST || !bytes.is_multiple_of(4096) {
         return Err(MemoryError::Size(bytes));
     }
-    let sized = |(start, size)| Ok((GuestAddress(start), usize::try_from(size).map_err(|_| MemoryError::Size(bytes))?));
-    let ranges: Vec<_> = ranges(bytes).into_iter().map(sized).collect::<Result<_, _>>()?;
-    GuestMemory::from_ranges(&ranges).map_err(MemoryError::Map)
+    let map = |(start, size)| {
+        let size = usize::try_from(size).map_err(|_| MemoryError::Size(bytes))?;
+        Ram::map(start, size)?.ok_or(MemoryError::Size(bytes))
+    };
+    let pieces = ranges(bytes).into_iter().map(map).collect::<Result<_, MemoryError>>()?;
+    Ok(GuestMemory::from_regions(pieces)?)
 }
 
 /// The map that a kernel is given (e820 types of ACPI 6.5 §15).

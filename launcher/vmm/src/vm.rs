@@ -1,34 +1,21 @@
-//! Puts a machine together: KVM's virtual machine, memory, tables, kernel, devices, processors.
+//! A machine for its user: what it is made of, and how it is run to its end.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{Kvm, VcpuFd};
 use machine::Cpu;
-use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
-use crate::acpi::{self, AcpiError};
-use crate::boot::{self, BootError, Kernel};
-use crate::bus::Bus;
-use crate::confine::{self, Thread};
+use crate::acpi::AcpiError;
+use crate::board::Board;
+use crate::boot::{BootError, Kernel};
 use crate::control::{Controller, Ending, Event, Notice};
-use crate::devices::{Console, DebugPort, I8042, Power, Pvpanic, Rtc, Serial};
-use crate::event_loop;
-use crate::functions::{self, AttachError, Attached, Nic};
-use crate::layout::{KVM_TSS, SCI, SERIAL_INTERRUPT};
-use crate::memory::{self, MemoryError};
-use crate::pci::{HostBridge, Pci};
+use crate::functions::{AttachError, Nic};
+use crate::memory::MemoryError;
 use crate::state::{DevicesState, UnknownVersion};
-use crate::sync::lock;
-use crate::sys::slots::{self, MachineFd};
-use crate::vcpu::{self, Processors, Topology, VcpuError};
-
-/// Processors that an 8-bit APIC id can tell apart, as far as we have tried.
-const MOST_PROCESSORS: u32 = 64;
+use crate::vcpu::VcpuError;
 
 /// All that a machine is made of, open.
 #[derive(Debug)]
@@ -163,135 +150,9 @@ impl Vm {
     }
 }
 
-/// What a machine consists of from one reset to the next.
-#[derive(Debug)]
-struct Board {
-    vcpus: Vec<VcpuFd>,
-    machine: Arc<MachineFd>,
-    bus: Arc<Bus>,
-    functions: Vec<Attached>,
-    epoll: Waiting,
-}
-
-/// What the event loop waits with; its crate gives it no text.
-struct Waiting(Arc<Epoll>);
-
-impl std::fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Waiting")
-    }
-}
-
-impl Board {
-    fn build(parts: &mut Parts, wake: &Arc<EventFd>) -> Result<Self, VmmError> {
-        let topology = Topology::of(parts.cpu);
-        let apic_ids = topology.apic_ids().filter(|_| topology.count() <= MOST_PROCESSORS);
-        let apic_ids = apic_ids.ok_or(VmmError::Processors(topology.count()))?;
-        let no_copy = system("no second descriptor for a part of the machine");
-        let kvm = slots::kvm(parts.kvm.try_clone().map_err(no_copy)?);
-        let memory = memory::map(parts.memory_bytes)?;
-        let entry = boot::load(&memory, parts.memory_bytes, &mut parts.kernel)?;
-        acpi::write(&memory, &apic_ids)?;
-        let machine = Arc::new(create(&kvm, memory)?);
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from);
-        let epoll = Arc::new(epoll.map_err(system("no descriptor to wait with"))?);
-        let functions = functions::attach(&machine, &epoll, &parts.nics, parts.random.as_ref())?;
-        let console = parts.console.try_clone().map_err(system("no second descriptor for the console"))?;
-        let bus = Arc::new(devices(&machine, console, wake, &functions, parts.devices.take())?);
-        let vcpus = vcpu::create(&kvm, &machine, topology, &apic_ids, entry)?;
-        Ok(Self { vcpus, machine, bus, functions, epoll: Waiting(epoll) })
-    }
-
-    /// Runs it until it is reset or ends; nothing of it runs then.
-    fn run(
-        &mut self,
-        controller: &Controller,
-        notices: &Receiver<Notice>,
-        wake: &EventFd,
-        paused: bool,
-        confined: &mut bool,
-        on_event: &mut dyn FnMut(Event),
-    ) -> Result<Ending, VmmError> {
-        let vcpus = std::mem::take(&mut self.vcpus);
-        let processors = Processors::start(vcpus, &self.machine, &self.bus, controller)?;
-        // After the first processors' threads were made: theirs is the filter of processors alone.
-        if !std::mem::replace(confined, true)
-            && let Err(reason) = confine::restrict(Thread::EventLoop)
-        {
-            tracing::warn!(reason, "the machine's thread runs without seccomp");
-        }
-        let inputs = event_loop::Inputs {
-            epoll: &self.epoll.0,
-            bus: &self.bus,
-            functions: &self.functions,
-            processors: &processors,
-            notices,
-            wake,
-            paused,
-        };
-        event_loop::run(&inputs, on_event).map_err(system("the event loop cannot wait"))
-    }
-}
-
-fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> VmmError {
+/// For a call of the system that failed.
+pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> VmmError {
     move |source| VmmError::System { what, source }
-}
-
-/// KVM's virtual machine with interrupt controllers and timer in the kernel.
-fn create(kvm: &Kvm, memory: memory::GuestMemory) -> Result<MachineFd, VmmError> {
-    let refused = |what| move |source| VmmError::Kvm { what, source };
-    let fd = kvm.create_vm().map_err(refused("a virtual machine"))?;
-    fd.set_tss_address(KVM_TSS).map_err(refused("room for its task segment"))?;
-    fd.create_irq_chip().map_err(refused("interrupt controllers"))?;
-    // With the dummy speaker KVM serves port 0x61, by which Linux measures the processor's frequency.
-    let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-    fd.create_pit2(timer).map_err(refused("a timer"))?;
-    MachineFd::new(fd, memory).map_err(refused("the guest's memory"))
-}
-
-/// The devices, as after a reset or as `state` says.
-fn devices(
-    machine: &Arc<MachineFd>,
-    console: OwnedFd,
-    wake: &Arc<EventFd>,
-    functions: &[Attached],
-    state: Option<DevicesState>,
-) -> Result<Bus, VmmError> {
-    let console = Console::new(console).map_err(|error| system("the console cannot be used")(error.into()))?;
-    let interrupt = EventFd::new(EFD_NONBLOCK).map_err(system("no event descriptor"))?;
-    let registered = machine.fd().register_irqfd(&interrupt, SERIAL_INTERRUPT);
-    registered.map_err(|source| VmmError::Kvm { what: "an interrupt of the serial port", source })?;
-    let sci = Arc::clone(machine);
-    let line = Box::new(move |active| {
-        if let Err(error) = sci.fd().set_irq_line(SCI.into(), active) {
-            tracing::warn!(%error, "the ACPI interrupt cannot be set");
-        }
-    });
-    let mut slots: Vec<Box<dyn crate::pci::Function>> = vec![Box::new(HostBridge)];
-    slots.extend(functions.iter().map(|attached| Box::new(Arc::clone(&attached.function)) as _));
-    let mut pci = Pci::new(slots);
-    let wake = Arc::clone(wake);
-    let (serial, rtc, power) = match state.map(DevicesState::checked).transpose()? {
-        None => (Serial::new(console, interrupt, wake), Rtc::default(), Power::new(line)),
-        Some(state) => {
-            pci.restore(&state.pci);
-            for (attached, state) in functions.iter().zip(&state.functions) {
-                lock(&attached.function).restore(state);
-            }
-            let serial = Serial::restore(state.serial, console, interrupt, wake);
-            let serial = serial.map_err(system("the serial port's state cannot be restored"))?;
-            (serial, Rtc::restore(&state.rtc), Power::restore(&state.power, line))
-        }
-    };
-    Ok(Bus {
-        serial: Mutex::new(serial),
-        rtc: Mutex::new(rtc),
-        power: Mutex::new(power),
-        i8042: I8042,
-        pvpanic: Pvpanic,
-        debug: Mutex::new(DebugPort::default()),
-        pci: Mutex::new(pci),
-    })
 }
 
 #[cfg(test)]

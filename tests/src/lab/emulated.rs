@@ -1,7 +1,7 @@
 //! The host of the lab under QEMU: an emulated AMD processor with SVM, so that its kernel offers a real KVM.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,12 @@ use crate::dist::workspace;
 const BOOT: Duration = Duration::from_secs(180);
 /// What an answer may take beyond the script's own limit.
 const ANSWER: Duration = Duration::from_secs(90);
+/// From a non-maskable interrupt until a host that hangs has written what its tasks do.
+const REPORT: Duration = Duration::from_secs(30);
 const MEMORY_MIB: &str = "4096";
+/// Of the host's kernel: on a non-maskable interrupt, which reaches it however it hangs, it writes what each task and each
+/// processor does (bits 0 and 6 of panic_print) and ends.
+const KERNEL: &str = "console=ttyS0 panic=-1 quiet unknown_nmi_panic=1 panic_print=0x41";
 
 /// The host has not answered.
 #[derive(Debug)]
@@ -28,7 +33,12 @@ pub struct Hang {
 
 impl fmt::Display for Hang {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer for {} s; console of the host:\n{}", self.after.as_secs(), self.console)
+        write!(
+            f,
+            "no answer for {} s; console of the host, and its processors' registers:\n{}",
+            self.after.as_secs(),
+            self.console
+        )
     }
 }
 
@@ -51,7 +61,8 @@ impl Emulated {
         let socket = folder.path().join("agent");
         let listener = UnixListener::bind(&socket).expect("a socket for the agent");
         let mut command = qemu(folder.path(), programs);
-        command.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+        command.args(["-append", KERNEL]).arg("-monitor");
+        command.arg(format!("unix:{},server=on,wait=off", folder.path().join("monitor").display()));
         command.arg("-serial").arg(format!("file:{}", folder.path().join("console").display()));
         command.arg("-serial").arg(format!("unix:{}", socket.display()));
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -73,14 +84,14 @@ impl Emulated {
         let id = self.requests.to_string();
         let line = format!("{id} {} {}\n", limit.as_secs(), base64::encode(script.as_bytes()));
         let deadline = Instant::now() + limit + ANSWER;
-        let hang = |host: &Self| Hang { after: limit + ANSWER, console: host.console(logged) };
+        let after = limit + ANSWER;
         if self.agent.get_mut().write_all(line.as_bytes()).is_err() {
-            return Err(hang(self));
+            return Err(self.hang(after, logged));
         }
         let (begin, end) = (format!("BEGIN {id}"), format!("END {id} "));
         let mut encoded = String::new();
         loop {
-            let Some(line) = self.line_until(deadline) else { return Err(hang(self)) };
+            let Some(line) = self.line_until(deadline) else { return Err(self.hang(after, logged)) };
             match line.strip_prefix(&end) {
                 Some(code) => {
                     let bytes = base64::decode(&encoded).expect("the agent sends base64");
@@ -92,6 +103,21 @@ impl Emulated {
                 None => encoded.push_str(&line),
             }
         }
+    }
+
+    /// Has the host write what it does, and ends it.
+    fn hang(&mut self, after: Duration, logged: usize) -> Hang {
+        let asked = UnixStream::connect(self.folder.path().join("monitor")).and_then(|mut monitor| {
+            monitor.write_all(b"info registers -a\nnmi\n")?;
+            // Answered until QEMU ends, with the kernel's end.
+            monitor.set_read_timeout(Some(REPORT))?;
+            let mut answer = Vec::new();
+            drop(monitor.read_to_end(&mut answer));
+            Ok(answer)
+        });
+        let answer = asked.unwrap_or_else(|error| format!("the monitor: {error}").into_bytes());
+        let console = format!("{}\n{}", self.console(logged), String::from_utf8_lossy(&answer));
+        Hang { after, console }
     }
 
     /// A line of the agent without its end; nothing when there is none by `deadline`.

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod event;
 pub(crate) mod kick;
+pub(crate) mod ram;
 pub(crate) mod slots;
 pub(crate) mod tap;
 pub(crate) mod vhost;

@@ -35,7 +35,7 @@ impl MachineFd {
                 flags: 0,
                 guest_phys_addr: region.start_addr().0,
                 memory_size: region.len(),
-                userspace_addr: region.as_ptr().addr() as u64,
+                userspace_addr: region.host_address(),
             };
             // SAFETY: the region is mapped, that large, and stays mapped as long as this value, which every processor's
             // thread holds until its KVM_RUN has returned for the last time; regions of `GuestMemory` do not overlap.

@@ -138,7 +138,7 @@ impl Vhost {
             return Err(Errno::E2BIG);
         }
         for (place, region) in table.regions.iter_mut().zip(memory.iter()) {
-            let (guest, size, user) = (region.start_addr().raw_value(), region.len(), region.as_ptr().addr() as u64);
+            let (guest, size, user) = (region.start_addr().raw_value(), region.len(), region.host_address());
             *place = Region { guest, size, user, flags: 0 };
         }
         // SAFETY: the descriptor is open; the pointer is to a table that has room for as many regions as its head says, checked
