@@ -10,10 +10,10 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::devices::{Net, NetSettings as Settings, NicReport, Rng};
 use crate::interrupts::{KvmDoorbells, Routing};
-use crate::layout::PCI_WINDOW;
+use crate::layout::{DOORBELL_PORTS, PCI_WINDOW};
 use crate::sys::slots::MachineFd;
 use crate::sys::tap;
-use crate::virtio::spec::{BAR_SIZE, NOTIFY_MULTIPLIER};
+use crate::virtio::spec::{BAR_SIZE, NOTIFY_MULTIPLIER, PORTS_SIZE};
 use crate::virtio::{Device, Function, Shared};
 
 /// Bytes of the header of a modern virtio-net frame.
@@ -134,9 +134,12 @@ impl Host<'_> {
         let placed = KvmDoorbells::new(machine, epoll, doorbells.clone(), inputs, tokens, NOTIFY_MULTIPLIER);
         let memory = self.machine.memory().clone();
         let bar = PCI_WINDOW + u32::from(slot) * BAR_SIZE;
-        let function = Function::new(device, memory, Box::new(vectors), Box::new(placed), bar).map_err(|error| {
-            system("a virtio device asks for a queue of no valid size")(std::io::Error::other(error))
-        })?;
+        // There are 31 slots for functions.
+        let port = u16::try_from(u32::from(DOORBELL_PORTS) + u32::from(slot) * PORTS_SIZE).unwrap_or_default();
+        let function =
+            Function::new(device, memory, Box::new(vectors), Box::new(placed), bar, port).map_err(|error| {
+                system("a virtio device asks for a queue of no valid size")(std::io::Error::other(error))
+            })?;
         Ok(Attached { function: Arc::new(Mutex::new(function)), doorbells })
     }
 }

@@ -149,13 +149,14 @@ pub(crate) struct KvmDoorbells {
     inputs: Vec<OwnedFd>,
     /// Tokens of doorbells and inputs in the event loop: each this plus its place.
     tokens: (u64, u64),
-    distance: u64,
-    address: Option<u64>,
+    distance: u32,
+    memory: Option<u64>,
+    port: Option<u16>,
 }
 
 impl std::fmt::Debug for KvmDoorbells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KvmDoorbells").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("KvmDoorbells").field("memory", &self.memory).field("port", &self.port).finish_non_exhaustive()
     }
 }
 
@@ -169,29 +170,35 @@ impl KvmDoorbells {
         tokens: (u64, u64),
         distance: u32,
     ) -> Self {
-        Self { machine, epoll, events, inputs, tokens, distance: distance.into(), address: None }
+        Self { machine, epoll, events, inputs, tokens, distance, memory: None, port: None }
+    }
+}
+
+impl KvmDoorbells {
+    fn move_to<T: Copy>(&self, from: Option<T>, to: Option<T>, place: impl Fn(T, u32) -> IoEventAddress) {
+        let kvm = self.machine.fd();
+        for (event, at) in self.events.iter().zip(0..) {
+            if let Some(Err(error)) = from.map(|base| kvm.unregister_ioevent(event, &place(base, at), NoDatamatch)) {
+                tracing::warn!(%error, "a doorbell of the guest stays where it was");
+            }
+            if let Some(Err(error)) = to.map(|base| kvm.register_ioevent(event, &place(base, at), NoDatamatch)) {
+                tracing::warn!(%error, "a doorbell of the guest cannot be placed");
+            }
+        }
     }
 }
 
 impl Doorbells for KvmDoorbells {
-    fn place(&mut self, address: Option<u64>) {
-        if self.address == address {
-            return;
-        }
-        for (event, at) in self.events.iter().zip(0_u64..) {
-            let place = |base: u64| IoEventAddress::Mmio(base + at * self.distance);
-            if let Some(Err(error)) =
-                self.address.map(|base| self.machine.fd().unregister_ioevent(event, &place(base), NoDatamatch))
-            {
-                tracing::warn!(%error, "a doorbell of the guest stays where it was");
-            }
-            if let Some(Err(error)) =
-                address.map(|base| self.machine.fd().register_ioevent(event, &place(base), NoDatamatch))
-            {
-                tracing::warn!(%error, "a doorbell of the guest cannot be placed");
-            }
-        }
-        self.address = address;
+    fn place(&mut self, memory: Option<u64>, port: Option<u16>) {
+        let in_memory = |base: u64, at: u32| IoEventAddress::Mmio(base.saturating_add((at * self.distance).into()));
+        let at_port = |base: u16, at: u32| IoEventAddress::Pio(u64::from(base) + u64::from(at * self.distance));
+        self.move_to(
+            self.memory.filter(|_| self.memory != memory),
+            memory.filter(|_| self.memory != memory),
+            in_memory,
+        );
+        self.move_to(self.port.filter(|_| self.port != port), port.filter(|_| self.port != port), at_port);
+        (self.memory, self.port) = (memory, port);
     }
 
     fn ring(&self) {

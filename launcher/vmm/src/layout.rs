@@ -45,6 +45,8 @@ pub(crate) const I8042_DATA: u16 = 0x60;
 pub(crate) const I8042_COMMAND: u16 = 0x64;
 /// Index and data port of the real-time clock.
 pub(crate) const RTC: u16 = 0x70;
+/// Doorbells of virtio functions, a BAR for each slot.
+pub(crate) const DOORBELL_PORTS: u16 = 0xc000;
 /// Where firmware writes what it does.
 pub(crate) const DEBUG_PORT: u16 = 0x402;
 /// Where the guest's kernel reports that it gave up.

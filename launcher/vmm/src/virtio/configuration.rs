@@ -1,14 +1,15 @@
 //! PCI configuration space of a virtio function: the header, and the capabilities that say where its registers are.
 
 use super::spec::{
-    BAR_SIZE, CAP_COMMON, CAP_DEVICE, CAP_ID_MSIX, CAP_ID_VENDOR, CAP_ISR, CAP_NOTIFY, CAP_PCI, COMMAND_MEMORY,
-    COMMON_AT, COMMON_BYTES, DEVICE_AT, DEVICE_BASE, ISR_AT, MSIX_PENDING_AT, MSIX_TABLE_AT, NOTIFY_AT,
-    NOTIFY_MULTIPLIER, PART_SIZE, VENDOR,
+    BAR_OF_PORTS, BAR_SIZE, CAP_COMMON, CAP_DEVICE, CAP_ID_MSIX, CAP_ID_VENDOR, CAP_ISR, CAP_NOTIFY, CAP_PCI,
+    COMMAND_MEMORY, COMMAND_PORTS, COMMON_AT, COMMON_BYTES, DEVICE_AT, DEVICE_BASE, ISR_AT, MSIX_PENDING_AT,
+    MSIX_TABLE_AT, NOTIFY_AT, NOTIFY_MULTIPLIER, PART_SIZE, PORTS_SIZE, VENDOR,
 };
 
 /// Registers (PCI 3.0 §6.1, figure 6-1) by their numbers.
 const COMMAND: u16 = 1;
 const BAR_0: u16 = 4;
+const BAR_1: u16 = 5;
 const INTERRUPT: u16 = 15;
 /// Places of the capabilities, in bytes.
 const MSIX: u8 = 0x40;
@@ -17,6 +18,7 @@ const NOTIFY: u8 = 0x5c;
 const ISR: u8 = 0x70;
 const DEVICE: u8 = 0x80;
 const WINDOW: u8 = 0x90;
+const PORTS: u8 = 0xa4;
 /// MSI-X: message control is the upper half of its first register.
 const MSIX_REGISTER: u16 = MSIX as u16 / 4;
 /// The window of §4.1.4.9: BAR, offset, length, and the data register.
@@ -26,8 +28,8 @@ const WINDOW_LENGTH: u16 = WINDOW as u16 / 4 + 3;
 const WINDOW_DATA: u16 = WINDOW as u16 / 4 + 4;
 /// Status: there is a list of capabilities (PCI 3.0 §6.2.3).
 const STATUS_CAPABILITIES: u32 = 1 << 20;
-/// Bits of the command register that hold something: memory, bus master, interrupts off.
-const COMMAND_BITS: u32 = COMMAND_MEMORY as u32 | 1 << 2 | 1 << 10;
+/// Bits of the command register that hold something: ports, memory, bus master, interrupts off.
+const COMMAND_BITS: u32 = COMMAND_PORTS as u32 | COMMAND_MEMORY as u32 | 1 << 2 | 1 << 10;
 
 /// What a write to a register means beyond its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +51,8 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// After a reset, with BAR 0 at `bar`.
-    pub(super) fn new(device_type: u16, class: u32, vectors: u16, bar: u32) -> Self {
+    /// After a reset, with BAR 0 at `bar` and BAR 1 at `port`.
+    pub(super) fn new(device_type: u16, class: u32, vectors: u16, bar: u32, port: u16) -> Self {
         let id = DEVICE_BASE + device_type;
         let mut this = Self { registers: [0; 64] };
         this.set(0, u32::from(id) << 16 | u32::from(VENDOR));
@@ -58,6 +60,7 @@ impl Configuration {
         // §4.1.2.1: revision 1 or higher for modern devices.
         this.set(2, class << 8 | 1);
         this.set(BAR_0, bar);
+        this.set(BAR_1, u32::from(port) | BAR_OF_PORTS);
         this.set(11, u32::from(id) << 16 | u32::from(VENDOR));
         this.set(13, MSIX.into());
         this.place(
@@ -68,7 +71,10 @@ impl Configuration {
                 MSIX_PENDING_AT,
             ],
         );
-        this.place(COMMON, capability(NOTIFY, 16, CAP_COMMON, COMMON_AT, COMMON_BYTES));
+        this.place(COMMON, capability(PORTS, 16, CAP_COMMON, COMMON_AT, COMMON_BYTES));
+        // §4.1.4: drivers prefer the first of a kind; those that take no ports have the second.
+        this.place(PORTS, [capability(NOTIFY, 20, CAP_NOTIFY, 0, 0)[0], 1, 0, PORTS_SIZE]);
+        this.set(u16::from(PORTS) / 4 + 4, NOTIFY_MULTIPLIER);
         this.place(NOTIFY, capability(ISR, 20, CAP_NOTIFY, NOTIFY_AT, PART_SIZE));
         this.set(u16::from(NOTIFY) / 4 + 4, NOTIFY_MULTIPLIER);
         this.place(ISR, capability(DEVICE, 16, CAP_ISR, ISR_AT, 4));
@@ -103,6 +109,7 @@ impl Configuration {
             COMMAND => COMMAND_BITS,
             // Bits below the size stay zero: by them the guest learns it.
             BAR_0 => !(BAR_SIZE - 1),
+            BAR_1 => !(PORTS_SIZE - 1) & 0xffff,
             INTERRUPT | WINDOW_BAR => 0xff,
             WINDOW_OFFSET | WINDOW_LENGTH => u32::MAX,
             MSIX_REGISTER if mask & 0xffff_0000 != 0 => {
@@ -116,7 +123,7 @@ impl Configuration {
         let mask = mask & writable;
         let merged = self.read(register) & !mask | value & mask;
         self.set(register, merged);
-        if register == COMMAND || register == BAR_0 { Written::Window } else { Written::Plain }
+        if matches!(register, COMMAND | BAR_0 | BAR_1) { Written::Window } else { Written::Plain }
     }
 
     /// Notes what message control reads as.
@@ -130,12 +137,26 @@ impl Configuration {
         (self.read(COMMAND) & u32::from(COMMAND_MEMORY) != 0 && bar != 0).then_some(bar.into())
     }
 
-    /// The place in BAR 0 that the window shows, and how many bytes; nothing while it is set wrongly (§4.1.4.9.1).
+    /// Where BAR 1 is, while ports are decoded there.
+    pub(super) fn ports(&self) -> Option<u16> {
+        let port = self.read(BAR_1) & !(PORTS_SIZE - 1) & 0xffff;
+        (self.read(COMMAND) & u32::from(COMMAND_PORTS) != 0)
+            .then_some(u16::try_from(port).ok()?)
+            .filter(|port| *port != 0)
+    }
+
+    /// The place in BAR 0 that the window shows, and how many bytes; nothing while it is set wrongly (§4.1.4.9.1). Of BAR 1 it
+    /// shows the same doorbells in BAR 0.
     pub(super) fn shown(&self) -> Option<(u64, usize)> {
         let (offset, length) = (self.read(WINDOW_OFFSET), self.read(WINDOW_LENGTH));
+        let (base, size) = match self.read(WINDOW_BAR) & 0xff {
+            0 => (0, BAR_SIZE),
+            1 => (NOTIFY_AT, PORTS_SIZE),
+            _ => return None,
+        };
         let aligned = matches!(length, 1 | 2 | 4) && offset.is_multiple_of(length);
-        let fits = offset.checked_add(length).is_some_and(|end| end <= BAR_SIZE);
-        (self.read(WINDOW_BAR) & 0xff == 0 && aligned && fits).then_some((offset.into(), length as usize))
+        let fits = offset.checked_add(length).is_some_and(|end| end <= size);
+        (aligned && fits).then_some((u64::from(base) + u64::from(offset), length as usize))
     }
 
     /// All registers, for a snapshot.
@@ -146,7 +167,7 @@ impl Configuration {
     /// Takes over what a guest can write of saved registers.
     pub(super) fn restore(&mut self, registers: &[u32]) {
         for (register, value) in (0_u16..).zip(registers) {
-            if matches!(register, COMMAND | BAR_0 | INTERRUPT | WINDOW_BAR | WINDOW_OFFSET | WINDOW_LENGTH) {
+            if matches!(register, COMMAND | BAR_0 | BAR_1 | INTERRUPT | WINDOW_BAR | WINDOW_OFFSET | WINDOW_LENGTH) {
                 self.write(register, *value, u32::MAX);
             }
         }

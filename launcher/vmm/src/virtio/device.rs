@@ -67,8 +67,8 @@ pub(crate) struct Malformed {
 
 /// The doorbells of a function's queues.
 pub(crate) trait Doorbells: Debug + Send {
-    /// They begin here, or nowhere.
-    fn place(&mut self, address: Option<u64>);
+    /// They begin at an address in memory, and at a port, each if there is one.
+    fn place(&mut self, memory: Option<u64>, port: Option<u16>);
 
     /// Has every queue served.
     fn ring(&self);

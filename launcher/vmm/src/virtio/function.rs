@@ -32,7 +32,7 @@ pub(crate) struct Function {
 pub(crate) type Shared = Arc<Mutex<Function>>;
 
 impl Function {
-    /// After a reset, its registers at `bar`.
+    /// After a reset, its registers at `bar` and its doorbells at `port`, too.
     ///
     /// # Errors
     /// When the device asks for a queue of no valid size.
@@ -42,10 +42,11 @@ impl Function {
         vectors: Box<dyn Vectors>,
         doorbells: Box<dyn Doorbells>,
         bar: u32,
+        port: u16,
     ) -> Result<Self, virtio_queue::Error> {
         let queues = queues(&*device)?;
         let msix = Msix::new(queues.len() + 1, vectors);
-        let configuration = Configuration::new(device.device_type(), device.class(), msix.size_field(), bar);
+        let configuration = Configuration::new(device.device_type(), device.class(), msix.size_field(), bar, port);
         doorbells.listen(0);
         Ok(Self { configuration, common: Common::new(), queues, msix, isr: 0, elsewhere: 0, device, doorbells, memory })
     }
@@ -69,8 +70,13 @@ impl Function {
     /// Takes over PCI registers; from then on doorbells and messages go where these say.
     pub(super) fn restore_configuration(&mut self, registers: &[u32], control: u16) {
         self.configuration.restore(registers);
-        self.doorbells.place(self.configuration.window().map(|bar| bar + u64::from(NOTIFY_AT)));
+        self.place_doorbells();
         self.set_control(control);
+    }
+
+    fn place_doorbells(&mut self) {
+        let memory = self.configuration.window().map(|bar| bar + u64::from(NOTIFY_AT));
+        self.doorbells.place(memory, self.configuration.ports());
     }
 
     fn runs(&self) -> bool {
@@ -232,10 +238,7 @@ impl crate::pci::Function for Shared {
         let mut this = lock(self);
         match this.configuration.write(register, value, mask) {
             Written::Plain => {}
-            Written::Window => {
-                let address = this.configuration.window().map(|bar| bar + u64::from(NOTIFY_AT));
-                this.doorbells.place(address);
-            }
+            Written::Window => this.place_doorbells(),
             Written::Control(control) => {
                 this.set_control(control);
             }

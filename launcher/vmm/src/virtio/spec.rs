@@ -80,9 +80,15 @@ pub(crate) const MSIX_PENDING_AT: u32 = 0x5000;
 pub(crate) const PART_SIZE: u32 = 0x1000;
 /// Distance of two queues' doorbells.
 pub(crate) const NOTIFY_MULTIPLIER: u32 = 4;
+/// BAR 1 holds the doorbells once more, as ports: on AMD processors KVM must decode the guest's instruction for a doorbell in
+/// memory, and not for one that is a port.
+pub(crate) const PORTS_SIZE: u32 = 0x100;
 
-/// PCI 3.0 §6.2.2: bit of the command register that lets memory be decoded.
+/// PCI 3.0 §6.2.2: bits of the command register that let ports and memory be decoded.
+pub(crate) const COMMAND_PORTS: u16 = 1 << 0;
 pub(crate) const COMMAND_MEMORY: u16 = 1 << 1;
+/// PCI 3.0 §6.2.5.1: a BAR of ports.
+pub(crate) const BAR_OF_PORTS: u32 = 1;
 /// PCI 3.0 §6.7, appendix H: ids of the vendor and the MSI-X capability.
 pub(crate) const CAP_ID_VENDOR: u8 = 0x09;
 pub(crate) const CAP_ID_MSIX: u8 = 0x11;

@@ -15,6 +15,7 @@ use crate::pci::Function as _;
 use crate::sync::lock;
 
 const BAR: u32 = 0xc000_8000;
+const PORT: u16 = 0xc100;
 const DEVICE_FEATURE: u64 = 4;
 const STATUS: u64 = 20;
 
@@ -45,8 +46,8 @@ impl Vectors for Recorder {
 }
 
 impl Doorbells for Recorder {
-    fn place(&mut self, address: Option<u64>) {
-        lock(&self.0).push(format!("doorbells at {address:x?}"));
+    fn place(&mut self, memory: Option<u64>, port: Option<u16>) {
+        lock(&self.0).push(format!("doorbells at {memory:x?}, {port:x?}"));
     }
 
     fn ring(&self) {
@@ -110,7 +111,7 @@ fn function() -> (Shared, Log) {
     let log = Log::default();
     let recorder = || Box::new(Recorder(Arc::clone(&log)));
     let function =
-        Function::new(Box::new(Plain(Arc::clone(&log))), map(32 << 20).unwrap(), recorder(), recorder(), BAR);
+        Function::new(Box::new(Plain(Arc::clone(&log))), map(32 << 20).unwrap(), recorder(), recorder(), BAR, PORT);
     let mut shared = Arc::new(Mutex::new(function.unwrap()));
     shared.write(1, 0b110, 0xffff);
     lock(&log).clear();
@@ -153,7 +154,7 @@ fn the_capabilities_lead_to_all_parts() {
         found.push((id, if id == 9 { kind } else { 0 }));
         at = next.into();
     }
-    assert_eq!(found, [(0x11, 0), (9, 1), (9, 2), (9, 3), (9, 4), (9, 5)]);
+    assert_eq!(found, [(0x11, 0), (9, 1), (9, 2), (9, 2), (9, 3), (9, 4), (9, 5)]);
 }
 
 // spec: LAB-8
@@ -191,8 +192,19 @@ fn the_bar_is_sized_and_moved_and_its_doorbells_follow() {
     assert_eq!(function.window(), Some((0xd000_0000, 0x8000)));
     function.write(1, 0, 0xffff);
     assert_eq!(function.window(), None);
-    assert_eq!(lock(&log).last().map(String::as_str), Some("doorbells at None"));
-    assert!(lock(&log).contains(&"doorbells at Some(d0003000)".to_owned()));
+    assert_eq!(lock(&log).last().map(String::as_str), Some("doorbells at None, None"));
+    assert!(lock(&log).contains(&"doorbells at Some(d0003000), None".to_owned()));
+}
+
+// spec: LAB-8
+#[test]
+fn doorbells_are_ports_too_once_ports_are_decoded() {
+    let (mut function, log) = function();
+    function.write(5, u32::MAX, u32::MAX);
+    assert_eq!(function.read(5), 0xff01, "256 ports");
+    function.write(5, 0xd200, u32::MAX);
+    function.write(1, 0b111, 0xffff);
+    assert_eq!(lock(&log).last().map(String::as_str), Some("doorbells at Some(c000b000), Some(d200)"));
 }
 
 // spec: LAB-8
