@@ -24,10 +24,10 @@ demo: setup-demo build ## two virtual machines on a dual-stack network, every pr
 	@cargo run $(quiet) --package tests --bin demo
 
 .PHONY: test
-test: setup-test setup-cluster ## the test ladder; the last line counts its tests; the rung lab is `make test-lab`
-	@tests/within 20 tests/build cluster
+test: setup-test setup-cluster setup-lab ## the test ladder; the last line counts its tests
+	@tests/within 20 tests/build cluster lab
 	@tests/within 4 deploy/images/build "$(TAPVISOR_DIST)"
-	@tests/ladder l0 l1 conformance guest cluster
+	@tests/ladder l0 l1 conformance guest lab cluster
 
 .PHONY: test-l0 test-l1 test-conformance test-guest test-lab test-cluster
 test-l0: setup-build ## rung L0: pure tests and the rules of the house, no privilege
@@ -67,13 +67,16 @@ cluster-down: ## the end of that Kubernetes; nothing of it is left
 run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR_DIST)/bench" \
 	$(if $(QUICK),--quick) --into tests/bench/RESULTS.md
 benches := bench-start bench-wiring bench-chain bench-workers bench-tail bench-services bench-dhcp bench-path bench-run
-.PHONY: bench $(benches)
-bench: setup-bench ## speed and size compared with the floor and the peers, into tests/bench/RESULTS.md; bench-wiring … one section; QUICK=1 takes four minutes
-	@tests/build bench
+.PHONY: bench bench-vmm $(benches)
+bench: setup-bench setup-lab ## speed and size compared with the floor and the peers, into tests/bench/RESULTS.md; bench-wiring … one section; QUICK=1 takes ten minutes
+	@tests/build bench lab
 	@$(run-bench)
 $(benches): bench-%: setup-bench
 	@tests/build bench
 	@$(run-bench) $*
+bench-vmm: setup-bench setup-lab ## our KVM machine compared with QEMU, in the lab by the count of instructions
+	@tests/build bench lab
+	@$(run-bench) vmm-start vmm-network
 
 fuzz := $(abspath $(target))/fuzz
 TIME ?= 60

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tests::workspace;
 
 /// Which of our packages a package may use. Tests may use all.
-const EDGES: [(&str, &[&str]); 25] = [
+const EDGES: [(&str, &[&str]); 26] = [
     ("terms", &[]),
     ("wiring", &["terms"]),
     ("locks", &[]),
@@ -73,6 +73,7 @@ const EDGES: [(&str, &[&str]); 25] = [
         ],
     ),
     ("controller", &["api", "machine", "node-protocol", "protocol", "terms", "wiring"]),
+    ("meter", &[]),
     ("replay", &[]),
     (
         "fuzz-targets",

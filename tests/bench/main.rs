@@ -18,6 +18,7 @@ mod services;
 mod shell;
 mod start;
 mod tail;
+mod vmm;
 mod wiring;
 mod workers;
 
@@ -42,7 +43,7 @@ impl Extent {
 type Group = (&'static str, fn(Extent) -> Section);
 
 /// In the order of the report.
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 11] = [
     ("start", start::measure),
     ("wiring", wiring::measure),
     ("chain", chain::measure),
@@ -52,6 +53,8 @@ const GROUPS: [Group; 9] = [
     ("dhcp", dhcp::measure),
     ("path", path::measure),
     ("run", run::measure),
+    ("vmm-start", vmm::measure_start),
+    ("vmm-network", vmm::measure_network),
 ];
 
 fn main() -> ExitCode {

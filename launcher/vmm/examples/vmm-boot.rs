@@ -46,12 +46,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Network devices: `NODE [mtu=N] [pairs=N] [vhost] [down]`, separated by commas. The node of a macvtap is an attached queue
-/// of a tap once it is open.
+/// of a tap once it is open; `tap:NAME` is a tap.
 fn networks(text: &str) -> Result<Vec<Nic>, Box<dyn Error>> {
     let open = |path: &str| File::options().read(true).write(true).open(path).map(OwnedFd::from);
     let nic = |(index, text): (u8, &str)| {
         let mut words = text.split_whitespace();
-        let node = words.next().ok_or("a network device needs the node of a macvtap")?;
+        let node = words.next().ok_or("a network device needs the node of a macvtap, or tap:NAME")?;
         let (mut mtu, mut pairs, mut vhost, mut link_down) = (None, 1, false, false);
         for word in words {
             match word.split_once('=') {
@@ -62,7 +62,8 @@ fn networks(text: &str) -> Result<Vec<Nic>, Box<dyn Error>> {
                 _ => return Err(format!("a network device has no {word}").into()),
             }
         }
-        let taps = (0..pairs).map(|_| open(node)).collect::<Result<_, _>>()?;
+        let queue = || node.strip_prefix("tap:").map_or_else(|| open(node), |name| vmm::open_tap(name, pairs > 1));
+        let taps = (0..pairs).map(|_| queue()).collect::<Result<_, _>>()?;
         let vhost = (0..if vhost { pairs } else { 0 }).map(|_| open("/dev/vhost-net")).collect::<Result<_, _>>()?;
         let (mac, report) = ([0x02, 0, 0, 0, 0, 0x17 + index], Arc::new(NicReport::new(pairs)));
         Ok(Nic { mac, mtu, link_down, taps, vhost, report })

@@ -31,4 +31,5 @@ pub use devices::{DataPath, NicReport, QueueCounts};
 pub use functions::{AttachError, Nic};
 pub use memory::MemoryError;
 pub use state::DevicesState;
+pub use sys::tap::open as open_tap;
 pub use vm::{Parts, Resets, Vm, VmmError};

@@ -1,8 +1,8 @@
 //! The lab: a host with a real KVM, vhost-net and 802.1Q, in which cases run as shell scripts.
 //!
 //! Flow: the first case boots the host, or finds that this machine's own KVM runs code; each case then is one script.
-//! Guarantees: nothing that a script started is left when the next begins, and a host that does not answer is restarted
-//! once in a run. Assumptions: `tests/setup lab` has built the image, `make build` the programs.
+//! Guarantees: nothing that a script started is left when the next begins, and a host that does not boot or answer is restarted
+//! once in a run; one that counts instructions, more often. Assumptions: `tests/setup lab` has built the image, `make build` the programs.
 
 mod emulated;
 
@@ -12,11 +12,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::dist::{cache_file, dist_file};
-use emulated::Emulated;
 pub use emulated::Hang;
+use emulated::{Clock, Emulated};
 
 /// How long a script may run on a machine with a real KVM beyond its own limit, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// Restarts in a run. With a clock of instructions some sequences of events never end (QEMU waits for a timer that waits for
+/// it), and a new boot has another.
+const RESTARTS: u32 = 1;
+const RESTARTS_COUNTING: u32 = 5;
 
 /// What a script did.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ enum Place {
     /// This machine, whose KVM runs code.
     Machine,
     /// A host under QEMU; absent until the first script, and after a hang.
-    Emulated(Option<Emulated>),
+    Emulated(Option<Emulated>, Clock),
 }
 
 /// A host for cases.
@@ -50,7 +54,7 @@ enum Place {
 pub struct Lab {
     place: Place,
     programs: Vec<PathBuf>,
-    restarted: bool,
+    restarts_left: u32,
 }
 
 impl Lab {
@@ -60,28 +64,41 @@ impl Lab {
     /// When the launcher is not built or does not answer.
     #[must_use]
     pub fn new(programs: Vec<PathBuf>) -> Self {
-        let place = if has_real_kvm() { Place::Machine } else { Place::Emulated(None) };
-        Self { place, programs, restarted: false }
+        let place = if has_real_kvm() { Place::Machine } else { Place::Emulated(None, Clock::Wall) };
+        Self { place, programs, restarts_left: RESTARTS }
+    }
+
+    /// An emulated host whose clock counts the instructions of its one processor as nanoseconds, not booted yet: what a script
+    /// measures with it is the same on every machine, however busy.
+    #[must_use]
+    pub fn counting(programs: Vec<PathBuf>) -> Self {
+        Self { place: Place::Emulated(None, Clock::Instructions), programs, restarts_left: RESTARTS_COUNTING }
     }
 
     /// Runs a shell script to its end. `$LAB` holds `bin` (in its PATH), `guest` (bzImage, vmlinux, initrd) and `images` (what manifests boot); `$IP` is
     /// iproute2's `ip`.
-    /// A host that hangs is restarted and the script begins again, once in a run.
+    /// A host that does not boot, or hangs, is restarted and the script begins again, as often in a run as this lab allows.
     ///
     /// # Panics
-    /// When the host cannot be started, or hangs a second time; with its console.
+    /// When the host cannot be started, or hangs once more; with its console.
     pub fn run(&mut self, case: &str, script: &str, limit: Duration) -> Finished {
         match &mut self.place {
             Place::Machine => on_this_machine(&self.programs, script, limit),
-            Place::Emulated(host) => {
-                let running = host.get_or_insert_with(|| Emulated::boot(&self.programs));
-                let hang = match running.run(script, limit) {
-                    Ok(finished) => return finished,
+            Place::Emulated(host, clock) => {
+                let booted = match host.take() {
+                    Some(running) => Ok(running),
+                    None => Emulated::boot(&self.programs, *clock),
+                };
+                let ran = booted.and_then(|mut running| running.run(script, limit).map(|finished| (running, finished)));
+                let hang = match ran {
+                    Ok((running, finished)) => {
+                        *host = Some(running);
+                        return finished;
+                    }
                     Err(hang) => hang,
                 };
-                *host = None;
-                assert!(!self.restarted, "the host hung for the second time in {case:?}\n{hang}");
-                self.restarted = true;
+                assert!(self.restarts_left > 0, "the host hung once more in {case:?}\n{hang}");
+                self.restarts_left -= 1;
                 eprintln!("lab: the host hung in {case:?} and is restarted\n{hang}");
                 self.run(case, script, limit)
             }
