@@ -24,6 +24,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             let finished = serves("qemu (kvm)", "qemu");
             assert!(finished.output.contains("reason: engine qemu is demanded"), "{finished}");
         }),
+        // spec: LAB-18
+        trial("a VM whose launcher was killed is removed with all of its network", killed),
+        // spec: LAB-19
+        trial("an engine that lacks a device is refused by the device's field", refused),
     ]
 }
 
@@ -59,12 +63,51 @@ memory() {
 }
 "#;
 
+/// A manifest of `examples/`, for a script.
+fn manifest(name: &str) -> String {
+    let text = std::fs::read(workspace().join("examples").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    base64::encode(&text)
+}
+
+fn killed() {
+    let script = format!(
+        r#"{PRELUDE}
+        echo {} | base64 -d | sed 's/runStrategy: Always/runStrategy: Once/' >web.yaml
+        tapvisor run -d -f web.yaml --network ./net.conflist --engine kvm
+        for address in $(addresses); do ask "$address"; done
+        launcher=$(field launcherPid)
+        kill -KILL $launcher
+        while [ -d /proc/$launcher ]; do sleep 0.1; done
+        echo "namespaces of a killed launcher: $(ls /run/netns | wc -l)"
+        tapvisor rm web
+        links >links.after
+        echo "left: $(ls /run/netns 2>/dev/null | wc -l) namespaces, links $(diff links.before links.after && echo as before)"
+        "#,
+        manifest("masquerade.yaml")
+    );
+    let finished = crate::run("a killed launcher", &script, LIMIT);
+    assert_eq!(finished.code, 0, "{finished}");
+    assert!(finished.output.contains("namespaces of a killed launcher: 1\n"), "{finished}");
+    assert!(finished.output.contains("left: 0 namespaces, links as before"), "{finished}");
+}
+
+fn refused() {
+    let script = format!(
+        r#"{PRELUDE}
+        echo {} | base64 -d | sed 's/^\( *\)rng: .*/&\n\1watchdog: {{name: dog, i6300esb: {{action: reset}}}}/' >web.yaml
+        tapvisor run -d -f web.yaml --network ./net.conflist --engine kvm || echo "refused with $?"
+        tapvisor rm web || true
+        links >links.after
+        echo "left: $(ls /run/netns 2>/dev/null | wc -l) namespaces, links $(diff links.before links.after && echo as before)"
+        "#,
+        manifest("masquerade.yaml")
+    );
+    let finished = crate::run("an engine that lacks a device", &script, LIMIT);
+    assert!(finished.output.contains("machine.watchdog: engine kvm has no watchdog"), "{finished}");
+    assert!(finished.output.contains("left: 0 namespaces, links as before"), "{finished}");
+}
+
 fn serves(engine: &str, demand: &str) -> Finished {
-    let manifest = |name: &str| {
-        let text =
-            std::fs::read(workspace().join("examples").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        base64::encode(&text)
-    };
     let (masquerade, bridge) = (manifest("masquerade.yaml"), manifest("bridge.yaml"));
     let script = format!(
         r#"{PRELUDE}

@@ -32,6 +32,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a panic of the guest's kernel is reported as a crash", guest_crashes),
         // spec: LAB-8
         trial("the guest reads random bytes from a virtio device by MSI-X", random_bytes),
+        // spec: LAB-17
+        trial("the guest reads its machine's UUID and serial number by DMI", identity),
         // spec: LAB-5
         trial("the power button reaches the guest", power_button),
         // spec: LAB-5
@@ -121,6 +123,14 @@ fn pause() {
 
 fn kill() {
     ended(&boot("vmlinux", 1, 128, "lab.end=stay", "'guest: shell' kill"), "Killed");
+}
+
+fn identity() {
+    let script = "cd /sys/class/dmi/id; cat product_uuid product_serial sys_vendor product_name";
+    let words = format!("lab.run={} lab.end=poweroff", base64::encode(script.as_bytes()));
+    let finished = boot("vmlinux", 1, 128, &words, "");
+    let expected = "00112233-4455-6677-8899-aabbccddeeff\nvmm-boot\nTapvisor\nVM\n";
+    assert!(finished.output.contains(expected), "{finished}");
 }
 
 fn random_bytes() {

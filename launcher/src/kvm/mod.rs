@@ -13,7 +13,7 @@ use std::sync::mpsc::Sender;
 use machine::{Boot, Machine, RebootPolicy};
 use protocol::chain::chain;
 use protocol::control::EngineKind;
-use vmm::{Controller, Kernel, Nic, NicReport, Resets, Vm, VmmError};
+use vmm::{Controller, Identity, Kernel, Nic, NicReport, Resets, Vm, VmmError};
 
 pub(crate) use lacks::lacks;
 
@@ -101,6 +101,7 @@ fn vmm_parts(kvm: OwnedFd, parts: Parts) -> Result<vmm::Parts, EngineError> {
         kvm,
         cpu: machine.cpu,
         memory_bytes: machine.memory_bytes,
+        identity: Identity { uuid: machine.uuid.clone(), serial_number: machine.serial_number.clone() },
         kernel: Kernel { image, initrd, command_line: command_line.clone() },
         console,
         nics: nics_of(&machine, nics),

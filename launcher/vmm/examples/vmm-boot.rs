@@ -1,8 +1,8 @@
 //! `vmm-boot`: boots a kernel in our machine, its console on standard output; the lab's cases execute it.
 //!
 //! `vmm-boot KERNEL INITRD COMMAND-LINE PROCESSORS MEBIBYTES [TEXT COMMAND]...`: once TEXT has appeared on the console,
-//! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, link-down, link-up, report, or `type
-//! WORDS` on the console. The last line says how it ended. VMM_NICS gives the guest network devices, see [`networks`]; with VMM_REBOOT it boots again
+//! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, link-down, link-up, report, `await FILE`
+//! until there is one, or `type WORDS` on the console. The last line says how it ended. VMM_NICS gives the guest network devices, see [`networks`]; with VMM_REBOOT it boots again
 //! after a reset.
 
 use std::error::Error;
@@ -13,7 +13,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmm::{Command, Controller, Kernel, Nic, NicReport, Parts, Resets, Vm};
+use vmm::{Command, Controller, Identity, Kernel, Nic, NicReport, Parts, Resets, Vm};
+
+/// What the guest reads as its machine's.
+const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -35,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let random = Some(File::open("/dev/urandom")?);
     let resets = if std::env::var_os("VMM_REBOOT").is_some() { Resets::Boot } else { Resets::End };
     let console = near.into();
-    let vm = Vm::new(Parts { kvm, cpu, memory_bytes, kernel, console, nics, random, resets, devices: None })?;
+    let identity = Identity { uuid: UUID.to_owned(), serial_number: Some("vmm-boot".to_owned()) };
+    let vm = Vm::new(Parts { kvm, cpu, memory_bytes, identity, kernel, console, nics, random, resets, devices: None })?;
     let controller = vm.controller();
     let console = std::thread::spawn(move || follow(far, &reactions, &controller, &reports));
     let ending = vm.run(false, &mut |event| print(format!("vmm-boot: {event:?}\n").as_bytes()))?;
@@ -102,6 +106,12 @@ fn follow(
 fn react(command: &str, controller: &Controller, console: &mut UnixStream, reports: &[Arc<NicReport>]) {
     if let Some(words) = command.strip_prefix("type ") {
         return drop(console.write_all(format!("{words}\n").as_bytes()));
+    }
+    if let Some(file) = command.strip_prefix("await ") {
+        while !std::path::Path::new(file).exists() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        return;
     }
     match command {
         "power-button" => controller.send(Command::PowerButton),

@@ -19,12 +19,13 @@ use crate::event_loop;
 use crate::functions::{self, Attached};
 use crate::layout::{KVM_TSS, SCI, SERIAL_INTERRUPT};
 use crate::memory::{self, GuestMemory};
+use crate::parts::{Parts, VmmError, system};
 use crate::pci::{HostBridge, Pci};
+use crate::smbios;
 use crate::state::DevicesState;
 use crate::sync::lock;
 use crate::sys::slots::{self, MachineFd};
 use crate::vcpu::{self, Processors, Topology};
-use crate::vm::{Parts, VmmError, system};
 
 /// Processors that an 8-bit APIC id can tell apart, as far as we have tried.
 const MOST_PROCESSORS: u32 = 64;
@@ -62,6 +63,7 @@ impl Board {
         let memory = memory::map(parts.memory_bytes)?;
         let (fd, entry) = create_and_load(&kvm, &memory, parts)?;
         acpi::write(&memory, &apic_ids)?;
+        smbios::write(&memory, &parts.identity)?;
         let machine = MachineFd::new(fd, memory);
         let machine = Arc::new(machine.map_err(|source| VmmError::Kvm { what: "the guest's memory", source })?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from);

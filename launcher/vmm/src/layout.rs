@@ -16,6 +16,8 @@ pub(crate) const COMMAND_LINE: u64 = 0x2_0000;
 pub(crate) const COMMAND_LINE_MAX: usize = 2048;
 /// The RSDP, where a guest without boot information looks for it (ACPI 6.5 §5.2.5.1); the other tables follow.
 pub(crate) const RSDP: u64 = 0xe_0000;
+/// SMBIOS's entry point, where a guest without EFI looks for it (DSP0134 §5.2), and its structures; ACPI tables end below.
+pub(crate) const SMBIOS: u64 = 0xf_0000;
 /// End of the room for tables, and start of the kernel.
 pub(crate) const HIGH_MEMORY: u64 = 0x10_0000;
 

@@ -1,13 +1,11 @@
 //! The guest's memory: RAM below and above the hole of 32-bit devices, and the map that the guest is given of it.
 
+use vm_memory::GuestRegionCollectionError;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{GuestRegionCollection, GuestRegionCollectionError};
 
 use crate::layout::{ECAM, ECAM_SIZE, HIGH_MEMORY, HOLE, HOLE_END, LOW_MEMORY_END};
+pub(crate) use crate::sys::ram::GuestMemory;
 use crate::sys::ram::Ram;
-
-/// RAM of the guest, mapped into this process. Clones share it.
-pub(crate) type GuestMemory = GuestRegionCollection<Ram>;
 
 /// The least that a machine is given: below it no kernel fits.
 pub(crate) const LEAST: u64 = 32 << 20;

@@ -1,98 +1,14 @@
-//! A machine for its user: what it is made of, and how it is run to its end.
+//! A machine for its user, run to its end.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use machine::Cpu;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::acpi::AcpiError;
 use crate::board::Board;
-use crate::boot::{BootError, Kernel};
 use crate::control::{Controller, Ending, Event, Notice};
-use crate::functions::{AttachError, Nic};
-use crate::memory::MemoryError;
-use crate::state::{DevicesState, UnknownVersion};
-use crate::vcpu::VcpuError;
-
-/// All that a machine is made of, open.
-#[derive(Debug)]
-pub struct Parts {
-    /// An open /dev/kvm.
-    pub kvm: OwnedFd,
-    /// Processors.
-    pub cpu: Cpu,
-    /// Guest memory, in bytes.
-    pub memory_bytes: u64,
-    /// What is booted.
-    pub kernel: Kernel,
-    /// The far end of the first serial port: a stream.
-    pub console: OwnedFd,
-    /// Network devices in the order of their slots.
-    pub nics: Vec<Nic>,
-    /// Where the entropy source takes its bytes from, if there is one: the host's random bytes, open.
-    pub random: Option<File>,
-    /// What a reset does.
-    pub resets: Resets,
-    /// What the devices begin with; without it they are as after a reset.
-    pub devices: Option<DevicesState>,
-}
-
-/// What a reset by the guest or the reset button does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resets {
-    /// The machine boots its kernel again.
-    Boot,
-    /// The machine ends.
-    End,
-}
-
-/// Why a machine cannot be put together.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VmmError {
-    /// Too many processors.
-    #[error("{0} processors: expected 1 to 64, in a topology whose APIC ids have 8 bits")]
-    Processors(u32),
-    /// KVM refused.
-    #[error("KVM refuses {what}")]
-    Kvm {
-        /// What was asked of it.
-        what: &'static str,
-        /// Its answer.
-        #[source]
-        source: kvm_ioctls::Error,
-    },
-    /// No memory.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// Nothing to boot.
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    /// No ACPI tables.
-    #[error(transparent)]
-    Acpi(#[from] AcpiError),
-    /// No processors.
-    #[error(transparent)]
-    Vcpu(#[from] VcpuError),
-    /// No virtio device.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// State of another release.
-    #[error(transparent)]
-    State(#[from] UnknownVersion),
-    /// The system refused.
-    #[error("{what}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// Its reason.
-        #[source]
-        source: std::io::Error,
-    },
-}
+use crate::parts::{Parts, Resets, VmmError, system};
+use crate::state::DevicesState;
 
 /// A machine that has not started.
 #[derive(Debug)]
@@ -150,16 +66,15 @@ impl Vm {
     }
 }
 
-/// For a call of the system that failed.
-pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> VmmError {
-    move |source| VmmError::System { what, source }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
 
+    use machine::Cpu;
+
     use super::*;
+    use crate::boot::Kernel;
+    use crate::smbios::Identity;
 
     #[test]
     fn a_machine_without_processors_or_with_too_many_is_refused() {
@@ -171,6 +86,7 @@ mod tests {
                 kvm: tempfile::tempfile().unwrap().into(),
                 cpu,
                 memory_bytes: 128 << 20,
+                identity: Identity { uuid: String::new(), serial_number: None },
                 kernel,
                 console: near.into(),
                 devices: None,

@@ -1,7 +1,7 @@
-//! Our machine beside Debian's QEMU with the same KVM, kernel and tap, in the lab's host while it counts instructions.
+//! Our machine compared with Debian's QEMU, with the same KVM, kernel and tap, in the lab's host while it counts instructions.
 //!
 //! *Flow*: a script boots one VMM in the host and prints lines of a name and numbers; here they become rows.
-//! *Assumptions*: there a nanosecond is an instruction, whoever executes it: host's kernel, VMM or guest. Idle time passes at once.
+//! *Assumptions*: there a nanosecond is an instruction of host's kernel, VMM or guest. Idle time passes at once.
 
 mod network;
 mod start;

@@ -11,7 +11,7 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, sdt::Sdt};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryError};
 
-use crate::layout::{ECAM, HIGH_MEMORY, RSDP};
+use crate::layout::{ECAM, RSDP, SMBIOS};
 use crate::memory::GuestMemory;
 
 const OEM: [u8; 6] = *b"TAPVIS";
@@ -58,7 +58,7 @@ impl Tables {
 /// When they have no room.
 pub(crate) fn write(memory: &GuestMemory, apic_ids: &[u8]) -> Result<(), AcpiError> {
     let bytes = build(apic_ids);
-    let (needed, room) = (bytes.len() as u64, HIGH_MEMORY - RSDP);
+    let (needed, room) = (bytes.len() as u64, SMBIOS - RSDP);
     if needed > room {
         return Err(AcpiError::Room { needed, room });
     }
@@ -125,7 +125,7 @@ mod tests {
             let fadt = table(&bytes, addresses[0]);
             let dsdt = table(&bytes, u64::from_le_bytes(fadt[140..148].try_into().unwrap()));
             assert_eq!((&dsdt[..4], sum(dsdt)), (&b"DSDT"[..], 0));
-            assert!(bytes.len() as u64 <= HIGH_MEMORY - RSDP);
+            assert!(bytes.len() as u64 <= SMBIOS - RSDP);
         }
     }
 }

@@ -5,12 +5,15 @@
 use vm_memory::bitmap::BS;
 use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{
-    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionMmap, GuestUsize,
-    MemoryRegionAddress, VolatileSlice,
+    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection, GuestRegionMmap,
+    GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
 
 /// What x86 maps by one entry of its second table level.
 const HUGE_PAGE: usize = 2 << 20;
+
+/// RAM of the guest, mapped into this process. Clones share it.
+pub(crate) type GuestMemory = GuestRegionCollection<Ram>;
 
 /// A mapped piece of RAM.
 #[derive(Debug)]
@@ -35,8 +38,8 @@ impl Ram {
         // SAFETY: the range is mapped and in use by this value alone. Advice changes no content; a kernel without huge pages
         // refuses it, and small pages serve then.
         let _ = unsafe { libc::madvise(address.cast(), size, libc::MADV_HUGEPAGE) };
-        // SAFETY: the range lies in `mapping`, which this value owns and drops after `inside`; nobody is given a region of
-        // its own out of either.
+        // SAFETY: the range lies in `mapping`, which this value owns and drops after `inside`; no region is given out of
+        // either.
         let inside = unsafe { MmapRegion::build_raw(address, size, mapping.prot(), mapping.flags()) }?;
         Ok(GuestRegionMmap::new(inside, GuestAddress(start)).map(|inside| Self { inside, _mapping: mapping }))
     }

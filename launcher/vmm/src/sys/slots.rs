@@ -7,7 +7,7 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend as _, GuestMemoryRegion as _};
 
-use crate::memory::GuestMemory;
+use super::ram::GuestMemory;
 
 /// KVM by its open device node.
 pub(crate) fn kvm(node: OwnedFd) -> Kvm {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use vm_memory::{Address as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryRegion as _};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::memory::GuestMemory;
+use super::ram::GuestMemory;
 
 const VHOST: u8 = 0xaf;
 /// RAM below and above the hole.
