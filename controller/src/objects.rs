@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
+use protocol::agent::GuestOs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,6 +41,12 @@ pub(crate) struct InstanceStatus {
     pub(crate) active_pods: BTreeMap<String, String>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) interfaces: Vec<InterfaceStatus>,
+    /// What the guest's agent says of the guest's operating system.
+    #[serde(rename = "guestOSInfo", skip_serializing_if = "Option::is_none")]
+    pub(crate) guest_os_info: Option<GuestOs>,
+    /// `frozen` while the guest's file systems are.
+    #[serde(rename = "fsFreezeStatus", skip_serializing_if = "Option::is_none")]
+    pub(crate) fs_freeze_status: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) qos_class: Option<String>,
     /// User id of the launcher.
@@ -108,20 +115,33 @@ pub(crate) struct Condition {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct InterfaceStatus {
-    /// Its name in the specification.
+    /// Its name in the specification; empty for one that only the guest knows.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) name: String,
     pub(crate) mac: String,
+    /// Its name in the guest.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) interface_name: String,
     /// The first of `ip_addresses`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ip_address: Option<String>,
     /// Addresses by which it is reached.
     pub(crate) ip_addresses: Vec<String>,
-    /// `domain`: known from the machine that the launcher runs.
+    /// Where it is known from: `domain` (the machine that the launcher runs), `guest-agent`, `multus-status`.
     pub(crate) info_source: String,
+    /// `up` or `down`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) link_state: String,
     /// Queue pairs.
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) queue_count: u64,
     /// The interface in the pod.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) pod_interface_name: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `spec` of a KubeVirt object, as it was written.

@@ -217,9 +217,13 @@ fn id_of(line: &[u8]) -> Value {
 impl Call {
     /// A call, and the lines that its client is sent.
     pub(crate) fn to_be_answered(verb: protocol::control::Verb) -> (Self, impl Iterator<Item = String>) {
+        Self::of(Request { id: Value::Null, ..Request::new(0, verb) })
+    }
+
+    /// A call with this request, and the lines that its client is sent.
+    pub(crate) fn of(request: Request) -> (Self, impl Iterator<Item = String>) {
         let (lines, sent) = sync_channel(MAX_UNREAD_LINES);
         let client = Client { lines, unwritten: Arc::default() };
-        let request = Request { id: Value::Null, verb, grace_seconds: None };
         (
             Self { request, client },
             std::iter::from_fn(move || {

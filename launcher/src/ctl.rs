@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use protocol::agent::Execute;
 use protocol::chain::chain;
 use protocol::control::{Answer, Report, Request, State, Verb};
 use protocol::socket;
@@ -27,7 +28,13 @@ Asks the launcher whose folder is DIR (/run/tapvisor if absent), as root or as t
   stop [SECONDS]  press it and end the machine by force after its grace period, or SECONDS
   pause, unpause  halt the processors, or let them go on
   reset           reset the machine
-  reboot          press the power button once and reset the machine when the guest has shut down
+  reboot          reboot the guest by its agent; without one press the power button and reset it when it has shut down
+  freeze [SECONDS]  freeze the guest's file systems by its agent, for SECONDS if given
+  unfreeze        thaw them
+  agent-ping      succeed if the guest's agent answers
+  agent-info      print what the guest's agent says, as JSON
+  agent-execute SECONDS COMMAND [ARGUMENT...]
+                  execute a program in the guest by its agent, for SECONDS at most, with the same output and exit code
   console         the serial console, on standard input and output; a read-only one without standard input
 ";
 
@@ -40,10 +47,10 @@ const MAX_LINE_BYTES: u64 = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// What `ctl` was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Command {
-    /// One request; its answer is printed if it is a status.
-    Ask(Verb, Option<u64>),
+    /// One request; its answer is printed unless it is empty.
+    Ask(Request),
     Probe,
     Events,
     Console,
@@ -57,13 +64,13 @@ pub fn ctl(arguments: &[OsString]) -> ExitCode {
     };
     let control = dir.join("control.sock");
     let done = match command {
-        Command::Ask(verb, grace) => ask(&control, verb, grace).and_then(|report| print(&report)),
-        Command::Probe => ask(&control, Verb::Status, None).and_then(|report| expect_running(&report)),
-        Command::Events => events(&control),
-        Command::Console => console(&dir.join("console.sock")),
+        Command::Ask(request) => ask(&control, &request).and_then(|report| print(&report)),
+        Command::Probe => ask(&control, &request(Verb::Status)).and_then(|report| expect_running(&report)),
+        Command::Events => events(&control).map(|()| 0),
+        Command::Console => console(&dir.join("console.sock")).map(|()| 0),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => fail(&format!("tapvisor-launcher: {}: {}\n", dir.display(), chain(&error)), 1),
     }
 }
@@ -76,17 +83,32 @@ fn parse(arguments: &[OsString]) -> Option<(PathBuf, Command)> {
     }
     let word = words.next()?;
     let number = words.peek().and_then(|word| word.to_str()?.parse().ok());
+    let simple = |verb| Command::Ask(request(verb));
     let command = match word.to_str()? {
-        "status" => Command::Ask(Verb::Status, None),
-        "powerdown" => Command::Ask(Verb::Powerdown, None),
+        "status" => simple(Verb::Status),
+        "powerdown" => simple(Verb::Powerdown),
         "stop" => {
             words.next_if(|_| number.is_some());
-            Command::Ask(Verb::Stop, number)
+            Command::Ask(Request { grace_seconds: number, ..request(Verb::Stop) })
         }
-        "pause" => Command::Ask(Verb::Pause, None),
-        "unpause" => Command::Ask(Verb::Resume, None),
-        "reset" => Command::Ask(Verb::Reset, None),
-        "reboot" => Command::Ask(Verb::Reboot, None),
+        "pause" => simple(Verb::Pause),
+        "unpause" => simple(Verb::Resume),
+        "reset" => simple(Verb::Reset),
+        "reboot" => simple(Verb::Reboot),
+        "freeze" => {
+            words.next_if(|_| number.is_some());
+            Command::Ask(Request { unfreeze_seconds: number, ..request(Verb::Freeze) })
+        }
+        "unfreeze" => simple(Verb::Unfreeze),
+        "agent-ping" => simple(Verb::AgentPing),
+        "agent-info" => simple(Verb::AgentInfo),
+        "agent-execute" => {
+            words.next();
+            let command: Option<Vec<_>> = words.by_ref().map(|word| word.to_str().map(str::to_owned)).collect();
+            let command = command.filter(|command| !command.is_empty())?;
+            let execute = Some(Execute { command, timeout_seconds: number? });
+            Command::Ask(Request { execute, ..request(Verb::AgentExecute) })
+        }
         "probe" => Command::Probe,
         "events" => Command::Events,
         "console" => Command::Console,
@@ -95,11 +117,16 @@ fn parse(arguments: &[OsString]) -> Option<(PathBuf, Command)> {
     words.next().is_none().then_some((dir, command))
 }
 
-fn ask(control: &Path, verb: Verb, grace_seconds: Option<u64>) -> io::Result<Report> {
+fn request(verb: Verb) -> Request {
+    Request::new(1, verb)
+}
+
+fn ask(control: &Path, request: &Request) -> io::Result<Report> {
     let mut stream = socket::connect_to_peer(control)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let executes = request.execute.as_ref().map_or(0, |execute| execute.timeout_seconds);
+    stream.set_read_timeout(Some(PATIENCE.saturating_add(Duration::from_secs(executes))))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(&Request { grace_seconds, ..Request::new(1, verb) }.to_line())?;
+    stream.write_all(&request.to_line())?;
     let mut line = Vec::new();
     BufReader::new(stream).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
     match serde_json::from_slice(&line)? {
@@ -108,16 +135,24 @@ fn ask(control: &Path, verb: Verb, grace_seconds: Option<u64>) -> io::Result<Rep
     }
 }
 
-fn print(report: &Report) -> io::Result<()> {
-    let Report::Status(status) = report else { return Ok(()) };
-    let mut line = serde_json::to_vec(status)?;
+/// Prints a report; returns the exit code.
+fn print(report: &Report) -> io::Result<u8> {
+    let mut line = match report {
+        Report::Status(status) => serde_json::to_vec(status)?,
+        Report::Guest { guest } => serde_json::to_vec(guest)?,
+        Report::Executed { executed } => {
+            io::stdout().write_all(executed.output.as_bytes())?;
+            return Ok(u8::try_from(executed.exit_code).unwrap_or(u8::MAX));
+        }
+        Report::Done {} => return Ok(0),
+    };
     line.push(b'\n');
-    io::stdout().write_all(&line)
+    io::stdout().write_all(&line).map(|()| 0)
 }
 
-fn expect_running(report: &Report) -> io::Result<()> {
+fn expect_running(report: &Report) -> io::Result<u8> {
     match report {
-        Report::Status(status) if status.state != State::Starting => Ok(()),
+        Report::Status(status) if status.state != State::Starting => Ok(0),
         _ => Err(io::Error::other("the machine does not run yet")),
     }
 }
@@ -181,16 +216,35 @@ mod tests {
     // spec: LAUNCH-9
     #[test]
     fn commands_are_read_and_everything_else_is_refused() {
-        let pod = |command| Some((PathBuf::from(DIR), command));
-        assert_eq!(parsed("status"), pod(Command::Ask(Verb::Status, None)));
-        assert_eq!(parsed("unpause"), pod(Command::Ask(Verb::Resume, None)));
-        assert_eq!(parsed("stop"), pod(Command::Ask(Verb::Stop, None)));
-        assert_eq!(parsed("stop 5"), pod(Command::Ask(Verb::Stop, Some(5))));
+        let pod = |request| Some((PathBuf::from(DIR), Command::Ask(request)));
+        assert_eq!(parsed("status"), pod(request(Verb::Status)));
+        assert_eq!(parsed("unpause"), pod(request(Verb::Resume)));
+        assert_eq!(parsed("stop"), pod(request(Verb::Stop)));
+        assert_eq!(parsed("stop 5"), pod(Request { grace_seconds: Some(5), ..request(Verb::Stop) }));
+        assert_eq!(parsed("freeze 9"), pod(Request { unfreeze_seconds: Some(9), ..request(Verb::Freeze) }));
+        let execute = Execute { command: vec!["cat".to_owned(), "--".to_owned()], timeout_seconds: 3 };
+        let execute = Request { execute: Some(execute), ..request(Verb::AgentExecute) };
+        assert_eq!(parsed("agent-execute 3 cat --"), pod(execute));
         assert_eq!(parsed("--dir /d console"), Some(("/d".into(), Command::Console)));
-        for wrong in ["", "explode", "--dir", "--dir /d", "status now", "stop soon", "stop 5 6", "console --dir /d"] {
+        for wrong in [
+            "",
+            "explode",
+            "--dir",
+            "--dir /d",
+            "status now",
+            "stop soon",
+            "stop 5 6",
+            "console --dir /d",
+            "agent-execute",
+            "agent-execute 3",
+            "agent-execute cat",
+            "agent-ping now",
+        ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
-        for word in ["status", "probe", "events", "powerdown", "stop", "pause", "reset", "console"] {
+        for word in
+            ["status", "probe", "events", "stop", "pause", "reset", "console", "freeze", "agent-ping", "agent-execute"]
+        {
             assert!(USAGE.contains(&format!("\n  {word}")), "{word}");
         }
     }
@@ -215,9 +269,10 @@ mod tests {
                 line
             })
         });
-        let starting = ask(&path, Verb::Status, None).unwrap();
+        let starting = ask(&path, &request(Verb::Status)).unwrap();
         assert!(expect_running(&starting).unwrap_err().to_string().contains("does not run yet"));
-        assert_eq!(ask(&path, Verb::Stop, Some(3)).unwrap_err().to_string(), "paused already");
+        let stop = Request { grace_seconds: Some(3), ..request(Verb::Stop) };
+        assert_eq!(ask(&path, &stop).unwrap_err().to_string(), "paused already");
         let lines = launcher.join().unwrap();
         assert_eq!(lines[1], "{\"id\":1,\"verb\":\"stop\",\"graceSeconds\":3}\n");
         assert!(expect_running(&Report::Status(Box::new(protocol::control::Status::new(State::Paused)))).is_ok());

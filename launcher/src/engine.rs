@@ -23,6 +23,8 @@ pub struct Parts {
     pub disks: Vec<OpenDisk>,
     /// A stream that is the far end of the first serial port.
     pub console: OwnedFd,
+    /// A stream that is the far end of the guest agent's channel, for an engine that has one.
+    pub agent: Option<OwnedFd>,
 }
 
 /// The host's side of a NIC.
@@ -45,6 +47,9 @@ pub trait Engine {
 
     /// Whether it can give the guest a device of the host's.
     fn has_passthrough(&self) -> bool;
+
+    /// Whether the guest has a channel for its agent.
+    fn has_agent_channel(&self) -> bool;
 
     /// Starts the machine; from then on everything that happens to it comes as an event, [`Event::Ended`] last. `confine` is
     /// called once and confines this process, when all programs of the engine are started, and all threads that need more than
@@ -118,6 +123,11 @@ pub enum Event {
     },
     /// The guest has shut down. The machine ends with it, unless [`Command::KeepAtShutdown`] keeps it.
     ShutDown,
+    /// The guest has opened or closed its end of the agent's channel.
+    AgentPort {
+        /// Whether it is open.
+        is_open: bool,
+    },
     /// The watchdog was not fed and acts.
     Watchdog(WatchdogAction),
     /// A disk could not be read or written.

@@ -12,10 +12,11 @@ use std::time::Duration;
 use hostnet::kernel::Kernel;
 use hostnet::linux::Linux;
 use hostnet::{Ask, KernelError};
-use machine::{Boot, Machine};
+use machine::{AgentUse, Boot, CredentialSource, Machine};
 use nix::sys::signal::{SigSet, Signal};
 use wiring::{Binding, Owner};
 
+use super::agent::Agent;
 use super::choice::{self, Choice, ChoiceError};
 use super::confine::{self, Confinement};
 use super::console::{Console, Door};
@@ -181,23 +182,46 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let disks = block::open_all(&machine, scratch, handed_down.disks)?;
     let (doors, far_end) = Doors::open(args, machine.graphics)?;
     let grace = Duration::from_secs(machine.grace_period_seconds);
-    let parts = Parts { machine: machine.clone(), nics, disks, console: far_end };
+    let channel = choice.engine().has_agent_channel().then(UnixStream::pair).transpose();
+    let (channel, agent) = channel.map_err(system("make a socket pair for the guest's agent"))?.unzip();
+    let agent = agent.map(OwnedFd::from);
+    let parts = Parts { machine: machine.clone(), nics, disks, console: far_end, agent };
     // From this thread, which lives as long as the process: the engine is told to die with it. Until it runs there is no
     // other thread, and each that is made afterwards is confined as this one is.
     let (event, events) = mpsc::channel();
     let mut confinement = Confinement::default();
-    let running = choice.engine().start(parts, event, &mut |what| confinement = confine::confine(&args.dir, what))?;
+    let running = choice.engine().start(parts, event, &mut |what| {
+        confinement = confine::confine(&args.dir, credential_folders(&machine), what);
+    })?;
     forward_signals(signals, input.clone()).map_err(system("start a thread for signals"))?;
     forward_events(events, input.clone()).map_err(system("start a thread for events"))?;
     let services = services.into_iter().map(|service| service.map(|service| service.start(&input)).transpose());
     let services = services.collect::<Result<_, _>>()?;
+    let agent = channel.map(|channel| start_agent(channel, &machine, &input)).transpose()?;
     let (console, control) = doors.serve(args, input)?;
     let description = Description { machine, choice, wired, services, confinement };
-    let describe = || description.status();
-    let outcome = EventLoop { machine: running, grace, describe: &describe }.run(&inputs);
+    let describe = || Status { agent: agent.as_ref().map(Agent::status), ..description.status() };
+    let outcome = EventLoop { machine: running, grace, agent: agent.as_ref(), describe: &describe }.run(&inputs);
     console.finish();
     control.finish();
     Ok(outcome)
+}
+
+/// The folders with credentials for the guest, which change while the machine runs.
+fn credential_folders(machine: &Machine) -> Vec<&Path> {
+    let AgentUse { ssh_keys, passwords, .. } = &machine.agent;
+    let sources = ssh_keys.iter().map(|keys| &keys.source).chain(passwords);
+    let folders = sources.filter_map(|source| match source {
+        CredentialSource::Folder(folder) => Some(folder.as_path()),
+        CredentialSource::Values(_) => None,
+    });
+    folders.collect()
+}
+
+fn start_agent(channel: UnixStream, machine: &Machine, input: &Sender<Input>) -> Result<Agent, LaunchError> {
+    let input = input.clone();
+    let tell = move |news| input.send(Input::Agent(news)).is_ok();
+    Agent::start(channel, machine.agent.clone(), tell).map_err(system("start a thread for the guest's agent"))
 }
 
 fn take_over(args: &LaunchOptions) -> Result<HandedDown, DescriptorError> {

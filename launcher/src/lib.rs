@@ -5,6 +5,7 @@
 //! Guarantees: nothing of the host is changed; the engine never outlives the process; a machine never starts without
 //! its network. Assumptions: the process is the taps' owner, in the VM's network namespace, without capabilities.
 
+mod agent;
 mod choice;
 pub mod confine;
 mod console;
@@ -27,6 +28,7 @@ mod screen;
 mod sys;
 mod threads;
 
+pub use agent::agent_heard;
 pub use emulation::heard;
 pub use launch::launch;
 pub use sys::kvm_probe::probe;

@@ -75,7 +75,7 @@ impl Lifecycle {
             Event::Paused | Event::DiskFailed { paused: true, .. } => self.state = State::Paused,
             Event::Reset { .. } => self.resets += 1,
             Event::Watchdog(_) => self.watchdog_fired += 1,
-            Event::DiskFailed { paused: false, .. } => {}
+            Event::DiskFailed { paused: false, .. } | Event::AgentPort { .. } => {}
             Event::Ended(ending) => return Some(outcome_of(ending.clone(), self.stop.is_some())),
         }
         None
@@ -101,13 +101,11 @@ impl Lifecycle {
         match (action, self.state) {
             (VmAction::Powerdown, State::Paused) => Err("the machine is paused: resume it first"),
             (VmAction::Powerdown, _) => Ok(vec![Command::Powerdown]),
-            (VmAction::Reboot, _) if self.stop.is_some() => Err("the machine is being stopped"),
-            (VmAction::Reboot, State::Running) => {
+            (VmAction::Reboot, _) => {
+                self.check_reboot()?;
                 self.reboots = true;
                 Ok(vec![Command::KeepAtShutdown, Command::Powerdown])
             }
-            (VmAction::Reboot, State::Paused) => Err("the machine is paused: resume it first"),
-            (VmAction::Reboot, State::Starting | State::Stopping) => Err("the machine is not running yet"),
             (VmAction::Stop { grace }, _) => Ok(self.stop(now, grace)),
             (VmAction::Pause | VmAction::Resume, _) if self.stop.is_some() => Err("the machine is being stopped"),
             (VmAction::Pause, State::Running) => Ok(vec![Command::Pause]),
@@ -119,6 +117,19 @@ impl Lifecycle {
             (VmAction::Pause, State::Starting | State::Stopping) | (VmAction::Resume, State::Stopping) => {
                 Err("the machine is not running yet")
             }
+        }
+    }
+
+    /// Whether the guest can be asked to reboot.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_reboot(&self) -> Result<(), &'static str> {
+        match self.state {
+            _ if self.stop.is_some() => Err("the machine is being stopped"),
+            State::Running => Ok(()),
+            State::Paused => Err("the machine is paused: resume it first"),
+            State::Starting | State::Stopping => Err("the machine is not running yet"),
         }
     }
 

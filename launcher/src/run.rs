@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use protocol::control::{self, Report, Status, Verb};
 
+use super::agent::{Agent, News};
 use super::control::{Call, Client};
 use super::engine::{Done, EngineError, Event, Running};
 use super::guest_log::GuestLog;
@@ -27,6 +28,8 @@ pub(crate) enum Input {
     Lease(Lease),
     /// A client that wants to see the guest's screen.
     Viewer(UnixStream),
+    /// The agent in the guest.
+    Agent(News),
 }
 
 /// One machine while it runs.
@@ -35,6 +38,8 @@ pub(crate) struct EventLoop<'a> {
     pub(crate) machine: Box<dyn Running>,
     /// Time between the power button and the end by force.
     pub(crate) grace: Duration,
+    /// The agent in the guest, where the machine has a channel for it.
+    pub(crate) agent: Option<&'a Agent>,
     /// What `status` reports in addition to the state.
     pub(crate) describe: &'a dyn Fn() -> Status,
 }
@@ -52,6 +57,7 @@ impl EventLoop<'_> {
                         tracing::info!(?event, "machine");
                     }
                     let outcome = lifecycle.on_event(&event);
+                    self.tell_agent(&event);
                     let commands = lifecycle.after_event(&event);
                     if !commands.is_empty() {
                         self.machine.command(commands, Box::new(warn));
@@ -74,6 +80,10 @@ impl EventLoop<'_> {
                     self.carry_out(&mut lifecycle, action, Box::new(warn));
                 }
                 Next::Input(Input::Viewer(client)) => self.machine.show(client.into(), Box::new(warn)),
+                Next::Input(Input::Agent(News::Changed)) => tell(&mut listeners, &control::Event::Agent),
+                Next::Input(Input::Agent(News::NotRebooted(call))) => {
+                    self.act(&mut lifecycle, VmAction::Reboot, call);
+                }
                 Next::Input(Input::Call(call)) => listeners.extend(self.answer(&mut lifecycle, call)),
                 Next::Deadline => {
                     if let Some(command) = lifecycle.on_deadline(now()) {
@@ -108,16 +118,59 @@ impl EventLoop<'_> {
             Verb::Pause => VmAction::Pause,
             Verb::Resume => VmAction::Resume,
             Verb::Reset => VmAction::Reset,
-            Verb::Reboot => VmAction::Reboot,
+            Verb::Reboot => {
+                match lifecycle.check_reboot() {
+                    Ok(()) => self.reboot(lifecycle, call),
+                    Err(reason) => drop(call.answer(Err(reason.to_owned()))),
+                }
+                return None;
+            }
+            Verb::AgentPing | Verb::AgentInfo | Verb::AgentExecute | Verb::Freeze | Verb::Unfreeze => {
+                match self.agent {
+                    // It answers, or comes back only with a reboot.
+                    Some(agent) => drop(agent.ask(call)),
+                    None => drop(call.answer(Err(NO_CHANNEL.to_owned()))),
+                }
+                return None;
+            }
         };
+        self.act(lifecycle, action, call);
+        None
+    }
+
+    /// Carries an action out and answers.
+    fn act(&mut self, lifecycle: &mut Lifecycle, action: VmAction, call: Call) {
         match lifecycle.on_action(now(), action) {
             Ok(commands) => self.machine.command(commands, Box::new(move |result| answer_with(call, result))),
             Err(reason) => drop(call.answer(Err(reason.to_owned()))),
         }
-        None
+    }
+
+    /// By the agent, or else by the power button.
+    fn reboot(&mut self, lifecycle: &mut Lifecycle, call: Call) {
+        let call = match self.agent {
+            Some(agent) => agent.ask(call),
+            None => Some(call),
+        };
+        if let Some(call) = call {
+            self.act(lifecycle, VmAction::Reboot, call);
+        }
+    }
+
+    fn tell_agent(&self, event: &Event) {
+        let Some(agent) = self.agent else { return };
+        match event {
+            Event::AgentPort { is_open } => agent.on_port(*is_open),
+            Event::Running => agent.on_running(true),
+            Event::Paused | Event::DiskFailed { paused: true, .. } => agent.on_running(false),
+            _ => {}
+        }
     }
 
     fn carry_out(&mut self, lifecycle: &mut Lifecycle, action: VmAction, done: Done) {
+        if let (VmAction::Stop { .. }, Some(agent)) = (action, self.agent) {
+            agent.power_off();
+        }
         match lifecycle.on_action(now(), action) {
             Ok(commands) => self.machine.command(commands, done),
             Err(reason) => tracing::warn!(?action, reason, "not possible"),
@@ -133,6 +186,8 @@ impl EventLoop<'_> {
         }))
     }
 }
+
+const NO_CHANNEL: &str = "this engine has no channel for an agent in the guest";
 
 fn answer_with(call: Call, result: Result<(), EngineError>) {
     // The client comes back for those who want events.
@@ -174,7 +229,7 @@ fn tell(listeners: &mut Vec<Client>, event: &control::Event) {
 /// An event as clients are told of it; the end follows a shutdown, or its reset does.
 fn told(event: &Event, outcome: Option<&Outcome>) -> Option<control::Event> {
     Some(match event.clone() {
-        Event::ShutDown => return None,
+        Event::ShutDown | Event::AgentPort { .. } => return None,
         Event::Running => control::Event::Running,
         Event::Paused => control::Event::Paused,
         Event::Reset { by_guest } => control::Event::Reset { by_guest },
@@ -224,7 +279,7 @@ mod tests {
         let (call, mut answered) = Call::to_be_answered(Verb::Pause);
         input.send(Input::Call(call)).unwrap();
         input.send(Input::Terminate).unwrap();
-        let outcome = EventLoop { machine: Box::new(machine), grace, describe: &describe }.run(&inputs);
+        let outcome = EventLoop { machine: Box::new(machine), grace, agent: None, describe: &describe }.run(&inputs);
         assert_eq!((outcome.outcome, outcome.requested), (Verdict::Killed, true));
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), [Command::Pause, Command::Powerdown, Command::Kill]);
         assert!(answered.next().is_none(), "answered before it was done");
@@ -239,7 +294,7 @@ mod tests {
         input.send(Input::Call(call)).unwrap();
         let describe = || Status::new(control::State::Starting);
         let grace = Duration::from_millis(50);
-        EventLoop { machine: Box::new(machine), grace, describe: &describe }.run(&inputs);
+        EventLoop { machine: Box::new(machine), grace, agent: None, describe: &describe }.run(&inputs);
         assert!(answered.next().is_some_and(|line| line.contains("\"ok\"")));
     }
 }

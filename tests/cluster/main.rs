@@ -4,6 +4,7 @@ mod agent;
 mod claims;
 mod end;
 mod files;
+mod guest_agent;
 mod hostile;
 mod nodes;
 mod pods;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     trials.extend(virtctl::trials());
     trials.extend(virtctl_streams::trials());
     trials.extend(virtctl_machines::trials());
+    trials.extend(guest_agent::trials());
     trials.extend(rbac::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);

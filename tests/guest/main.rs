@@ -1,5 +1,6 @@
 //! Rung guest: manifests through the real `tapvisor`, real kernels in the machines, on networks of a world.
 
+mod agent;
 mod by_hand;
 mod devices;
 mod examples;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(nics::trials());
     trials.extend(by_hand::trials());
     trials.extend(probes::trials());
+    trials.extend(agent::trials());
     trials.extend(host_routes::trials());
     trials.extend(devices::trials());
     trials.extend(killed::trials());

@@ -48,6 +48,21 @@ pub enum ProbeAction {
         /// Extra headers.
         headers: Vec<(String, String)>,
     },
+    /// Whether a program in the guest ends with code 0, executed by the guest's agent.
+    Exec {
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+    /// Whether the guest's agent answers.
+    AgentPing,
+}
+
+impl ProbeAction {
+    /// Whether the guest's agent is asked, and not the network.
+    #[must_use]
+    pub fn is_by_agent(&self) -> bool {
+        matches!(self, Self::Exec { .. } | Self::AgentPing)
+    }
 }
 
 /// Scheme of an HTTP probe.
@@ -62,7 +77,7 @@ pub enum Scheme {
 /// Reads a readiness probe; named ports are those of `nics`.
 pub(super) fn read(node: &Node<'_>, nics: &[Nic]) -> Option<Probe> {
     let probe = node.fields(|fields| read_fields(fields, nics))??;
-    if !nics.iter().any(|nic| matches!(nic.network, Network::Pod { .. })) {
+    if !probe.action.is_by_agent() && !nics.iter().any(|nic| matches!(nic.network, Network::Pod { .. })) {
         node.refuse("asks over the pod network, and no interface is on it");
         return None;
     }
@@ -80,19 +95,19 @@ pub(super) fn read_liveness(node: &Node<'_>, nics: &[Nic]) -> Option<Probe> {
 }
 
 fn read_fields(probe: &Fields<'_>, nics: &[Nic]) -> Option<Probe> {
-    probe.unsupported_because("exec", "there is no guest agent, use tcpSocket or httpGet");
-    probe.unsupported_because("guestAgentPing", "there is no guest agent, use tcpSocket or httpGet");
     let given: Vec<_> = ["tcpSocket", "httpGet", "exec", "guestAgentPing"]
         .into_iter()
         .filter(|name| probe.field(name).is_some())
         .collect();
     match given.len() {
         1 => {}
-        0 => probe.node().refuse("needs tcpSocket or httpGet"),
+        0 => probe.node().refuse("needs tcpSocket, httpGet, exec or guestAgentPing"),
         _ => probe.node().refuse(format!("asks more than one thing: {}", given.join(", "))),
     }
     let tcp = probe.field("tcpSocket").and_then(|node| node.fields(|tcp| read_tcp(tcp, nics))?);
     let http = probe.field("httpGet").and_then(|node| node.fields(|http| read_http(http, nics))?);
+    let exec = probe.field("exec").and_then(|node| node.fields(read_exec)?);
+    let ping = probe.field("guestAgentPing").and_then(|node| node.fields(|_| ProbeAction::AgentPing));
     let count =
         |name, low, default| probe.integer(name, low..=u32::try_from(i32::MAX).unwrap_or(u32::MAX)).unwrap_or(default);
     let seconds = |name, low, default| Duration::from_secs(count(name, low, default).into());
@@ -103,7 +118,7 @@ fn read_fields(probe: &Fields<'_>, nics: &[Nic]) -> Option<Probe> {
         (seconds("initialDelaySeconds", 0, 0), seconds("periodSeconds", 0, 10), seconds("timeoutSeconds", 0, 1));
     let (success, failure) = (count("successThreshold", 0, 1), count("failureThreshold", 0, 3));
     Some(Probe {
-        action: tcp.or(http)?,
+        action: tcp.or(http).or(exec).or(ping)?,
         initial_delay,
         period: at_least_one(period, 10),
         timeout: at_least_one(timeout, 1),
@@ -115,6 +130,15 @@ fn read_fields(probe: &Fields<'_>, nics: &[Nic]) -> Option<Probe> {
 fn read_tcp(tcp: &Fields<'_>, nics: &[Nic]) -> Option<ProbeAction> {
     let host = tcp.filled_text("host").map(str::to_owned);
     Some(ProbeAction::TcpSocket { host, port: read_port(&tcp.required("port")?, nics)? })
+}
+
+fn read_exec(exec: &Fields<'_>) -> Option<ProbeAction> {
+    let command = exec.required("command")?;
+    let words: Option<Vec<_>> = command.items().iter().map(|word| word.text().map(str::to_owned)).collect();
+    if words.as_ref().is_some_and(Vec::is_empty) {
+        command.refuse("needs a program");
+    }
+    Some(ProbeAction::Exec { command: words.filter(|words| !words.is_empty())? })
 }
 
 fn read_http(http: &Fields<'_>, nics: &[Nic]) -> Option<ProbeAction> {

@@ -23,7 +23,7 @@ pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
 
 use crate::kubevirt::VirtualMachineInstance;
-use machine::{Boot, Emulation, EngineDemand, Machine};
+use machine::{AgentUse, Boot, Emulation, EngineDemand, Machine};
 
 /// What a translation needs in addition to the object: it differs between a cluster and one machine.
 #[derive(Debug)]
@@ -152,6 +152,7 @@ pub fn translate(
         graphics: spec.graphics,
         rng: spec.rng,
         watchdog: spec.watchdog,
+        agent: agent(instance),
         reboot_policy: spec.reboot_policy,
         start_paused: spec.start_paused,
         grace_period_seconds: spec.grace_period_seconds,
@@ -159,6 +160,13 @@ pub fn translate(
         engine: context.engine.unwrap_or(spec.engine),
     };
     Ok(Translation { machine, wiring, networks: nics.networks, host_files: disks::host_files(instance) })
+}
+
+/// What the machine needs the guest's agent for.
+fn agent(instance: &VirtualMachineInstance) -> AgentUse {
+    let probes = [&instance.spec.readiness_probe, &instance.spec.liveness_probe];
+    let probes = probes.into_iter().flatten().any(|probe| probe.action.is_by_agent());
+    AgentUse { probes, ..AgentUse::default() }
 }
 
 fn boot(instance: &VirtualMachineInstance, images: &ImageFiles) -> Result<Boot, TranslateError> {

@@ -11,7 +11,7 @@ use super::calls::{Api, body, json_answer};
 use super::path::{Document, Route, Target, route};
 use super::status::{Failure, Kind};
 use super::trust::FrontProxy;
-use super::{access, discovery, instance, machine, streams};
+use super::{access, agent, discovery, instance, machine, streams};
 use crate::http::Answer;
 
 /// Answers a request; `front_proxy` is there when the front proxy sent it.
@@ -57,8 +57,8 @@ async fn object(api: &Api, request: Request<Incoming>, target: Target) -> Result
             None => Err(unknown(&path, name)),
         },
         (Kind::Machine, &Method::GET, ["expand-spec"]) => machine::expand(api, &target).await,
-        (Kind::Instance, &Method::GET, ["guestosinfo" | "userlist" | "filesystemlist"]) => {
-            Ok(instance::guest_information(api, &target).await)
+        (Kind::Instance, &Method::GET, [name]) if let Some(document) = agent::Document::of(name) => {
+            Ok(agent::document(api, &target, document).await)
         }
         (Kind::Instance, &Method::GET, ["console"]) => streams::console(api, &target, request).await,
         (Kind::Instance, &Method::GET, ["vnc"]) => streams::vnc(api, &target, request).await,
@@ -73,7 +73,7 @@ async fn object(api: &Api, request: Request<Incoming>, target: Target) -> Result
 
 /// A subresource that KubeVirt has and this product does not, or one that no release has.
 fn unknown(path: &str, name: &str) -> Failure {
-    const KUBEVIRTS: [&str; 14] = [
+    const KUBEVIRTS: [&str; 12] = [
         "addvolume",
         "removevolume",
         "memorydump",
@@ -83,8 +83,6 @@ fn unknown(path: &str, name: &str) -> Failure {
         "vnc",
         "usbredir",
         "vsock",
-        "freeze",
-        "unfreeze",
         "backup",
         "redefine-checkpoint",
         "sev",

@@ -1,19 +1,19 @@
 //! Actions on an instance that runs: whether they are possible, and the request to its launcher.
 
-use hyper::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use node_protocol::PodUid;
 use protocol::control::Verb;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::calls::{Api, accepted, instance, options};
+use super::durations::seconds;
 use super::path::Target;
 use super::status::{Failure, Kind};
 use crate::agents::AgentError;
-use crate::http::{Answer, plain};
+use crate::http::Answer;
 use crate::objects::{Phase, VirtualMachineInstance};
 use crate::vmi::names::CREATED_BY;
 
@@ -24,6 +24,8 @@ pub(super) enum Action {
     Unpause,
     Reset,
     SoftReboot,
+    Freeze,
+    Unfreeze,
 }
 
 impl Action {
@@ -34,6 +36,8 @@ impl Action {
             "unpause" => Some(Self::Unpause),
             "reset" => Some(Self::Reset),
             "softreboot" => Some(Self::SoftReboot),
+            "freeze" => Some(Self::Freeze),
+            "unfreeze" => Some(Self::Unfreeze),
             _ => None,
         }
     }
@@ -44,6 +48,8 @@ impl Action {
             Self::Unpause => Verb::Resume,
             Self::Reset => Verb::Reset,
             Self::SoftReboot => Verb::Reboot,
+            Self::Freeze => Verb::Freeze,
+            Self::Unfreeze => Verb::Unfreeze,
         }
     }
 }
@@ -52,6 +58,7 @@ impl Action {
 #[serde(rename_all = "camelCase", default)]
 struct ActionOptions {
     dry_run: Vec<String>,
+    unfreeze_timeout: Option<String>,
 }
 
 /// Does it.
@@ -59,31 +66,21 @@ struct ActionOptions {
 /// # Errors
 /// The instance does not exist or is in another state, or its launcher was not reached.
 pub(super) async fn act(api: &Api, target: &Target, action: Action, body: &[u8]) -> Result<Answer, Failure> {
-    let ActionOptions { dry_run } = options(body)?;
+    let ActionOptions { dry_run, unfreeze_timeout } = options(body)?;
+    let fields = match (action, unfreeze_timeout) {
+        (Action::Freeze, None) => return Err(Failure::bad_request("Unfreeze timeout in body cannot be nil")),
+        (Action::Freeze, Some(timeout)) => json!({"unfreezeSeconds": seconds(&timeout)?}),
+        _ => Value::Null,
+    };
     let vmi = instance(&api.client, &target.namespace, &target.name).await?;
     check(action, &vmi)?;
     if dry_run.iter().any(|stage| stage == "All") {
         return Ok(accepted());
     }
     let launcher = Launcher::of(api, &vmi).await?;
-    let done = api.launchers.ask(&launcher.node, &launcher.pod, action.verb(), &Value::Null).await;
+    let done = api.launchers.ask(&launcher.node, &launcher.pod, action.verb(), &fields).await;
     done.map_err(|error| failure(&target.name, &error))?;
     Ok(accepted())
-}
-
-/// What the guest's agent says. No launcher has a channel for an agent yet, so this is why there is nothing to say: as KubeVirt's
-/// virt-api words it, plain text with code 500, which alone virtctl shows to its user.
-pub(super) async fn guest_information(api: &Api, target: &Target) -> Answer {
-    let failure = match instance(&api.client, &target.namespace, &target.name).await {
-        Ok(vmi) => no_guest_information(&vmi),
-        Err(failure) => failure,
-    };
-    plain(StatusCode::INTERNAL_SERVER_ERROR, failure.message)
-}
-
-fn no_guest_information(vmi: &VirtualMachineInstance) -> Failure {
-    let why = if is_running(vmi) { "VMI does not have guest agent connected" } else { "VMI is not running" };
-    Failure::conflict(Kind::Instance, &vmi.name_any(), why)
 }
 
 /// Whether an instance's state allows an action, as KubeVirt's virt-api decides it.
@@ -93,7 +90,7 @@ fn check(action: Action, vmi: &VirtualMachineInstance) -> Result<(), Failure> {
     let (is_running, is_paused) = (is_running(vmi), has_condition(vmi, "Paused"));
     match action {
         Action::Pause if !is_running => conflict("VM is not running"),
-        Action::Pause if vmi.spec.fields.get("livenessProbe").is_some_and(|probe| !probe.is_null()) => {
+        Action::Pause if asks_a_paused_guest(vmi) => {
             Err(Failure::forbidden(Kind::Instance, name, "Pausing VMIs with LivenessProbe is currently not supported"))
         }
         Action::Pause if is_paused => conflict("VMI is already paused"),
@@ -110,8 +107,28 @@ fn check(action: Action, vmi: &VirtualMachineInstance) -> Result<(), Failure> {
         Action::SoftReboot if !has_condition(vmi, "AgentConnected") && !has_acpi(vmi) => {
             conflict("VMI neither have the agent connected nor the ACPI feature enabled")
         }
+        Action::Freeze | Action::Unfreeze => check_agent(vmi),
         _ => Ok(()),
     }
+}
+
+/// Whether the guest runs and its agent is connected.
+///
+/// # Errors
+/// Neither, with KubeVirt's text.
+pub(super) fn check_agent(vmi: &VirtualMachineInstance) -> Result<(), Failure> {
+    let why = match (is_running(vmi), has_condition(vmi, "AgentConnected")) {
+        (true, true) => return Ok(()),
+        (true, false) => "VMI does not have guest agent connected",
+        (false, _) => "VMI is not running",
+    };
+    Err(Failure::conflict(Kind::Instance, &vmi.name_any(), why))
+}
+
+/// Whether a liveness probe would end a guest for being paused; one that only asks the agent is KubeVirt's exception.
+fn asks_a_paused_guest(vmi: &VirtualMachineInstance) -> bool {
+    let probe = vmi.spec.fields.get("livenessProbe").filter(|probe| !probe.is_null());
+    probe.is_some_and(|probe| probe["guestAgentPing"].is_null())
 }
 
 fn has_acpi(vmi: &VirtualMachineInstance) -> bool {
@@ -169,8 +186,6 @@ pub(super) fn failure(name: &str, error: &AgentError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn vmi(phase: &str, conditions: &[&str], spec: Value) -> VirtualMachineInstance {
@@ -198,6 +213,8 @@ mod tests {
             (Action::Unpause, &running, 409, format!("{on}VMI is not paused")),
             (Action::SoftReboot, &pending, 409, format!("{on}VM is not running")),
             (Action::SoftReboot, &paused, 409, format!("{on}VMI is paused")),
+            (Action::Freeze, &pending, 409, format!("{on}VMI is not running")),
+            (Action::Unfreeze, &running, 409, format!("{on}VMI does not have guest agent connected")),
             (
                 Action::Reset,
                 &pending,
@@ -207,9 +224,6 @@ mod tests {
         ] {
             assert_eq!(refused(action, vmi), (code, text), "{action:?}");
         }
-        let without_agent = no_guest_information(&running);
-        assert!(without_agent.message.ends_with("VMI does not have guest agent connected"));
-        assert!(no_guest_information(&pending).message.ends_with("VMI is not running"));
         for (action, vmi) in [
             (Action::Pause, &running),
             (Action::Unpause, &paused),
@@ -226,6 +240,8 @@ mod tests {
     fn a_liveness_probe_forbids_pause_and_a_guest_without_acpi_soft_reboot() {
         let probed = vmi("Running", &[], json!({"livenessProbe": {"tcpSocket": {"port": 80}}}));
         assert_eq!(refused(Action::Pause, &probed).0, 403);
+        let pinged = vmi("Running", &[], json!({"livenessProbe": {"guestAgentPing": {}}}));
+        assert_eq!(check(Action::Pause, &pinged), Ok(()));
         let spec = json!({"domain": {"features": {"acpi": {"enabled": false}}}});
         assert!(refused(Action::SoftReboot, &vmi("Running", &[], spec.clone())).1.ends_with("ACPI feature enabled"));
         assert_eq!(check(Action::SoftReboot, &vmi("Running", &["AgentConnected"], spec)), Ok(()));

@@ -6,9 +6,11 @@
 //! object with KubeVirt's code and text; nothing is kept between calls.
 
 mod access;
+mod agent;
 mod answer;
 mod calls;
 mod discovery;
+mod durations;
 mod instance;
 mod machine;
 mod path;

@@ -6,6 +6,7 @@
 
 mod annotations;
 pub(crate) mod claims;
+mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod names;
 pub(crate) mod plan;

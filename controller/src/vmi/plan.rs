@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use protocol::control::{State, Status};
 use protocol::outcome::{Outcome, Verdict};
 
+use super::interfaces;
 use super::launch::Launch;
 use super::names::UNPAUSED_GATE;
 use super::pod_state::{self, NOT_WIRED, Obstacle, PodState};
@@ -240,8 +241,13 @@ impl<'a> Planner<'a> {
             true => self.status.condition("Paused", "True", "PausedByUser", "a user has paused the guest"),
             false => self.status.remove_conditions(&["Paused"]),
         }
+        let agent = self.observed.launcher.as_ref().map(|launcher| launcher.agent.clone().unwrap_or_default());
+        if let Some(agent) = &agent {
+            self.status.agent(agent);
+        }
         if let Ok(launch) = self.observed.launch {
-            self.status.interfaces(launch, pod);
+            let of_guest = agent.map(|agent| agent.interfaces).unwrap_or_default();
+            self.status.interfaces(interfaces::interfaces(launch, pod, &of_guest));
         }
         match ready {
             Some(ready) if ready.status == "True" => self.status.condition("Ready", "True", "", ""),

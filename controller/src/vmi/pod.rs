@@ -23,6 +23,8 @@ const LAUNCHER_SECONDS: u64 = 15;
 const POD_SECONDS: u64 = 15;
 /// Time a launcher takes before its guest can answer a probe.
 const PROBE_DELAY_SECONDS: i64 = 10;
+/// The launcher in its image.
+const LAUNCHER: &str = "/usr/bin/tapvisor-launcher";
 /// A DNS label, less `virt-launcher-` and the hash: tools that cut pod names at a label's length keep the hash.
 const NAME_CHARS: usize = 40;
 
@@ -209,10 +211,31 @@ fn compute(
             let mut value = value.clone();
             let delay = value["initialDelaySeconds"].as_i64().unwrap_or(0);
             value["initialDelaySeconds"] = json!(delay.saturating_add(PROBE_DELAY_SECONDS));
+            ask_the_agent(&mut value);
             container[probe] = value;
         }
     }
     container
+}
+
+/// A probe that asks the guest's agent is a program in the pod: it asks the launcher.
+fn ask_the_agent(probe: &mut Value) {
+    // Kubernetes reads a zero as its default.
+    let timeout = probe["timeoutSeconds"].as_i64().filter(|seconds| *seconds > 0).unwrap_or(1);
+    let words = match (&probe["exec"]["command"], &probe["guestAgentPing"]) {
+        (Value::Array(command), _) => {
+            [vec![json!("agent-execute"), json!(timeout.to_string())], command.clone()].concat()
+        }
+        (_, Value::Object(_)) => vec![json!("agent-ping")],
+        _ => return,
+    };
+    let program = [LAUNCHER, "ctl"].map(Value::from);
+    if let Some(probe) = probe.as_object_mut() {
+        probe.remove("guestAgentPing");
+        probe.insert("exec".to_owned(), json!({"command": program.into_iter().chain(words).collect::<Vec<_>>()}));
+        // For the way to the agent.
+        probe.insert("timeoutSeconds".to_owned(), json!(timeout.saturating_add(1)));
+    }
 }
 
 fn container_port(port: &Port) -> Value {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use protocol::agent::{AgentStatus, BASIC_COMMANDS, CredentialsStatus, PASSWORD_COMMAND};
 
-use super::launch::{LAUNCHER_ID, Launch, PRIMARY_INTERFACE};
-use super::pod_state;
+use super::launch::LAUNCHER_ID;
 use crate::objects::{Condition, InstanceStatus, InterfaceStatus, Phase, PhaseTransition};
 
 /// A status and the time of the changes to it.
@@ -55,23 +55,29 @@ impl StatusWriter {
         self.status.node_name = Some(node);
     }
 
-    /// The guest's NICs with the addresses by which they are reached: the pod's on the pod network.
-    pub(super) fn interfaces(&mut self, launch: &Launch, pod: &Pod) {
-        let addresses = pod_state::addresses(pod);
-        let of_nic = |interface: &wiring::Interface| {
-            let is_primary = interface.pod_interface.as_str() == PRIMARY_INTERFACE;
-            let ip_addresses = if is_primary { addresses.clone() } else { Vec::new() };
-            InterfaceStatus {
-                name: interface.name.clone(),
-                mac: interface.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-                ip_address: ip_addresses.first().cloned(),
-                ip_addresses,
-                info_source: "domain".to_owned(),
-                queue_count: u64::from(interface.queues),
-                pod_interface_name: interface.pod_interface.to_string(),
-            }
-        };
-        self.status.interfaces = launch.file.nics().map(|(_, interface)| of_nic(interface)).collect();
+    /// The guest's NICs.
+    pub(super) fn interfaces(&mut self, interfaces: Vec<InterfaceStatus>) {
+        self.status.interfaces = interfaces;
+    }
+
+    /// What the guest's agent says. What it said last of the operating system stays when it is gone.
+    pub(super) fn agent(&mut self, agent: &AgentStatus) {
+        if let Some(os) = &agent.os {
+            self.status.guest_os_info = Some(os.clone());
+        }
+        self.status.fs_freeze_status = agent.frozen.then(|| "frozen".to_owned());
+        match agent.connected {
+            true => self.condition("AgentConnected", "True", "", ""),
+            false => self.remove_conditions(&["AgentConnected"]),
+        }
+        match lacking(agent) {
+            Some(why) => self.condition("AgentVersionNotSupported", "True", why, &agent.lacks.join(", ")),
+            None => self.remove_conditions(&["AgentVersionNotSupported"]),
+        }
+        if let Some(CredentialsStatus { synchronized, message }) = &agent.credentials {
+            let status = if *synchronized { "True" } else { "False" };
+            self.condition("AccessCredentialsSynchronized", status, "", message);
+        }
     }
 
     /// Sets a condition; its time changes only with its status. Empty texts are left out.
@@ -106,5 +112,19 @@ impl StatusWriter {
 
     pub(super) fn remove_conditions(&mut self, kinds: &[&str]) {
         self.status.conditions.retain(|condition| !kinds.contains(&condition.kind.as_str()));
+    }
+}
+
+/// Why an agent is not supported, as KubeVirt words it.
+fn lacking(agent: &AgentStatus) -> Option<&'static str> {
+    let lacks = |is_it: &dyn Fn(&str) -> bool| agent.lacks.iter().any(|command| is_it(command));
+    if !agent.connected || agent.lacks.is_empty() {
+        None
+    } else if lacks(&|command| BASIC_COMMANDS.contains(&command)) {
+        Some("This guest agent doesn't support required basic commands")
+    } else if lacks(&|command| command == PASSWORD_COMMAND) {
+        Some("This guest agent doesn't support required password commands")
+    } else {
+        Some("This guest agent doesn't support required public key commands")
     }
 }

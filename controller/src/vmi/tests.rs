@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use protocol::agent::AgentStatus;
 use protocol::control::{State, Status};
 use protocol::outcome::{Outcome, Verdict};
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ use super::sandbox::Complaint;
 use crate::config::{ClusterConfig, WiringChannel};
 use crate::objects::{Condition, Phase, VirtualMachineInstance};
 
+#[path = "tests/agent.rs"]
+mod agent;
 #[path = "tests/claims.rs"]
 mod claims;
 #[path = "tests/decisions.rs"]
@@ -100,6 +103,7 @@ struct Case {
     earlier: Vec<Pod>,
     sandbox_failure: Option<&'static str>,
     launcher: Option<State>,
+    agent: Option<AgentStatus>,
     outcome: Option<Outcome>,
     config: ClusterConfig,
 }
@@ -113,6 +117,7 @@ impl Case {
             earlier: Vec::new(),
             sandbox_failure: None,
             launcher: None,
+            agent: None,
             outcome: None,
             config: config(),
         }
@@ -129,7 +134,7 @@ impl Case {
             complaint: self
                 .sandbox_failure
                 .map(|message| Complaint { reason: "FailedCreatePodSandBox".to_owned(), message: message.to_owned() }),
-            launcher: self.launcher.map(Status::new),
+            launcher: self.launcher.map(|state| Status { agent: self.agent.clone(), ..Status::new(state) }),
             outcome: self.outcome.clone(),
             now: now(),
         })

@@ -3,6 +3,7 @@
 //! A target is one function that panics when a reader breaks its promise. The fuzzers of the workspace around this
 //! package call it with inputs they invent; the tests here call it on stable with every input that is kept.
 
+pub mod agent;
 pub mod cni;
 pub mod dhcpv4;
 pub mod dhcpv6;
@@ -30,7 +31,7 @@ pub struct Target {
 const KIB: usize = 1024;
 
 /// All targets, in the order in which they are run.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "cni", check: cni::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "wiring", check: wiring::check, max_bytes: 8 * KIB, seeds: Vec::new },
     Target { name: "manifest", check: manifest::check, max_bytes: 8 * KIB, seeds: manifest::seeds },
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "dhcpv6", check: dhcpv6::check, max_bytes: 4 * KIB, seeds: dhcpv6::seeds },
     Target { name: "neighbour", check: neighbour::check, max_bytes: 4 * KIB, seeds: neighbour::seeds },
     Target { name: "monitor", check: monitor::check, max_bytes: 16 * KIB, seeds: Vec::new },
+    Target { name: "agent", check: agent::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "image", check: image::check, max_bytes: 32 * KIB, seeds: image::seeds },
 ];
 

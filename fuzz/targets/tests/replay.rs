@@ -48,6 +48,8 @@ replays! {
     kept_solicitations_do_no_harm: "neighbour",
     // spec: FUZZ-6
     kept_monitor_lines_do_no_harm: "monitor",
+    // spec: FUZZ-8
+    kept_answers_of_guest_agents_do_no_harm: "agent",
     // spec: FUZZ-7
     kept_images_do_no_harm: "image",
 }

@@ -3,6 +3,7 @@
 //! Built from a VirtualMachineInstance by `api`, written as JSON together with the wiring request, read by `tapvisor-launcher`.
 //! Paths are absolute and readable by the launcher; sizes are bytes; times are seconds.
 
+mod agent;
 pub mod base64;
 mod disk;
 mod nic;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use agent::{AgentUse, CredentialSource, SshKeys};
 pub use disk::{Bus, Cache, CloudInit, Content, Disk, DiskFile, DiskFormat, DiskSource, FileSet, MAX_FILES_BYTES};
 pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
 
@@ -52,6 +54,9 @@ pub struct Machine {
     /// A watchdog that acts when the guest stops feeding it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<WatchdogAction>,
+    /// What the agent in the guest is needed for.
+    #[serde(default, skip_serializing_if = "AgentUse::is_none")]
+    pub agent: AgentUse,
     /// What a reset by the guest does.
     #[serde(default)]
     pub reboot_policy: RebootPolicy,

@@ -15,10 +15,18 @@ use crate::socket;
 /// # Errors
 /// When no process listens on `control`, or no valid answer has arrived whole within `patience`.
 pub fn ask(control: &Path, verb: Verb, patience: Duration) -> io::Result<Answer> {
+    ask_with(control, &Request::new(1, verb), patience)
+}
+
+/// Sends a whole request to the launcher that serves `control` and returns its answer.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_with(control: &Path, request: &Request, patience: Duration) -> io::Result<Answer> {
     let deadline = now() + patience;
     let mut stream = socket::connect(control)?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(&Request::new(1, verb).to_line())?;
+    stream.write_all(&request.to_line())?;
     Ok(serde_json::from_slice(&read_line(&mut stream, deadline)?)?)
 }
 

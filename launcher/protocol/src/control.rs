@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::IpAddr;
 
+use crate::agent::{Execute, Executed, GuestInfo};
 use crate::outcome::Outcome;
 pub use crate::status::{
     Accelerator, ConfinementStatus, EngineKind, LeaseStatus, NicStatus, ServiceStatus, State, Status, VERSION,
@@ -30,8 +31,18 @@ pub enum Verb {
     Resume,
     /// Resets the machine.
     Reset,
-    /// Presses the power button and resets the machine once the guest has shut down.
+    /// Reboots the guest by its agent; without one, presses the power button and resets the machine once the guest has shut down.
     Reboot,
+    /// Succeeds if the guest's agent answers.
+    AgentPing,
+    /// Reports what the guest's agent says of the guest.
+    AgentInfo,
+    /// Executes a program in the guest, by its agent.
+    AgentExecute,
+    /// Freezes the guest's file systems, by its agent.
+    Freeze,
+    /// Thaws the guest's file systems, by its agent.
+    Unfreeze,
     /// Sends every event from now on, one line each.
     Events,
 }
@@ -48,13 +59,19 @@ pub struct Request {
     /// `stop` only: instead of the machine's own grace period.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<u64>,
+    /// `freeze` only: when the launcher thaws the file systems itself, if not before; 0 or absent is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfreeze_seconds: Option<u64>,
+    /// `agentExecute` only: what is executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execute: Option<Execute>,
 }
 
 impl Request {
     /// A request with a number.
     #[must_use]
     pub fn new(id: u32, verb: Verb) -> Self {
-        Self { id: id.into(), verb, grace_seconds: None }
+        Self { id: id.into(), verb, grace_seconds: None, unfreeze_seconds: None, execute: None }
     }
 
     /// The request as it is sent.
@@ -120,6 +137,16 @@ pub enum Answer {
 pub enum Report {
     /// For [`Verb::Status`] and [`Verb::Events`].
     Status(Box<Status>),
+    /// For [`Verb::AgentInfo`].
+    Guest {
+        /// What the agent says.
+        guest: Box<GuestInfo>,
+    },
+    /// For [`Verb::AgentExecute`].
+    Executed {
+        /// How the program ended.
+        executed: Executed,
+    },
     /// For all other verbs: an empty object.
     Done {},
 }
@@ -158,6 +185,8 @@ pub enum Event {
         /// The leased address.
         address: IpAddr,
     },
+    /// The status has news of the guest's agent.
+    Agent,
     /// The machine has ended; the last event.
     Ended {
         /// How it ended; `None` if the engine did not report it.
@@ -173,6 +202,7 @@ mod tests {
     use terms::IfName;
 
     use super::*;
+    use crate::agent::{AgentStatus, CredentialsStatus, GuestInterface, GuestOs};
     use crate::outcome::Verdict;
 
     fn golden(messages: &[String]) {
@@ -182,6 +212,22 @@ mod tests {
 
     fn name(text: &str) -> IfName {
         text.parse().unwrap()
+    }
+
+    fn agent() -> AgentStatus {
+        AgentStatus {
+            connected: true,
+            version: "7.2.22".to_owned(),
+            lacks: vec!["guest-get-time".to_owned()],
+            os: Some(GuestOs { id: "debian".to_owned(), version_id: "12".to_owned(), ..GuestOs::default() }),
+            interfaces: vec![GuestInterface {
+                name: "enp1s0".to_owned(),
+                mac: "02:11:22:33:44:55".parse().unwrap(),
+                addresses: vec![[10, 0, 2, 2].into()],
+            }],
+            frozen: true,
+            credentials: Some(CredentialsStatus { synchronized: false, message: "no user".to_owned() }),
+        }
     }
 
     fn status() -> Status {
@@ -202,6 +248,7 @@ mod tests {
             kvm: "/dev/kvm only interprets".to_owned(),
             nics: vec![nic],
             confinement: Some(ConfinementStatus { landlock: true, seccomp: true }),
+            agent: Some(agent()),
             ..Status::new(State::Running)
         }
     }
@@ -219,12 +266,16 @@ mod tests {
             Event::Watchdog { action: WatchdogAction::Poweroff },
             Event::DiskFailed { disk: "root".to_owned(), reason: "no room".to_owned(), paused: true },
             Event::Lease { nic: "default".to_owned(), address: [10, 0, 2, 2].into() },
+            Event::Agent,
             Event::Ended { outcome: Some(outcome) },
         ];
+        let executed = Executed { exit_code: 3, output: "no".to_owned() };
         let answers = [
             Answer::Ok { id: id(), ok: Report::Done {} },
             Answer::Error { id: id(), error: "the machine is paused already".to_owned() },
             Answer::Ok { id: id(), ok: Report::Status(Box::new(status())) },
+            Answer::Ok { id: id(), ok: Report::Guest { guest: Box::default() } },
+            Answer::Ok { id: id(), ok: Report::Executed { executed } },
         ];
         let messages = answers.map(Message::Answer).into_iter();
         let messages: Vec<_> = messages.chain(events.map(|event| Message::Event { event })).collect();

@@ -1,6 +1,7 @@
 //! All that a launcher and its starter agree on: its launch file, its options, the descriptors it is handed, its
-//! control socket, how it ends, and what its probe of /dev/kvm says.
+//! control socket, what the guest's agent says, how it ends, and what its probe of /dev/kvm says.
 
+pub mod agent;
 pub mod chain;
 pub mod client;
 pub mod control;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use terms::{IfName, MacAddr};
 
+use crate::agent::AgentStatus;
+
 /// The version of the control socket's messages, in every [`Status`].
 pub const VERSION: u32 = 1;
 
@@ -103,6 +105,9 @@ pub struct Status {
     /// How often the watchdog acted.
     #[serde(default)]
     pub watchdog_fired: u64,
+    /// The agent in the guest; absent where the machine has no channel for one, and from older launchers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
 }
 
 impl Status {
@@ -122,6 +127,7 @@ impl Status {
             confinement: None,
             resets: 0,
             watchdog_fired: 0,
+            agent: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The launcher confines itself: Landlock and seccomp, once its engine runs and before it makes a thread.
 //!
-//! *Guarantees.* From then on no thread of this process opens a file outside its folder, executes a program, makes a
+//! *Guarantees.* From then on no thread of this process opens a file outside its folder and the credentials for its guest, executes a program, makes a
 //! namespace, traces a process, or makes a socket other than a local one. *Assumptions.* Everything it needs is open.
 //! A kernel that lacks a part gives a warning in the log, and `status` says what is in force.
 
@@ -36,9 +36,10 @@ pub fn lacks() -> Vec<String> {
     }
 }
 
-/// Confines `what`; Landlock binds this thread and those that it makes. What the kernel lacks is reported in the log.
-pub(crate) fn confine(folder: &Path, what: Confine) -> Confinement {
-    let access = Access { write: vec![folder], may_signal: true, ..Access::default() };
+/// Confines `what` to the launcher's folder and folders that it reads; Landlock binds this thread and those that it makes. What
+/// the kernel lacks is reported in the log.
+pub(crate) fn confine(folder: &Path, read: Vec<&Path>, what: Confine) -> Confinement {
+    let access = Access { write: vec![folder], read, may_signal: true, ..Access::default() };
     let landlock = landlock::restrict_thread(&access);
     if let Err(why) = &landlock {
         tracing::warn!(reason = %why, "the VM process runs without Landlock");

@@ -2,7 +2,7 @@
 //!
 //! Everything a manifest's author chose goes into JSON arguments, where it is data; the rest is numbers and our own words.
 //! PCI layout: the VGA adapter at slot 1, NICs behind root ports at slot 2 and 3, so that the first is `enp1s0` as under KubeVirt; fixed devices
-//! at slots 4 to 7; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
+//! at slots 4 to 7 and 30; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
 
 use std::os::fd::RawFd;
 
@@ -22,6 +22,11 @@ const RNG_SLOT: &str = "4.0";
 const WATCHDOG_SLOT: &str = "5.0";
 const SCSI_SLOT: &str = "6.0";
 const PANIC_SLOT: &str = "7.0";
+const SERIAL_SLOT: &str = "1e.0";
+/// How a guest's agent finds its channel.
+const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
+/// How the monitor's events name the agent's channel.
+pub(crate) const AGENT_PORT: &str = "agent0";
 const FIRST_DISK_SLOT: usize = 8;
 const FUNCTIONS: usize = 8;
 const MAX_NICS: usize = 16;
@@ -34,6 +39,7 @@ const SATA_PORTS: usize = 6;
 pub(crate) struct Descriptors {
     pub(crate) monitor: RawFd,
     pub(crate) console: RawFd,
+    pub(crate) agent: Option<RawFd>,
     pub(crate) nics: Vec<NicDescriptors>,
     pub(crate) disks: Vec<DiskDescriptors>,
 }
@@ -88,6 +94,9 @@ pub(crate) fn arguments(
         network(&mut line, index, nic, with, order.nic(nic));
     }
     fixed_devices(&mut line, machine);
+    if let Some(agent) = descriptors.agent {
+        agent_channel(&mut line, agent);
+    }
     let mut places = Places::default();
     for (index, (disk, with)) in machine.disks.iter().zip(&descriptors.disks).enumerate() {
         storage(&mut line, index, disk, with);
@@ -213,6 +222,15 @@ fn fixed_devices(line: &mut Line, machine: &Machine) {
         line.device(device);
     }
     line.device(at("pvpanic-pci", "panic0", PANIC_SLOT));
+}
+
+/// The port alone: no guest program is needed for the machine to run.
+fn agent_channel(line: &mut Line, agent: RawFd) {
+    line.option("-chardev", format!("socket,id=agent,fd={agent}"));
+    line.device(json!({"driver": "virtio-serial-pci", "id": "serial1", "bus": "pcie.0", "addr": SERIAL_SLOT,
+        "disable-legacy": "on", "max_ports": 2}));
+    line.device(json!({"driver": "virtserialport", "id": AGENT_PORT, "bus": "serial1.0", "nr": 1,
+        "chardev": "agent", "name": AGENT_CHANNEL}));
 }
 
 fn network(line: &mut Line, index: usize, nic: &Nic, with: &NicDescriptors, boot_index: Option<usize>) {

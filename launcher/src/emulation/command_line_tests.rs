@@ -57,7 +57,7 @@ fn numbered(machine: &Machine, nics: &[PluggedIn]) -> Descriptors {
         let base = overlay.then(|| layer(fd + 1, Format::Raw, true));
         DiskDescriptors { top: layer(fd, format, disk.read_only), base }
     });
-    Descriptors { monitor: 10, console: 11, nics: nics.collect(), disks: disks.collect() }
+    Descriptors { monitor: 10, console: 11, agent: Some(12), nics: nics.collect(), disks: disks.collect() }
 }
 
 #[test]

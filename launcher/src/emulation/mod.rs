@@ -58,6 +58,10 @@ impl Engine for Emulation {
         false
     }
 
+    fn has_agent_channel(&self) -> bool {
+        true
+    }
+
     fn start(
         &self,
         parts: Parts,
@@ -240,7 +244,8 @@ fn inherit(
         base: disk.base.map(|base| layer(base, &mut give)),
     });
     let disks = disks.collect();
-    let descriptors = Descriptors { monitor: give(monitor), console: give(parts.console), nics, disks };
+    let (console, agent) = (give(parts.console), parts.agent.map(&mut give));
+    let descriptors = Descriptors { monitor: give(monitor), console, agent, nics, disks };
     let arguments = command_line::arguments(&parts.machine, accelerator, &descriptors)?;
     Ok((arguments, inherited))
 }

@@ -3,6 +3,7 @@
 use machine::WatchdogAction;
 use serde_json::{Map, Value};
 
+use super::command_line::AGENT_PORT;
 use super::process::Exit;
 use super::qmp::shortened;
 use crate::engine::{Ending, Event};
@@ -50,6 +51,9 @@ impl QemuEvents {
                 };
                 self.watchdog |= action != WatchdogAction::Reset;
                 Some(Event::Watchdog(action))
+            }
+            "VSERPORT_CHANGE" if text("id") == AGENT_PORT => {
+                Some(Event::AgentPort { is_open: data.get("open").and_then(Value::as_bool).unwrap_or_default() })
             }
             "BLOCK_IO_ERROR" => Some(self.disk_failed(data)),
             _ => None,

@@ -40,6 +40,10 @@ impl Engine for OwnMachine<'_> {
         false
     }
 
+    fn has_agent_channel(&self) -> bool {
+        false
+    }
+
     fn start(
         &self,
         parts: Parts,

@@ -151,7 +151,8 @@ impl<P: Pod> EventLoop<P> {
             }
             SupervisorAction::Launch => return Some(SupervisorInput::Launched(self.launch())),
             SupervisorAction::StartProbes { addresses } => {
-                let begin = |instance: &VirtualMachineInstance| Probes::begin(&instance.spec, &addresses);
+                let control = self.vm.store.layout().vm(&self.vm.key).control_socket();
+                let begin = |instance: &VirtualMachineInstance| Probes::begin(&instance.spec, &addresses, &control);
                 let probes = self.instance.as_ref().map(begin);
                 self.with_launcher(|launcher| launcher.set_probes(probes));
             }

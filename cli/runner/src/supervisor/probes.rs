@@ -6,9 +6,13 @@
 //! that has failed. The tasks end with [`Probes`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::kubevirt::{Probe, ProbeAction, Spec};
+use protocol::agent::Execute;
+use protocol::client;
+use protocol::control::{Answer, Report, Request, Verb};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -35,16 +39,21 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Begins to ask a guest that has just begun to run.
+    /// Begins to ask a guest that has just begun to run: by its addresses, or by its agent through the launcher's socket.
     #[must_use]
-    pub(super) fn begin(spec: &Spec, addresses: &[IpAddr]) -> Self {
+    pub(super) fn begin(spec: &Spec, addresses: &[IpAddr], control: &Path) -> Self {
         let (tell, verdicts) = mpsc::channel(4);
         let (runs, guest) = watch::channel(true);
         let mut tasks = JoinSet::new();
         let probes = [(Purpose::Readiness, &spec.readiness_probe), (Purpose::Liveness, &spec.liveness_probe)];
         for (purpose, probe) in probes {
-            if let (Some(probe), Some(address)) = (probe, addresses.first()) {
-                let asking = Asking { purpose, probe: probe.clone(), address: *address, guest: guest.clone() };
+            let Some(probe) = probe.clone() else { continue };
+            let target = match probe.action.is_by_agent() {
+                true => Some(Target::Launcher(control.to_owned())),
+                false => addresses.first().copied().map(Target::Guest),
+            };
+            if let Some(target) = target {
+                let asking = Asking { purpose, probe, target, guest: guest.clone() };
                 tasks.spawn(asking.again_and_again(tell.clone()));
             }
         }
@@ -65,11 +74,19 @@ impl Probes {
     }
 }
 
+/// Whom a probe asks.
+enum Target {
+    /// The guest, over the network.
+    Guest(IpAddr),
+    /// The launcher's control socket, for the guest's agent.
+    Launcher(PathBuf),
+}
+
 /// One probe and whom it asks.
 struct Asking {
     purpose: Purpose,
     probe: Probe,
-    address: IpAddr,
+    target: Target,
     guest: watch::Receiver<bool>,
 }
 
@@ -82,7 +99,7 @@ impl Asking {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks.tick().await;
         while self.guest.wait_for(|runs| *runs).await.is_ok() {
-            let answer = tokio::time::timeout(timeout, ask(&self.probe.action, self.address)).await;
+            let answer = tokio::time::timeout(timeout, self.target.ask(&self.probe)).await;
             // It came to a stand meanwhile: that is no answer, neither good nor bad.
             if self.guest.has_changed().unwrap_or(true) {
                 continue;
@@ -128,6 +145,15 @@ impl Tally {
     }
 }
 
+impl Target {
+    async fn ask(&self, probe: &Probe) -> std::io::Result<bool> {
+        match self {
+            Self::Guest(address) => ask(&probe.action, *address).await,
+            Self::Launcher(control) => ask_agent(control, &probe.action, probe.timeout).await,
+        }
+    }
+}
+
 async fn ask(action: &ProbeAction, guest: IpAddr) -> std::io::Result<bool> {
     match action {
         ProbeAction::TcpSocket { host, port } => {
@@ -138,7 +164,25 @@ async fn ask(action: &ProbeAction, guest: IpAddr) -> std::io::Result<bool> {
             let get = Get { host: host.as_deref(), guest, port: *port, path, headers };
             get.is_success().await.map_err(std::io::Error::other)
         }
+        ProbeAction::Exec { .. } | ProbeAction::AgentPing => Err(std::io::ErrorKind::Unsupported.into()),
     }
+}
+
+async fn ask_agent(control: &Path, action: &ProbeAction, timeout: Duration) -> std::io::Result<bool> {
+    let request = match action {
+        ProbeAction::Exec { command } => {
+            let execute = Execute { command: command.clone(), timeout_seconds: timeout.as_secs() };
+            Request { execute: Some(execute), ..Request::new(1, Verb::AgentExecute) }
+        }
+        _ => Request::new(1, Verb::AgentPing),
+    };
+    let control = control.to_owned();
+    let asked = tokio::task::spawn_blocking(move || client::ask_with(&control, &request, timeout));
+    Ok(match asked.await.map_err(std::io::Error::other)?? {
+        Answer::Ok { ok: Report::Executed { executed }, .. } => executed.exit_code == 0,
+        Answer::Ok { .. } => true,
+        Answer::Error { .. } => false,
+    })
 }
 
 async fn connect(host: Option<&str>, guest: IpAddr, port: u16) -> std::io::Result<TcpStream> {
@@ -193,11 +237,46 @@ mod tests {
             "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {}},
                 "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}}});
         let instance = crate::service_store::instance_of(&instance).unwrap();
-        let mut probes = Probes::begin(&instance.spec, &["127.0.0.1".parse().unwrap()]);
+        let mut probes = Probes::begin(&instance.spec, &["127.0.0.1".parse().unwrap()], Path::new("/nowhere"));
         probes.rest(true);
         assert!(tokio::time::timeout(Duration::from_millis(300), probes.next()).await.is_err());
         probes.rest(false);
         assert_eq!(probes.next().await, (Purpose::Liveness, false));
+    }
+
+    // spec: AGENT-5
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_guest_is_asked_by_its_agent_through_the_launchers_socket() {
+        use std::io::{BufRead as _, Write as _};
+        let folder = tempfile::tempdir().unwrap();
+        let control = folder.path().join("control.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&control).unwrap();
+        let launcher = std::thread::spawn(move || {
+            let answers = [
+                "\"ok\":{}",
+                "\"error\":\"no\"",
+                "\"ok\":{\"executed\":{\"exitCode\":0,\"output\":\"\"}}",
+                "\"ok\":{\"executed\":{\"exitCode\":1,\"output\":\"\"}}",
+            ];
+            answers.map(|answer| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                std::io::BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+                stream.write_all(format!("{{\"id\":1,{answer}}}\n").as_bytes()).unwrap();
+                line
+            })
+        });
+        let exec = ProbeAction::Exec { command: vec!["true".to_owned()] };
+        let timeout = Duration::from_secs(3);
+        for (action, expected) in
+            [(&ProbeAction::AgentPing, true), (&ProbeAction::AgentPing, false), (&exec, true), (&exec, false)]
+        {
+            assert_eq!(ask_agent(&control, action, timeout).await.unwrap(), expected);
+        }
+        let lines = launcher.join().unwrap();
+        assert!(
+            lines[0].contains("agentPing") && lines[2].contains(r#""execute":{"command":["true"],"timeoutSeconds":3}"#)
+        );
     }
 
     #[tokio::test(flavor = "current_thread")]
