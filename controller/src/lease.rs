@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 const NAME: &str = "tapvisor-controller";
 /// How long a Lease lasts that is not renewed.
-const DURATION: Duration = Duration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(30);
 const RENEWAL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
 /// The longest wait for the answer to a renewal.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(5);
 /// A holder stops after so long without a renewal. With [`RETRY`] and [`ANSWER`] it has stopped before another replica takes over.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// This replica's claim.
 pub(crate) struct Lease {

@@ -134,12 +134,19 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let admission = http::serve_admission(options.webhook_address, server).await?;
     let lease = Lease::new(client.clone(), &options.namespace, &options.identity);
     let work = async {
-        lease.acquire().await?;
-        tracing::info!(identity = options.identity, "leading");
-        metrics.leading(true);
-        tokio::select! {
-            lost = lease.keep() => Err(lost.into()),
-            () = control(client, &options, tls, Arc::clone(&metrics)) => Err("the watches ended".into()),
+        loop {
+            lease.acquire().await?;
+            tracing::info!(identity = options.identity, "leading");
+            metrics.leading(true);
+            let lost = tokio::select! {
+                lost = lease.keep() => lost,
+                () = control(client.clone(), &options, tls.clone(), Arc::clone(&metrics)) => {
+                    return Err("the watches ended".into());
+                }
+            };
+            // Every pass ends here. Admission and the subresource API are served by any replica, also by this one.
+            metrics.leading(false);
+            tracing::warn!(reason = protocol::chain::chain(&lost), "leading no more");
         }
     };
     let serve =

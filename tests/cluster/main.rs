@@ -71,9 +71,10 @@ fn main() -> ExitCode {
     trials.extend(rbac::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
-    // They stop nodes, change the configuration, and what the runtime executes for every pod.
+    // They stop nodes, take the Lease, change the configuration, and what the runtime executes for every pod.
     let mut alone = silent::trials();
     alone.extend(hostile::trials());
+    alone.extend(vmi_trouble::alone());
     alone.extend(agent::trials());
     let agent = tests::main_of(1, alone);
     let ran = if ran == ExitCode::SUCCESS { agent } else { ran };

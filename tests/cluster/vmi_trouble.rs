@@ -12,6 +12,9 @@ use crate::vmi::{condition, delete_and_assert_gone, installed, object, wait_inst
 /// A replica gives the Lease up when it is told to end; the other asks for it every two seconds.
 const HAND_OVER: Duration = Duration::from_secs(30);
 
+/// A Lease that is not renewed lasts 30 seconds.
+const EXPIRY: Duration = Duration::from_secs(120);
+
 /// Longer than a controller takes for an instance.
 const MOMENT: Duration = Duration::from_secs(4);
 
@@ -28,6 +31,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         // spec: CTRL-17, CTRL-26
         trial("a controller hands over, the next starts a VM once KubeVirt is gone", hand_over),
     ]
+}
+
+/// Trials that no other may disturb.
+pub(crate) fn alone() -> Vec<Trial> {
+    // spec: CTRL-28
+    vec![trial("a replica that loses its Lease goes on serving and leads again", lease_lost)]
 }
 
 /// An instance of namespace `vms` that boots the tests' guest with words on its kernel's command line.
@@ -210,4 +219,25 @@ fn hand_over() {
     for running in AFTER.map(|name| wait_ready(&cluster, name)) {
         delete_and_assert_gone(&cluster, &running);
     }
+}
+
+fn lease_lost() {
+    let cluster = installed();
+    let replicas = || {
+        let pods = cluster.kubectl(&["-n", "tapvisor", "get", "pods", "-l", "app=tapvisor-controller", "-o", "json"]);
+        let pods = pods.json()["items"].as_array().cloned().expect("a list");
+        let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].clone();
+        pods.iter().map(|pod| (pod["metadata"]["name"].clone(), restarts(pod))).collect::<Vec<_>>()
+    };
+    let before = replicas();
+    let taken = json!({"spec": {"holderIdentity": "another"}}).to_string();
+    let patch = ["-n", "tapvisor", "patch", "lease", "tapvisor-controller", "--type=merge", "-p", &taken];
+    cluster.kubectl(&patch).assert_ok();
+    wait_for("a replica to lead again", EXPIRY, || {
+        let holder = Value::from(holder(&cluster));
+        before.iter().any(|(name, _)| *name == holder).then_some(())
+    });
+    assert_eq!(replicas(), before);
+    apply(&cluster, &instance("led", ""));
+    delete_and_assert_gone(&cluster, &wait_ready(&cluster, "led"));
 }

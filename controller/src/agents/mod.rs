@@ -42,6 +42,18 @@ pub(crate) struct Agents {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// A stream that is read until this is dropped.
+struct Reading {
+    agent: Agent,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// An agent's pod that can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Agent {
@@ -67,7 +79,7 @@ impl Agents {
         let pods = Api::<Pod>::namespaced(client, namespace);
         let config = watcher::Config::default().labels(&format!("{AGENT_LABEL}={AGENT}"));
         let mut events = std::pin::pin!(watcher(pods, config).default_backoff().touched_objects());
-        let mut streams: BTreeMap<String, (Agent, JoinHandle<()>)> = BTreeMap::new();
+        let mut streams: BTreeMap<String, Reading> = BTreeMap::new();
         while let Some(event) = events.next().await {
             let pod = match event {
                 Ok(pod) => pod,
@@ -77,15 +89,13 @@ impl Agents {
                 }
             };
             let (name, agent) = (pod.name_any(), Agent::of(&pod));
-            if streams.get(&name).map(|(agent, _)| agent) == agent.as_ref() {
+            if streams.get(&name).map(|stream| &stream.agent) == agent.as_ref() {
                 continue;
             }
-            if let Some((_, stream)) = streams.remove(&name) {
-                stream.abort();
-            }
+            streams.remove(&name);
             if let Some(agent) = agent {
-                let stream = tokio::spawn(self.clone().read(agent.clone()));
-                streams.insert(name, (agent, stream));
+                let task = tokio::spawn(self.clone().read(agent.clone()));
+                streams.insert(name, Reading { agent, task });
             }
         }
     }
