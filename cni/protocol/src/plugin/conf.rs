@@ -76,6 +76,12 @@ impl NetConf {
         })
     }
 
+    /// The whole text as it came, for plugins that are executed on behalf of this one.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The version of the configuration and of the answer.
     #[must_use]
     pub fn version(&self) -> Version {

@@ -87,10 +87,24 @@ impl Executor {
         conf: &Value,
     ) -> Result<Option<Value>, ExecError> {
         let path = self.find(plugin)?;
-        let start = |source| ExecError::Start { plugin: plugin.to_owned(), path: path.clone(), source };
-        let mut command = self.command(&path, verb, attachment);
+        let command = self.command(&path, verb, attachment);
+        self.execute(plugin, verb, &path, command, conf.to_string().into_bytes())
+    }
+
+    /// Executes a command of a plugin to its end.
+    pub(super) fn execute(
+        &self,
+        plugin: &str,
+        verb: Verb,
+        path: &Path,
+        mut command: Command,
+        conf: Vec<u8>,
+    ) -> Result<Option<Value>, ExecError> {
+        let start = |source| ExecError::Start { plugin: plugin.to_owned(), path: path.to_owned(), source };
+        // A group of its own: Ctrl-C at the terminal ends the caller, who then undoes; a plugin cut in half could not.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = spawn(&mut command).map_err(start)?;
-        let end = converse(child, conf.to_string().into_bytes(), self.patience).map_err(start)?;
+        let end = converse(child, conf, self.patience).map_err(start)?;
         let (End::Answered(Output { stderr, .. }) | End::Late(stderr)) = &end;
         String::from_utf8_lossy(stderr).lines().for_each(|line| (self.log)(plugin, line));
         let output = match end {
@@ -142,8 +156,6 @@ impl Executor {
                 .env("CNI_NETNS", attachment.netns.as_deref().unwrap_or(Path::new("")))
                 .env("CNI_ARGS", args);
         }
-        // A group of its own: Ctrl-C at the terminal ends the caller, who then undoes; a plugin cut in half could not.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         command
     }
 

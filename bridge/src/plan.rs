@@ -1,0 +1,192 @@
+//! The steps that make an attachment: pure, from what there must be and what is there.
+
+use hostnet::facts::{AddrGenMode, Address, PortVlans, RouteProtocol};
+use hostnet::op::{LinkChange, Master, NewLink, NewLinkKind, PeerSettings};
+use hostnet::sysctl::Sysctl;
+use hostnet::{Facts, Op, PairFacts, PairPlan, Step};
+use terms::{IfName, MacAddr, VlanId};
+
+use super::desired::{DEFAULT_VLAN, Desired};
+use super::error::Refusal;
+use super::{existing, names, rules};
+
+/// Addresses of links on the host that are made. Ours from the beginning: udev and the kernel leave them alone, and a bridge
+/// keeps its address whatever ports come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewMacs {
+    pub(crate) bridge: MacAddr,
+    pub(crate) host_end: MacAddr,
+    pub(crate) gateway: MacAddr,
+}
+
+/// IPv6's least MTU, below which the kernel takes IPv6 off a link.
+const IPV6_LEAST_MTU: u32 = 1280;
+
+/// Host first, then the pod. The nft elements come last: a transaction is atomic, so what fails before needs no undoing of it.
+pub(crate) fn plan(desired: &Desired<'_>, facts: &PairFacts, macs: &NewMacs) -> Result<PairPlan, Refusal> {
+    existing::refuse_impossible(desired)?;
+    let host = &facts.host;
+    let mut ops = bridge(desired, host, macs)?;
+    ops.extend(gateway(desired, host, macs)?);
+    ops.extend(port(desired, host, macs));
+    let mut steps: Vec<Step> = ops.into_iter().map(Step::host).collect();
+    steps.extend(pod(desired, host).into_iter().map(Step::pod));
+    steps.extend(desired.elements.addition(host).map(Step::host));
+    Ok(PairPlan { steps })
+}
+
+fn bridge(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
+    let conf = desired.conf;
+    let name = conf.bridge.clone();
+    let settings = Some(conf.settings.clone()).filter(|settings| *settings != Default::default());
+    let Some(link) = existing::bridge(desired, host)? else {
+        let set = LinkChange {
+            mtu: conf.mtu,
+            mac: Some(macs.bridge),
+            promiscuous: conf.promiscuous.then_some(true),
+            bridge: settings,
+            ..LinkChange::up()
+        };
+        let mut ops = vec![Op::CreateLink(NewLink { name: name.clone(), kind: NewLinkKind::Bridge, set })];
+        // The host's routes are not the network's business.
+        if has_ipv6(host) && conf.mtu.is_none_or(|mtu| mtu.value() >= IPV6_LEAST_MTU) {
+            ops.push(Op::WriteSysctl { key: Sysctl::ipv6_conf(&name, "accept_ra"), value: "0".to_owned() });
+        }
+        return Ok(ops);
+    };
+    let missing = settings.map(|mut wanted| {
+        let found = link.bridge.unwrap_or_default();
+        wanted.vlan_filtering = None;
+        wanted.multicast_snooping = wanted.multicast_snooping.filter(|value| *value != found.multicast_snooping);
+        wanted.multicast_querier = wanted.multicast_querier.filter(|value| *value != found.multicast_querier);
+        wanted.group_fwd_mask = wanted.group_fwd_mask.filter(|value| *value != found.group_fwd_mask);
+        wanted.ageing_seconds = wanted.ageing_seconds.filter(|value| *value != found.ageing_seconds);
+        wanted
+    });
+    let set = LinkChange {
+        up: (!link.up).then_some(true),
+        promiscuous: (conf.promiscuous && !link.promiscuous).then_some(true),
+        bridge: missing.filter(|missing| *missing != Default::default()),
+        ..LinkChange::default()
+    };
+    Ok((!set.is_empty()).then_some(Op::SetLink { link: name, set }).into_iter().collect())
+}
+
+/// The gateway's addresses on the bridge, or on a link of the VLAN, and forwarding.
+fn gateway(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
+    if desired.gateways.is_empty() {
+        return Ok(Vec::new());
+    }
+    let link = desired.gateway_link()?;
+    let mut ops = match desired.conf.vlan {
+        Some(vlan) => vlan_gateway(desired, vlan, host, macs)?,
+        None => Vec::new(),
+    };
+    let replaced = existing::replaced(desired, &link, host)?;
+    ops.extend(replaced.iter().map(|held| Op::DeleteAddress { link: link.clone(), address: held.address }));
+    let held = |wanted| host.addresses_of(&link).any(|held| held.address == wanted);
+    let missing = desired.gateways.iter().filter(|wanted| !held(**wanted));
+    ops.extend(missing.map(|wanted| Op::AddAddress(Address::permanent(link.clone(), *wanted))));
+    for is_ipv4 in [true, false] {
+        let key = existing::forwarding(is_ipv4);
+        let is_off = host.sysctl(&key).is_some_and(|value| value != "1");
+        if is_off && desired.gateways.iter().any(|gateway| gateway.is_ipv4() == is_ipv4) {
+            if !is_ipv4 {
+                // Forwarding deletes routes of router advertisements, unless these are accepted in spite of it.
+                ops.extend(
+                    advertised_links(host).into_iter().map(|link| Op::WriteSysctl {
+                        key: Sysctl::ipv6_conf(&link, "accept_ra"),
+                        value: "2".to_owned(),
+                    }),
+                );
+            }
+            ops.push(Op::WriteSysctl { key, value: "1".to_owned() });
+        }
+    }
+    Ok(ops)
+}
+
+/// Links with routes that a router advertisement made.
+pub(crate) fn advertised_links(host: &Facts) -> Vec<IfName> {
+    let advertised = host.routes.iter().filter(|route| route.protocol == RouteProtocol::RouterAdvertisement);
+    terms::ordered_once(advertised.filter_map(|route| route.link.clone()))
+}
+
+/// A cable from the host to the VLAN: the bridge's own address would be in all VLANs.
+fn vlan_gateway(desired: &Desired<'_>, vlan: VlanId, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
+    let bridge = &desired.conf.bridge;
+    let (link, port) = names::vlan_gateway(bridge, vlan)?;
+    if host.link(&link).is_some() {
+        let is_ours = host.link(&port).is_some_and(|port| port.master.as_ref() == Some(bridge));
+        let foreign = Refusal::VlanGateway { link, bridge: bridge.clone() };
+        return if is_ours { Ok(Vec::new()) } else { Err(foreign) };
+    }
+    let set = LinkChange { mac: Some(macs.gateway), mtu: desired.conf.mtu, ..LinkChange::up() };
+    let cable = NewLink { name: link, kind: NewLinkKind::Veth { peer: port.clone() }, set };
+    let join = LinkChange { mtu: desired.conf.mtu, master: Some(Master::Link(bridge.clone())), ..LinkChange::up() };
+    let mut ops = vec![Op::CreateLink(cable), Op::SetLink { link: port.clone(), set: join }];
+    ops.extend(leave_default_vlan(desired, &port));
+    ops.push(Op::AddVlans(PortVlans::native(port, vlan)));
+    Ok(ops)
+}
+
+/// The pod's cable, its end on the host a port of the bridge.
+fn port(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Vec<Op> {
+    let conf = desired.conf;
+    let has_ipv6 = has_ipv6(host) && conf.mtu.is_none_or(|mtu| mtu.value() >= IPV6_LEAST_MTU);
+    let peer = PeerSettings { mac: Some(desired.pod_mac), mtu: conf.mtu };
+    let set = LinkChange {
+        mtu: conf.mtu,
+        mac: Some(macs.host_end),
+        group: conf.checks_mac.then_some(rules::CHECKED_GROUP),
+        // A port has no addresses and solicits no router.
+        addr_gen_mode: has_ipv6.then_some(AddrGenMode::None),
+        master: Some(Master::Link(conf.bridge.clone())),
+        port: desired.port(),
+        ..LinkChange::up()
+    };
+    let kind = NewLinkKind::VethAcross { peer: desired.pod_end.clone(), set: peer };
+    let mut ops = vec![Op::CreateLink(NewLink { name: desired.host_end.clone(), kind, set })];
+    if conf.has_vlans() {
+        ops.extend(leave_default_vlan(desired, &desired.host_end));
+    }
+    ops.extend(desired.vlans().into_iter().map(Op::AddVlans));
+    ops
+}
+
+/// The kernel puts every port in VLAN 1. One that the plan asks for is not left.
+fn leave_default_vlan(desired: &Desired<'_>, port: &IfName) -> Option<Op> {
+    let vlan = VlanId::try_from(DEFAULT_VLAN).ok()?;
+    (!desired.conf.keeps_default_vlan).then(|| Op::DeleteVlans(PortVlans::tagged(port.clone(), (vlan, vlan))))
+}
+
+fn pod(desired: &Desired<'_>, host: &Facts) -> Vec<Op> {
+    if desired.conf.leaves_down {
+        return Vec::new();
+    }
+    let link = &desired.pod_end;
+    let write = |key: Sysctl, value: &str| Op::WriteSysctl { key, value: value.to_owned() };
+    let mut ops = Vec::new();
+    if desired.has_ipv4() {
+        // The network learns where the address is now.
+        ops.push(write(Sysctl::ipv4_conf(link, "arp_notify"), "1"));
+    }
+    if desired.has_ipv6() {
+        ops.push(write(Sysctl::ipv6_conf(link, "disable_ipv6"), "0"));
+    }
+    if !desired.addresses.is_empty() && has_ipv6(host) {
+        if desired.conf.duplicate_detection {
+            ops.push(write(Sysctl::ipv6_conf(link, "enhanced_dad"), "1"));
+        }
+        let detects = if desired.conf.duplicate_detection { "1" } else { "0" };
+        ops.push(write(Sysctl::ipv6_conf(link, "accept_dad"), detects));
+    }
+    ops.push(Op::SetLink { link: link.clone(), set: LinkChange::up() });
+    ops.extend(desired.addresses.iter().cloned().map(Op::AddAddress));
+    ops.extend(desired.routes.iter().cloned().map(Op::AddRoute));
+    ops
+}
+
+fn has_ipv6(host: &Facts) -> bool {
+    host.sysctl(&existing::ipv6()).is_some()
+}

@@ -1,0 +1,104 @@
+//! ADD and CHECK over both namespaces: read, plan, change.
+
+use std::time::Duration;
+
+use cni_protocol::spec::CniResult;
+use hostnet::sysctl::Sysctl;
+use hostnet::{Ask, Both, Facts, KernelPair, PairFacts, PairPlan, pair};
+use terms::IfName;
+
+use super::desired::Desired;
+use super::error::{BridgeError, Refusal};
+use super::plan::{self, NewMacs};
+use super::{check, existing, reply};
+
+/// How long a call waits for another one. Calls take milliseconds; runtimes wait for minutes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Refuses a pod that has such a link already.
+pub(crate) fn refuse_occupied(kernels: &mut impl KernelPair, pod_end: &IfName) -> Result<(), BridgeError> {
+    let facts = kernels.gather(&Both { host: Ask::default(), pod: existing::pod_ask(pod_end) })?;
+    match facts.pod.link(pod_end) {
+        Some(_) => Err(Refusal::Occupied(pod_end.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+/// The plan of an ADD and the facts that it was made on. The caller holds the lock: what all attachments share is the same
+/// until the plan is carried out.
+pub(crate) fn plan(
+    kernels: &mut impl KernelPair,
+    desired: &Desired<'_>,
+    macs: &NewMacs,
+) -> Result<(PairPlan, PairFacts), BridgeError> {
+    let mut facts = kernels.gather(&Both { host: existing::host_ask(desired)?, pod: Ask::default() })?;
+    let forwarding = existing::forwarding(false);
+    if facts.host.sysctl(&forwarding).is_some_and(|value| value == "0") {
+        add_advertised(kernels, &mut facts.host)?;
+    }
+    Ok((plan::plan(desired, &facts, macs)?, facts))
+}
+
+/// Adds the routes of the host, and whether their links accept router advertisements.
+#[cold]
+fn add_advertised(kernels: &mut impl KernelPair, host: &mut Facts) -> Result<(), BridgeError> {
+    let ask = |host| Both { host, pod: Ask::default() };
+    let routes = kernels.gather(&ask(Ask { routes: true, ..Ask::default() }))?.host;
+    host.routes = routes.routes;
+    let keys = plan::advertised_links(host).into_iter().map(|link| Sysctl::ipv6_conf(&link, "accept_ra"));
+    let ask_sysctls = Ask::default().with_sysctls(keys);
+    let sysctls = kernels.gather(&ask(ask_sysctls))?.host;
+    host.sysctls.extend(sysctls.sysctls);
+    let links = routes.links.into_iter().filter(|link| host.link(&link.name).is_none()).collect::<Vec<_>>();
+    host.links.extend(links);
+    Ok(())
+}
+
+/// Carries out the plan of an ADD and says what the runtime is told.
+pub(crate) fn add(
+    kernels: &mut impl KernelPair,
+    desired: &Desired<'_>,
+    ipam: CniResult,
+    sandbox: &str,
+    macs: &NewMacs,
+) -> Result<CniResult, BridgeError> {
+    let (plan, facts) = self::plan(kernels, desired, macs)?;
+    pair::apply(kernels, &facts, &plan)?;
+    Ok(reply::result(desired, ipam, sandbox, &facts.host, macs)?)
+}
+
+/// Waits until no address of the pod is checked for duplicates any more.
+#[cold]
+pub(crate) fn await_addresses(kernels: &mut impl KernelPair, desired: &Desired<'_>) -> Result<(), BridgeError> {
+    const STEP: Duration = Duration::from_millis(20);
+    const ATTEMPTS: u32 = 500;
+    let ask = || Ask { addresses: true, ..existing::pod_ask(&desired.pod_end) };
+    let mut pending = None;
+    for _ in 0..ATTEMPTS {
+        let pod = kernels.gather(&Both { host: Ask::default(), pod: ask() })?.pod;
+        let of = |state: fn(&hostnet::facts::AddressFlags) -> bool| {
+            let ours = |wanted: &&hostnet::facts::Address| {
+                pod.addresses_of(&desired.pod_end).any(|held| held.address == wanted.address && state(&held.flags))
+            };
+            desired.addresses.iter().find(ours).map(|wanted| wanted.address)
+        };
+        if let Some(duplicate) = of(|flags| flags.dad_failed) {
+            return Err(BridgeError::Duplicate(duplicate));
+        }
+        pending = of(|flags| flags.tentative);
+        if pending.is_none() {
+            return Ok(());
+        }
+        std::thread::sleep(STEP);
+    }
+    pending.map_or(Ok(()), |address| Err(BridgeError::Duplicate(address)))
+}
+
+/// Compares what is with what ADD made.
+pub(crate) fn check(kernels: &mut impl KernelPair, desired: &Desired<'_>) -> Result<(), BridgeError> {
+    let host = existing::host_ask(desired)?.with_tables(existing::tables_of(desired));
+    let pod = Ask::network();
+    let facts = kernels.gather(&Both { host: Ask { table_ids: false, ..host }, pod })?;
+    let differences = check::differences(desired, &facts)?;
+    if differences.is_empty() { Ok(()) } else { Err(BridgeError::Drift(differences)) }
+}
