@@ -12,7 +12,7 @@ use std::time::Duration;
 use hostnet::kernel::Kernel;
 use hostnet::linux::Linux;
 use hostnet::{Ask, KernelError};
-use machine::{AgentUse, Boot, CredentialSource, Machine};
+use machine::{AgentUse, Boot, FileSet, Machine};
 use nix::sys::signal::{SigSet, Signal};
 use wiring::{Binding, Owner};
 
@@ -210,10 +210,10 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
 /// The folders with credentials for the guest, which change while the machine runs.
 fn credential_folders(machine: &Machine) -> Vec<&Path> {
     let AgentUse { ssh_keys, passwords, .. } = &machine.agent;
-    let sources = ssh_keys.iter().map(|keys| &keys.source).chain(passwords);
-    let folders = sources.filter_map(|source| match source {
-        CredentialSource::Folder(folder) => Some(folder.as_path()),
-        CredentialSource::Values(_) => None,
+    let sets = ssh_keys.iter().map(|keys| &keys.files).chain(passwords);
+    let folders = sets.filter_map(|files| match files {
+        FileSet::Folder(folder) => Some(folder.as_path()),
+        FileSet::Listed(_) => None,
     });
     folders.collect()
 }

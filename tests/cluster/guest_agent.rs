@@ -18,6 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: CTRL-31, SUB-9, SUB-10, AGENT-3, AGENT-5
         trial("virtctl and status show what Debian's agent says of a guest", honest),
+        // spec: AGENT-6
+        trial("keys and passwords reach a guest by its agent, changed ones too", credentials),
         // spec: AGENT-2
         trial("a guest that misuses its agent's channel stays as it was to others", hostile),
     ]
@@ -109,6 +111,44 @@ fn honest() {
     });
     assert_eq!(after["metadata"]["uid"], uid, "the same instance runs on");
     delete_and_assert_gone(&cluster, &after);
+}
+
+/// Key and password of a user of the guest.
+fn secrets(cluster: &Cluster, key: &str) {
+    let secret = |name: &str, data: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "vms", "name": name}, "stringData": data});
+        cluster.apply(&object.to_string()).assert_ok();
+    };
+    secret("agent-keys", json!({"key": key}));
+    secret("agent-passwords", json!({"fedora": "correct horse"}));
+}
+
+fn credentials() {
+    let cluster = with_guest();
+    secrets(&cluster, "ssh-ed25519 FIRST a@b");
+    let mut vmi = with_agent("keyed", "guest.run=agent");
+    let by_agent = |secret: &str, agent: Value| json!({"source": {"secret": {"secretName": secret}}, "propagationMethod": {"qemuGuestAgent": agent}});
+    vmi["spec"]["accessCredentials"] = json!([
+        {"sshPublicKey": by_agent("agent-keys", json!({"users": ["fedora"]}))},
+        {"userPassword": by_agent("agent-passwords", json!({}))},
+    ]);
+    apply(&cluster, &vmi);
+    let vmi = wait_instance(&cluster, "keyed", "to have its credentials", |vmi| {
+        condition(vmi, "AccessCredentialsSynchronized").as_deref() == Some("True")
+    });
+    let pods = cluster.kubectl(&["-n", "vms", "get", "pods", "-l", "vmi.kubevirt.io/id=keyed", "-o", "name"]).text();
+    let read = |file: &str| {
+        let program = ["tapvisor-launcher", "ctl", "agent-execute", "5", "cat", file];
+        cluster.kubectl(&[&["-n", "vms", "exec", pods.trim(), "--"], &program[..]].concat()).stdout()
+    };
+    let keys = "/srv/fedora/.ssh/authorized_keys";
+    assert_eq!((read(keys).trim(), read("/run/passwords").trim()), ("ssh-ed25519 FIRST a@b", "fedora:correct horse"));
+    secrets(&cluster, "ssh-ed25519 SECOND a@b");
+    // The kubelet brings a changed Secret within a minute or two.
+    wait_for("the changed key to be in the guest", GUEST, || {
+        (read(keys).trim() == "ssh-ed25519 SECOND a@b").then_some(())
+    });
+    delete_and_assert_gone(&cluster, &vmi);
 }
 
 fn hostile() {

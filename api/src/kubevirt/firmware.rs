@@ -1,4 +1,4 @@
-//! Firmware, direct kernel boot, and the machine's switches that decide nothing here.
+//! Firmware, direct kernel boot, ACPI, and the machine's switches that decide nothing here.
 
 use super::ImagePullPolicy;
 use super::texts::read_path;
@@ -8,6 +8,8 @@ use crate::reader::{Fields, Node, Scope};
 /// Firmware, SMBIOS identity and direct kernel boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Firmware {
+    /// Whether the guest has no ACPI and no power button.
+    pub without_acpi: bool,
     /// SMBIOS system UUID, lower-case, 36 characters.
     pub uuid: Option<String>,
     /// SMBIOS system serial number.
@@ -48,10 +50,9 @@ pub(super) fn read(domain: &Fields<'_>) -> Firmware {
     if let Some(clock) = domain.field("clock") {
         clock.fields(read_clock);
     }
-    if let Some(features) = domain.field("features") {
-        features.fields(read_features);
-    }
-    domain.field("firmware").and_then(|node| node.fields(read_firmware)).unwrap_or_default()
+    let without_acpi = domain.field("features").and_then(|features| features.fields(read_features));
+    let firmware = domain.field("firmware").and_then(|node| node.fields(read_firmware)).unwrap_or_default();
+    Firmware { without_acpi: without_acpi.unwrap_or_default(), ..firmware }
 }
 
 /// The guest sees the same machine by either name; a version after it promises what no engine here keeps.
@@ -74,24 +75,25 @@ fn read_clock(clock: &Fields<'_>) {
     clock.ignored(Scope::Everywhere, "the engine chooses its timers", &["timer"]);
 }
 
-fn read_features(features: &Fields<'_>) {
+/// Whether ACPI is switched off.
+fn read_features(features: &Fields<'_>) -> bool {
     features.unsupported(&["hyperv", "hypervPassthrough", "smm"]);
     features.ignored(Scope::Everywhere, "the engine chooses it", &["pvspinlock"]);
-    for name in ["acpi", "apic"] {
-        if let Some(node) = features.field(name) {
-            node.fields(|feature| {
-                feature.ignored(Scope::Everywhere, "the engine chooses it", &["endOfInterrupt"]);
-                if let Some(enabled) = feature.field("enabled")
-                    && enabled.boolean() == Some(false)
-                {
-                    enabled.refuse_unsupported(format!("the machine always has {name}"));
-                }
-            });
-        }
+    let acpi = features.field("acpi").and_then(|node| node.fields(|acpi| acpi.boolean("enabled"))?);
+    if let Some(node) = features.field("apic") {
+        node.fields(|apic| {
+            apic.ignored(Scope::Everywhere, "the engine chooses it", &["endOfInterrupt"]);
+            if let Some(enabled) = apic.field("enabled")
+                && enabled.boolean() == Some(false)
+            {
+                enabled.refuse_unsupported("the machine always has an APIC");
+            }
+        });
     }
     if let Some(kvm) = features.field("kvm") {
         kvm.fields(|kvm| kvm.unsupported(&["hidden"]));
     }
+    acpi == Some(false)
 }
 
 fn read_firmware(firmware: &Fields<'_>) -> Firmware {
@@ -106,6 +108,7 @@ fn read_firmware(firmware: &Fields<'_>) -> Firmware {
         });
     }
     Firmware {
+        without_acpi: false,
         uuid: firmware.set("uuid").and_then(|node| read_uuid(&node)),
         serial: firmware.set("serial").and_then(|node| read_serial(&node)),
         kernel_boot: firmware.field("kernelBoot").and_then(|node| node.fields(read_kernel_boot)?),

@@ -18,7 +18,7 @@ mod spec;
 mod texts;
 mod volume;
 
-pub use access::{Propagation, SshKeys};
+pub use access::{Access, Passwords, Propagation, SshKeys};
 pub use compute::{ResourceAmounts, Resources};
 pub use disk::{Disk, DiskDevice};
 pub use dns::{DnsConfig, DnsPolicy};

@@ -4,7 +4,7 @@ use terms::ObjectKey;
 
 use super::boot_order::BootOrders;
 use super::{
-    Disk, DnsConfig, Firmware, Nic, Probe, Resources, SshKeys, access, compute, disk, dns, firmware, nic, probe,
+    Access, Disk, DnsConfig, Firmware, Nic, Probe, Resources, access, compute, disk, dns, firmware, nic, probe,
 };
 use crate::reader::{Fields, Node, Scope};
 use machine::{Cpu, EngineDemand, RebootPolicy, WatchdogAction};
@@ -44,8 +44,8 @@ pub struct Spec {
     pub grace_period_seconds: u64,
     /// What a drained node does with it.
     pub eviction_strategy: Option<EvictionStrategy>,
-    /// SSH keys that cloud-init gives the guest's default user.
-    pub ssh_keys: Vec<SshKeys>,
+    /// SSH keys and passwords for the guest.
+    pub access: Access,
     /// Host name, if it is not to be the object's.
     pub hostname: Option<String>,
     /// Name of the headless Service that gives it a full name.
@@ -107,7 +107,7 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
     let dns = dns::read(spec);
     let eviction_strategy = spec.one_of("evictionStrategy", EVICTION_STRATEGIES, &[]);
     let disks = domain.as_ref().and_then(Option::as_ref).map(|domain| &*domain.devices.disks);
-    let ssh_keys = access::read(spec, disks);
+    let access = access::read(spec, disks);
     let domain = domain??;
     let devices = domain.devices;
     Some(Spec {
@@ -128,7 +128,7 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
         engine: EngineDemand::Auto,
         grace_period_seconds: grace.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS),
         eviction_strategy,
-        ssh_keys,
+        access,
         hostname,
         subdomain,
         dns,

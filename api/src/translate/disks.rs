@@ -24,7 +24,7 @@ pub struct HostFile {
     pub format: DiskFormat,
 }
 
-/// The Secrets that cloud-init data and SSH keys of an instance come from, each once.
+/// The Secrets that cloud-init data, SSH keys and passwords of an instance come from, each once.
 #[must_use]
 pub fn secret_names(instance: &VirtualMachineInstance) -> BTreeSet<&str> {
     let volumes = instance.spec.disks.iter().map(|disk| &disk.volume);
@@ -38,7 +38,9 @@ pub fn secret_names(instance: &VirtualMachineInstance) -> BTreeSet<&str> {
         CloudInitData::SecretRef { name, .. } => Some(name.as_str()),
         CloudInitData::Inline(_) => None,
     });
-    refs.chain(instance.spec.ssh_keys.iter().map(|keys| keys.secret.as_str())).collect()
+    let access = &instance.spec.access;
+    let passwords = access.passwords.iter().map(|passwords| passwords.secret.as_str());
+    refs.chain(access.ssh_keys.iter().map(|keys| keys.secret.as_str())).chain(passwords).collect()
 }
 
 /// The keys under which KubeVirt looks for cloud-init data in a Secret, first come first served.
@@ -145,7 +147,7 @@ fn cloud_init(
     let user_data = read(&content.user_data, USER_DATA_KEYS).map_err(|error| errors.push(error)).ok();
     let network_data = read(&content.network_data, NETWORK_DATA_KEYS).map_err(|error| errors.push(error)).ok();
     let mut public_keys = Vec::new();
-    for keys in instance.spec.ssh_keys.iter().filter(|keys| keys.propagation == kind) {
+    for keys in instance.spec.access.ssh_keys.iter().filter(|keys| keys.propagation == kind) {
         match source.secret_files(namespace, &keys.secret, &keys.path) {
             Ok(files) => public_keys.push(files),
             Err(error) => errors.push(error),

@@ -22,7 +22,7 @@ pub use disks::{HostFile, secret_names};
 pub use images::{ContainerImage, ImageFiles, ImageUse, container_images};
 pub use nics::{NetworkSource, NetworkUse};
 
-use crate::kubevirt::VirtualMachineInstance;
+use crate::kubevirt::{Propagation, VirtualMachineInstance};
 use machine::{AgentUse, Boot, Emulation, EngineDemand, Machine};
 
 /// What a translation needs in addition to the object: it differs between a cluster and one machine.
@@ -133,6 +133,7 @@ pub fn translate(
     let wiring = Request::new(context.owner, nics.interfaces);
     let wiring = wiring.map_err(|error| errors.push(TranslateError::Wiring(error))).ok();
     let disks = disks::translate(instance, context, &mut errors);
+    let agent = agent(instance, context, &mut errors);
     let boot = boot(instance, context.images).map_err(|error| errors.push(error)).ok();
     let (Some(wiring), Some(boot), []) = (wiring, boot, errors.as_slice()) else { return Err(errors) };
     let (spec, key) = (&instance.spec, &instance.metadata.key);
@@ -148,11 +149,12 @@ pub fn translate(
         boot,
         disks,
         nics: nics.nics,
+        acpi: !spec.firmware.without_acpi,
         serial_console: spec.serial_console,
         graphics: spec.graphics,
         rng: spec.rng,
         watchdog: spec.watchdog,
-        agent: agent(instance),
+        agent,
         reboot_policy: spec.reboot_policy,
         start_paused: spec.start_paused,
         grace_period_seconds: spec.grace_period_seconds,
@@ -163,10 +165,24 @@ pub fn translate(
 }
 
 /// What the machine needs the guest's agent for.
-fn agent(instance: &VirtualMachineInstance) -> AgentUse {
+fn agent(
+    instance: &VirtualMachineInstance,
+    context: &TranslateContext<'_>,
+    errors: &mut Vec<TranslateError>,
+) -> AgentUse {
     let probes = [&instance.spec.readiness_probe, &instance.spec.liveness_probe];
     let probes = probes.into_iter().flatten().any(|probe| probe.action.is_by_agent());
-    AgentUse { probes, ..AgentUse::default() }
+    let (namespace, access) = (instance.metadata.key.namespace(), &instance.spec.access);
+    let mut files = |secret: &str, path: &str| {
+        context.data.secret_files(namespace, secret, path).map_err(|error| errors.push(error)).ok()
+    };
+    let by_agent = access.ssh_keys.iter().filter(|keys| keys.propagation == Propagation::Agent);
+    let ssh_keys = by_agent.filter_map(|keys| {
+        Some(machine::SshKeys { users: keys.users.clone(), files: files(&keys.secret, &keys.path)? })
+    });
+    let ssh_keys = ssh_keys.collect();
+    let passwords = access.passwords.iter().filter_map(|passwords| files(&passwords.secret, &passwords.path)).collect();
+    AgentUse { probes, ssh_keys, passwords }
 }
 
 fn boot(instance: &VirtualMachineInstance, images: &ImageFiles) -> Result<Boot, TranslateError> {

@@ -16,7 +16,7 @@ const MAX_FILES: usize = 8192;
 const MAX_DEPTH: usize = 8;
 
 /// Files by their path, whose parts are joined by `/`.
-pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The bytes of a file's content.
 pub(crate) fn bytes_of(content: &Content) -> io::Result<Cow<'_, [u8]>> {
@@ -36,7 +36,10 @@ pub(crate) fn bytes_of(content: &Content) -> io::Result<Cow<'_, [u8]>> {
 }
 
 /// The files of a set.
-pub(crate) fn files_of(set: &FileSet) -> io::Result<Files> {
+///
+/// # Errors
+/// One cannot be read, is too large, or has a name that is not UTF-8.
+pub fn files_of(set: &FileSet) -> io::Result<Files> {
     let mut files = Files::new();
     match set {
         FileSet::Folder(folder) => Walk { files: &mut files, bytes: 0 }.folder(folder, "", 0)?,

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+pub use content::{Files, files_of};
 pub use machine::DiskFormat as Format;
 pub use open::{Expected, Given, examine, make, open_all, probe};
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use agent::{AgentUse, CredentialSource, SshKeys};
+pub use agent::{AgentUse, SshKeys};
 pub use disk::{Bus, Cache, CloudInit, Content, Disk, DiskFile, DiskFormat, DiskSource, FileSet, MAX_FILES_BYTES};
 pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
 
@@ -44,6 +44,9 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// NICs in the manifest's order of interfaces.
     pub nics: Vec<Nic>,
+    /// Whether the guest has ACPI, with its power button.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub acpi: bool,
     /// Whether the guest has a serial console.
     pub serial_console: bool,
     /// Whether the guest has a VGA adapter, shown by VNC.
@@ -70,6 +73,14 @@ pub struct Machine {
     /// Which engine is demanded.
     #[serde(default, skip_serializing_if = "EngineDemand::is_auto")]
     pub engine: EngineDemand,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Processor topology; the guest has the product of the three.

@@ -1,21 +1,17 @@
 //! Access credentials: read from where they are, passed to the guest when they are new or the agent is.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read as _};
-use std::path::Path;
 use std::time::Instant;
 
-use machine::{AgentUse, CredentialSource};
+use machine::{AgentUse, FileSet};
 use protocol::agent::CredentialsStatus;
 use protocol::chain::chain;
 
 use super::channel::AgentError;
 use super::guest::Guest;
 
-/// The longest file, and the most files of a source.
-const MAX_FILE_BYTES: u64 = 64 << 10;
-const MOST_FILES: usize = 128;
+/// Bytes of all keys of a user, or of a password: what an agent reads in one request, and more than a file of keys has.
+const MAX_BYTES: usize = 64 << 10;
 
 /// The credentials of a machine and those that its guest has.
 #[derive(Debug)]
@@ -85,7 +81,11 @@ impl Credentials {
     fn read(&self) -> Result<Found, String> {
         let mut found = Found::default();
         for keys in &self.used.ssh_keys {
-            let values = values(&keys.source)?;
+            let values = values(&keys.files)?;
+            let bytes: usize = values.values().map(String::len).sum();
+            if bytes > MAX_BYTES {
+                return Err(format!("SSH keys: {bytes} bytes, at most {MAX_BYTES} are passed to a user"));
+            }
             let lines: Vec<_> = values.values().flat_map(|value| value.lines()).map(str::trim).collect();
             for user in &keys.users {
                 let of_user = found.keys.entry(user.clone()).or_default();
@@ -108,36 +108,16 @@ fn note(user: &str, passed: Result<(), AgentError>, refused: &mut Vec<String>) -
     Ok(())
 }
 
-fn values(source: &CredentialSource) -> Result<BTreeMap<String, String>, String> {
-    match source {
-        CredentialSource::Values(values) => Ok(values.clone()),
-        CredentialSource::Folder(folder) => {
-            read_folder(folder).map_err(|error| format!("{}: {}", folder.display(), chain(&error)))
+/// The texts of a set, by the names of their files.
+fn values(files: &FileSet) -> Result<BTreeMap<String, String>, String> {
+    let texts = block::files_of(files).map_err(|error| chain(&error))?.into_iter().map(|(name, bytes)| {
+        if bytes.len() > MAX_BYTES {
+            return Err(format!("{name}: {} bytes, at most {MAX_BYTES} are passed to a guest", bytes.len()));
         }
-    }
-}
-
-/// The files of a volume of a Secret. The kubelet changes all of them at once, behind names that begin with two dots.
-fn read_folder(folder: &Path) -> io::Result<BTreeMap<String, String>> {
-    let mut values = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("..") {
-            continue;
-        }
-        if values.len() == MOST_FILES {
-            return Err(io::Error::other(format!("more than {MOST_FILES} files")));
-        }
-        let mut bytes = Vec::new();
-        fs::File::open(entry.path())?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("{name}: more than {MAX_FILE_BYTES} bytes")));
-        }
-        let text = String::from_utf8(bytes).map_err(|_| io::Error::other(format!("{name}: no text in UTF-8")))?;
-        values.insert(name, text);
-    }
-    Ok(values)
+        let text = String::from_utf8(bytes).map_err(|_| format!("{name}: no text in UTF-8"))?;
+        Ok((name, text))
+    });
+    texts.collect()
 }
 
 #[cfg(test)]
@@ -145,7 +125,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use machine::SshKeys;
+    use machine::{Content, SshKeys};
     use serde_json::json;
 
     use super::super::channel::{Channel, now};
@@ -167,9 +147,9 @@ mod tests {
             seen.send(format!("{command} {arguments}")).unwrap();
             json!({"return": {}})
         });
-        let passwords = CredentialSource::Values([("fedora".to_owned(), "secret".to_owned())].into());
-        let source = CredentialSource::Folder(folder.path().to_owned());
-        let keys = SshKeys { users: vec!["fedora".to_owned()], source };
+        let passwords = FileSet::Listed([("fedora".to_owned(), Content::Bytes(b"secret".to_vec()))].into());
+        let files = FileSet::Folder(folder.path().to_owned());
+        let keys = SshKeys { users: vec!["fedora".to_owned()], files };
         let used = AgentUse { probes: false, ssh_keys: vec![keys], passwords: vec![passwords] };
         let (mut credentials, mut guest) = (Credentials::new(used), Guest::new(Channel::new(stream)));
         let done = CredentialsStatus { synchronized: true, message: String::new() };
@@ -195,11 +175,11 @@ mod tests {
     fn what_the_guest_refuses_or_a_folder_lacks_is_in_the_message() {
         let (stream, _agent) = honest(|_, _| json!({"error": {"desc": "user ghost does not exist"}}));
         let mut guest = Guest::new(Channel::new(stream));
-        let values = CredentialSource::Values([("ghost".to_owned(), "x".to_owned())].into());
+        let values = FileSet::Listed([("ghost".to_owned(), Content::Bytes(b"x".to_vec()))].into());
         let with = |source| AgentUse { passwords: vec![source], ..AgentUse::default() };
         let refused = Credentials::new(with(values)).synchronize(&mut guest, soon).unwrap().unwrap();
         assert!(!refused.synchronized && refused.message.contains("user ghost does not exist"), "{refused:?}");
-        let none = CredentialSource::Folder("/nowhere".into());
+        let none = FileSet::Folder("/nowhere".into());
         let missing = Credentials::new(with(none)).synchronize(&mut guest, soon).unwrap().unwrap();
         assert!(missing.message.starts_with("/nowhere: "), "{missing:?}");
     }

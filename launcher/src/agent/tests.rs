@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use machine::{CredentialSource, SshKeys};
+use machine::{Content, FileSet, SshKeys};
 use protocol::agent::Execute;
 use protocol::control::Request;
 use serde_json::{Value, json};
@@ -184,8 +184,8 @@ fn a_silent_guest_and_one_of_wrong_types_leave_requests_with_an_answer() {
 #[test]
 fn credentials_that_the_guest_has_are_in_the_status() {
     let (stream, _guest) = honest(answer);
-    let source = CredentialSource::Values([("key".to_owned(), "ssh-ed25519 A".to_owned())].into());
-    let used = AgentUse { ssh_keys: vec![SshKeys { users: vec!["fedora".to_owned()], source }], ..AgentUse::default() };
+    let files = FileSet::Listed([("key".to_owned(), Content::Bytes(b"ssh-ed25519 A".to_vec()))].into());
+    let used = AgentUse { ssh_keys: vec![SshKeys { users: vec!["fedora".to_owned()], files }], ..AgentUse::default() };
     let (agent, news) = started(stream, used);
     agent.on_running(true);
     agent.on_port(true);

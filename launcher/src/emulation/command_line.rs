@@ -152,7 +152,8 @@ fn platform(line: &mut Line, machine: &Machine, accelerator: Accelerator) {
     line.option("-msg", "timestamp=off".to_owned());
     // `graphics=off` sends the firmware's messages to the serial port.
     let graphics = if machine.graphics { "on" } else { "off" };
-    line.option("-machine", format!("q35,usb=off,vmport=off,smm=off,graphics={graphics},dump-guest-core=off"));
+    let acpi = if machine.acpi { "" } else { ",acpi=off" };
+    line.option("-machine", format!("q35,usb=off,vmport=off,smm=off,graphics={graphics},dump-guest-core=off{acpi}"));
     match accelerator {
         Accelerator::Tcg => {
             line.option("-accel", format!("tcg,tb-size={TRANSLATION_CACHE_MIB}"));

@@ -27,6 +27,9 @@ pub(crate) fn lacks<'a>(
     if machine.watchdog.is_some() {
         return Some("machine.watchdog: engine kvm has no watchdog".to_owned());
     }
+    if !machine.acpi {
+        return Some("machine.acpi: engine kvm always has ACPI, found false".to_owned());
+    }
     if !machine.agent.is_none() {
         return Some("machine.agent: engine kvm has no channel for an agent in the guest".to_owned());
     }
@@ -81,10 +84,11 @@ mod tests {
     #[test]
     fn what_our_machine_lacks_is_named_by_its_field() {
         assert_eq!(lacks_with(|_| {}), None);
-        let cases: [Case; 8] = [
+        let cases: [Case; 9] = [
             (|file| file["machine"]["graphics"] = json!(true), "machine.graphics: "),
             (|file| file["machine"]["boot"] = json!("bios"), "machine.boot: "),
             (|file| file["machine"]["watchdog"] = json!("reset"), "machine.watchdog: "),
+            (|file| file["machine"]["acpi"] = json!(false), "machine.acpi: "),
             (|file| file["machine"]["agent"] = json!({"probes": true}), "machine.agent: "),
             (|file| file["machine"]["serialConsole"] = json!(false), "machine.serialConsole: "),
             (|file| file["machine"]["cpu"]["cores"] = json!(65), "machine.cpu: "),
