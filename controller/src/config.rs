@@ -19,6 +19,24 @@ pub(crate) struct ClusterConfig {
     pub(crate) wiring_channel: WiringChannel,
     /// Whether pods ask the node agent's device plugins for /dev/net/tun.
     pub(crate) requests_tun: bool,
+    /// How many migrations may have a target pod.
+    pub(crate) migrations: MigrationLimits,
+}
+
+/// How many migrations may have a target pod at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MigrationLimits {
+    /// In the cluster.
+    pub(crate) per_cluster: usize,
+    /// From one node.
+    pub(crate) outbound_per_node: usize,
+}
+
+impl Default for MigrationLimits {
+    /// KubeVirt's.
+    fn default() -> Self {
+        Self { per_cluster: 5, outbound_per_node: 2 }
+    }
 }
 
 /// Which way the wiring request reaches the CNI plugin; never both.
@@ -61,6 +79,7 @@ impl ClusterConfig {
             runtime_class: None,
             wiring_channel: WiringChannel::Annotation,
             requests_tun: true,
+            migrations: MigrationLimits::default(),
         }
     }
 
@@ -90,6 +109,16 @@ impl ClusterConfig {
             }
             Some(other) => errors.push(wrong("defaultRuntimeClass", "the name of a RuntimeClass", &other)),
             None => {}
+        }
+        for (path, limit) in [
+            ("migrations.parallelMigrationsPerCluster", &mut config.migrations.per_cluster),
+            ("migrations.parallelOutboundMigrationsPerNode", &mut config.migrations.outbound_per_node),
+        ] {
+            let Some(value) = read(path) else { continue };
+            match value.as_u64().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0) {
+                Some(number) => *limit = number,
+                None => errors.push(wrong(path, "a whole number above 0", &value)),
+            }
         }
         let annotations = object.metadata.annotations.iter().flatten();
         for (_, value) in annotations.filter(|(key, _)| *key == WIRING_CHANNEL) {
@@ -154,6 +183,20 @@ mod tests {
         let config = read(spec, Some("multus")).unwrap();
         assert!(config.use_emulation && !config.requests_tun);
         assert_eq!((config.runtime_class.as_deref(), config.wiring_channel), (Some("tapvisor"), WiringChannel::Multus));
+    }
+
+    // spec: MIG-3
+    #[test]
+    fn limits_of_migrations_are_read_from_kubevirts_fields() {
+        let limits = |migrations: Value| read(json!({"configuration": {"migrations": migrations}}), None);
+        let config =
+            limits(json!({"parallelMigrationsPerCluster": 3, "parallelOutboundMigrationsPerNode": 1})).unwrap();
+        assert_eq!(config.migrations, MigrationLimits { per_cluster: 3, outbound_per_node: 1 });
+        let error = limits(json!({"parallelMigrationsPerCluster": 0})).unwrap_err();
+        assert!(
+            error.ends_with("migrations.parallelMigrationsPerCluster: must be a whole number above 0, is 0"),
+            "{error}"
+        );
     }
 
     #[test]

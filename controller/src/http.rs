@@ -20,6 +20,7 @@ use crate::admission::{self, Subject};
 use crate::config::ClusterConfig;
 use crate::eviction;
 use crate::metrics::Metrics;
+use crate::migration;
 use crate::tls::ServerCertificate;
 use crate::vm::VirtualMachine;
 use crate::vm::instancetype::resolve::{self, ExpandError};
@@ -32,6 +33,8 @@ const REVIEWS: [(&str, Subject); 3] = [
 ];
 /// Where it asks about evictions of launcher pods.
 const EVICTIONS: &str = "/validate/evictions";
+/// Where it asks about migrations.
+const MIGRATIONS: &str = "/validate/virtualmachineinstancemigrations";
 /// Longest review: the API server takes objects of at most 3 MiB, and a review can hold two.
 const MAX_BODY: usize = 8 << 20;
 /// Longest a client may take for the header of a request.
@@ -137,7 +140,8 @@ async fn expanded(client: &Client, vm: VirtualMachine) -> Result<VirtualMachine,
 async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
     let path = request.uri().path();
     let subject = REVIEWS.iter().find(|(known, _)| *known == path).map(|(_, subject)| *subject);
-    if request.method() != Method::POST || (subject.is_none() && path != EVICTIONS) {
+    let (is_migration, is_of_client) = (path == MIGRATIONS, [EVICTIONS, MIGRATIONS].contains(&path));
+    if request.method() != Method::POST || (subject.is_none() && !is_of_client) {
         return plain(StatusCode::NOT_FOUND, "not found\n");
     }
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
@@ -146,6 +150,7 @@ async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
     };
     let answered = match subject {
         Some(subject) => admission::answer(subject, &body, &server.config, |vm| expanded(&server.client, vm)).await,
+        None if is_migration => migration::admission::answer(&server.client, &body).await,
         None => eviction::answer(&server.client, &body).await,
     };
     match answered {

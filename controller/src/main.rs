@@ -19,6 +19,7 @@ mod installation;
 mod lease;
 mod manifest;
 mod metrics;
+mod migration;
 mod objects;
 mod replicaset;
 mod subresources;
@@ -181,10 +182,22 @@ async fn control(
     let recorder = events::recorder(client.clone(), &options.identity);
     let sets = replicaset::reconcile::run(client.clone(), recorder.clone(), &metrics);
     let machines = vm::reconcile::run(client.clone(), recorder.clone(), options.config(), &metrics);
-    let instances = run_instances(client.clone(), config, reports, launchers, recorder, &metrics);
+    let (pods, writer) = reflector::store();
+    // One for all passes that wait for these pods.
+    let filled = cache::filled(&pods);
+    let sources = migration::reconcile::Sources {
+        pods: pods.clone(),
+        filled: filled.clone(),
+        reports: Arc::clone(&reports),
+        config: config.clone(),
+    };
+    let migrations = migration::reconcile::run(client.clone(), recorder.clone(), sources, &metrics);
+    let instances =
+        run_instances(client.clone(), config, reports, launchers, recorder, &metrics, (pods, writer, filled));
     tokio::join!(
         machines,
         sets,
+        migrations,
         instances,
         installation::run(client.clone(), publish, options.config()),
         certificates::maintain(client.clone(), namespace),
@@ -200,9 +213,9 @@ async fn run_instances(
     launchers: mpsc::UnboundedReceiver<PodUid>,
     recorder: Recorder,
     metrics: &Metrics,
+    (pods, writer, filled): (Store<Pod>, reflector::store::Writer<Pod>, cache::Filled),
 ) {
     let label = format!("{}={}", LAUNCHER_LABEL.0, LAUNCHER_LABEL.1);
-    let (pods, writer) = reflector::store();
     let launcher_pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default().labels(&label));
     let launcher_pods = reflector(writer, launcher_pods).default_backoff().touched_objects();
     let complaints = sandbox::REASONS.map(|reason| {
@@ -219,7 +232,7 @@ async fn run_instances(
     let changed = changes(config.clone());
     let context = Arc::new(Context {
         client: client.clone(),
-        filled: cache::filled(&pods),
+        filled,
         pods: pods.clone(),
         sandbox_events,
         reports,

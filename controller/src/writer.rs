@@ -64,7 +64,8 @@ impl WriteError {
         Self { what: format!("read the {what}"), source: Source::Api(source) }
     }
 
-    fn api(what: &str) -> impl FnOnce(kube::Error) -> Self {
+    /// A request that the API server refused or did not answer.
+    pub(crate) fn api(what: &str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self { what: what.to_owned(), source: Source::Api(source) }
     }
 

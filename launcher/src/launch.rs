@@ -21,7 +21,8 @@ use super::choice::{self, Choice, ChoiceError};
 use super::confine::{self, Confinement};
 use super::console::{Console, Door};
 use super::control::{self, Control};
-use super::engine::{Ending, Engine, EngineError, Event, OpenNic, Parts};
+use super::engine::{Confine, Ending, Engine, EngineError, Event, OpenNic, Parts, Running};
+use super::incoming::Incoming;
 use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
 use super::orphans;
 
@@ -179,27 +180,37 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     }
     let (nics, services) = connect(&wired, handed_down.taps, handed_down.vhost, choice.wants_vhost())?;
     let scratch = args.scratch.as_deref().unwrap_or(&args.dir);
-    let disks = block::open_all(&machine, scratch, handed_down.disks)?;
+    let disks = match args.incoming {
+        true => look_at_disks(&machine)?,
+        false => block::open_all(&machine, scratch, handed_down.disks)?,
+    };
     let (doors, far_end) = Doors::open(args, machine.graphics)?;
     let grace = Duration::from_secs(machine.grace_period_seconds);
-    let channel = choice.engine().has_agent_channel().then(UnixStream::pair).transpose();
+    let channel = choice.engine().has_agent_channel() && !args.incoming;
+    let channel = channel.then(UnixStream::pair).transpose();
     let (channel, agent) = channel.map_err(system("make a socket pair for the guest's agent"))?.unzip();
     let agent = agent.map(OwnedFd::from);
-    let parts = Parts { machine: machine.clone(), nics, disks, console: far_end, agent };
     // From this thread, which lives as long as the process: the engine is told to die with it. Until it runs there is no
     // other thread, and each that is made afterwards is confined as this one is.
     let (event, events) = mpsc::channel();
     let mut confinement = Confinement::default();
-    let running = choice.engine().start(parts, event, &mut |what| {
-        confinement = confine::confine(&args.dir, credential_folders(&machine), what);
-    })?;
+    let mut confine = |what| confinement = confine::confine(&args.dir, credential_folders(&machine), what);
+    let running: Box<dyn Running> = if args.incoming {
+        confine(Confine::AllThreads);
+        Box::new(Incoming::new(event, far_end))
+    } else {
+        let parts = Parts { machine: machine.clone(), nics, disks, console: far_end, agent };
+        choice.engine().start(parts, event, &mut confine)?
+    };
     forward_signals(signals, input.clone()).map_err(system("start a thread for signals"))?;
     forward_events(events, input.clone()).map_err(system("start a thread for events"))?;
-    let services = services.into_iter().map(|service| service.map(|service| service.start(&input)).transpose());
+    // Until the guest is here, its addresses are given by the other launcher.
+    let services = services.into_iter().map(|service| service.filter(|_| !args.incoming));
+    let services = services.map(|service| service.map(|service| service.start(&input)).transpose());
     let services = services.collect::<Result<_, _>>()?;
     let agent = channel.map(|channel| start_agent(channel, &machine, &input)).transpose()?;
     let (console, control) = doors.serve(args, input)?;
-    let description = Description { machine, choice, wired, services, confinement };
+    let description = Description { incoming: args.incoming, machine, choice, wired, services, confinement };
     let describe = || Status { agent: agent.as_ref().map(Agent::status), ..description.status() };
     let outcome = EventLoop { machine: running, grace, agent: agent.as_ref(), describe: &describe }.run(&inputs);
     console.finish();
@@ -222,6 +233,13 @@ fn start_agent(channel: UnixStream, machine: &Machine, input: &Sender<Input>) ->
     let input = input.clone();
     let tell = move |news| input.send(Input::Agent(news)).is_ok();
     Agent::start(channel, machine.agent.clone(), tell).map_err(system("start a thread for the guest's agent"))
+}
+
+/// Whether every disk of a guest that is to come is there; each is opened for reading alone, and closed.
+fn look_at_disks(machine: &Machine) -> Result<Vec<block::OpenDisk>, DiskError> {
+    let expected = block::Expected { own: &[], is_format_given: true };
+    machine.disks.iter().try_for_each(|disk| block::examine(disk, &expected).map(drop))?;
+    Ok(Vec::new())
 }
 
 fn take_over(args: &LaunchOptions) -> Result<HandedDown, DescriptorError> {
@@ -388,6 +406,7 @@ impl Doors {
 
 /// What `status` tells that does not change, and the leases.
 struct Description {
+    incoming: bool,
     machine: Machine,
     choice: Choice,
     wired: Vec<WiredNic>,
@@ -410,6 +429,7 @@ impl Description {
             }
         });
         Status {
+            incoming: self.incoming,
             namespace: self.machine.namespace.clone(),
             name: self.machine.name.clone(),
             uuid: self.machine.uuid.clone(),

@@ -18,6 +18,7 @@ mod few_descriptors;
 #[cfg(test)]
 mod fixtures;
 mod guest_log;
+mod incoming;
 mod kvm;
 mod launch;
 mod lifecycle;

@@ -6,6 +6,7 @@ mod end;
 mod files;
 mod guest_agent;
 mod hostile;
+mod migrations;
 mod nodes;
 mod pods;
 mod product;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(sets::trials());
     trials.extend(claims::trials());
     trials.extend(files::trials());
+    trials.extend(migrations::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(reach::trials());
     trials.extend(virtctl::trials());

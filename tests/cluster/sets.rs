@@ -85,7 +85,6 @@ fn not_supported() {
     let cluster = installed();
     let kinds = [
         ("kubevirt.io/v1", "VirtualMachineInstancePreset", "virtualmachineinstancepresets.kubevirt.io"),
-        ("kubevirt.io/v1", "VirtualMachineInstanceMigration", "virtualmachineinstancemigrations.kubevirt.io"),
         ("pool.kubevirt.io/v1beta1", "VirtualMachinePool", "virtualmachinepools.pool.kubevirt.io"),
         ("snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshot", "virtualmachinesnapshots.snapshot.kubevirt.io"),
         (

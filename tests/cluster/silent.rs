@@ -1,6 +1,7 @@
 //! Nodes that fall silent: a kubelet that does nothing, a node without its network. They disturb everything else on the node, so
 //! they run one at a time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -9,6 +10,7 @@ use tests::cluster::NODES;
 use tests::{Cluster, Ran, trial, wait_for};
 
 use crate::pods::fetch;
+use crate::virtctl::{available, virtctl};
 use crate::vmi::{condition, delete_and_assert_gone, installed, wait_instance, wait_ready};
 use crate::vmi_trouble::{apply, holder, instance, on_launcher};
 
@@ -21,6 +23,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a guest that powers off is seen through its agent, not the kubelet", seen_by_agent),
         // spec: CTRL-12
         trial("a VM on a node that is cut off gets no second launcher", cut_off),
+        // spec: CTRL-33
+        trial("virtctl is answered while the leading replica is deleted", replica_deleted),
     ]
 }
 
@@ -60,6 +64,35 @@ fn seen_by_agent() {
     assert_eq!(phase.text(), "Running", "the kubelet knows nothing yet");
     drop(stopped);
     delete_and_assert_gone(&cluster, &ended);
+}
+
+/// Calls of the subresource API while the pod of the leader ends and another takes its place.
+fn replica_deleted() {
+    let cluster = available();
+    let first = holder(&cluster);
+    let is_over = AtomicBool::new(false);
+    let calls = std::thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            let mut calls = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                calls.push(virtctl(&cluster, &["version"]));
+            }
+            calls
+        });
+        let deleted = cluster.kubectl(&["-n", "tapvisor", "delete", "pod", &first, "--timeout=60s"]);
+        let rollout = ["-n", "tapvisor", "rollout", "status", "deployment/tapvisor-controller", "--timeout=120s"];
+        let replaced = cluster.kubectl(&rollout);
+        // Also where one failed: the caller is waited for.
+        is_over.store(true, Ordering::Relaxed);
+        deleted.assert_ok();
+        replaced.assert_ok();
+        caller.join().expect("no call panics")
+    });
+    assert!(calls.len() > 3, "only {} calls", calls.len());
+    let failed: Vec<_> =
+        calls.iter().filter(|call| !call.is_ok() || !call.stdout().contains("Server Version")).collect();
+    assert!(failed.is_empty(), "{} of {} calls failed: {}", failed.len(), calls.len(), failed[0].account());
+    assert_ne!(holder(&cluster), first);
 }
 
 /// Whether the leading controller follows the agents of all nodes.

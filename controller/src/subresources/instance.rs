@@ -15,7 +15,7 @@ use super::status::{Failure, Kind};
 use crate::agents::AgentError;
 use crate::http::Answer;
 use crate::objects::{Phase, VirtualMachineInstance};
-use crate::vmi::names::CREATED_BY;
+use crate::vmi::names::{CREATED_BY, MIGRATION};
 
 /// An action on a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl Launcher {
     /// None runs, or the API server did not answer.
     pub(super) async fn of(api: &Api, vmi: &VirtualMachineInstance) -> Result<Self, Failure> {
         let pods = kube::Api::<Pod>::namespaced(api.client.clone(), &vmi.namespace().unwrap_or_default());
-        let label = format!("{CREATED_BY}={}", vmi.uid().unwrap_or_default());
+        let label = format!("{CREATED_BY}={},!{MIGRATION}", vmi.uid().unwrap_or_default());
         let found = pods.list(&ListParams::default().labels(&label).fields("status.phase=Running")).await;
         let found = found.map_err(|error| Failure::internal(format!("cannot list launcher pods: {error}")))?;
         let newest = found.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());

@@ -6,6 +6,8 @@ pub(crate) const CREATED_BY: &str = "kubevirt.io/created-by";
 pub(crate) const INSTANCE_ID: &str = "vmi.kubevirt.io/id";
 /// Label of every launcher pod.
 pub(crate) const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
+/// Label of the target pod of a migration: the migration's UID.
+pub(crate) const MIGRATION: &str = "kubevirt.io/migrationJobUID";
 /// Annotation with the number of a pod among those made for one instance, from 1.
 pub(crate) const ATTEMPT: &str = "tapvisor.io/attempt";
 /// The pod condition that keeps a paused guest out of Services.

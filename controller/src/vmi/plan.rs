@@ -13,6 +13,7 @@ use protocol::outcome::{Outcome, Verdict};
 
 use super::interfaces;
 use super::launch::Launch;
+use super::migratable;
 use super::names::UNPAUSED_GATE;
 use super::pod_state::{self, NOT_WIRED, Obstacle, PodState};
 use super::sandbox::{Complaint, is_same_but_for_addresses};
@@ -42,8 +43,10 @@ pub(crate) struct Observed<'a> {
     pub(crate) launch: &'a Result<Launch, Vec<String>>,
     /// PersistentVolumeClaims that it names and that do not exist.
     pub(crate) missing_claims: &'a [String],
-    /// Its pods.
+    /// Its pods, without those that wait for its guest.
     pub(crate) pods: &'a [Pod],
+    /// Pods that wait for its guest, made by migrations.
+    pub(crate) targets: &'a [Pod],
     /// Pods of instances that had its name before.
     pub(crate) earlier: &'a [Pod],
     /// What the kubelet said last that keeps the newest pod from its containers.
@@ -248,6 +251,8 @@ impl<'a> Planner<'a> {
         if let Ok(launch) = self.observed.launch {
             let of_guest = agent.map(|agent| agent.interfaces).unwrap_or_default();
             self.status.interfaces(interfaces::interfaces(launch, pod, &of_guest));
+            let (reason, message) = migratable::condition(self.observed.object, launch);
+            self.status.condition(migratable::CONDITION, "False", reason, message);
         }
         match ready {
             Some(ready) if ready.status == "True" => self.status.condition("Ready", "True", "", ""),
@@ -308,9 +313,10 @@ impl<'a> Planner<'a> {
         if let Some(pod) = self.current().filter(|pod| pod_state::may_run(pod)) {
             self.expect_gone(pod);
         }
-        let alive = self.observed.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let all = self.observed.pods.iter().chain(self.observed.targets);
+        let alive = all.filter(|pod| pod.metadata.deletion_timestamp.is_none());
         self.actions.extend(alive.filter_map(|pod| Some(Action::DeletePod { name: pod.metadata.name.clone()? })));
-        if self.observed.pods.is_empty() {
+        if self.observed.pods.is_empty() && self.observed.targets.is_empty() {
             self.finalizer = false;
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::claims::Claims;
 use super::launch::{self, Launch};
-use super::names::{CREATED_BY, INSTANCE_ID, UNPAUSED_GATE};
+use super::names::{CREATED_BY, INSTANCE_ID, MIGRATION, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
 use super::{pod_state, sandbox};
@@ -88,12 +88,14 @@ pub(crate) async fn reconcile(
         return Ok(Next::requeue(RETRY));
     }
     let (pods, earlier) = pods_of(&object, &context.pods);
+    let (targets, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.labels().contains_key(MIGRATION));
     let mut launch = launch::read(&object, &config).launch;
     let mut missing_claims = Vec::new();
     let named = launch.as_ref().map(|launch| claims(&launch.instance)).unwrap_or_default();
     // What is known of them matters to the pod that is made alone.
     if !named.is_empty() && !pods.iter().any(pod_state::may_run) {
-        let known = known_claims(&context.client, &object, &named).await?;
+        let known = known_claims(&context.client, &object, &named).await;
+        let known = known.map_err(api_error("read the PersistentVolumeClaims".to_owned()))?;
         missing_claims.extend(named.into_iter().map(|named| named.claim).filter(|claim| !known.contains_key(claim)));
         launch = launch::read_with(&object, &known, &config).launch;
     }
@@ -106,6 +108,7 @@ pub(crate) async fn reconcile(
         launch: &launch,
         missing_claims: &missing_claims,
         pods: &pods,
+        targets: &targets,
         earlier: &earlier,
         complaint,
         launcher: report.as_ref().and_then(|report| report.status.clone()),
@@ -123,16 +126,15 @@ pub(crate) async fn reconcile(
 }
 
 /// The claims that an instance names and that exist.
-async fn known_claims(
+pub(crate) async fn known_claims(
     client: &Client,
     object: &VirtualMachineInstance,
     named: &[Claim],
-) -> Result<Claims, ReconcileError> {
+) -> kube::Result<Claims> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let mut known = Claims::new();
     for Claim { claim, .. } in named {
-        let found = api.get_opt(claim).await.map_err(api_error(format!("read PersistentVolumeClaim {claim}")))?;
-        known.extend(found.map(|found| (claim.clone(), found)));
+        known.extend(api.get_opt(claim).await?.map(|found| (claim.clone(), found)));
     }
     Ok(known)
 }

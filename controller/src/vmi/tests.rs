@@ -8,6 +8,7 @@ use protocol::outcome::{Outcome, Verdict};
 use serde_json::{Value, json};
 
 use super::launch::{self, Launch};
+use super::migratable;
 use super::names::{ATTEMPT, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
@@ -100,6 +101,7 @@ struct Case {
     object: VirtualMachineInstance,
     missing_claims: Vec<String>,
     pods: Vec<Pod>,
+    targets: Vec<Pod>,
     earlier: Vec<Pod>,
     sandbox_failure: Option<&'static str>,
     launcher: Option<State>,
@@ -114,6 +116,7 @@ impl Case {
             object,
             missing_claims: Vec::new(),
             pods,
+            targets: Vec::new(),
             earlier: Vec::new(),
             sandbox_failure: None,
             launcher: None,
@@ -130,6 +133,7 @@ impl Case {
             launch: &launch,
             missing_claims: &self.missing_claims,
             pods: &self.pods,
+            targets: &self.targets,
             earlier: &self.earlier,
             complaint: self
                 .sandbox_failure

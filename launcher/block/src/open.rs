@@ -76,6 +76,8 @@ pub fn examine(disk: &Disk, expected: &Expected<'_>) -> Result<Option<String>, D
         _ => return Ok(None),
     };
     let of = Of { disk, given: None, scratch: PathBuf::new(), own };
+    let only_file = if format.is_none() { of.only_file(path)? } else { None };
+    let path = only_file.as_ref().unwrap_or(path);
     let (format, is_given) = match format {
         Some(format) => (format, expected.is_format_given),
         None => (of.probed(path)?, true),

@@ -22,6 +22,7 @@ Runs one virtual machine on a network that is already wired. Started by `tapviso
   --nic-resolv-conf NAME=FILE
                          name servers and search list that the network of the NIC NAME gives, for a NIC without default route
   --console-stdio        make standard input and output the guest's serial console
+  --incoming             wait for a guest that another launcher runs: no disk is opened for writing and no guest starts
   --termination-log FILE an existing file that gets the outcome as well, in at most 4096 bytes: /dev/termination-log in a pod
 ";
 
@@ -50,6 +51,8 @@ pub struct LaunchOptions {
     pub nic_resolv_conf: Vec<(String, PathBuf)>,
     /// Whether standard input and output are the guest's serial console.
     pub console_stdio: bool,
+    /// Whether the guest is to come from another launcher: none is started.
+    pub incoming: bool,
     /// An existing file that gets the outcome as well: a container's termination message.
     pub termination_log: Option<PathBuf>,
 }
@@ -85,7 +88,7 @@ pub enum OptionError {
     },
 }
 
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 12] = [
     "--machine",
     "--dir",
     "--scratch",
@@ -96,6 +99,7 @@ const OPTIONS: [&str; 11] = [
     "--resolv-conf",
     "--nic-resolv-conf",
     "--console-stdio",
+    "--incoming",
     "--termination-log",
 ];
 
@@ -114,6 +118,7 @@ impl LaunchOptions {
             resolv_conf: RESOLV_CONF.into(),
             nic_resolv_conf: Vec::new(),
             console_stdio: false,
+            incoming: false,
             termination_log: None,
         }
     }
@@ -132,11 +137,12 @@ impl LaunchOptions {
                 return Err(OptionError::Twice(option));
             }
             seen.push(option);
-            if option == "--console-stdio" {
+            if ["--console-stdio", "--incoming"].contains(&option) {
                 if joined.is_some() {
                     return Err(OptionError::Value(option));
                 }
-                options.console_stdio = true;
+                let is_on = if option == "--incoming" { &mut options.incoming } else { &mut options.console_stdio };
+                *is_on = true;
                 continue;
             }
             let value = joined.or_else(|| arguments.next()).ok_or(OptionError::NoValue(option))?;
@@ -204,6 +210,9 @@ impl LaunchOptions {
         if self.console_stdio {
             arguments.push("--console-stdio".into());
         }
+        if self.incoming {
+            arguments.push("--incoming".into());
+        }
         if let Some(file) = &self.termination_log {
             arguments.extend(["--termination-log".into(), file.as_os_str().to_owned()]);
         }
@@ -257,6 +266,7 @@ mod tests {
             resolv_conf: "/r".into(),
             nic_resolv_conf: vec![("blue".into(), "/r=1".into())],
             console_stdio: true,
+            incoming: true,
             termination_log: Some("/t".into()),
             ..LaunchOptions::new("/m".into(), "/d".into())
         }
@@ -266,7 +276,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_has_the_documented_words() {
         let line = "--machine /m --dir /d --scratch /s --resolv-conf /r --tun-fds 3,4 --kvm-fd 5 --vhost-net-fds 6 \
-                    --disk-fd root=7 --disk-fd a=b=8 --nic-resolv-conf blue=/r=1 --console-stdio --termination-log /t";
+                    --disk-fd root=7 --disk-fd a=b=8 --nic-resolv-conf blue=/r=1 --console-stdio --incoming --termination-log /t";
         let written: Vec<_> = all().to_arguments().into_iter().map(|word| word.into_string().unwrap()).collect();
         assert_eq!(written.join(" "), line);
         assert_eq!(parse(line), Ok(all()));

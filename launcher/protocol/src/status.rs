@@ -75,6 +75,9 @@ pub struct Status {
     pub version: u32,
     /// What the machine does.
     pub state: State,
+    /// Whether the launcher waits for a guest that another launcher runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incoming: bool,
     /// Namespace of the VM object.
     #[serde(default)]
     pub namespace: String,
@@ -117,6 +120,7 @@ impl Status {
         Self {
             version: VERSION,
             state,
+            incoming: false,
             namespace: String::new(),
             name: String::new(),
             uuid: String::new(),

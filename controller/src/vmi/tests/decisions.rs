@@ -336,3 +336,31 @@ fn a_pod_that_does_not_end_says_which_node_and_what_helps() {
         assert_eq!(plan.actions, []);
     }
 }
+
+// spec: MIG-5
+#[test]
+fn a_pod_that_waits_for_a_migration_is_none_of_the_instances_own() {
+    let conditions = json!([{"type": UNPAUSED_GATE, "status": "True"}, {"type": "Ready", "status": "True"}]);
+    let mut case = Case::new(small_in(Phase::Running), vec![launcher_pod(running(conditions))]);
+    case.targets = vec![pod_of_attempt(2, running(json!([])))];
+    let plan = case.plan();
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Running), 0));
+    assert_eq!(told(&plan, "LiveMigratable").unwrap().1, "NotMigratable");
+    // It goes with the instance.
+    case.object.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
+    case.pods.clear();
+    let plan = case.plan();
+    assert_eq!(plan.actions, [Action::DeletePod { name: "virt-launcher-web-2".to_owned() }]);
+    assert!(plan.finalizer);
+}
+
+// spec: MIG-6
+#[test]
+fn an_instance_bridged_to_the_pod_network_could_not_be_moved() {
+    let mut object = instance(json!({"domain": {"memory": {"guest": "128Mi"}, "devices": {}}}));
+    let reason = |object: &VirtualMachineInstance| migratable::condition(object, &launch(object, &config())).0;
+    assert_eq!((reason(&object), reason(&small())), ("InterfaceNotLiveMigratable", "NotMigratable"));
+    let allowed = "kubevirt.io/allow-pod-bridge-network-live-migration".to_owned();
+    object.metadata.annotations = Some([(allowed, String::new())].into());
+    assert_eq!(reason(&object), "NotMigratable");
+}
