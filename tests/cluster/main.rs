@@ -16,6 +16,7 @@ mod sets;
 mod silent;
 mod virtctl;
 mod virtctl_machines;
+mod virtctl_ssh;
 mod virtctl_streams;
 mod vm;
 mod vmi;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
     trials.extend(virtctl_streams::trials());
     trials.extend(virtctl_machines::trials());
     trials.extend(guest_agent::trials());
+    trials.extend(virtctl_ssh::trials());
     trials.extend(rbac::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);
