@@ -12,7 +12,8 @@ use crate::vm::{machine, uid, wait_next};
 use crate::vmi::{condition, delete_and_assert_gone, installed, object, wait_ready};
 use crate::vmi_trouble::{apply, instance};
 
-const MOMENT: Duration = Duration::from_secs(120);
+/// An agent says that a launcher waits once the kubelet has mounted its certificate, which may take three minutes.
+const MOMENT: Duration = Duration::from_secs(300);
 const KIND: &str = "virtualmachineinstancemigrations.kubevirt.io";
 
 pub(crate) fn trials() -> Vec<Trial> {

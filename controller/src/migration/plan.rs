@@ -213,7 +213,9 @@ impl Planner<'_> {
             Some(_) => self.seconds(UNSCHEDULABLE_SECONDS).unwrap_or(UNSCHEDULABLE),
             None => self.seconds(PENDING_SECONDS).unwrap_or(PENDING),
         };
-        conditions::remove(&mut self.status.conditions, POD_SCHEDULED);
+        if unschedulable.is_none() {
+            conditions::remove(&mut self.status.conditions, POD_SCHEDULED);
+        }
         if let Some(obstacle) = unschedulable {
             let (reason, message) = (&obstacle.reason, &obstacle.message);
             conditions::set(&mut self.status.conditions, POD_SCHEDULED, "False", reason, message, self.observed.now);

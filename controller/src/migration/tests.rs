@@ -65,6 +65,7 @@ struct Case {
     waits_for_guest: Option<bool>,
     obstacle: Option<String>,
     limits: MigrationLimits,
+    now: Timestamp,
 }
 
 impl Case {
@@ -77,6 +78,7 @@ impl Case {
             waits_for_guest: Some(false),
             obstacle: None,
             limits: MigrationLimits::default(),
+            now: now(),
         }
     }
 
@@ -92,7 +94,7 @@ impl Case {
             waits_for_guest: self.waits_for_guest,
             obstacle: self.obstacle.clone(),
             limits: self.limits,
-            now: now(),
+            now: self.now,
         })
     }
 
@@ -142,8 +144,13 @@ fn a_target_pod_that_stays_pending_fails_after_its_time_out() {
     let mut case = Case::new(json!({"phase": "Scheduling"}), Some(pod("target", "", unschedulable())));
     let plan = case.plan();
     assert_eq!(plan.status.phase, Some(MigrationPhase::Scheduling));
-    assert_eq!(plan.warning.unwrap().0, "migrationTargetPodUnschedulable");
+    assert_eq!(plan.warning.as_ref().unwrap().0, "migrationTargetPodUnschedulable");
     assert_eq!((&*plan.status.conditions[0].kind, &*plan.status.conditions[0].status), ("PodScheduled", "False"));
+    // The next pass finds nothing new: no status is written again and nothing is told twice.
+    case.migration.status = Some(plan.status.clone());
+    case.now = now() + jiff::SignedDuration::from_secs(1);
+    assert_eq!(case.plan().status, plan.status);
+    case.now = now();
     let seconds = [("kubevirt.io/migrationUnschedulablePodTimeoutSeconds".to_owned(), "120".to_owned())];
     case.migration.metadata.annotations = Some(seconds.into());
     assert_eq!(case.failure(), "the target pod was pending for 120 seconds");
