@@ -192,6 +192,7 @@ async fn control(
         config: config.clone(),
     };
     let migrations = migration::reconcile::run(client.clone(), recorder.clone(), sources, &metrics);
+    let orphans = vmi::orphans::run(client.clone(), pods.clone(), filled.clone());
     let instances =
         run_instances(client.clone(), config, reports, launchers, recorder, &metrics, (pods, writer, filled));
     tokio::join!(
@@ -199,6 +200,7 @@ async fn control(
         sets,
         migrations,
         instances,
+        orphans,
         installation::run(client.clone(), publish, options.config()),
         certificates::maintain(client.clone(), namespace),
         agents.follow(client, namespace),

@@ -28,6 +28,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a VM that powers off succeeds, one whose launcher is killed fails", ends),
         // spec: CTRL-16
         trial("a VM whose pod is deleted powers off and succeeds", pod_deleted),
+        // spec: CTRL-34
+        trial("a VM that is removed without its finalizer leaves no pod", stripped),
         // spec: CTRL-17, CTRL-26
         trial("a controller hands over, the next starts a VM once KubeVirt is gone", hand_over),
     ]
@@ -35,8 +37,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Trials that no other may disturb.
 pub(crate) fn alone() -> Vec<Trial> {
-    // spec: CTRL-28
-    vec![trial("a replica that loses its Lease goes on serving and leads again", lease_lost)]
+    vec![
+        // spec: CTRL-16
+        trial("how a VM ended is known although no controller ran meanwhile", ended_unseen),
+        // spec: CTRL-28
+        trial("a replica that loses its Lease goes on serving and leads again", lease_lost),
+    ]
 }
 
 /// An instance of namespace `vms` that boots the tests' guest with words on its kernel's command line.
@@ -172,6 +178,44 @@ fn pod_deleted() {
     let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
     cluster.kubectl(&["-n", "vms", "delete", "pod", "-l", &label, "--timeout=170s"]).assert_ok();
     let ended = wait_instance(&cluster, "evicted", "to end", |vmi| {
+        ["Succeeded", "Failed"].contains(&vmi["status"]["phase"].as_str().unwrap_or_default())
+    });
+    assert_eq!(ended["status"]["phase"], "Succeeded", "{ended:#}");
+    delete_and_assert_gone(&cluster, &ended);
+}
+
+/// What keeps an instance until its pods are gone is taken away: the pods go all the same.
+fn stripped() {
+    let cluster = installed();
+    apply(&cluster, &instance("stripped", ""));
+    let running = wait_ready(&cluster, "stripped");
+    cluster.kubectl(&["-n", "vms", "delete", "vmi", "stripped", "--wait=false"]).assert_ok();
+    patch(&cluster, "stripped", &json!({"metadata": {"finalizers": null}})).assert_ok();
+    let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
+    cluster.kubectl(&["-n", "vms", "wait", "--for=delete", "pod", "-l", &label, "--timeout=170s"]).assert_ok();
+}
+
+fn scale_controller(cluster: &Cluster, replicas: usize) {
+    let replicas_flag = format!("--replicas={replicas}");
+    cluster.kubectl(&["-n", "tapvisor", "scale", "deployment", "tapvisor-controller", &replicas_flag]).assert_ok();
+    let condition = if replicas == 0 { "--for=delete" } else { "--for=condition=Ready" };
+    let wait = ["-n", "tapvisor", "wait", condition, "pod", "-l", "app=tapvisor-controller", "--timeout=170s"];
+    cluster.kubectl(&wait).assert_ok();
+}
+
+fn ended_unseen() {
+    let cluster = installed();
+    apply(&cluster, &instance("unseen", ""));
+    let running = wait_ready(&cluster, "unseen");
+    scale_controller(&cluster, 0);
+    let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
+    cluster.kubectl(&["-n", "vms", "delete", "pod", "-l", &label, "--wait=false"]).assert_ok();
+    let phase =
+        ["-n", "vms", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "-l", &label, "--timeout=170s"];
+    let seen = cluster.kubectl(&phase);
+    scale_controller(&cluster, 2);
+    seen.assert_ok();
+    let ended = wait_instance(&cluster, "unseen", "to end", |vmi| {
         ["Succeeded", "Failed"].contains(&vmi["status"]["phase"].as_str().unwrap_or_default())
     });
     assert_eq!(ended["status"]["phase"], "Succeeded", "{ended:#}");

@@ -32,6 +32,8 @@ pub(super) fn pod(
     let mut pod = pod::pod(vmi, launch, config, 1)?;
     let uid = migration.metadata.uid.clone().unwrap_or_default();
     pod.metadata.name = Some(name(migration));
+    // It runs no guest whose end must be known.
+    pod.metadata.finalizers = None;
     pod.metadata.labels.get_or_insert_default().insert(MIGRATION.to_owned(), uid);
     let name = migration.metadata.name.clone().unwrap_or_default();
     pod.metadata.annotations.get_or_insert_default().insert(MIGRATION_NAME.to_owned(), name);

@@ -10,6 +10,7 @@ mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod migratable;
 pub(crate) mod names;
+pub(crate) mod orphans;
 pub(crate) mod plan;
 pub(crate) mod pod;
 pub(crate) mod pod_state;

@@ -12,5 +12,7 @@ pub(crate) const MIGRATION: &str = "kubevirt.io/migrationJobUID";
 pub(crate) const ATTEMPT: &str = "tapvisor.io/attempt";
 /// The pod condition that keeps a paused guest out of Services.
 pub(crate) const UNPAUSED_GATE: &str = "kubevirt.io/virtual-machine-unpaused";
+/// Finalizer of a pod that may run a guest: it stays until how its launcher ended is in the instance's status.
+pub(crate) const OUTCOME: &str = "tapvisor.io/outcome";
 /// The container that runs the guest.
 pub(crate) const COMPUTE: &str = "compute";

@@ -2,7 +2,8 @@
 //!
 //! Flow: no pod → create one; pod waits → tell why; launcher runs → open the gate, then `Running`; launcher ended →
 //! `Succeeded`, `Failed`, or a new attempt where its network was not wired.
-//! Guarantees: an attempt starts only when no earlier pod of the VM may run; a final phase never changes.
+//! Guarantees: an attempt starts only when no earlier pod of the VM may run; a final phase never changes; a pod that ended is
+//! there until the status says how, also when no controller runs meanwhile.
 
 use std::time::Duration;
 
@@ -84,6 +85,11 @@ pub(crate) enum Action {
     },
     /// Deletes a pod with its grace period.
     DeletePod {
+        /// Its name.
+        name: String,
+    },
+    /// Lets go of a pod whose end is in the status.
+    ReleasePod {
         /// Its name.
         name: String,
     },
@@ -322,7 +328,9 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(self) -> Plan {
-        let Self { status, finalizer, actions, retry_after, .. } = self;
+        let Self { observed, status, finalizer, mut actions, retry_after } = self;
+        let ended = observed.pods.iter().chain(observed.earlier).filter(|pod| pod_state::is_to_release(pod));
+        actions.extend(ended.filter_map(|pod| Some(Action::ReleasePod { name: pod.metadata.name.clone()? })));
         Plan { finalizer, status: status.into_status(), actions, retry_after }
     }
 }

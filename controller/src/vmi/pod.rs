@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::annotations::annotations;
 use super::launch::{LAUNCHER_ID, Launch};
-use super::names::{COMPUTE, CREATED_BY, UNPAUSED_GATE};
+use super::names::{COMPUTE, CREATED_BY, OUTCOME, UNPAUSED_GATE};
 use super::resources::resources;
 use super::volumes::{claims, files, service_account, volumes};
 use crate::config::ClusterConfig;
@@ -143,6 +143,7 @@ pub(crate) fn pod(
             "namespace": metadata.namespace,
             "labels": labels,
             "annotations": annotations(object, launch, config, attempt)?,
+            "finalizers": [OUTCOME],
             "ownerReferences": [owner(object)],
         },
         "spec": spec,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
 use protocol::outcome::Outcome;
 
-use super::names::{ATTEMPT, COMPUTE, UNPAUSED_GATE};
+use super::names::{ATTEMPT, COMPUTE, OUTCOME, UNPAUSED_GATE};
 use crate::objects::Condition;
 
 /// Exit code of a launcher whose namespace lacks its wiring.
@@ -79,6 +79,19 @@ fn compute(status: &PodStatus) -> Option<&ContainerState> {
 /// Whether the launcher may still run: its pod exists and has not ended.
 pub(crate) fn may_run(pod: &Pod) -> bool {
     !matches!(state(pod), PodState::Ended { .. })
+}
+
+/// Whether the pod is kept only until it is known how its launcher ended, and no more will be known: the launcher ended, or the
+/// pod was deleted by force or before it had a node.
+pub(crate) fn is_to_release(pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    let is_removed = metadata.deletion_timestamp.is_some() && metadata.deletion_grace_period_seconds == Some(0);
+    is_held(pod) && (is_removed || !may_run(pod))
+}
+
+/// Whether the pod stays until it is known how its launcher ended.
+pub(crate) fn is_held(pod: &Pod) -> bool {
+    pod.metadata.finalizers.iter().flatten().any(|name| name == OUTCOME)
 }
 
 fn unschedulable(pod: &Pod) -> Option<Obstacle> {

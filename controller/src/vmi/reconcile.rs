@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::claims::Claims;
 use super::launch::{self, Launch};
-use super::names::{CREATED_BY, INSTANCE_ID, MIGRATION, UNPAUSED_GATE};
+use super::names::{CREATED_BY, INSTANCE_ID, MIGRATION, OUTCOME, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
 use super::{pod_state, sandbox};
@@ -222,6 +222,10 @@ impl Steps<'_> {
                 let deleted = self.namespaced::<Pod>().delete(name, &DeleteParams::default()).await;
                 gone_is_fine(deleted.map(drop), format!("delete pod {name}"))
             }
+            (Action::ReleasePod { name }, _) => {
+                let released = release(&self.namespaced::<Pod>(), name).await;
+                gone_is_fine(released, format!("release pod {name}"))
+            }
             (Action::SetGate { name, is_open }, _) => self.set_gate(name, *is_open).await,
         }
     }
@@ -254,6 +258,12 @@ impl Steps<'_> {
         let patched = self.namespaced::<Pod>().patch_status(name, &PatchParams::default(), &patch).await;
         gone_is_fine(patched.map(drop), format!("set the readiness gate of pod {name}"))
     }
+}
+
+/// Takes our finalizer from a pod.
+pub(super) async fn release(pods: &Api<Pod>, name: &str) -> kube::Result<()> {
+    let patch = Patch::Strategic(json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [OUTCOME]}}));
+    pods.patch_metadata(name, &PatchParams::default(), &patch).await.map(drop)
 }
 
 fn gone_is_fine(result: kube::Result<()>, what: String) -> Result<(), ReconcileError> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::launch::{self, Launch};
 use super::migratable;
-use super::names::{ATTEMPT, UNPAUSED_GATE};
+use super::names::{ATTEMPT, OUTCOME, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
 use super::pod;
 use super::sandbox::Complaint;

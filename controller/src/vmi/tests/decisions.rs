@@ -180,6 +180,35 @@ fn a_pod_lost_without_an_exit_code_fails_the_instance() {
     assert_eq!((plan.status.phase, told(&plan, "Synchronized").unwrap().1), (Some(Phase::Failed), "PodNotFound"));
 }
 
+// spec: CTRL-16
+#[test]
+fn a_pod_is_held_until_the_status_says_how_its_launcher_ended() {
+    let held = |status: Value| {
+        let mut pod = launcher_pod(status);
+        pod.metadata.finalizers = Some(vec![OUTCOME.to_owned()]);
+        pod
+    };
+    let plan = |phase: Phase, pod: Pod| Case::new(small_in(phase), vec![pod]).plan();
+    let release = [Action::ReleasePod { name: "virt-launcher-web-1".to_owned() }];
+    let alive = plan(Phase::Running, held(running(json!([]))));
+    assert!(!alive.actions.contains(&release[0]), "{:?}", alive.actions);
+    let first = plan(Phase::Running, held(ended(0, "")));
+    assert_eq!((first.status.phase, first.actions), (Some(Phase::Succeeded), release.to_vec()));
+    // A node's agent told the outcome before the kubelet did.
+    assert_eq!(plan(Phase::Succeeded, held(ended(0, ""))).actions, release);
+    assert_eq!(plan(Phase::Succeeded, launcher_pod(ended(0, ""))).actions, []);
+    // Deleted, and its launcher still runs; then deleted by force, as from a node that is lost.
+    let mut leaving = held(running(json!([])));
+    leaving.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    leaving.metadata.deletion_grace_period_seconds = Some(60);
+    assert_eq!(plan(Phase::Running, leaving.clone()).actions, []);
+    leaving.metadata.deletion_grace_period_seconds = Some(0);
+    assert_eq!(plan(Phase::Running, leaving.clone()).actions, release);
+    let mut case = Case::new(small(), vec![]);
+    case.earlier = vec![leaving];
+    assert_eq!(case.plan().actions, release);
+}
+
 // spec: CTRL-5
 #[test]
 fn a_launcher_without_its_network_is_replaced_after_a_growing_wait() {
