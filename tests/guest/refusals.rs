@@ -44,8 +44,8 @@ fn inputs() {
     let web = vm.yaml();
     let unknown = web.replace("\"rng\"", "\"rang\"");
     let lun = vm.clone().set("/domain/devices", "hostDevices", json!([{"name": "gpu", "deviceName": "gpu"}])).yaml();
-    let exec = json!({"exec": {"command": ["true"]}});
-    let exec = vm.clone().set("", "readinessProbe", exec).yaml();
+    let two = json!({"exec": {"command": ["true"]}, "tcpSocket": {"port": 80}});
+    let two = vm.clone().set("", "readinessProbe", two).yaml();
     let absent = vm.clone().on("blue", json!({"bridge": {}})).yaml();
     let nameless = definition("blue", &json!({"cniVersion": "1.0.0", "ipam": {}})) + &absent;
     let long = format!("{0}.{0}.{0}.{0}", "x".repeat(62));
@@ -62,7 +62,7 @@ fn inputs() {
         ("", &[], &["/run/bad.yaml"]),
         (&unknown, &[], &["VirtualMachine web", &format!("{path}.domain.devices.rang: unknown field")]),
         (&lun, &[], &[&format!("{path}.domain.devices.hostDevices: not supported")]),
-        (&exec, &[], &[&format!("{path}.readinessProbe.exec: "), "tcpSocket or httpGet"]),
+        (&two, &[], &[&format!("{path}.readinessProbe: asks more than one thing: tcpSocket, exec")]),
         (&absent, &[], &["network blue", "/etc/tapvisor/net.d"]),
         (&nameless, &[], &["NetworkAttachmentDefinition blue", "spec.config", "\"type\""]),
         (&long, &[], &["metadata.name: has 251 bytes, at most 242 are possible in namespace default"]),
