@@ -156,7 +156,10 @@ fn platform(line: &mut Line, machine: &Machine, accelerator: Accelerator) {
     line.option("-machine", format!("q35,usb=off,vmport=off,smm=off,graphics={graphics},dump-guest-core=off{acpi}"));
     match accelerator {
         Accelerator::Tcg => {
-            line.option("-accel", format!("tcg,tb-size={TRANSLATION_CACHE_MIB}"));
+            // Two processors, each in a thread of its own, now and then stay for good in the handler of a breakpoint while the
+            // guest's kernel patches its own code (seen with QEMU 7.2 and Linux 6.1): they take turns in one thread.
+            let threads = if machine.cpu.count() > 1 { "thread=single," } else { "" };
+            line.option("-accel", format!("tcg,{threads}tb-size={TRANSLATION_CACHE_MIB}"));
             line.option("-cpu", "max".to_owned());
         }
         Accelerator::Kvm => {
