@@ -14,7 +14,7 @@ use crate::cache::Filled;
 use crate::objects::VirtualMachineInstance;
 
 /// How often they are looked for.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// Lets go of deleted launcher pods whose instance does not exist, for ever.
 pub(crate) async fn run(client: Client, pods: Store<Pod>, filled: Filled) {
