@@ -291,6 +291,8 @@ impl<'a> Planner<'a> {
     fn settle(&mut self, code: Option<i32>, message: &str) {
         match code {
             Some(0) => {
+                // It ran, however briefly: who counts starts that failed looks for this phase.
+                self.status.enter(Phase::Running);
                 self.status.enter(Phase::Succeeded);
                 self.status.remove_conditions(&["Synchronized", "PodScheduled"]);
                 self.status.condition("Ready", "False", "GuestNotRunning", "the guest powered off");

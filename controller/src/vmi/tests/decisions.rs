@@ -168,6 +168,14 @@ fn exit_codes_of_the_launcher_become_final_phases_with_its_reason() {
     assert_eq!((plan.status.phase, told(&plan, "Ready").unwrap().1), (Some(Phase::Succeeded), "GuestNotRunning"));
 }
 
+// spec: CTRL-16
+#[test]
+fn a_guest_that_powered_off_ran_also_when_its_start_was_missed() {
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(ended(0, ""))]).plan();
+    let phases: Vec<_> = plan.status.phase_transition_timestamps.iter().map(|change| change.phase).collect();
+    assert_eq!((plan.status.phase, phases), (Some(Phase::Succeeded), vec![Phase::Running, Phase::Succeeded]));
+}
+
 #[test]
 fn a_pod_lost_without_an_exit_code_fails_the_instance() {
     let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"});
