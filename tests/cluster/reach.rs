@@ -209,7 +209,7 @@ fn second_network() {
         let peer = 3 - number;
         let run = format!(
             "guest.run=(while+:;do+ip+addr+replace+198.51.100.{number}/24+dev+eth1;sleep+1;done)&\
-             (until+wget+-q+-O+/www/peer+http://198.51.100.{peer}/;do+sleep+1;done)&"
+             (until+timeout+5+wget+-q+-O+/www/peer+http://198.51.100.{peer}/;do+sleep+1;done)&"
         );
         let mut vmi = instance(&format!("lan{number}"), &run);
         let spec = &mut vmi["spec"];
