@@ -41,6 +41,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a guest goes on with its connection after a pause", || pause("")),
         // spec: LAB-14
         trial("a guest on vhost-net goes on with its connection after a pause", || pause("vhost")),
+        // spec: LAB-21
+        trial("a guest goes on with its connection from a snapshot", || snapshot("", "Own")),
+        // spec: LAB-21
+        trial("a guest on vhost-net goes on with its connection from a snapshot", || {
+            snapshot("pairs=2 vhost", "VhostNet");
+        }),
     ]
 }
 
@@ -149,4 +155,23 @@ fn pause(words: &str) {
     assert!(finished.output.contains("vmm-boot: Paused\n"), "{finished}");
     let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
     assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
+}
+
+fn snapshot(words: &str, path: &str) {
+    // It takes five seconds at least, so that the snapshot is in the middle of it.
+    let host = "head -c 2000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent
+        (for part in $(seq 0 19); do dd if=/tmp/sent bs=100000 skip=$part count=1 2>/dev/null; sleep 0.25; done) | busybox nc -l -p 5000 &";
+    let guest = format!("{UP}; echo begins; nc 192.0.2.1 5000 | md5sum; echo all-received; read -t 2");
+    let reactions = "begins 'save /tmp/snapshot'
+        ls -s /tmp/snapshot
+        VMM_SNAPSHOT=/tmp/snapshot vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd '' 2 128 all-received report";
+    let finished =
+        run("a snapshot under traffic", 1500, &[words], host, &guest, &format!("{reactions}; rm -r /tmp/snapshot"));
+    let first = finished.output.split_once("vmm-boot: saved Ok(())\n").map(|(_, after)| after);
+    let first = first.unwrap_or_else(|| panic!("nothing is saved\n{finished}"));
+    assert!(first.contains("vmm-boot: ended Killed"), "{finished}");
+    assert!(!first.contains("guest: init with"), "the guest has booted again\n{finished}");
+    let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
+    assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
+    moved_by(&finished, path);
 }

@@ -40,6 +40,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("what is typed on the console reaches the guest", console_input),
         // spec: LAB-5
         trial("a paused guest goes on where it was", pause),
+        // spec: LAB-21
+        trial("a guest goes on counting from a snapshot in a new process", snapshot),
         // spec: LAB-5
         trial("kill ends a guest that does nothing by itself", kill),
     ]
@@ -118,6 +120,25 @@ fn pause() {
     // The guest's shell may write between them: it asks the terminal for the cursor's place.
     let paused = finished.output.split_once("vmm-boot: Paused\n").map(|(_, after)| after);
     assert!(paused.is_some_and(|after| after.contains("vmm-boot: Running\n")), "{finished}");
+    ended(&finished, "PoweredOff");
+}
+
+fn snapshot() {
+    let count =
+        "n=0; while [ $n -lt 7 ]; do n=$((n + 1)); echo count $n; sleep 1; done; dmesg | grep -i 'lockup\\|stall'";
+    let words = format!("lab.run={} lab.end=poweroff", base64::encode(count.as_bytes()));
+    let again = "VMM_SNAPSHOT=/tmp/snapshot vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd '' 2 128";
+    // A machine with other parts does not go on from it.
+    let other = "VMM_SNAPSHOT=/tmp/snapshot vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd '' 1 128 || true";
+    let more = format!("'count 3' 'save /tmp/snapshot'; {again}; {other}; rm -r /tmp/snapshot");
+    let finished = boot("vmlinux", 2, 128, &words, &more);
+    let (before, after) = finished.output.split_once("vmm-boot: saved Ok(())\n").unwrap_or_default();
+    assert!(before.contains("count 3") && !before.contains("count 4"), "{finished}");
+    assert!(after.contains("vmm-boot: ended Killed"), "{finished}");
+    let counts: Vec<_> = after.lines().filter_map(|line| line.strip_prefix("count ")).collect();
+    assert_eq!(counts, ["4", "5", "6", "7"], "{finished}");
+    assert!(!["lockup", "stall"].iter().any(|word| after.contains(word)), "{finished}");
+    assert!(after.contains("what: \"processors\", expected: 1, found: 2"), "{finished}");
     ended(&finished, "PoweredOff");
 }
 

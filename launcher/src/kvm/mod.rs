@@ -114,7 +114,7 @@ fn vmm_parts(kvm: OwnedFd, parts: Parts) -> Result<vmm::Parts, EngineError> {
             RebootPolicy::Reboot => Resets::Boot,
             RebootPolicy::Terminate => Resets::End,
         },
-        devices: None,
+        snapshot: None,
     })
 }
 

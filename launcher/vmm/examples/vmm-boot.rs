@@ -2,18 +2,19 @@
 //!
 //! `vmm-boot KERNEL INITRD COMMAND-LINE PROCESSORS MEBIBYTES [TEXT COMMAND]...`: once TEXT has appeared on the console,
 //! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, link-down, link-up, report, `await FILE`
-//! until there is one, or `type WORDS` on the console. The last line says how it ended. VMM_NICS gives the guest network devices, see [`networks`]; with VMM_REBOOT it boots again
-//! after a reset.
+//! until there is one, `type WORDS` on the console, or `save FOLDER`, which pauses, writes a snapshot to two files there and
+//! kills. With VMM_SNAPSHOT=FOLDER the guest goes on from there. The last line says how it ended. VMM_NICS gives the guest
+//! network devices, see [`networks`]; with VMM_REBOOT it boots again after a reset.
 
 use std::error::Error;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmm::{Command, Controller, Identity, Kernel, Nic, NicReport, Parts, Resets, Vm};
+use vmm::{Command, Controller, Identity, Kernel, Nic, NicReport, Parts, Resets, Snapshot, Vm};
 
 /// What the guest reads as its machine's.
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
@@ -39,7 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let resets = if std::env::var_os("VMM_REBOOT").is_some() { Resets::Boot } else { Resets::End };
     let console = near.into();
     let identity = Identity { uuid: UUID.to_owned(), serial_number: Some("vmm-boot".to_owned()) };
-    let vm = Vm::new(Parts { kvm, cpu, memory_bytes, identity, kernel, console, nics, random, resets, devices: None })?;
+    let snapshot = std::env::var("VMM_SNAPSHOT").ok();
+    let snapshot = snapshot.map(|folder| files(&folder, File::options().read(true))).transpose()?;
+    let vm = Vm::new(Parts { kvm, cpu, memory_bytes, identity, kernel, console, nics, random, resets, snapshot })?;
     let controller = vm.controller();
     let console = std::thread::spawn(move || follow(far, &reactions, &controller, &reports));
     let ending = vm.run(false, &mut |event| print(format!("vmm-boot: {event:?}\n").as_bytes()))?;
@@ -73,6 +76,22 @@ fn networks(text: &str) -> Result<Vec<Nic>, Box<dyn Error>> {
         Ok(Nic { mac, mtu, link_down, taps, vhost, report })
     };
     (0..).zip(text.split(',')).map(nic).collect()
+}
+
+/// The files of a snapshot in a folder.
+fn files(folder: &str, how: &OpenOptions) -> std::io::Result<Snapshot> {
+    let open = |name: &str| how.open(std::path::Path::new(folder).join(name));
+    Ok(Snapshot { state: open("state")?, memory: open("memory")? })
+}
+
+/// Pauses and saves, or says why not.
+fn save(folder: &str, controller: &Controller) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    let snapshot = files(folder, File::options().write(true).create_new(true)).map_err(|error| error.to_string())?;
+    controller.send(Command::Pause);
+    let (tell, told) = std::sync::mpsc::channel();
+    controller.save(snapshot, move |saved| drop(tell.send(saved)));
+    told.recv().unwrap_or_else(|_| Err("the machine has ended".to_owned()))
 }
 
 fn print(bytes: &[u8]) {
@@ -112,6 +131,10 @@ fn react(command: &str, controller: &Controller, console: &mut UnixStream, repor
             std::thread::sleep(Duration::from_millis(100));
         }
         return;
+    }
+    if let Some(folder) = command.strip_prefix("save ") {
+        print(format!("vmm-boot: saved {:?}\n", save(folder, controller)).as_bytes());
+        return controller.send(Command::Kill);
     }
     match command {
         "power-button" => controller.send(Command::PowerButton),

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
-use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -12,20 +11,22 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::acpi;
 use crate::boot::{self, Entry};
 use crate::bus::Bus;
+use crate::chips::{self, ChipsError, ChipsState};
 use crate::confine::{self, Thread};
-use crate::control::{Controller, Ending, Event, Notice};
+use crate::control::{Controller, Ending, Event, Notice, Snapshot};
 use crate::devices::{Console, DebugPort, I8042, Power, Pvpanic, Rtc, Serial};
 use crate::event_loop;
 use crate::functions::{self, Attached};
-use crate::layout::{KVM_TSS, SCI, SERIAL_INTERRUPT};
+use crate::layout::{SCI, SERIAL_INTERRUPT};
 use crate::memory::{self, GuestMemory};
+use crate::memory_image;
 use crate::parts::{Parts, VmmError, system};
 use crate::pci::{HostBridge, Pci};
 use crate::smbios;
-use crate::state::DevicesState;
+use crate::state::{DevicesState, MachineState, StateError};
 use crate::sync::lock;
 use crate::sys::slots::{self, MachineFd};
-use crate::vcpu::{self, Processors, Topology};
+use crate::vcpu::{self, ProcessorState, Processors, Topology};
 
 /// Processors that an 8-bit APIC id can tell apart, as far as we have tried.
 const MOST_PROCESSORS: u32 = 64;
@@ -33,6 +34,7 @@ const MOST_PROCESSORS: u32 = 64;
 /// The parts of a machine.
 #[derive(Debug)]
 pub(crate) struct Board {
+    kvm: Kvm,
     vcpus: Vec<VcpuFd>,
     machine: Arc<MachineFd>,
     pub(crate) bus: Arc<Bus>,
@@ -50,7 +52,7 @@ impl std::fmt::Debug for Waiting {
 }
 
 impl Board {
-    /// Puts it together as after power-on.
+    /// Puts it together as after power-on, or as the parts' snapshot says, which is taken out of them: a reset boots the kernel.
     ///
     /// # Errors
     /// When a part is unusable or the host refuses.
@@ -61,18 +63,28 @@ impl Board {
         let no_copy = system("no second descriptor for a part of the machine");
         let kvm = slots::kvm(parts.kvm.try_clone().map_err(no_copy)?);
         let memory = memory::map(parts.memory_bytes)?;
-        let (fd, entry) = create_and_load(&kvm, &memory, parts)?;
-        acpi::write(&memory, &apic_ids)?;
-        smbios::write(&memory, &parts.identity)?;
+        let (fd, begin) = create_and_load(&kvm, &memory, parts, &apic_ids)?;
         let machine = MachineFd::new(fd, memory);
         let machine = Arc::new(machine.map_err(|source| VmmError::Kvm { what: "the guest's memory", source })?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from);
         let epoll = Arc::new(epoll.map_err(system("no descriptor to wait with"))?);
         let functions = functions::attach(&machine, &epoll, &parts.nics, parts.random.as_ref())?;
         let console = parts.console.try_clone().map_err(system("no second descriptor for the console"))?;
-        let bus = Arc::new(devices(&machine, console, wake, &functions, parts.devices.take())?);
+        let (entry, saved) = match begin {
+            Begin::Boot(entry) => (Some(entry), None),
+            Begin::GoOn(saved) => (None, Some(saved)),
+        };
         let vcpus = vcpu::create(&kvm, &machine, topology, &apic_ids, entry)?;
-        Ok(Self { vcpus, machine, bus, functions, epoll: Waiting(epoll) })
+        if let Some(saved) = &saved {
+            saved.fits(parts.memory_bytes, vcpus.len(), functions.len())?;
+            for (id, (vcpu, state)) in vcpus.iter().zip(&saved.processors).enumerate() {
+                state.restore(vcpu).map_err(StateError::of_processor(id))?;
+            }
+            saved.chips.restore(machine.fd()).map_err(StateError::from)?;
+        }
+        // After the processors and their local APICs: devices send interrupts to them.
+        let bus = devices(&machine, console, wake, &functions, saved.map(|saved| saved.devices))?;
+        Ok(Self { kvm, vcpus, machine, bus: Arc::new(bus), functions, epoll: Waiting(epoll) })
     }
 
     /// Runs it until it is reset or ends; nothing of it runs then.
@@ -104,33 +116,73 @@ impl Board {
             notices,
             wake,
             paused,
+            save: &|snapshot| self.save(&processors, snapshot).map_err(|error| chain(&error)),
         };
         event_loop::run(&inputs, on_event).map_err(system("the event loop cannot wait"))
     }
+
+    /// Writes the state of the machine, which is paused: no processor runs, and no queue is served.
+    fn save(&self, processors: &Processors, snapshot: &Snapshot) -> Result<(), StateError> {
+        let vcpus = processors.vcpus().iter().enumerate();
+        let vcpus =
+            vcpus.map(|(id, vcpu)| ProcessorState::save(&self.kvm, &lock(vcpu)).map_err(StateError::of_processor(id)));
+        let vcpus = vcpus.collect::<Result<_, _>>()?;
+        let chips = ChipsState::save(self.machine.fd())?;
+        let memory = self.machine.memory();
+        let state = MachineState::new(
+            memory_image::length(memory),
+            vcpus,
+            chips,
+            DevicesState::save(&self.bus, &self.functions),
+        );
+        memory_image::write(memory, &snapshot.memory)?;
+        state.write(&snapshot.state)
+    }
 }
 
-/// KVM's virtual machine, made while the kernel is loaded: KVM_CREATE_VM moves a thread of its own to the caller's cgroups
+/// An error and its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// What the processors of a machine begin with.
+enum Begin {
+    /// The kernel in its memory.
+    Boot(Entry),
+    /// A snapshot, whose memory is in it.
+    GoOn(Box<MachineState>),
+}
+
+/// KVM's virtual machine, made while the memory is filled: KVM_CREATE_VM moves a thread of its own to the caller's cgroups
 /// and waits there for all processors of the host (RCU), for 10 ms and more.
-fn create_and_load(kvm: &Kvm, memory: &GuestMemory, parts: &mut Parts) -> Result<(VmFd, Entry), VmmError> {
+fn create_and_load(
+    kvm: &Kvm,
+    memory: &GuestMemory,
+    parts: &mut Parts,
+    apic_ids: &[u8],
+) -> Result<(VmFd, Begin), VmmError> {
     std::thread::scope(|scope| {
-        let created = std::thread::Builder::new().spawn_scoped(scope, || create(kvm));
+        let created = std::thread::Builder::new().spawn_scoped(scope, || chips::create(kvm));
         let created = created.map_err(system("no thread to make a virtual machine"))?;
-        let entry = boot::load(memory, parts.memory_bytes, &mut parts.kernel)?;
+        let begin = load(memory, parts, apic_ids)?;
         let ended = |_| system("the thread that makes a virtual machine failed")(std::io::ErrorKind::Other.into());
-        Ok((created.join().map_err(ended)??, entry))
+        let created = created.join().map_err(ended)?;
+        Ok((created.map_err(|ChipsError { what, source }| VmmError::Kvm { what, source })?, begin))
     })
 }
 
-/// KVM's virtual machine with interrupt controllers and timer in the kernel.
-fn create(kvm: &Kvm) -> Result<VmFd, VmmError> {
-    let refused = |what| move |source| VmmError::Kvm { what, source };
-    let fd = kvm.create_vm().map_err(refused("a virtual machine"))?;
-    fd.set_tss_address(KVM_TSS).map_err(refused("room for its task segment"))?;
-    fd.create_irq_chip().map_err(refused("interrupt controllers"))?;
-    // With the dummy speaker KVM serves port 0x61, by which Linux measures the processor's frequency.
-    let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-    fd.create_pit2(timer).map_err(refused("a timer"))?;
-    Ok(fd)
+/// Fills the memory: with what the snapshot has, or with kernel and tables.
+fn load(memory: &GuestMemory, parts: &mut Parts, apic_ids: &[u8]) -> Result<Begin, VmmError> {
+    if let Some(snapshot) = parts.snapshot.take() {
+        let state = MachineState::read(&snapshot.state)?;
+        memory_image::read(memory, &snapshot.memory).map_err(StateError::from)?;
+        return Ok(Begin::GoOn(Box::new(state)));
+    }
+    let entry = boot::load(memory, parts.memory_bytes, &mut parts.kernel)?;
+    acpi::write(memory, apic_ids)?;
+    smbios::write(memory, &parts.identity)?;
+    Ok(Begin::Boot(entry))
 }
 
 /// The devices, as after a reset or as `state` says.
@@ -155,12 +207,14 @@ fn devices(
     slots.extend(functions.iter().map(|attached| Box::new(Arc::clone(&attached.function)) as _));
     let mut pci = Pci::new(slots);
     let wake = Arc::clone(wake);
-    let (serial, rtc, power) = match state.map(DevicesState::checked).transpose()? {
+    let (serial, rtc, power) = match state {
         None => (Serial::new(console, interrupt, wake), Rtc::default(), Power::new(line)),
         Some(state) => {
             pci.restore(&state.pci);
             for (attached, state) in functions.iter().zip(&state.functions) {
-                lock(&attached.function).restore(state);
+                let mut function = lock(&attached.function);
+                function.restore(state);
+                function.interrupt();
             }
             let serial = Serial::restore(state.serial, console, interrupt, wake);
             let serial = serial.map_err(system("the serial port's state cannot be restored"))?;

@@ -49,7 +49,7 @@ const OF_BOTH: [libc::c_long; 24] = [
 ];
 
 /// Waiting, the signal that stops processors, and what making a machine and its threads takes.
-const OF_EVENT_LOOP: [libc::c_long; 18] = [
+const OF_EVENT_LOOP: [libc::c_long; 19] = [
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_create1,
@@ -61,6 +61,7 @@ const OF_EVENT_LOOP: [libc::c_long; 18] = [
     libc::SYS_statx,
     libc::SYS_newfstatat,
     libc::SYS_pread64,
+    libc::SYS_pwrite64,
     libc::SYS_tgkill,
     libc::SYS_rt_sigaction,
     libc::SYS_clone3,

@@ -1,6 +1,7 @@
 //! What a machine is told and what it reports, between its event loop, its processors and its user.
 
 use std::fmt;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -26,6 +27,15 @@ pub enum Command {
         /// Whether it has a carrier from now on.
         up: bool,
     },
+}
+
+/// Where the state of a machine is written to, or read from: two regular files, each at its beginning.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The versioned document of all that is no memory.
+    pub state: File,
+    /// The guest's RAM, as large as it.
+    pub memory: File,
 }
 
 /// What happens to a machine that has not ended.
@@ -99,11 +109,22 @@ impl fmt::Debug for Done {
     }
 }
 
+/// Called with what came of a snapshot, unless the machine has ended.
+pub(crate) struct Saved(pub(crate) Box<dyn FnOnce(Result<(), String>) + Send>);
+
+impl fmt::Debug for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Saved").finish_non_exhaustive()
+    }
+}
+
 /// What reaches the event loop from other threads.
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// From the machine's user, with what waits for it to be executed.
     Command(Command, Option<Done>),
+    /// From the machine's user: a snapshot of a paused machine.
+    Save(Snapshot, Saved),
     /// From a processor: the machine is over.
     Ended(Ending),
 }
@@ -134,6 +155,12 @@ impl Controller {
     /// Sends a command and reports when it was executed. Commands are executed in their order.
     pub fn send_then(&self, command: Command, done: Done) {
         self.notify(Notice::Command(command, Some(done)));
+    }
+
+    /// Writes the state of the machine, which must be paused, and reports `Ok` or the reason why there is none. `done` is
+    /// dropped without a call when the machine has ended.
+    pub fn save(&self, snapshot: Snapshot, done: impl FnOnce(Result<(), String>) + Send + 'static) {
+        self.notify(Notice::Save(snapshot, Saved(Box::new(done))));
     }
 
     /// Sends what a processor found out.

@@ -7,7 +7,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Bus;
-use crate::control::{Command, Ending, Event, Notice};
+use crate::control::{Command, Ending, Event, Notice, Saved, Snapshot};
 use crate::functions::{Attached, Source};
 use crate::sync::lock;
 use crate::sys::event::descriptor;
@@ -27,6 +27,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) notices: &'a Receiver<Notice>,
     pub(crate) wake: &'a EventFd,
     pub(crate) paused: bool,
+    /// Writes the state of the paused machine.
+    pub(crate) save: &'a dyn Fn(&Snapshot) -> Result<(), String>,
 }
 
 /// Serves the machine until it ends.
@@ -97,6 +99,11 @@ impl State<'_> {
     fn on_notice(&mut self, notice: Notice) -> Option<Ending> {
         match notice {
             Notice::Ended(ending) => Some(ending),
+            Notice::Save(snapshot, Saved(done)) => {
+                let not_paused = || Err("the machine runs: it is saved while it is paused".to_owned());
+                done(if self.paused { (self.inputs.save)(&snapshot) } else { not_paused() });
+                None
+            }
             Notice::Command(command, done) => {
                 let ending = self.on_command(command);
                 if let Some(done) = done {

@@ -7,10 +7,11 @@ use machine::Cpu;
 
 use crate::acpi::AcpiError;
 use crate::boot::{BootError, Kernel};
+use crate::control::Snapshot;
 use crate::functions::{AttachError, Nic};
 use crate::memory::MemoryError;
 use crate::smbios::{Identity, SmbiosError};
-use crate::state::{DevicesState, UnknownVersion};
+use crate::state::StateError;
 use crate::vcpu::VcpuError;
 
 /// All that a machine is made of, open.
@@ -34,8 +35,8 @@ pub struct Parts {
     pub random: Option<File>,
     /// What a reset does.
     pub resets: Resets,
-    /// What the devices begin with; without it they are as after a reset.
-    pub devices: Option<DevicesState>,
+    /// What the machine goes on from, of a machine of the same parts; without it the kernel is booted.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// What a reset by the guest or the reset button does.
@@ -81,9 +82,9 @@ pub enum VmmError {
     /// No virtio device.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// State of another release.
+    /// The snapshot is of another machine, or of another release.
     #[error(transparent)]
-    State(#[from] UnknownVersion),
+    State(#[from] StateError),
     /// The system refused.
     #[error("{what}")]
     System {

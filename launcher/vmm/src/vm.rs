@@ -8,7 +8,6 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::board::Board;
 use crate::control::{Controller, Ending, Event, Notice};
 use crate::parts::{Parts, Resets, VmmError, system};
-use crate::state::DevicesState;
 
 /// A machine that has not started.
 #[derive(Debug)]
@@ -35,12 +34,6 @@ impl Vm {
     #[must_use]
     pub fn controller(&self) -> Controller {
         self.controller.clone()
-    }
-
-    /// What a snapshot keeps of the devices of a machine that does not run.
-    #[must_use]
-    pub fn save_devices(&self) -> DevicesState {
-        DevicesState::of(&self.board.bus, &self.board.functions)
     }
 
     /// Runs the machine to its end on this thread, through all its resets, and restricts the thread's system calls to that. `on_event` is called with each change; the machine
@@ -89,10 +82,10 @@ mod tests {
                 identity: Identity { uuid: String::new(), serial_number: None },
                 kernel,
                 console: near.into(),
-                devices: None,
                 nics: Vec::new(),
                 random: None,
                 resets: Resets::End,
+                snapshot: None,
             };
             assert!(matches!(Vm::new(parts), Err(VmmError::Processors(count)) if count == cores));
         }

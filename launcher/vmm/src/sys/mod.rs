@@ -7,3 +7,4 @@ pub(crate) mod ram;
 pub(crate) mod slots;
 pub(crate) mod tap;
 pub(crate) mod vhost;
+pub(crate) mod xsave;

@@ -45,9 +45,14 @@ impl Gate {
         }
     }
 
+    /// Whether processors may be inside.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 1
+    }
+
     /// Waits while the gate is closed. Whether the processor goes on; after the end it is counted as outside for good.
     pub(crate) fn pass(&self) -> bool {
-        if self.open.load(Ordering::Acquire) == 1 {
+        if self.is_open() {
             return true;
         }
         let mut state = self.lock();

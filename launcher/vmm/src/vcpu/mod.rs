@@ -5,6 +5,8 @@ mod cpuid;
 mod gate;
 mod registers;
 mod run;
+mod state;
 
 pub(crate) use cpuid::Topology;
 pub(crate) use run::{Processors, VcpuError, create};
+pub(crate) use state::{ProcessorState, ProcessorStateError};

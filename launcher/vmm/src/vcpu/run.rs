@@ -1,6 +1,6 @@
 //! The processors' threads: enter the guest, serve what it leaves it for, until the machine ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
@@ -14,6 +14,7 @@ use crate::boot::Entry;
 use crate::bus::{Bus, Request};
 use crate::confine::{self, Thread};
 use crate::control::{Controller, Ending, Notice};
+use crate::sync::lock;
 use crate::sys::kick::{self, KICK};
 use crate::sys::slots::MachineFd;
 
@@ -56,10 +57,13 @@ pub enum VcpuError {
 #[derive(Debug)]
 pub(crate) struct Processors {
     threads: Vec<(Pthread, JoinHandle<()>)>,
+    /// Each is locked by its thread while that is inside of the gate.
+    vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     gate: Arc<Gate>,
 }
 
-/// Makes all processors, ready to begin: the first at `entry`, the others wait for it to start them.
+/// Makes all processors, ready to begin: the first at `entry`, the others wait for it to start them. Without `entry` they have
+/// no more than their numbers and are to be given a saved state.
 ///
 /// # Errors
 /// When KVM refuses.
@@ -68,16 +72,19 @@ pub(crate) fn create(
     machine: &MachineFd,
     topology: Topology,
     apic_ids: &[u8],
-    entry: Entry,
+    entry: Option<Entry>,
 ) -> Result<Vec<VcpuFd>, VcpuError> {
     let refused = |what, id| move |source| VcpuError::Kvm { what, id, source };
     let supported = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(refused("CPUID", 0))?;
     let deadline = kvm.check_extension(Cap::TscDeadlineTimer);
-    registers::write_gdt(machine.memory()).map_err(VcpuError::Tables)?;
+    if entry.is_some() {
+        registers::write_gdt(machine.memory()).map_err(VcpuError::Tables)?;
+    }
     // KVM takes the number of a processor for its APIC id.
     let create = |id: &u8| {
         let id = u32::from(*id);
         let vcpu = machine.fd().create_vcpu(id.into()).map_err(refused("creation", id))?;
+        let Some(entry) = entry else { return Ok(vcpu) };
         let leaves = cpuid::of_processor(&supported, id, topology, deadline);
         let leaves = CpuId::from_entries(&leaves).map_err(|_| VcpuError::Leaves(id))?;
         vcpu.set_cpuid2(&leaves).map_err(refused("CPUID", id))?;
@@ -103,8 +110,10 @@ impl Processors {
         controller: &Controller,
     ) -> Result<Self, VcpuError> {
         kick::install().map_err(VcpuError::Signal)?;
-        let mut processors = Self { threads: Vec::new(), gate: Arc::new(Gate::closed()) };
-        for (id, vcpu) in (0..).zip(vcpus) {
+        let vcpus = vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect();
+        let mut processors = Self { threads: Vec::new(), vcpus, gate: Arc::new(Gate::closed()) };
+        for (id, vcpu) in (0..).zip(&processors.vcpus) {
+            let vcpu = Arc::clone(vcpu);
             let (tell, told) = std::sync::mpsc::channel();
             let gate = Arc::clone(&processors.gate);
             let processor =
@@ -137,6 +146,11 @@ impl Processors {
         self.stop(Order::Wait);
     }
 
+    /// The processors, all of them outside of the guest since [`Self::pause`].
+    pub(crate) fn vcpus(&self) -> &[Arc<Mutex<VcpuFd>>] {
+        &self.vcpus
+    }
+
     fn stop(&self, order: Order) {
         let kick = || {
             for (thread, handle) in &self.threads {
@@ -161,36 +175,48 @@ impl Drop for Processors {
 
 /// What a thread has. Fields are dropped in their order: the processor before the memory that it runs in.
 struct Processor {
-    vcpu: VcpuFd,
+    vcpu: Arc<Mutex<VcpuFd>>,
     _machine: Arc<MachineFd>,
     bus: Arc<Bus>,
     controller: Controller,
 }
 
 impl Processor {
-    fn run(mut self, gate: &Gate) {
+    fn run(self, gate: &Gate) {
         while gate.pass() {
-            match self.enter() {
-                Ok(None) => {}
-                Ok(Some(ending)) => {
-                    self.controller.notify(Notice::Ended(ending));
-                    return gate.leave();
-                }
-                // The signal of a stop, or KVM had no time for us.
-                Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => {}
-                Err(error) => {
-                    let reason = format!("KVM_RUN: {error}");
-                    self.controller.notify(Notice::Ended(Ending::Failed { reason }));
-                    return gate.leave();
-                }
+            let mut vcpu = lock(&self.vcpu);
+            let mut ending = None;
+            while ending.is_none() && gate.is_open() {
+                ending = self.enter(&mut vcpu).unwrap_or_else(interrupted);
+            }
+            let ending = ending.or_else(|| self.complete(&mut vcpu));
+            drop(vcpu);
+            if let Some(ending) = ending {
+                self.controller.notify(Notice::Ended(ending));
+                return gate.leave();
             }
         }
     }
 
+    /// Completes the access for which the guest was left: KVM does that when it is entered again, and only then are its
+    /// registers those between two instructions.
+    fn complete(&self, vcpu: &mut VcpuFd) -> Option<Ending> {
+        vcpu.set_kvm_immediate_exit(1);
+        let ending = loop {
+            match self.enter(vcpu) {
+                Ok(None) => {}
+                Ok(ending) => break ending,
+                Err(error) => break interrupted(error),
+            }
+        };
+        vcpu.set_kvm_immediate_exit(0);
+        ending
+    }
+
     /// Runs the guest until it needs something, and serves that.
-    fn enter(&mut self) -> Result<Option<Ending>, kvm_ioctls::Error> {
+    fn enter(&self, vcpu: &mut VcpuFd) -> Result<Option<Ending>, kvm_ioctls::Error> {
         let failed = |reason: String| Ok(Some(Ending::Failed { reason }));
-        match self.vcpu.run()? {
+        match vcpu.run()? {
             VcpuExit::IoIn(port, data) => self.bus.read_port(port, data),
             VcpuExit::IoOut(port, data) => return Ok(self.bus.write_port(port, data).map(ending)),
             VcpuExit::MmioRead(address, data) => self.bus.read_memory(address, data),
@@ -211,6 +237,12 @@ impl Processor {
         }
         Ok(None)
     }
+}
+
+/// What an entry that failed means: nothing where the signal of a stop ended it, or KVM had no time for us.
+fn interrupted(error: kvm_ioctls::Error) -> Option<Ending> {
+    let goes_on = [libc::EINTR, libc::EAGAIN].contains(&error.errno());
+    (!goes_on).then(|| Ending::Failed { reason: format!("KVM_RUN: {error}") })
 }
 
 fn ending(request: Request) -> Ending {

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueT as _};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -101,6 +102,24 @@ impl Rings<'_> {
     }
 }
 
+/// What a device has beyond its queues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", tag = "kind")]
+pub(crate) enum DeviceState {
+    /// Nothing.
+    None,
+    /// A network device.
+    #[serde(rename_all = "camelCase")]
+    Net {
+        /// Pairs of queues that the driver uses.
+        pairs: u16,
+        /// Whether the driver is asked to announce the guest.
+        announce: bool,
+        /// Whether the link has no carrier.
+        link_down: bool,
+    },
+}
+
 /// A virtio device.
 pub(crate) trait Device: Debug + Send {
     /// Its name in logs.
@@ -137,6 +156,14 @@ pub(crate) trait Device: Debug + Send {
     fn on_change(&mut self, _change: Change) -> bool {
         false
     }
+
+    /// What it has beyond its queues, while it is stopped.
+    fn save(&self) -> DeviceState {
+        DeviceState::None
+    }
+
+    /// Takes over the state of a device of its kind, before it starts.
+    fn restore(&mut self, _state: &DeviceState) {}
 
     /// Serves what the guest put into a queue, or a part of it: whether there is more.
     ///

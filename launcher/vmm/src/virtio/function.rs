@@ -23,7 +23,7 @@ pub(crate) struct Function {
     pub(super) isr: u8,
     /// So many of the first queues are served elsewhere.
     elsewhere: usize,
-    device: Box<dyn Device>,
+    pub(super) device: Box<dyn Device>,
     doorbells: Box<dyn Doorbells>,
     memory: GuestMemory,
 }
@@ -81,6 +81,14 @@ impl Function {
 
     fn runs(&self) -> bool {
         self.common.status & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK
+    }
+
+    /// Interrupts for each queue: of a restored function an interrupt may have been on its way, and in no part's state. A driver
+    /// takes one without cause.
+    pub(crate) fn interrupt(&mut self) {
+        for queue in self.queues.iter().filter(|queue| virtio_queue::QueueT::ready(&queue.queue)) {
+            self.msix.trigger(queue.vector);
+        }
     }
 
     /// Has the device of a restored or paused function go on.

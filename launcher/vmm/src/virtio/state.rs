@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use virtio_queue::QueueT as _;
 
+use super::device::DeviceState;
 use super::function::Function;
 
 /// Version 1.
@@ -20,6 +21,8 @@ pub(crate) struct FunctionState {
     pub(crate) isr: u8,
     pub(crate) msix: MsixState,
     pub(crate) queues: Vec<QueueState>,
+    pub(crate) generation: u8,
+    pub(crate) device: DeviceState,
 }
 
 /// MSI-X.
@@ -70,6 +73,8 @@ impl Function {
             status: self.common.status,
             queue_select: self.common.queue_select,
             isr: self.isr,
+            generation: self.common.generation,
+            device: self.device.save(),
             queues: queues.collect(),
             msix: MsixState {
                 control: self.msix.control,
@@ -79,7 +84,8 @@ impl Function {
         }
     }
 
-    /// Takes over a state of a function of the same device; what does not fit is left as after a reset.
+    /// Takes over a state of a function of the same device; what does not fit is left as after a reset. It goes on when it is
+    /// resumed.
     pub(crate) fn restore(&mut self, state: &FunctionState) {
         self.common.device_feature_select = state.device_feature_select;
         self.common.driver_feature_select = state.driver_feature_select;
@@ -87,7 +93,9 @@ impl Function {
         self.common.config_vector = state.config_vector;
         self.common.status = state.status;
         self.common.queue_select = state.queue_select;
+        self.common.generation = state.generation;
         self.isr = state.isr;
+        self.device.restore(&state.device);
         for (queue, state) in self.queues.iter_mut().zip(&state.queues) {
             let halves = |address: u64| {
                 let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
@@ -109,6 +117,5 @@ impl Function {
         self.msix.table.iter_mut().zip(&state.msix.table).for_each(|(to, from)| *to = *from);
         self.msix.pending.iter_mut().zip(&state.msix.pending).for_each(|(to, from)| *to = *from);
         self.restore_configuration(&state.configuration, state.msix.control);
-        self.resume();
     }
 }

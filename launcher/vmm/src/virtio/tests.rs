@@ -299,6 +299,7 @@ fn a_function_that_runs_survives_a_snapshot() {
     let (second, log) = function();
     lock(&second).restore(&state);
     assert_eq!(lock(&second).save(), state);
+    lock(&second).resume();
     lock(&second).serve(0);
     assert!(lock(&log).contains(&"queue 0 is served".to_owned()));
 }

@@ -15,7 +15,7 @@ use super::spec::{
 use crate::memory::GuestMemory;
 use crate::sys::tap;
 use crate::virtio::spec::TYPE_NETWORK;
-use crate::virtio::{Change, Device, Interrupts, Malformed, Rings, VirtQueue};
+use crate::virtio::{Change, Device, DeviceState, Interrupts, Malformed, Rings, VirtQueue};
 
 /// What a device is made with.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +183,23 @@ impl Device for Net {
         // A link that comes back may be another: neighbours are to learn where the guest is.
         self.announce |= changed && up && self.features & F_ANNOUNCE != 0;
         changed
+    }
+
+    /// A frame that waits for buffers is not kept: networks lose frames.
+    fn save(&self) -> DeviceState {
+        DeviceState::Net {
+            pairs: u16::try_from(self.used).unwrap_or(1),
+            announce: self.announce,
+            link_down: self.settings.link_down,
+        }
+    }
+
+    fn restore(&mut self, state: &DeviceState) {
+        if let DeviceState::Net { pairs, announce, link_down } = state {
+            self.used = usize::from(*pairs).clamp(1, self.pairs.len().max(1));
+            self.announce = *announce;
+            self.settings.link_down = *link_down;
+        }
     }
 
     fn serve(

@@ -1,5 +1,9 @@
 //! Tests of the network device, with a driver's queues in guest memory.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT as _};
@@ -7,7 +11,10 @@ use vm_memory::{Bytes as _, GuestAddress};
 
 use super::queue::{deliver, take, wait};
 use super::spec::{BUFFERS_AT, HEADER};
+use super::{Net, NetSettings, NicReport};
+use crate::devices::golden;
 use crate::memory::{GuestMemory, map};
+use crate::virtio::{Change, Device as _, DeviceState};
 
 /// VRING_DESC_F_WRITE.
 const WRITE: u16 = 2;
@@ -91,4 +98,21 @@ fn frames_that_are_too_short_or_too_long_are_dropped() {
     assert_eq!((&frame[..60], frame[60]), (&[7; 60][..], 0));
     assert_eq!(take(&mut queue, &memory, &mut frame), Ok(None));
     assert_eq!((wait(&mut queue, &memory), queue.next_used()), (Ok(false), 3));
+}
+
+// spec: LAB-6
+#[test]
+fn a_link_without_carrier_survives_a_snapshot() {
+    let device = |link_down| {
+        let (tap, _far) = UnixStream::pair().unwrap();
+        let settings = NetSettings { mac: [2, 0, 0, 0, 0, 1], mtu: None, link_down };
+        Net::new(settings, vec![(OwnedFd::from(tap), None)], Arc::new(NicReport::new(1)))
+    };
+    let mut first = device(false);
+    first.on_change(Change::Link { up: false });
+    let state: DeviceState = golden("net", &first.save());
+    let mut second = device(false);
+    second.restore(&state);
+    assert_eq!(second.save(), state);
+    assert_eq!(second.configuration(), device(true).configuration());
 }
