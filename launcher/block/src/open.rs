@@ -16,6 +16,8 @@ use super::{DiskError, Format, Layer, OpenDisk, magic, qcow2};
 use crate::{cloud_init, content, iso9660};
 
 const SECTOR: u64 = 512;
+/// The block of storage that has no smaller one, in bytes.
+const LARGEST_BLOCK: u64 = 4096;
 /// The disk in a folder, as KubeVirt names it in a claim with a file system.
 const DISK_FILE: &str = "disk.img";
 /// Its name until it has its size.
@@ -259,7 +261,7 @@ impl Of<'_> {
         if self.disk.read_only {
             file = File::open(&path).map_err(failed)?;
         }
-        let direct = self.direct(&file);
+        let direct = self.direct(&file, self.disk.read_only);
         let top = Layer { file, format: Format::Raw, read_only: self.disk.read_only, is_device: false, direct };
         Ok(OpenDisk { top, base: None })
     }
@@ -280,7 +282,7 @@ impl Of<'_> {
             return Err(self.refused(path, PathError::NotADisk));
         }
         let (file, virtual_bytes) = self.checked(file, path, format)?;
-        let direct = self.direct(&file);
+        let direct = self.direct(&file, read_only);
         Ok((Layer { file, format, read_only, is_device: kind.is_block_device(), direct }, virtual_bytes))
     }
 
@@ -361,9 +363,11 @@ impl Of<'_> {
     }
 
     /// Bypasses the page cache if that is wanted and the file system can: it refuses the flag where it cannot. Of the
-    /// descriptors it is given QEMU takes one that has the flag, from 9.1 on.
-    fn direct(&self, file: &File) -> bool {
-        self.disk.cache == Cache::None && set_direct(file, true)
+    /// descriptors it is given QEMU takes one that has the flag, from 9.1 on. QEMU refuses to write a file past the page cache
+    /// whose size is no whole number of the storage's blocks.
+    fn direct(&self, file: &File, read_only: bool) -> bool {
+        let is_whole = || file.metadata().is_ok_and(|found| !found.is_file() || found.len() % LARGEST_BLOCK == 0);
+        self.disk.cache == Cache::None && (read_only || is_whole()) && set_direct(file, true)
     }
 
     fn denied(&self, path: &Path, read_only: bool) -> DiskError {

@@ -47,6 +47,20 @@ fn empty_qcow2(path: &Path) {
     assert!(Command::new("qemu-img").args(create).arg(path).arg("1T").status().unwrap().success());
 }
 
+#[test]
+fn a_file_of_odd_size_is_written_through_the_page_cache() {
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let of = |bytes: u64, read_only: bool| {
+        let path = folder.path().join(format!("disk-{bytes}-{read_only}.img"));
+        File::create(&path).unwrap().set_len(bytes).unwrap();
+        let disk = Disk { read_only, ..file(&path, Format::Raw) };
+        open(folder.path(), disk).unwrap().top.direct
+    };
+    // A file system without direct access says no to all.
+    let possible = of(1 << 20, false);
+    assert_eq!((of((1 << 20) + 512, false), of((1 << 20) + 512, true)), (false, possible));
+}
+
 // spec: DISK-2
 #[test]
 fn what_a_guest_writes_never_changes_its_disks_format() {

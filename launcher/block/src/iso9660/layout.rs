@@ -1,8 +1,8 @@
 //! Where each part of an image lies, and the parts that name those places.
 
-use super::SECTOR;
 use super::record::{Extent, append, attributes, byte, count, of_child, of_root, record, sectors};
 use super::tree::{Node, Tree};
+use super::{BLOCK_SECTORS, SECTOR};
 
 /// The first sector after the descriptors.
 const FIRST: u32 = 19;
@@ -50,6 +50,7 @@ impl Layout {
         layout.folders = folders.map(|folders| folders.iter().map(|folder| layout.place(folder.len())).collect());
         layout.continuation = layout.place(continuation.len()).sector;
         layout.files = tree.files.iter().map(|file| layout.place(file.len())).collect();
+        layout.sectors = layout.sectors.next_multiple_of(BLOCK_SECTORS);
         layout
     }
 

@@ -21,6 +21,9 @@ use tree::Tree;
 
 /// Bytes of a sector, the unit of all places in an image.
 const SECTOR: usize = 2048;
+/// An image is a whole number of blocks of 4096 bytes: without the host's cache QEMU writes no other file on a disk with such
+/// blocks.
+const BLOCK_SECTORS: u32 = 2;
 
 /// Writes an image with a label that holds the files.
 ///
@@ -35,7 +38,7 @@ pub(crate) fn write(image: &mut impl Write, label: &str, files: &Files) -> io::R
             "its image would have {bytes} bytes, at most {MAX_FILES_BYTES} are made"
         )));
     }
-    let mut sectors = Sectors { image };
+    let mut sectors = Sectors { image, written: 0 };
     sectors.write(&[0; 16 * SECTOR])?;
     sectors.write(&descriptor::primary(label, &layout))?;
     sectors.write(&descriptor::joliet(label, &layout))?;
@@ -48,18 +51,25 @@ pub(crate) fn write(image: &mut impl Write, label: &str, files: &Files) -> io::R
         sectors.write(folder)?;
     }
     sectors.write(&continuation)?;
-    tree.files.iter().try_for_each(|file| sectors.write(file))
+    tree.files.iter().try_for_each(|file| sectors.write(file))?;
+    let rest = bytes.saturating_sub(sectors.written);
+    sectors.write(&vec![0; usize::try_from(rest).map_err(io::Error::other)?])
 }
 
 /// Writes parts, each filled up to whole sectors.
 struct Sectors<'a, W> {
     image: &'a mut W,
+    /// Bytes.
+    written: u64,
 }
 
 impl<W: Write> Sectors<'_, W> {
     fn write(&mut self, part: &[u8]) -> io::Result<()> {
+        let whole = part.len().next_multiple_of(SECTOR);
         self.image.write_all(part)?;
-        self.image.write_all(&[0; SECTOR][..part.len().next_multiple_of(SECTOR) - part.len()])
+        self.image.write_all(&[0; SECTOR][..whole - part.len()])?;
+        self.written += whole as u64;
+        Ok(())
     }
 }
 

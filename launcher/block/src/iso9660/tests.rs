@@ -68,6 +68,7 @@ fn read(image: &[u8], is_joliet: bool) -> Files {
     let descriptor = &image[(16 + usize::from(is_joliet)) * SECTOR..][..SECTOR];
     assert_eq!(&descriptor[1..6], b"CD001");
     assert_eq!(little(&descriptor[80..]) * SECTOR, image.len());
+    assert_eq!(image.len() % 4096, 0);
     let root = (little(&descriptor[158..]), little(&descriptor[166..]));
     let (mut files, mut folders) = (Files::new(), vec![(String::new(), root)]);
     while let Some((prefix, extent)) = folders.pop() {
