@@ -10,8 +10,8 @@ use crate::config::ClusterConfig;
 const MIB: u64 = 1 << 20;
 /// Memory of launcher and engine beyond the guest's: measured 9.5 MiB and 60 MiB, and page tables.
 const KVM_OVERHEAD: u64 = 96 * MIB;
-/// The same in emulation: QEMU caches up to 128 MiB of translated code.
-const EMULATION_OVERHEAD: u64 = 320 * MIB;
+/// The same in emulation: QEMU caches up to 128 MiB of translated code, of which it uses a part for most guests.
+const EMULATION_OVERHEAD: u64 = 256 * MIB;
 /// Log, sockets and overlays that hardly grow.
 const EPHEMERAL_STORAGE: u64 = 50 * MIB;
 /// KubeVirt's allocation ratio: ten virtual CPUs share one.
