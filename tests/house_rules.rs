@@ -18,7 +18,7 @@ use serde_json::Value;
 use tests::workspace;
 
 /// Which of our packages a package may use. Tests may use all.
-const EDGES: [(&str, &[&str]); 27] = [
+const EDGES: [(&str, &[&str]); 28] = [
     ("terms", &[]),
     ("wiring", &["terms"]),
     ("locks", &[]),
@@ -34,6 +34,7 @@ const EDGES: [(&str, &[&str]); 27] = [
     ("node", &["explain", "hostnet", "node-protocol", "protocol", "terms"]),
     ("block", &["machine", "terms"]),
     ("vmm", &["block", "machine"]),
+    ("copier", &[]),
     ("launcher", &["block", "dhcp", "hostnet", "machine", "protocol", "terms", "vmm", "wiring"]),
     ("api", &["machine", "terms", "wiring"]),
     ("images", &["locks", "terms"]),

@@ -19,6 +19,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) wiring_channel: WiringChannel,
     /// Whether pods ask the node agent's device plugins for /dev/net/tun.
     pub(crate) requests_tun: bool,
+    /// Whether pods mount container images as volumes; else init containers copy the files.
+    pub(crate) mounts_images: bool,
     /// How many migrations may have a target pod.
     pub(crate) migrations: MigrationLimits,
 }
@@ -61,6 +63,10 @@ const CONFIGURATION: &str = "spec.configuration";
 /// Annotation of the KubeVirt object that says where the wiring request goes: `annotation` or `multus`.
 const WIRING_CHANNEL: &str = "tapvisor.io/wiring-channel";
 
+/// Annotation of the KubeVirt object, `true` or `false`: whether pods mount container images as volumes. Without it the API
+/// server's version decides.
+const IMAGE_VOLUMES: &str = "tapvisor.io/image-volumes";
+
 /// Annotation of the KubeVirt object, `true` or `false`: whether launchers have a shell and tools in their container.
 const LAUNCHER_TOOLS: &str = "tapvisor.io/launcher-tools";
 
@@ -79,6 +85,7 @@ impl ClusterConfig {
             runtime_class: None,
             wiring_channel: WiringChannel::Annotation,
             requests_tun: true,
+            mounts_images: true,
             migrations: MigrationLimits::default(),
         }
     }
@@ -131,6 +138,10 @@ impl ClusterConfig {
                 }),
             }
         }
+        match annotated_bool(object, IMAGE_VOLUMES) {
+            Ok(chosen) => config.mounts_images = chosen.unwrap_or(defaults.mounts_images),
+            Err(error) => errors.push(error),
+        }
         match tools_image(defaults, object) {
             Ok(Some(image)) => config.launcher_image = image,
             Ok(None) => {}
@@ -142,13 +153,27 @@ impl ClusterConfig {
 
 /// The image with tools, where the object chooses it.
 fn tools_image(defaults: &ClusterConfig, object: &KubeVirt) -> Result<Option<String>, ConfigError> {
-    let value = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAUNCHER_TOOLS));
-    let wrong = |reason| Err(ConfigError { path: format!("metadata.annotations[{LAUNCHER_TOOLS}]"), reason });
-    match (value.map(String::as_str), &defaults.launcher_tools_image) {
-        (None | Some("false"), _) => Ok(None),
-        (Some("true"), Some(image)) => Ok(Some(image.clone())),
-        (Some("true"), None) => wrong("is true, and the controller has no --launcher-tools-image".to_owned()),
-        (Some(other), _) => wrong(format!("must be true or false, is {other:?}")),
+    match (annotated_bool(object, LAUNCHER_TOOLS)?, &defaults.launcher_tools_image) {
+        (None | Some(false), _) => Ok(None),
+        (Some(true), Some(image)) => Ok(Some(image.clone())),
+        (Some(true), None) => Err(ConfigError {
+            path: format!("metadata.annotations[{LAUNCHER_TOOLS}]"),
+            reason: "is true, and the controller has no --launcher-tools-image".to_owned(),
+        }),
+    }
+}
+
+/// An annotation that is `true` or `false`.
+fn annotated_bool(object: &KubeVirt, name: &str) -> Result<Option<bool>, ConfigError> {
+    let value = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
+    match value.map(String::as_str) {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(other) => Err(ConfigError {
+            path: format!("metadata.annotations[{name}]"),
+            reason: format!("must be true or false, is {other:?}"),
+        }),
     }
 }
 
@@ -209,6 +234,21 @@ mod tests {
              spec.configuration.defaultRuntimeClass: must be the name of a RuntimeClass, is 1; \
              metadata.annotations[tapvisor.io/wiring-channel]: must be annotation or multus, is \"both\""
         );
+    }
+
+    // spec: CTRL-35
+    #[test]
+    fn image_volumes_can_be_switched_off_by_annotation() {
+        let read = |value: &str| {
+            let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "spec": {},
+                "metadata": {"name": "kubevirt", "annotations": {IMAGE_VOLUMES: value}}});
+            let read =
+                ClusterConfig::read(&ClusterConfig::new("launcher:1".into()), &serde_json::from_value(object).unwrap());
+            read.map(|config| config.mounts_images).map_err(|errors| errors[0].to_string())
+        };
+        assert_eq!((read("true"), read("false")), (Ok(true), Ok(false)));
+        let path = "metadata.annotations[tapvisor.io/image-volumes]";
+        assert_eq!(read("no").unwrap_err(), format!("{path}: must be true or false, is \"no\""));
     }
 
     // spec: CTRL-24

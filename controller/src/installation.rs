@@ -20,6 +20,24 @@ use crate::objects::{Condition, InstallationStatus, KubeVirt};
 const KUBEVIRT: &str = "kubevirt.io in (virt-operator,virt-controller,virt-handler,virt-api)";
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Whether pods of this cluster can mount container images as volumes: they can from Kubernetes 1.35, where the gate
+/// `ImageVolume` is on unless an operator turns it off. Waits for the API server's answer.
+pub(crate) async fn mounts_images(client: &Client) -> bool {
+    loop {
+        match client.apiserver_version().await {
+            Ok(version) => return has_image_volumes(&version.major, &version.minor),
+            Err(error) => tracing::warn!(%error, "the version of Kubernetes is not known yet"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Providers append to the minor version, as in `34+`.
+fn has_image_volumes(major: &str, minor: &str) -> bool {
+    let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().ok();
+    number(major).zip(number(minor)).is_some_and(|version| version >= (1, 35))
+}
+
 /// Waits until no KubeVirt runs in the cluster: both would make pods for the same objects.
 pub(crate) async fn wait_alone(client: Client) {
     let pods = Api::<Pod>::all(client);
@@ -120,6 +138,14 @@ fn status(object: &KubeVirt, complaints: &str) -> InstallationStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // spec: CTRL-35
+    #[test]
+    fn images_are_mounted_from_kubernetes_1_35_on() {
+        let known = [("1", "34"), ("1", "34+"), ("1", "35"), ("1", "36+"), ("2", "0"), ("", "")];
+        let found = known.map(|(major, minor)| has_image_volumes(major, minor));
+        assert_eq!(found, [false, false, true, true, true, false]);
+    }
 
     /// Clients that wait for an installation of KubeVirt read these four.
     #[test]

@@ -88,10 +88,10 @@ struct Options {
 }
 
 impl Options {
-    /// The configuration without a KubeVirt object.
-    fn config(&self) -> ClusterConfig {
+    /// The configuration without a KubeVirt object, in a cluster that can mount container images as volumes, or not.
+    fn config(&self, mounts_images: bool) -> ClusterConfig {
         let launcher_tools_image = self.launcher_tools_image.clone();
-        ClusterConfig { launcher_tools_image, ..ClusterConfig::new(self.launcher_image.clone()) }
+        ClusterConfig { launcher_tools_image, mounts_images, ..ClusterConfig::new(self.launcher_image.clone()) }
     }
 }
 
@@ -129,8 +129,9 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         agents: tls.clone(),
     };
     let api = subresources::serve(options.api_address, api).await?;
-    let config = options.config();
-    let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config });
+    let config = options.config(installation::mounts_images(&client).await);
+    let server =
+        Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config: config.clone() });
     let health = http::serve_health(options.health_address, Arc::clone(&server)).await?;
     let admission = http::serve_admission(options.webhook_address, server).await?;
     let lease = Lease::new(client.clone(), &options.namespace, &options.identity);
@@ -141,7 +142,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             metrics.leading(true);
             let lost = tokio::select! {
                 lost = lease.keep() => lost,
-                () = control(client.clone(), &options, tls.clone(), Arc::clone(&metrics)) => {
+                () = control(client.clone(), &options, config.clone(), tls.clone(), Arc::clone(&metrics)) => {
                     return Err("the watches ended".into());
                 }
             };
@@ -169,19 +170,20 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 async fn control(
     client: Client,
     options: &Options,
+    defaults: ClusterConfig,
     tls: watch::Receiver<Option<Arc<ClientConfig>>>,
     metrics: Arc<Metrics>,
 ) {
     installation::wait_alone(client.clone()).await;
     let namespace = &options.namespace;
-    let (publish, config) = watch::channel(options.config());
+    let (publish, config) = watch::channel(defaults.clone());
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());
     let agents = Agents { reports: Arc::clone(&reports), changed, tls, metrics: Arc::clone(&metrics) };
     installation::adopt(client.clone(), publish.clone()).await;
     let recorder = events::recorder(client.clone(), &options.identity);
     let sets = replicaset::reconcile::run(client.clone(), recorder.clone(), &metrics);
-    let machines = vm::reconcile::run(client.clone(), recorder.clone(), options.config(), &metrics);
+    let machines = vm::reconcile::run(client.clone(), recorder.clone(), defaults.clone(), &metrics);
     let (pods, writer) = reflector::store();
     // One for all passes that wait for these pods.
     let filled = cache::filled(&pods);
@@ -201,7 +203,7 @@ async fn control(
         migrations,
         instances,
         orphans,
-        installation::run(client.clone(), publish, options.config()),
+        installation::run(client.clone(), publish, defaults),
         certificates::maintain(client.clone(), namespace),
         agents.follow(client, namespace),
     );

@@ -1,17 +1,13 @@
 //! A launcher's container in the hands of an attacker: a shell as the launcher's user, in the image with tools.
 
-use std::time::Duration;
-
 use libtest_mimic::Trial;
-use serde_json::json;
-use tests::{Cluster, dist_file, trial};
+use tests::{dist_file, trial};
 
+use crate::product::Annotated;
 use crate::vmi::{delete_and_assert_gone, installed, wait_ready};
 use crate::vmi_trouble::{apply, instance};
 
 const TOOLS: &str = "localhost/tapvisor/launcher-tools:1";
-/// How long a change of the configuration may take to be in force.
-const IN_FORCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn trials() -> Vec<Trial> {
     // spec: CTRL-24
@@ -39,7 +35,7 @@ const MUST_FAIL: [&str; 14] = [
 fn shell() {
     let cluster = installed();
     cluster.import(&dist_file("images").join("launcher-tools.tar"));
-    let tools = ToolsInLaunchers::new(&cluster);
+    let tools = Annotated::new(&cluster, "tapvisor.io/launcher-tools", "true");
     apply(&cluster, &instance("owned", ""));
     let vmi = wait_ready(&cluster, "owned");
     drop(tools);
@@ -62,28 +58,4 @@ fn shell() {
     let ours = ["bash", "cat", "pause", "qemu-system-x86", "sort", "tapvisor-launch"];
     assert!(programs.lines().all(|program| ours.contains(&program)), "{programs}");
     delete_and_assert_gone(&cluster, &vmi);
-}
-
-/// The configuration by which launchers get a shell, until this is dropped.
-struct ToolsInLaunchers<'a>(&'a Cluster);
-
-impl<'a> ToolsInLaunchers<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
-        let tools = Self(cluster);
-        tools.choose("true");
-        tools
-    }
-
-    fn choose(&self, value: &str) {
-        let change = json!({"metadata": {"annotations": {"tapvisor.io/launcher-tools": value}}});
-        let patch = ["-n", "tapvisor", "patch", "kubevirt", "kubevirt", "--type=merge", "-p"];
-        self.0.kubectl(&[&patch[..], &[&change.to_string()]].concat()).assert_ok();
-        std::thread::sleep(IN_FORCE);
-    }
-}
-
-impl Drop for ToolsInLaunchers<'_> {
-    fn drop(&mut self) {
-        self.choose("false");
-    }
 }

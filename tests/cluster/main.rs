@@ -6,6 +6,7 @@ mod end;
 mod files;
 mod guest_agent;
 mod hostile;
+mod images;
 mod migrations;
 mod nodes;
 mod pods;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     // They stop nodes, take the Lease, change the configuration, and what the runtime executes for every pod.
     let mut alone = silent::trials();
     alone.extend(hostile::trials());
+    alone.extend(images::trials());
     alone.extend(vmi_trouble::alone());
     alone.extend(agent::trials());
     let agent = tests::main_of(1, alone);

@@ -1,13 +1,41 @@
 //! The launcher and the plugin without the controller: a VM in an ordinary pod.
 
 use std::process::Command;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Ran, cache_file, trial, workspace};
+use tests::{Cluster, Ran, cache_file, trial, workspace};
 
 use crate::pods::{busybox, cluster_ips, dual_stack, fetch, wait_running};
 use crate::vmi::installed;
+
+/// How long a change of the configuration may take to be in force.
+const IN_FORCE: Duration = Duration::from_secs(2);
+
+/// A configuration by an annotation of the KubeVirt object, which is gone when this is dropped.
+pub(crate) struct Annotated<'a>(&'a Cluster, &'static str);
+
+impl<'a> Annotated<'a> {
+    pub(crate) fn new(cluster: &'a Cluster, name: &'static str, value: &str) -> Self {
+        let annotated = Self(cluster, name);
+        annotated.write(&json!(value));
+        annotated
+    }
+
+    fn write(&self, value: &Value) {
+        let change = json!({"metadata": {"annotations": {self.1: value}}});
+        let patch = ["-n", "tapvisor", "patch", "kubevirt", "kubevirt", "--type=merge", "-p"];
+        self.0.kubectl(&[&patch[..], &[&change.to_string()]].concat()).assert_ok();
+        std::thread::sleep(IN_FORCE);
+    }
+}
+
+impl Drop for Annotated<'_> {
+    fn drop(&mut self) {
+        self.write(&Value::Null);
+    }
+}
 
 pub(crate) fn trials() -> Vec<Trial> {
     // spec: K8S-1

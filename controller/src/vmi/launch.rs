@@ -31,7 +31,7 @@ pub(crate) const SECRETS: &str = "/run/tapvisor-secrets";
 /// Where each volume that is files is mounted, in a folder with the volume's name.
 pub(crate) const FILES: &str = "/run/tapvisor-files";
 /// The folder of a container disk's image that holds its only file.
-const DISK_FOLDER: &str = "/disk";
+pub(crate) const DISK_FOLDER: &str = "/disk";
 
 /// A valid instance and what the launcher needs for it.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 mod annotations;
 pub(crate) mod claims;
+mod images;
 mod interfaces;
 pub(crate) mod launch;
 pub(crate) mod migratable;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::annotations::annotations;
+use super::images::{Images, images};
 use super::launch::{LAUNCHER_ID, Launch};
 use super::names::{COMPUTE, CREATED_BY, OUTCOME, UNPAUSED_GATE};
 use super::resources::resources;
@@ -100,8 +101,10 @@ pub(crate) fn pod(
     let (mut volumes, mut mounts) = volumes(&secret_name(uid, launch), launch);
     let (of_claims, claim_mounts, devices) = claims(launch);
     let (of_files, file_mounts) = files(launch);
-    volumes.extend(of_claims.into_iter().chain(of_files));
-    mounts.extend(claim_mounts.into_iter().chain(file_mounts));
+    let Images { volumes: of_images, mounts: image_mounts, init_containers } =
+        images(launch, config, &resources(launch, config));
+    volumes.extend(of_images.into_iter().chain(of_claims).chain(of_files));
+    mounts.extend(image_mounts.into_iter().chain(claim_mounts).chain(file_mounts));
     let mut spec = json!({
         "restartPolicy": "Never",
         "enableServiceLinks": false,
@@ -119,6 +122,9 @@ pub(crate) fn pod(
         "containers": [compute(object, launch, config, mounts, devices)],
         "volumes": volumes,
     });
+    if !init_containers.is_empty() {
+        spec["initContainers"] = json!(init_containers);
+    }
     for field in COPIED {
         if let Some(value) = object.spec.fields.get(field).filter(|value| !value.is_null()) {
             spec[field] = value.clone();

@@ -1,7 +1,7 @@
 //! A launcher pod reduced to what decisions need.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Pod, PodStatus};
 use protocol::outcome::Outcome;
 
 use super::names::{ATTEMPT, COMPUTE, OUTCOME, UNPAUSED_GATE};
@@ -55,20 +55,36 @@ pub(crate) fn state(pod: &Pod) -> PodState {
         return PodState::Ended { code: Some(ended.exit_code), message: reason(message), at };
     }
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        let message = status.message.clone().or_else(|| status.reason.clone()).unwrap_or_default();
+        let message = failed_copy(status).or_else(|| status.message.clone()).or_else(|| status.reason.clone());
+        let message = message.unwrap_or_default();
         return PodState::Ended { code: None, message, at: None };
     }
     match compute {
         Some(ContainerState { running: Some(_), .. }) => PodState::Running,
         Some(ContainerState { waiting: Some(waiting), .. }) => {
-            let reason = waiting.reason.clone().unwrap_or_default();
-            let message = waiting.message.clone().unwrap_or_default();
-            let is_normal = matches!(reason.as_str(), "" | "ContainerCreating" | "PodInitializing");
-            let obstacle = Obstacle { condition: "Synchronized", reason, message };
-            PodState::Waiting((!is_normal).then_some(obstacle))
+            let of_copies = status.init_container_statuses.iter().flatten();
+            let of_copies = of_copies.filter_map(|container| container.state.as_ref()?.waiting.as_ref());
+            PodState::Waiting([waiting].into_iter().chain(of_copies).find_map(obstacle))
         }
         _ => PodState::Waiting(unschedulable(pod)),
     }
+}
+
+/// What keeps a container from starting; being made, and waiting for another one, is none.
+fn obstacle(waiting: &ContainerStateWaiting) -> Option<Obstacle> {
+    let reason = waiting.reason.clone().unwrap_or_default();
+    let message = waiting.message.clone().unwrap_or_default();
+    let is_normal = matches!(reason.as_str(), "" | "ContainerCreating" | "PodInitializing");
+    (!is_normal).then_some(Obstacle { condition: "Synchronized", reason, message })
+}
+
+/// Why the files of a container image could not be copied.
+fn failed_copy(status: &PodStatus) -> Option<String> {
+    let of_copies = status.init_container_statuses.iter().flatten();
+    let mut ended = of_copies.filter_map(|container| Some((container, container.state.as_ref()?.terminated.as_ref()?)));
+    let (container, ended) = ended.rfind(|(_, ended)| ended.exit_code != 0)?;
+    let message = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or_default();
+    Some(format!("the files of image {} were not copied: {}", container.image, reason(message)))
 }
 
 fn compute(status: &PodStatus) -> Option<&ContainerState> {

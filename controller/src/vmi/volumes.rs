@@ -1,12 +1,11 @@
-//! Volumes of a launcher pod: the launch file, the launcher's folders, the images of disks and kernel, a user's
-//! Secrets, ConfigMaps and claims.
+//! Volumes of a launcher pod: the launch file, the launcher's folders, a user's Secrets, ConfigMaps and claims.
 
-use api::kubevirt::{DownwardField, DownwardFile, FileObject, FileSource, ImagePullPolicy, Volume};
-use api::translate::{ClaimPlace, ImageUse, claims as claims_of, container_images, secret_names};
+use api::kubevirt::{DownwardField, DownwardFile, FileObject, FileSource, Volume};
+use api::translate::{ClaimPlace, claims as claims_of, secret_names};
 use machine::DiskSource;
 use serde_json::{Value, json};
 
-use super::launch::{DISKS, FILES, KERNEL, Launch, SECRETS};
+use super::launch::{FILES, Launch, SECRETS};
 use super::names::COMPUTE;
 use super::resources::ephemeral_storage;
 
@@ -30,20 +29,6 @@ pub(super) fn volumes(secret: &str, launch: &Launch) -> (Vec<Value>, Vec<Value>)
         json!({"name": "run", "mountPath": "/run/tapvisor"}),
         json!({"name": "scratch", "mountPath": "/run/tapvisor-scratch"}),
     ];
-    for (index, image) in container_images(&launch.instance).iter().enumerate() {
-        let name = format!("image-{index}");
-        let path = match &image.usage {
-            ImageUse::Disk { volume, .. } => format!("{DISKS}/{volume}"),
-            ImageUse::KernelBoot { .. } => KERNEL.to_owned(),
-        };
-        let policy = match image.pull_policy {
-            ImagePullPolicy::Always => "Always",
-            ImagePullPolicy::IfNotPresent => "IfNotPresent",
-            ImagePullPolicy::Never => "Never",
-        };
-        volumes.push(json!({"name": name, "image": {"reference": image.image, "pullPolicy": policy}}));
-        mounts.push(json!({"name": name, "mountPath": path, "readOnly": true}));
-    }
     for (index, secret) in secret_names(&launch.instance).into_iter().enumerate() {
         let name = format!("secret-{index}");
         volumes.push(json!({"name": name, "secret": {"secretName": secret, "defaultMode": MODE}}));

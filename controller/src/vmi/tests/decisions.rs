@@ -217,6 +217,23 @@ fn a_pod_is_held_until_the_status_says_how_its_launcher_ended() {
     assert_eq!(case.plan().actions, release);
 }
 
+// spec: CTRL-35
+#[test]
+fn what_keeps_the_files_of_an_image_from_being_copied_is_told() {
+    let copy = |state: Value| json!([{"name": "image-0", "image": "localhost/disk:1", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+    let waiting = container(json!({"waiting": {"reason": "PodInitializing"}}));
+    let pull = copy(json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}));
+    let pod = json!({"phase": "Pending", "initContainerStatuses": pull, "containerStatuses": waiting});
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(pod)]).plan();
+    assert_eq!(told(&plan, "Synchronized"), Some(("False", "ImagePullBackOff", "no such image")));
+    let ended =
+        copy(json!({"terminated": {"exitCode": 1, "message": "/disk: No such file or directory (os error 2)\n"}}));
+    let pod = json!({"phase": "Failed", "initContainerStatuses": ended, "containerStatuses": waiting});
+    let plan = Case::new(small_in(Phase::Scheduling), vec![launcher_pod(pod)]).plan();
+    let text = "the files of image localhost/disk:1 were not copied: /disk: No such file or directory (os error 2)";
+    assert_eq!((plan.status.phase, told(&plan, "Synchronized").unwrap().2), (Some(Phase::Failed), text));
+}
+
 // spec: CTRL-5
 #[test]
 fn a_launcher_without_its_network_is_replaced_after_a_growing_wait() {

@@ -131,6 +131,25 @@ fn what_a_launcher_pod_may_not_have_is_refused_by_its_path() {
     assert!(refused[0].starts_with("spec.volumes[data].hostDisk: not supported"), "{refused:?}");
 }
 
+// spec: CTRL-35
+#[test]
+fn an_instance_in_a_cluster_that_cannot_mount_images() {
+    let object = instance(json!({
+        "domain": {
+            "memory": {"guest": "128Mi"},
+            "firmware": {"kernelBoot": {"container": {
+                "image": "registry.example/kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}}},
+            "devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}, {"name": "data", "disk": {"bus": "virtio"}}]},
+        },
+        "volumes": [
+            {"name": "root", "containerDisk": {"image": "registry.example/disk:1", "imagePullPolicy": "Always"}},
+            {"name": "data", "containerDisk": {"image": "registry.example/data:1", "path": "/custom/data.qcow2"}},
+        ],
+    }));
+    let config = ClusterConfig { mounts_images: false, use_emulation: false, ..config() };
+    assert_golden_pod("copied-images", &object, &config);
+}
+
 // spec: CTRL-19
 #[test]
 fn a_cloud_init_secret_is_mounted_in_the_pod_not_in_the_launch_file() {
