@@ -34,7 +34,6 @@ impl<const BYTES: usize> Bump<BYTES> {
         Self { arena: Arena(UnsafeCell::new([0; BYTES])), used: AtomicUsize::new(0) }
     }
 
-    /// The arena's first byte.
     fn start(&self) -> *mut u8 {
         self.arena.0.get().cast()
     }

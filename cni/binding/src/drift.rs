@@ -22,10 +22,10 @@ pub enum Drift {
         key: Sysctl,
         /// Its value; `None` where the kernel does not have it.
         found: Option<String>,
-        /// What it must be.
+        /// The value that masquerading needs.
         expected: &'static str,
     },
-    /// Something in a table.
+    /// An nft table of the plugin is missing or differs from what ADD wrote.
     Table(TableDrift),
 }
 
@@ -33,7 +33,7 @@ pub enum Drift {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkDrift {
-    /// It is not there.
+    /// The namespace has no link of that name.
     Missing,
     /// It is no tun device.
     Kind(LinkKind),
@@ -41,7 +41,7 @@ pub enum LinkDrift {
     Mode(TunMode),
     /// Whether it takes several descriptors.
     MultiQueue {
-        /// What it must be.
+        /// Whether the request asks for more than one queue pair.
         expected: bool,
     },
     /// It goes with its last descriptor.
@@ -50,27 +50,27 @@ pub enum LinkDrift {
     Owner(Ids),
     /// The group that may attach.
     Group(Ids),
-    /// Its link group.
+    /// The link group (IFLA_GROUP), a number of the attachment from 0x40000000 up.
     LinkGroup {
-        /// As it is.
+        /// The group that the kernel reports.
         found: u32,
-        /// As it must be.
+        /// The group of the attachment that made the taps.
         expected: u32,
     },
-    /// It is down.
+    /// The link is administratively down (without IFF_UP).
     Down,
-    /// Its MTU.
+    /// The largest packet, without the link-layer header.
     Mtu {
-        /// In bytes.
+        /// The MTU in bytes that the kernel reports.
         found: u32,
         /// As the mark has it.
         expected: String,
     },
-    /// Its Ethernet address.
+    /// The tap's own Ethernet address, not the guest's.
     Mac {
-        /// As it is.
+        /// The address that the kernel reports; `None` if it reports none.
         found: Option<MacAddr>,
-        /// As it must be.
+        /// The address that the tap was made with.
         expected: MacAddr,
     },
     /// An address is not on it.
@@ -81,12 +81,12 @@ pub enum LinkDrift {
     Mark(MarkDrift),
 }
 
-/// A user or group.
+/// A numeric user or group id of a tap (IFLA_TUN_OWNER, IFLA_TUN_GROUP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ids {
-    /// `None` if unset.
+    /// `None` if unset: the kernel does not check it.
     pub found: Option<u32>,
-    /// As it must be.
+    /// The id in the request's `owner`.
     pub expected: u32,
 }
 
@@ -94,9 +94,9 @@ pub struct Ids {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MarkDrift {
-    /// There is none.
+    /// The tap has no alias, or one that is not a mark.
     Missing,
-    /// ADD never finished.
+    /// The mark of an ADD that did not finish: its digest is all zeros.
     Provisional,
     /// It was written by a release with another generation of rules.
     OtherRelease(u32),
@@ -110,7 +110,6 @@ pub enum MarkDrift {
 }
 
 impl Drift {
-    /// Something about a link.
     pub(crate) fn link(link: &IfName, what: LinkDrift) -> Self {
         Self::Link { link: link.clone(), what }
     }

@@ -8,7 +8,7 @@ use super::drift::Drift;
 use super::refusal::Refusal;
 use cni_protocol::spec::{Code, Error};
 
-/// Why a verb failed.
+/// Why a verb failed; the conversion to [`Error`] gives each its CNI code.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindingError {
@@ -21,7 +21,7 @@ pub enum BindingError {
     /// The namespace could not be read.
     #[error("the namespace cannot be read")]
     Read(#[from] KernelError),
-    /// The wiring failed.
+    /// An operation of the plan failed; what was done before it is undone.
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// Something could not be removed.
@@ -33,9 +33,9 @@ pub enum BindingError {
     /// The record of calls could not be written.
     #[error("the record {path} cannot be written")]
     Record {
-        /// The file.
+        /// The file that is written to.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// The error of the write.
         source: std::io::Error,
     },
     /// The host lacks something that every wiring needs.

@@ -16,7 +16,7 @@ use super::{check, rules};
 /// What exists of a wiring when ADD starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WiringState {
-    /// Nothing of this plugin.
+    /// Neither a tap of the request nor a table of the plugin exists.
     None,
     /// All that the request needs.
     Complete,

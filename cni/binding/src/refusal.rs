@@ -22,9 +22,9 @@ pub enum Refusal {
     #[error("interface {nic:?}: subnet {subnet} overlaps {what} of the pod")]
     Overlap {
         nic: String,
-        /// The subnet asked for.
+        /// The requested `cidr` or `cidr6` as a network.
         subnet: IpNetwork,
-        /// The address or route.
+        /// The address with its link, or the route, as text.
         what: String,
     },
     /// The MTU does not fit the family or the link.

@@ -52,7 +52,7 @@ pub enum MarkError {
 }
 
 impl Mark {
-    /// Longest alias in bytes.
+    /// Longest alias in bytes: IFALIASZ of `linux/if.h` less the closing NUL.
     pub const MAX_BYTES: usize = 255;
 
     /// A mark for a request, with the earlier values that DEL puts back.

@@ -23,9 +23,9 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
-    /// At most 4294967294.
+    /// Numeric user id, at most 4294967294: the highest value is the kernel's "unset".
     pub uid: u32,
-    /// At most 4294967294.
+    /// Numeric group id, at most 4294967294: the highest value is the kernel's "unset".
     pub gid: u32,
 }
 
@@ -103,7 +103,7 @@ pub enum RequestError {
     /// Not JSON of the documented shape.
     #[error("{path}: {reason}")]
     Shape {
-        /// Where in the request.
+        /// Path of the field, such as `interfaces[0].mac`.
         path: String,
         /// What the parser expected and found.
         reason: String,
@@ -111,7 +111,7 @@ pub enum RequestError {
     /// Well-formed, but breaks a rule.
     #[error("{path}: {rule}")]
     Rule {
-        /// Where in the request.
+        /// Path of the field, such as `interfaces[0].mac`.
         path: String,
         /// The rule, with the value that breaks it.
         rule: String,
@@ -386,7 +386,6 @@ mod tests {
         {"name":"blue","podInterface":"pod16477688c0e","binding":"bridge","mac":"02:00:00:00:00:09","mtu":1400},
         {"name":"fast","podInterface":"net2","binding":"sriov"}]}"#;
 
-    /// The page about requests.
     const PAGE: &str = include_str!("../README.md");
 
     fn refusal(interfaces: &str) -> String {

@@ -9,7 +9,7 @@ pub struct Args {
     ignore_unknown: bool,
 }
 
-/// Why `CNI_ARGS` is refused.
+/// Why `CNI_ARGS` is refused: it is malformed or has a key that is not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// A part without `=` or without a key.

@@ -20,10 +20,10 @@ pub struct NetConf {
 /// An attachment as GC lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
 pub struct AttachmentKey {
-    /// As in CNI_CONTAINERID.
+    /// The CNI_CONTAINERID that its ADD was called with.
     #[serde(rename = "containerID")]
     pub container_id: ContainerId,
-    /// As in CNI_IFNAME.
+    /// The CNI_IFNAME that its ADD was called with.
     #[serde(rename = "ifname")]
     pub if_name: IfName,
 }

@@ -14,25 +14,25 @@ pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
 }
 
-/// CNI_COMMAND (specification section 2).
+/// The value of CNI_COMMAND (specification section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// Attach a container.
+    /// Attach a container to the network, or change what an earlier plugin attached.
     Add,
-    /// Detach it.
+    /// Undo ADD; succeeds also if nothing is left to undo.
     Del,
     /// Is the attachment as ADD left it?
     Check,
     /// Remove what belongs to no listed attachment.
     Gc,
-    /// Could ADD be served?
+    /// Could ADD be served now? An error says why not.
     Status,
-    /// Which versions are spoken?
+    /// Which versions are spoken? Needs no container.
     Version,
 }
 
 impl Verb {
-    /// The word in `CNI_COMMAND`.
+    /// The value in `CNI_COMMAND`: upper case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

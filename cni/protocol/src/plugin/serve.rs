@@ -45,25 +45,25 @@ pub trait Plugin {
     fn status(&self, call: &Status) -> Result<(), Error>;
 }
 
-/// What names an attachment.
+/// The parameters that identify an attachment.
 #[derive(Debug, Clone)]
 pub struct Attachment {
-    /// CNI_CONTAINERID.
+    /// CNI_CONTAINERID, validated.
     pub container_id: ContainerId,
-    /// CNI_IFNAME.
+    /// CNI_IFNAME, validated.
     pub if_name: IfName,
-    /// CNI_ARGS.
+    /// The pairs of CNI_ARGS; empty if the variable is absent.
     pub args: Args,
 }
 
 /// What ADD and CHECK are called with.
 #[derive(Debug)]
 pub struct Add {
-    /// Container, interface and arguments.
+    /// CNI_CONTAINERID, CNI_IFNAME and CNI_ARGS.
     pub attachment: Attachment,
     /// CNI_NETNS, opened: not the namespace of this process.
     pub netns: Netns,
-    /// The configuration on stdin.
+    /// The network configuration from stdin.
     pub conf: NetConf,
     /// The result of the plugins before us.
     pub previous: Option<CniResult>,
@@ -77,11 +77,11 @@ pub type Check = Add;
 /// What DEL is called with.
 #[derive(Debug)]
 pub struct Del {
-    /// Container, interface and arguments.
+    /// CNI_CONTAINERID, CNI_IFNAME and CNI_ARGS.
     pub attachment: Attachment,
     /// Where; `None` when it was not said or is gone.
     pub netns: Option<Netns>,
-    /// How it was attached.
+    /// The network configuration from stdin: the one of ADD, as the specification demands.
     pub conf: NetConf,
 }
 
@@ -95,7 +95,7 @@ pub struct Collect {
 /// What STATUS is called with.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// The network asked about.
+    /// The network configuration from stdin; no container is named.
     pub conf: NetConf,
 }
 

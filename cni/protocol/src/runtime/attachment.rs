@@ -10,11 +10,11 @@ use crate::plugin::AttachmentKey;
 /// One interface of one container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attachment {
-    /// CNI_CONTAINERID for every plugin.
+    /// CNI_CONTAINERID, the same for every plugin of every network of the container.
     pub container_id: ContainerId,
     /// Its network namespace; only DEL can do without.
     pub netns: Option<PathBuf>,
-    /// The interface in it.
+    /// CNI_IFNAME: the interface to be made in the namespace.
     pub if_name: IfName,
     /// The pairs of `CNI_ARGS`, in order.
     pub args: Vec<(String, String)>,

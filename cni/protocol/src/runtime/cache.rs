@@ -38,15 +38,15 @@ pub struct Cached {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message says what each field is")]
 pub enum CacheError {
-    /// Reading or writing failed.
+    /// A cache file or folder could not be made, read, written or removed.
     #[error("CNI cache {path}")]
     Io {
-        /// The file or folder.
+        /// The file or folder that was accessed.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: std::io::Error,
     },
-    /// It holds something else.
+    /// The file is not a cache entry that libcni or this program writes.
     #[error("CNI cache {path}: {reason}")]
     Shape {
         path: PathBuf,

@@ -12,16 +12,16 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{path}")]
     Read {
-        /// The file or folder.
+        /// The file or folder that was read.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// The file is not JSON.
     #[error("{path}: is not JSON")]
     Json {
         path: PathBuf,
-        /// What the parser said.
+        /// The JSON error, with line and column.
         source: serde_json::Error,
     },
     /// A file's configuration is refused.
@@ -31,7 +31,7 @@ pub enum ConfigError {
     #[error("network configuration: {field}: {rule}")]
     Field {
         field: String,
-        /// What it must be.
+        /// The type or range that the field must have.
         rule: String,
     },
     /// None of its versions is spoken.

@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 /// Most that is read of either stream; no honest answer is as long as the longest configuration.
 const MOST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How a plugin ended.
 pub(super) enum End {
     /// The plugin ended by itself; its output may still be an error.
     Answered(Output),

@@ -18,7 +18,7 @@ use crate::spec;
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message says what each field is")]
 pub enum ExecError {
-    /// No folder has it.
+    /// No folder of the plugin path holds a file of that name.
     #[error("plugin {plugin}: not found in {dirs}")]
     NotFound {
         plugin: String,
@@ -30,7 +30,7 @@ pub enum ExecError {
     Start {
         plugin: String,
         path: PathBuf,
-        /// What the system said.
+        /// The error of starting the process or waiting for it.
         source: std::io::Error,
     },
     /// It answered with an error.
@@ -41,9 +41,9 @@ pub enum ExecError {
     Failed {
         plugin: String,
         verb: Verb,
-        /// How the process ended.
+        /// The exit status or signal, as `std::process::ExitStatus` prints it.
         status: String,
-        /// What it wrote, shortened.
+        /// Which stream it wrote to and at most 500 characters of that; stdout is preferred.
         said: String,
     },
     /// It did not end, and was killed.
@@ -61,7 +61,7 @@ pub enum ExecError {
     Answer {
         plugin: String,
         verb: Verb,
-        /// What the parser said.
+        /// The JSON error, with line and column.
         source: serde_json::Error,
     },
 }

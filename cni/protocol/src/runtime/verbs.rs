@@ -24,12 +24,12 @@ pub struct Runtime {
     executor: Executor,
 }
 
-/// Why a verb failed.
+/// Why a verb failed for a whole configuration list.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message says what each field is")]
 pub enum RuntimeError {
-    /// A plugin failed.
+    /// A plugin could not be executed, answered with an error, or did not answer.
     #[error(transparent)]
     Plugin(#[from] ExecError),
     /// A plugin's answer is no result.
@@ -39,7 +39,7 @@ pub enum RuntimeError {
         /// What is wrong with it.
         source: crate::spec::ResultError,
     },
-    /// The cache failed.
+    /// The record of the attachment could not be read, written or removed.
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// The attachment lacks something, or holds what cannot be passed on.
@@ -51,9 +51,9 @@ pub enum RuntimeError {
     /// ADD failed, and undoing it too.
     #[error("{add}; and undoing it: {undo}", add = chain(add), undo = chain(undo))]
     Undo {
-        /// The failure of ADD.
+        /// Why ADD failed.
         add: Box<RuntimeError>,
-        /// The failure of DEL.
+        /// Why the DEL after it failed.
         undo: Box<RuntimeError>,
     },
     /// Several things failed on the way down.

@@ -20,7 +20,7 @@ impl Code {
     pub const UNKNOWN_CONTAINER: Self = Self(3);
     /// An environment variable is missing or malformed.
     pub const INVALID_ENVIRONMENT: Self = Self(4);
-    /// Reading or writing failed.
+    /// A read or write failed, for instance of the configuration on stdin.
     pub const IO: Self = Self(5);
     /// A document could not be decoded.
     pub const DECODE: Self = Self(6);
@@ -71,7 +71,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error without details.
+    /// An error with a code and a one-line message; `details` is empty.
     #[must_use]
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
         Self { code, msg: msg.into(), details: String::new() }

@@ -17,7 +17,7 @@ pub struct CniResult {
     pub interfaces: Vec<Interface>,
     /// Addresses in the container, both families mixed.
     pub ips: Vec<IpConfig>,
-    /// Routes in the container.
+    /// Routes that the plugins made in the container.
     pub routes: Vec<Route>,
     /// Servers and search domains; Kubernetes does not use them.
     pub dns: Dns,
@@ -100,7 +100,7 @@ pub struct Route {
     pub scope: Option<u32>,
 }
 
-/// What `/etc/resolv.conf` would hold.
+/// The `dns` key of a result: what `/etc/resolv.conf` would hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dns {
@@ -113,7 +113,7 @@ pub struct Dns {
     /// In the order of search.
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// As in resolv.conf(5).
+    /// Resolver options, as in resolv.conf(5).
     #[serde(deserialize_with = "absent_if_null", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
@@ -124,10 +124,10 @@ pub enum ResultError {
     /// Its version is not spoken.
     #[error(transparent)]
     Version(#[from] UnknownVersion),
-    /// It has another shape.
+    /// A key is missing or of another type than in that version.
     #[error("result: {path}: {reason}")]
     Shape {
-        /// Where in the document.
+        /// Path of the key, such as `ips[0].address`.
         path: String,
         /// What was expected and found.
         reason: String,

@@ -24,7 +24,7 @@ pub enum Version {
 pub struct UnknownVersion(pub String);
 
 impl Version {
-    /// All versions, oldest first.
+    /// All versions that are spoken, oldest first.
     pub const ALL: [Self; 5] = [Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
     /// What VERSION answers as `cniVersion`.
     pub const NEWEST: Self = Self::V1_1_0;
