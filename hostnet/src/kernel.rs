@@ -36,15 +36,15 @@ pub trait Kernel {
     fn execute(&mut self, ops: &[Op]) -> Result<(), Failure>;
 }
 
-/// An operation that failed.
+/// An operation that failed; those before it have taken effect, some after it perhaps too.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}")]
 pub struct Failure {
     /// Index of the operation among those executed.
     pub index: usize,
-    /// The operation in words.
+    /// The operation in the syntax of `ip`, `bridge`, `sysctl` or `nft`.
     pub what: String,
-    /// The kernel's error.
+    /// Why the kernel or this program refused it.
     #[source]
     pub error: KernelError,
 }
@@ -53,11 +53,11 @@ pub struct Failure {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message says what each field is")]
 pub enum KernelError {
-    /// The kernel refused.
+    /// The kernel answered with an error number.
     #[error("{meaning} (errno {errno}){}", .said.as_ref().map(|said| format!("; the kernel says: {said}")).unwrap_or_default())]
     Refused {
         errno: i32,
-        /// What it means here.
+        /// What the number means for this operation.
         meaning: String,
         /// The kernel's own words, where it has any.
         said: Option<String>,
@@ -75,7 +75,7 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
-    /// A socket call failed.
+    /// A netlink socket could not be opened, written to or read from.
     #[error("netlink {action} failed")]
     Socket {
         action: &'static str,

@@ -42,7 +42,7 @@ pub enum Op {
         /// The group; never 0, which all links are in.
         group: u32,
     },
-    /// Changes a link.
+    /// Changes what `set` names of a link that exists.
     SetLink { link: IfName, set: LinkChange },
     /// Gives a link another name; it must be down.
     RenameLink { link: IfName, name: IfName },
@@ -54,20 +54,20 @@ pub enum Op {
     DeleteVlans(PortVlans),
     /// Adds an address; it must not be there.
     AddAddress(Address),
-    /// Removes an address.
+    /// Removes one address from a link.
     DeleteAddress {
         /// The link that holds it.
         link: IfName,
-        /// Address and prefix length.
+        /// The address with its prefix length, which the kernel compares too.
         address: IpNetwork,
     },
     /// Adds a route; no same entry may be there.
     AddRoute(Route),
     /// Adds a route or replaces the same entry.
     ReplaceRoute(Route),
-    /// Removes a route.
+    /// Removes the route with this destination, table, metric and way out.
     DeleteRoute(Route),
-    /// Writes a setting.
+    /// Writes a setting below `/proc/sys/net`.
     WriteSysctl { key: Sysctl, value: String },
     /// Changes nft tables, all or nothing.
     Nft(Transaction),
@@ -81,12 +81,12 @@ pub enum Op {
 pub struct Flow {
     /// Of the addresses in the packets.
     pub version: IpVersion,
-    /// TCP, UDP or SCTP.
+    /// Transport protocol: TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The destination; `None` for every one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<IpAddr>,
-    /// In the original direction.
+    /// Destination port of the connection's first packet.
     pub port: u16,
 }
 

@@ -30,7 +30,7 @@ impl Sysctl {
         Self(["net/", setting].concat())
     }
 
-    /// The path below `/proc/sys`.
+    /// The path below `/proc/sys`, with slashes and without one in front.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.0

@@ -21,22 +21,22 @@ pub const VNET_HEADER_BYTES: u8 = 12;
 pub enum TunCall {
     /// TUNSETIFF for a tap with virtio-net header and without packet information.
     Interface {
-        /// The device's name.
+        /// Name of the device; it is made if it does not exist, which needs CAP_NET_ADMIN.
         name: IfName,
         /// Whether it takes several descriptors.
         multi_queue: bool,
         /// Whether it must not exist.
         exclusive: bool,
     },
-    /// TUNSETOWNER.
+    /// TUNSETOWNER: the numeric user that may attach.
     Owner(u32),
-    /// TUNSETGROUP.
+    /// TUNSETGROUP: the numeric group that may attach.
     Group(u32),
-    /// TUNSETPERSIST.
+    /// TUNSETPERSIST: whether the device outlives its last descriptor.
     Persist(bool),
-    /// TUNSETVNETHDRSZ, in bytes.
+    /// TUNSETVNETHDRSZ: bytes of the virtio-net header before each frame.
     HeaderSize(u8),
-    /// TUNSETOFFLOAD.
+    /// TUNSETOFFLOAD: which frames the reader takes unfinished.
     Offload(Offload),
 }
 
@@ -113,7 +113,7 @@ pub enum TapError {
     )]
     HeaderSize {
         name: IfName,
-        /// What the kernel says.
+        /// Bytes of the header (TUNGETVNETHDRSZ).
         found: i32,
     },
     /// The kernel refused a setting.

@@ -12,7 +12,7 @@ use crate::omit::is_default;
 pub struct Address {
     /// The link that holds it.
     pub link: IfName,
-    /// Address and prefix length.
+    /// The address with its prefix length (IFA_LOCAL or IFA_ADDRESS).
     pub address: IpNetwork,
     /// The other end, on point-to-point links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,16 +59,16 @@ impl Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AddressScope {
-    /// Everywhere.
+    /// Valid everywhere (RT_SCOPE_UNIVERSE).
     #[default]
     Global,
-    /// In the site.
+    /// Valid in the site (RT_SCOPE_SITE).
     Site,
-    /// On the link.
+    /// Valid on the link alone (RT_SCOPE_LINK).
     Link,
-    /// In the host.
+    /// Valid in the host alone (RT_SCOPE_HOST).
     Host,
-    /// Any other, by number.
+    /// Another RT_SCOPE_* value.
     Other(u8),
 }
 
@@ -91,10 +91,10 @@ pub struct AddressFlags {
     /// Not the first of its subnet, or a temporary one.
     #[serde(skip_serializing_if = "is_default")]
     pub secondary: bool,
-    /// No longer preferred.
+    /// Its preferred lifetime is over: not for new connections (RFC 4862 §5.5.4).
     #[serde(skip_serializing_if = "is_default")]
     pub deprecated: bool,
-    /// Brings no prefix route.
+    /// The kernel makes no route to its subnet (IFA_F_NOPREFIXROUTE).
     #[serde(skip_serializing_if = "is_default")]
     pub no_prefix_route: bool,
 }

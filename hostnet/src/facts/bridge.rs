@@ -42,7 +42,7 @@ pub struct BridgePort {
 pub struct PortVlans {
     /// The port, or the bridge.
     pub link: IfName,
-    /// The first of them.
+    /// The lowest VLAN of the range.
     pub first: VlanId,
     /// The last of them; the first, if it is one.
     pub last: VlanId,
@@ -101,11 +101,11 @@ pub struct ForwardingEntry {
     /// The bridge; `None` for an entry of a device that is no port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<IfName>,
-    /// The port.
+    /// The port, or the device itself where `bridge` is `None`.
     pub port: IfName,
     /// The address, of a station or a group.
     pub mac: [u8; 6],
-    /// Its VLAN.
+    /// The VLAN it is valid in; `None` where the bridge ignores VLANs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
     /// Whether it is not learned: it is the port's own or was set.

@@ -21,16 +21,16 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// Largest packet in bytes. Wider than [`terms::Mtu`]: the loopback's is 65,536.
     pub mtu_bytes: u32,
-    /// Administratively up (IFF_UP).
+    /// Whether it is administratively up (IFF_UP); `state` says whether it works.
     #[serde(default)]
     pub up: bool,
-    /// Lower layer present (IFLA_CARRIER).
+    /// Whether the lower layer is present (IFLA_CARRIER).
     #[serde(default)]
     pub carrier: bool,
     /// Operational state (RFC 2863 §3.1.14).
     #[serde(default)]
     pub state: OperState,
-    /// Without address resolution (IFF_NOARP).
+    /// Whether it does without address resolution (IFF_NOARP).
     #[serde(default, skip_serializing_if = "is_default")]
     pub noarp: bool,
     /// Accepts the frames of all multicast groups on request (IFF_ALLMULTI).
@@ -101,19 +101,19 @@ impl Link {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LinkKind {
-    /// The loopback.
+    /// The loopback of the namespace: `lo`.
     Loopback,
     /// A tun or tap device.
     Tun(Tun),
     /// One end of a virtual cable.
     Veth,
-    /// An Ethernet bridge.
+    /// An Ethernet bridge of the kernel.
     Bridge,
     /// A MAC-addressed child of another link.
     Macvlan(MacvlanMode),
     /// The same with a character device.
     Macvtap(MacvlanMode),
-    /// An intermediate functional block.
+    /// An intermediate functional block, for shaping what arrives.
     Ifb,
     /// A device without a driver-given kind: hardware, mostly.
     Physical,
@@ -125,7 +125,7 @@ pub enum LinkKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tun {
-    /// IFLA_TUN_TYPE.
+    /// IFLA_TUN_TYPE: whether it carries frames or packets.
     pub mode: TunMode,
     /// Who may attach without CAP_NET_ADMIN.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,10 +147,10 @@ pub struct Tun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TunMode {
-    /// Layer 2.
+    /// Layer 2: Ethernet frames (IFF_TAP).
     #[default]
     Tap,
-    /// Layer 3.
+    /// Layer 3: IP packets (IFF_TUN).
     Tun,
 }
 
@@ -158,15 +158,15 @@ pub enum TunMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MacvlanMode {
-    /// Not at all.
+    /// Not at all: no frame passes between them.
     Private,
     /// By way of an outside bridge.
     Vepa,
-    /// Directly.
+    /// Directly: frames between them stay in the host.
     Bridge,
     /// One child owns the parent.
     Passthru,
-    /// By source address.
+    /// By source address: each child has a list of senders.
     Source,
     /// A mode this program does not know.
     Unknown,
@@ -179,17 +179,17 @@ pub enum OperState {
     /// The driver does not say; treated as usable.
     #[default]
     Unknown,
-    /// A component is missing.
+    /// A component is missing, typically hardware (IF_OPER_NOTPRESENT).
     NotPresent,
-    /// Down.
+    /// No packet passes, for instance without carrier (IF_OPER_DOWN).
     Down,
     /// Down because the link beneath is.
     LowerLayerDown,
-    /// In a test mode.
+    /// In a test mode: no packet of the network passes.
     Testing,
     /// Waiting for an event (802.1X and the like).
     Dormant,
-    /// Passing packets.
+    /// Ready to pass packets (IF_OPER_UP).
     Up,
 }
 
@@ -197,13 +197,13 @@ pub enum OperState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AddrGenMode {
-    /// From the MAC address.
+    /// From the MAC address (RFC 4291, appendix A).
     Eui64,
     /// None is made, and no router is solicited.
     None,
     /// From a stable secret (RFC 7217).
     StablePrivacy,
-    /// From a random secret.
+    /// From a secret that the kernel draws for the link (RFC 7217).
     Random,
 }
 
@@ -213,15 +213,15 @@ pub enum AddrGenMode {
 pub struct Statistics {
     /// Since the link was made.
     pub rx_packets: u64,
-    /// With the link-layer header.
+    /// Bytes received, with the link-layer header.
     pub rx_bytes: u64,
-    /// Received packets with errors.
+    /// Received packets that were discarded as damaged.
     pub rx_errors: u64,
-    /// Received packets dropped.
+    /// Received packets dropped, for lack of room or of a taker.
     pub rx_dropped: u64,
-    /// Packets sent.
+    /// Packets handed to the device and sent.
     pub tx_packets: u64,
-    /// Bytes sent.
+    /// Bytes sent, with the link-layer header.
     pub tx_bytes: u64,
     /// Packets that could not be sent.
     pub tx_errors: u64,

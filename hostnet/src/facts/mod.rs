@@ -36,7 +36,7 @@ pub struct Facts {
     /// VLANs of bridges and their ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vlans: Vec<PortVlans>,
-    /// Forwarding entries of bridges.
+    /// Forwarding entries of bridges (RTM_GETNEIGH of AF_BRIDGE).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwarding: Vec<ForwardingEntry>,
     /// The settings asked for; one the kernel has not is `null`.

@@ -11,7 +11,7 @@ use terms::{IfName, MacAddr};
 pub struct Neighbour {
     /// The link it is on.
     pub link: IfName,
-    /// NDA_DST.
+    /// IP address of the neighbour (NDA_DST).
     pub address: IpAddr,
     /// Its Ethernet address, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,22 +27,22 @@ pub struct Neighbour {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NeighbourState {
-    /// Being resolved.
+    /// A request is out; the Ethernet address is not known yet.
     Incomplete,
     /// Confirmed a short while ago.
     Reachable,
-    /// Not confirmed lately.
+    /// Not confirmed lately; the next packet still uses the address.
     Stale,
-    /// About to be probed.
+    /// Used while stale: a probe follows unless it is confirmed first.
     Delay,
-    /// Being probed.
+    /// A unicast probe is out.
     Probe,
-    /// Gone.
+    /// No answer came to the requests.
     Failed,
-    /// Needs no resolution.
+    /// The link needs no address resolution.
     Noarp,
-    /// Set by an administrator.
+    /// Set by an administrator; it does not expire.
     Permanent,
-    /// Nothing known.
+    /// No state: the entry is new or of a pseudo device.
     None,
 }

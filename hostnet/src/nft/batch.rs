@@ -25,7 +25,6 @@ const RULE_BYTES: usize = 2048;
 /// How the index of a link is found.
 pub(crate) type IndexOf<'a> = dyn FnMut(&IfName) -> Result<u32, NftError> + 'a;
 
-/// A batch being written.
 pub(crate) struct Batch<'a> {
     writer: Writer,
     first: u32,

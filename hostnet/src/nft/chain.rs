@@ -7,15 +7,15 @@ use super::{Family, Rule};
 
 /// The order of base chains at a hook, lowest first (NF_IP_PRI_* of `linux/netfilter_ipv4.h`).
 pub mod priority {
-    /// Before connection tracking.
+    /// -300: before connection tracking.
     pub const RAW: i32 = libc::NF_IP_PRI_RAW;
     /// Before routing, after connection tracking.
     pub const MANGLE: i32 = libc::NF_IP_PRI_MANGLE;
-    /// Destination translation.
+    /// -100: destination translation at prerouting.
     pub const DSTNAT: i32 = libc::NF_IP_PRI_NAT_DST;
-    /// Filtering.
+    /// 0: filtering.
     pub const FILTER: i32 = libc::NF_IP_PRI_FILTER;
-    /// Source translation.
+    /// 100: source translation at postrouting.
     pub const SRCNAT: i32 = libc::NF_IP_PRI_NAT_SRC;
 }
 
@@ -28,7 +28,7 @@ pub struct Chain {
     /// Where it is hooked in; `None` if only other chains lead to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// Its rules, in order.
+    /// Its rules in the order of evaluation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
@@ -120,7 +120,7 @@ impl Base {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ChainKind {
-    /// Pass and drop.
+    /// Accept and drop packets, at any hook.
     Filter,
     /// Translate addresses; only the first packet of a connection comes here.
     Nat,
@@ -146,17 +146,17 @@ impl ChainKind {
 pub enum Hook {
     /// Just received, not routed yet.
     Prerouting,
-    /// Meant for this host.
+    /// Routed to this host itself.
     Input,
-    /// Passing through.
+    /// Routed from one device to another.
     Forward,
-    /// Made by this host.
+    /// Made by this host, before it leaves.
     Output,
-    /// About to leave, routed.
+    /// Routed and about to leave by a device.
     Postrouting,
     /// Entering a device (netdev and inet).
     Ingress,
-    /// Leaving a device (netdev).
+    /// Leaving a device (netdev only).
     Egress,
 }
 
@@ -203,9 +203,9 @@ impl Hook {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Policy {
-    /// It goes on.
+    /// It goes on; the default.
     #[default]
     Accept,
-    /// It is dropped.
+    /// It is dropped without an answer.
     Drop,
 }

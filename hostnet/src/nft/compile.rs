@@ -31,7 +31,7 @@ pub(crate) trait TranslateContext {
     fn unnamed_set(&mut self, set: Set) -> Result<u32, NftError>;
 }
 
-/// Writes a rule's expressions.
+/// Writes a rule's expressions; fails on a value that does not fit its field or the family.
 pub(crate) fn compile(
     writer: &mut Writer,
     family: Family,

@@ -62,7 +62,7 @@ pub(crate) fn encode_element(set: &Set, element: &Element) -> Result<Encoded, Nf
     Ok(Encoded { key, key_end: set.flags.interval.then_some(end), data })
 }
 
-/// A set in messages.
+/// A set's name as errors show it.
 struct SetName<'a>(&'a str);
 
 impl std::fmt::Debug for SetName<'_> {

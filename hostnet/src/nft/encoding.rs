@@ -6,7 +6,7 @@ use terms::{IfName, IpNetwork, MacAddr};
 
 use super::{Field, Value, ValueKind};
 
-/// Width and byte order.
+/// Width and byte order of a value in a register, packet or set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Ipv4,
@@ -29,13 +29,13 @@ pub enum NftError {
     #[error("{value:?} is no value for {place}")]
     Value {
         value: Value,
-        /// The field or set.
+        /// The field or set that cannot take it.
         place: String,
     },
     /// A field is not of the network's IP version.
     #[error("{network} is no network for {place}")]
     Network { network: IpNetwork, place: String },
-    /// Anything else, in words.
+    /// Another reason, as text.
     #[error("{0}")]
     Other(String),
 }
@@ -101,7 +101,6 @@ impl Encoding {
         value.unwrap_or_else(|| Value::Bytes(bytes.to_vec()))
     }
 
-    /// A bit mask's bytes.
     pub(crate) fn mask(self, bits: u64, place: &dyn std::fmt::Debug) -> Result<Bytes, NftError> {
         self.encode(&Value::Number(bits), place)
     }

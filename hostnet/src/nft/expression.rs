@@ -153,7 +153,7 @@ fn load_computed(writer: &mut Writer, field: Field, slot: u32) {
     ]);
 }
 
-/// NFT_FIB_RESULT_*
+/// NFT_FIB_RESULT_* of `linux/netfilter/nf_tables.h`.
 pub(crate) fn fib_result(result: FibResult) -> u32 {
     match result {
         FibResult::Oif => uapi::FIB_OIF,
@@ -161,7 +161,7 @@ pub(crate) fn fib_result(result: FibResult) -> u32 {
     }
 }
 
-/// NFTA_FIB_F_*
+/// NFTA_FIB_F_* of `linux/netfilter/nf_tables.h`.
 pub(crate) fn fib_flags(address: Direction) -> u32 {
     match address {
         Direction::Source => uapi::FIB_SADDR,

@@ -10,15 +10,15 @@ use super::uapi;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Family {
-    /// IPv4 and IPv6.
+    /// IPv4 and IPv6 packets of the IP stack.
     Inet,
-    /// IPv4.
+    /// IPv4 packets of the IP stack.
     Ip,
-    /// IPv6.
+    /// IPv6 packets of the IP stack.
     Ip6,
-    /// ARP.
+    /// ARP packets of the IP stack.
     Arp,
-    /// What crosses a bridge.
+    /// Frames that cross a kernel bridge.
     Bridge,
     /// What enters or leaves one device.
     Netdev,
@@ -43,7 +43,7 @@ impl fmt::Display for Family {
 pub struct TableId {
     /// Tables of different families may have the same name.
     pub family: Family,
-    /// At most 255 bytes.
+    /// At most 255 bytes, unique in the family.
     pub name: String,
 }
 

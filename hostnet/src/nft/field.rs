@@ -12,7 +12,7 @@ pub enum Field {
     Oifname,
     /// Group of the device it came in by.
     Iifgroup,
-    /// Transport protocol.
+    /// Transport protocol (IPPROTO_*), 8 bits; for IPv6 that behind the extension headers.
     L4proto,
     /// IP family, in inet tables.
     Nfproto,
@@ -36,33 +36,33 @@ pub enum Field {
     Ip6Saddr,
     /// IPv6 destination; can be written.
     Ip6Daddr,
-    /// TCP source port.
+    /// TCP source port, 16 bits; a test for TCP is put before it.
     TcpSport,
-    /// TCP destination port.
+    /// TCP destination port, 16 bits; a test for TCP is put before it.
     TcpDport,
-    /// TCP flag byte.
+    /// TCP flags (RFC 9293 §3.1), 8 bits; a test for TCP is put before it.
     TcpFlags,
-    /// UDP source port.
+    /// UDP source port, 16 bits; a test for UDP is put before it.
     UdpSport,
-    /// UDP destination port.
+    /// UDP destination port, 16 bits; a test for UDP is put before it.
     UdpDport,
     /// Source port of whatever transport the rule has established.
     ThSport,
     /// Destination port of whatever transport the rule has established.
     ThDport,
-    /// ICMP type.
+    /// ICMP type (RFC 792), 8 bits; a test for ICMP is put before it.
     IcmpType,
-    /// ICMPv6 type.
+    /// ICMPv6 type (RFC 4443 §2.1), 8 bits; a test for ICMPv6 is put before it.
     Icmpv6Type,
     /// Target address of a neighbour solicitation or advertisement (RFC 4861 §4.3); test the ICMPv6 type first.
     NdTarget,
-    /// ARP operation.
+    /// ARP operation (RFC 826): 1 request, 2 reply; 16 bits.
     ArpOperation,
-    /// ARP sender's Ethernet address.
+    /// Ethernet address of the ARP sender.
     ArpSenderEther,
-    /// ARP sender's IPv4 address.
+    /// IPv4 address of the ARP sender.
     ArpSenderIp,
-    /// ARP target's IPv4 address.
+    /// IPv4 address that the ARP packet asks for or answers to.
     ArpTargetIp,
     /// State of the connection; test with [`super::Test::AnyBit`].
     CtState,
@@ -80,7 +80,7 @@ pub enum Field {
     Fib {
         /// Which address is looked up.
         address: Direction,
-        /// What is asked.
+        /// What is returned of the route found.
         result: FibResult,
     },
     /// Part of a packet by its place, where it has no name here.
@@ -89,17 +89,17 @@ pub enum Field {
         base: u32,
         /// Bytes from the beginning of the header.
         offset: u32,
-        /// Its length in bytes.
+        /// Length in bytes; at most 16 can be compared.
         bytes: u32,
     },
     /// What the kernel knows of a packet, where it has no name here.
     Meta {
-        /// Which (NFT_META_*).
+        /// Which, by number: NFT_META_* of `linux/netfilter/nf_tables.h`.
         key: u32,
     },
     /// What the kernel knows of a connection, where it has no name here.
     Conntrack {
-        /// Which (NFT_CT_*).
+        /// Which, by number: NFT_CT_* of `linux/netfilter/nf_tables.h`.
         key: u32,
     },
     /// A random number below `modulus`.
@@ -118,9 +118,9 @@ pub enum Field {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
-    /// Where it came from.
+    /// The address that the packet came from.
     Source,
-    /// Where it goes.
+    /// The address that the packet goes to.
     Destination,
 }
 
@@ -138,9 +138,9 @@ pub enum FibResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum IpVersion {
-    /// RFC 791.
+    /// IPv4 (RFC 791).
     V4,
-    /// RFC 8200.
+    /// IPv6 (RFC 8200).
     V6,
 }
 

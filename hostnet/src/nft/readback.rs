@@ -14,7 +14,7 @@ pub struct TableFacts {
     /// Chains in the kernel's order.
     #[serde(default)]
     pub chains: Vec<ChainFacts>,
-    /// Named sets and maps.
+    /// Named sets and maps; those without a name are in their rules.
     #[serde(default)]
     pub sets: Vec<SetFacts>,
 }
@@ -23,12 +23,12 @@ pub struct TableFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ChainFacts {
-    /// At most 255 bytes.
+    /// At most 255 bytes, unique in the table.
     pub name: String,
     /// Where it is hooked in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// Its rules, in order.
+    /// Its rules in the order of evaluation.
     #[serde(default)]
     pub rules: Vec<RuleFacts>,
 }
@@ -39,7 +39,7 @@ pub struct ChainFacts {
 pub struct RuleFacts {
     /// The kernel's number for it.
     pub handle: u64,
-    /// The word for readers.
+    /// The text of `comment` in `nft`; `None` for a rule without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// What its first counter has seen.
@@ -64,7 +64,7 @@ pub struct Counter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SetFacts {
-    /// At most 255 bytes.
+    /// At most 255 bytes, unique in the table.
     pub name: String,
     /// Filled by rules: its elements are not compared.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -83,7 +83,7 @@ pub struct ElementFacts {
     /// What a map yields for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<ElementData>,
-    /// Milliseconds until it vanishes.
+    /// Milliseconds until it vanishes; `None` for one that stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_milliseconds: Option<u64>,
 }

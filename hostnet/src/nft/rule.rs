@@ -120,7 +120,7 @@ impl Rule {
         self.with(Statement::Verdict(Verdict::Accept))
     }
 
-    /// Ends with `drop`.
+    /// Ends with `drop`: the packet vanishes without an answer.
     #[must_use]
     pub fn drop(self) -> Self {
         self.with(Statement::Verdict(Verdict::Drop))
@@ -132,7 +132,7 @@ impl Rule {
         self.with(Statement::Verdict(Verdict::Return))
     }
 
-    /// Jumps to a chain.
+    /// Jumps to a chain of the same table, and comes back.
     #[must_use]
     pub fn jump(self, chain: &str) -> Self {
         self.with(Statement::Verdict(Verdict::Jump(chain.to_owned())))
@@ -144,7 +144,7 @@ impl Rule {
         self.with(Statement::Verdict(Verdict::Goto(chain.to_owned())))
     }
 
-    /// Translates the destination address.
+    /// Translates the destination address; the port stays.
     #[must_use]
     pub fn dnat(self, address: IpAddr) -> Self {
         let to = NatTarget::Fixed { address: Some(address), port: None };
@@ -158,7 +158,7 @@ impl Rule {
         self.with(Statement::Dnat { version: IpVersion::of(address), to })
     }
 
-    /// Translates the source address.
+    /// Translates the source address; the port changes only if another connection has it.
     #[must_use]
     pub fn snat(self, address: IpAddr) -> Self {
         let to = NatTarget::Fixed { address: Some(address), port: None };
@@ -183,7 +183,7 @@ impl Rule {
         self.with(Statement::Reject(how))
     }
 
-    /// Writes the packet's mark.
+    /// Writes the packet's mark, all 32 bits.
     #[must_use]
     pub fn mark(self, mark: u32) -> Self {
         self.with(Statement::Set { field: Field::Mark, value: mark.into() })

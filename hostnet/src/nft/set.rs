@@ -105,7 +105,7 @@ pub enum ValueKind {
     Number,
 }
 
-/// What a map yields.
+/// What a map returns for a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SetData {
@@ -119,10 +119,10 @@ pub enum SetData {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SetFlags {
-    /// Elements may be ranges.
+    /// Elements may be ranges (NFT_SET_INTERVAL).
     #[serde(skip_serializing_if = "is_default")]
     pub interval: bool,
-    /// Rules may add elements.
+    /// Rules may add elements (NFT_SET_EVAL).
     #[serde(skip_serializing_if = "is_default")]
     pub dynamic: bool,
 }
@@ -136,7 +136,7 @@ pub struct Element {
     /// What a map yields for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<ElementData>,
-    /// A word for readers.
+    /// A text for readers, as `comment` in `nft`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
@@ -154,7 +154,7 @@ impl Element {
         Self { key: vec![ElementKey::Range(from.into(), to.into())], data: None, comment: None }
     }
 
-    /// The same, yielding values.
+    /// The same element, for a map that returns these values for it.
     #[must_use]
     pub fn to<V: Into<Value>>(mut self, data: impl IntoIterator<Item = V>) -> Self {
         self.data = Some(ElementData::Values(data.into_iter().map(Into::into).collect()));
@@ -173,7 +173,7 @@ impl Element {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ElementKey {
-    /// Exactly this.
+    /// This value alone.
     Is(Value),
     /// From the first to the second, both included.
     Range(Value, Value),

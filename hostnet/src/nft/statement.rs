@@ -14,12 +14,12 @@ use super::{Field, IpVersion, Value};
 pub enum Statement {
     /// Goes on only if the fields pass the test. Several fields are a key, for tests against sets.
     Match {
-        /// What is looked at.
+        /// The fields, concatenated where there are several.
         fields: Vec<Field>,
-        /// What it must be.
+        /// The condition on their values.
         test: Test,
     },
-    /// Counts packets and bytes.
+    /// Counts packets and bytes that get this far.
     Counter,
     /// A verdict; it ends the rule unless it is `continue`.
     Verdict(Verdict),
@@ -30,23 +30,23 @@ pub enum Statement {
         /// Where it is looked up.
         map: VerdictMap,
     },
-    /// Writes a field.
+    /// Writes a field; those that can be written say so.
     Set { field: Field, value: Value },
     /// Source becomes the address of the way out.
     Masquerade,
-    /// Destination becomes another.
+    /// The destination address, port or both become others (`dnat`).
     Dnat {
-        /// The IP version translated.
+        /// IP version of the packets and of the new address.
         version: IpVersion,
         to: NatTarget,
     },
-    /// Source becomes another.
+    /// The source address, port or both become others (`snat`).
     Snat {
-        /// The IP version translated.
+        /// IP version of the packets and of the new address.
         version: IpVersion,
         to: NatTarget,
     },
-    /// Destination becomes this host.
+    /// The destination becomes this host (`redirect`).
     Redirect {
         /// The new port, if it changes.
         port: Option<u16>,
@@ -77,15 +77,15 @@ pub enum Statement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Test {
-    /// `==` in nft.
+    /// Equal to it: `==` in nft.
     Is(Value),
-    /// `!=` in nft.
+    /// Not equal to it: `!=` in nft.
     IsNot(Value),
     /// The name of a device begins with this text (`"veth*"` in `nft`).
     NameStart(String),
-    /// In the network.
+    /// An IP address in the network.
     Within(IpNetwork),
-    /// Not in the network.
+    /// An IP address outside the network.
     NotWithin(IpNetwork),
     /// From the first to the second, both included.
     Range(Value, Value),
@@ -97,14 +97,14 @@ pub enum Test {
     Bits {
         /// Which bits are looked at.
         mask: u64,
-        /// What they must be.
+        /// The value of those bits; 0 for none of them set.
         value: u64,
     },
-    /// One of these.
+    /// One of these values: a set without a name.
     OneOf(Vec<Value>),
-    /// None of these.
+    /// None of these values: a set without a name.
     NoneOf(Vec<Value>),
-    /// In the named set.
+    /// In the set of that name in the same table.
     InSet(String),
     /// Not in the named set.
     NotInSet(String),
@@ -116,7 +116,7 @@ pub enum Test {
 pub enum Verdict {
     /// It passes this hook's chain.
     Accept,
-    /// It is gone.
+    /// The packet vanishes without an answer.
     Drop,
     /// Back to the chain that jumped here, or to the policy.
     Return,
@@ -132,7 +132,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum VerdictMap {
-    /// In a named map.
+    /// In the map of that name in the same table.
     Named(String),
     /// In these pairs of key and verdict.
     Inline(Vec<(Vec<Value>, Verdict)>),
@@ -143,7 +143,7 @@ pub enum VerdictMap {
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are named for what they hold")]
 pub enum NatTarget {
-    /// Always this.
+    /// The same address and port for every packet.
     Fixed {
         /// The new address, if it changes.
         address: Option<IpAddr>,
@@ -177,7 +177,7 @@ pub enum Reject {
 pub struct UpdateSet {
     /// A dynamic set of the same table.
     pub set: String,
-    /// What becomes the element.
+    /// The fields that make up the key of the element.
     pub fields: Vec<Field>,
     /// Whether an element that is there already gets its full time again.
     pub refresh: bool,

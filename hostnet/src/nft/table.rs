@@ -91,9 +91,9 @@ pub enum Command {
     DeleteChain { table: TableId, chain: String },
     /// Removes all rules of a chain.
     FlushChain { table: TableId, chain: String },
-    /// Appends a rule.
+    /// Appends a rule to a chain that exists.
     AddRule { table: TableId, chain: String, rule: Rule },
-    /// Removes one rule.
+    /// Removes one rule by its handle.
     DeleteRule {
         table: TableId,
         chain: String,
@@ -117,7 +117,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The table it concerns.
+    /// The table that it changes or is in.
     #[must_use]
     pub fn table(&self) -> &TableId {
         match self {

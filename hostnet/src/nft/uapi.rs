@@ -72,27 +72,27 @@ numbers! {
     limit { RATE = 1, UNIT = 2, BURST = 3, TYPE = 4, FLAGS = 5 }
 }
 
-/// NFT_SET_CONCAT
+/// NFT_SET_CONCAT: the key is a concatenation.
 pub(crate) const SET_CONCAT: u32 = 0x80;
-/// NFT_FIB_RESULT_OIF and NFT_FIB_RESULT_ADDRTYPE
+/// NFT_FIB_RESULT_OIF: the index of the way out.
 pub(crate) const FIB_OIF: u32 = 1;
-/// See [`FIB_OIF`].
+/// NFT_FIB_RESULT_ADDRTYPE: the kind of the address (RTN_*).
 pub(crate) const FIB_ADDRTYPE: u32 = 3;
-/// NFTA_FIB_F_SADDR
+/// NFTA_FIB_F_SADDR: look up the source.
 pub(crate) const FIB_SADDR: u32 = 1;
-/// NFTA_FIB_F_DADDR
+/// NFTA_FIB_F_DADDR: look up the destination.
 pub(crate) const FIB_DADDR: u32 = 2;
 /// NF_NAT_RANGE_MAP_IPS of `linux/netfilter/nf_nat.h`
 pub(crate) const NAT_MAP_IPS: u32 = 1;
-/// NF_NAT_RANGE_PROTO_SPECIFIED
+/// NF_NAT_RANGE_PROTO_SPECIFIED: the port is translated too.
 pub(crate) const NAT_PROTO_SPECIFIED: u32 = 2;
-/// NFT_PAYLOAD_L4CSUM_PSEUDOHDR
+/// NFT_PAYLOAD_L4CSUM_PSEUDOHDR: the transport checksum covers the field.
 pub(crate) const CSUM_PSEUDO_HEADER: u32 = 1;
-/// NFT_LIMIT_PKTS
+/// NFT_LIMIT_PKTS: counted in packets, not bytes.
 pub(crate) const LIMIT_PACKETS: u32 = 0;
-/// NFT_LIMIT_F_INV
+/// NFT_LIMIT_F_INV: matches above the rate, not below.
 pub(crate) const LIMIT_OVER: u32 = 1;
-/// NFPROTO_*
+/// NFPROTO_INET: both IP versions.
 pub(crate) const NFPROTO_INET: u8 = 1;
-/// See [`NFPROTO_INET`].
+/// NFPROTO_NETDEV: one device.
 pub(crate) const NFPROTO_NETDEV: u8 = 5;

@@ -13,7 +13,7 @@ pub const CT_ESTABLISHED: u64 = 1 << 1;
 pub const CT_RELATED: u64 = 1 << 2;
 /// The first packet of a connection.
 pub const CT_NEW: u64 = 1 << 3;
-/// Exempt from tracking.
+/// A packet that a rule exempted from tracking (`notrack`).
 pub const CT_UNTRACKED: u64 = 1 << 6;
 
 /// A value. Which one a field takes, its width and its byte order are the field's.
@@ -22,13 +22,13 @@ pub const CT_UNTRACKED: u64 = 1 << 6;
 pub enum Value {
     /// A number: port, protocol, mark, type, state bits.
     Number(u64),
-    /// An IP address.
+    /// An IPv4 or IPv6 address.
     Ip(IpAddr),
-    /// An Ethernet address.
+    /// A unicast Ethernet address.
     Mac(MacAddr),
     /// A group or broadcast Ethernet address, which [`MacAddr`] cannot hold.
     GroupMac([u8; 6]),
-    /// A device's name.
+    /// A device's name, at most 15 bytes.
     Device(IfName),
     /// Bytes of a type that only other programs use, as in the packet or register; those of both ends where it is a range.
     Bytes(Vec<u8>),

@@ -47,7 +47,7 @@ pub struct NewLink {
 pub enum NewLinkKind {
     /// One end of a virtual cable; the other is made in the same namespace.
     Veth {
-        /// The other end's name.
+        /// The other end's name, in the same namespace.
         peer: IfName,
     },
     /// One end of a virtual cable; the other is made in the plan's other namespace.
@@ -58,9 +58,9 @@ pub enum NewLinkKind {
         #[serde(default, skip_serializing_if = "is_default")]
         set: PeerSettings,
     },
-    /// An Ethernet bridge.
+    /// An Ethernet bridge of the kernel.
     Bridge,
-    /// An intermediate functional block.
+    /// An intermediate functional block, for shaping what arrives.
     Ifb,
     /// A MAC-addressed child of another link.
     Macvlan {
@@ -78,7 +78,7 @@ pub enum NewLinkKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PeerSettings {
-    /// Its Ethernet address.
+    /// Ethernet address of the other end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
     /// In bytes, without the link-layer header.
@@ -90,7 +90,7 @@ pub struct PeerSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LinkChange {
-    /// Administratively up or down.
+    /// Whether it is administratively up (IFF_UP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub up: Option<bool>,
     /// In bytes, without the link-layer header.
@@ -120,7 +120,7 @@ pub struct LinkChange {
     /// The link it becomes a port of, or of none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master: Option<Master>,
-    /// Of a bridge.
+    /// Settings of a bridge; the link must be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bridge: Option<BridgeChange>,
     /// Of a bridge's port; takes effect after `master`.
@@ -168,7 +168,7 @@ impl LinkChange {
         *self == Self::default()
     }
 
-    /// Brings the link up.
+    /// A change that brings the link up and leaves the rest.
     #[must_use]
     pub fn up() -> Self {
         Self { up: Some(true), ..Self::default() }
@@ -185,9 +185,9 @@ impl LinkChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Master {
-    /// No master.
+    /// It becomes the port of no link.
     None,
-    /// That link's.
+    /// It becomes a port of this link.
     Link(IfName),
 }
 
@@ -244,7 +244,7 @@ fn on(on: bool) -> &'static str {
 }
 
 impl NewLinkKind {
-    /// The link below it.
+    /// The link that it is made on; `None` for kinds without one.
     #[must_use]
     pub fn parent(&self) -> Option<&IfName> {
         match self {

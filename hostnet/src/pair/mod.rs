@@ -51,9 +51,9 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
-    /// Where.
+    /// The namespace it is done in.
     pub at: Place,
-    /// What.
+    /// What is done there.
     pub op: Op,
 }
 
@@ -101,18 +101,18 @@ impl fmt::Display for PairPlan {
     }
 }
 
-/// Something of each namespace.
+/// One value for each of the two namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Both<T> {
-    /// The host's.
+    /// Of the host's namespace.
     pub host: T,
-    /// The pod's.
+    /// Of the pod's namespace.
     pub pod: T,
 }
 
 impl<T> Both<T> {
-    /// That of one place.
+    /// The value of one of the namespaces.
     #[must_use]
     pub fn at(&self, place: Place) -> &T {
         match place {

@@ -14,7 +14,7 @@ impl IfName {
     /// Longest name in bytes: IFNAMSIZ less the closing NUL.
     pub const MAX_BYTES: usize = 15;
 
-    /// The name as text.
+    /// The name, from 1 to 15 bytes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -20,7 +20,7 @@ macro_rules! cni_name {
         pub struct $name(String);
 
         impl $name {
-            /// The name as text.
+            /// The name as the CNI documents and variables write it.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -13,7 +13,7 @@ macro_rules! ranged {
         pub struct $name($int);
 
         impl $name {
-            /// The number.
+            /// The number, within the range of the type.
             #[must_use]
             pub const fn value(self) -> $int {
                 self.0
@@ -66,7 +66,7 @@ ranged!(
 );
 
 impl Queues {
-    /// A single queue pair.
+    /// A single queue pair: the default.
     pub const ONE: Self = Self(1);
 }
 
@@ -79,12 +79,12 @@ impl Default for Queues {
 /// A transport protocol with port numbers, written as Kubernetes does: `TCP`, `UDP`, `SCTP`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Protocol {
-    /// RFC 9293.
+    /// TCP (RFC 9293), the default.
     #[default]
     Tcp,
-    /// RFC 768.
+    /// UDP (RFC 768).
     Udp,
-    /// RFC 9260.
+    /// SCTP (RFC 9260).
     Sctp,
 }
 

@@ -54,7 +54,7 @@ impl Decoder<'_, '_> {
         })
     }
 
-    /// `snat` and `dnat`.
+    /// `snat` and `dnat`; `None` for an address or port range, or flags that are not written here.
     pub(super) fn translate(&mut self, inside: Attributes<'_>) -> Option<()> {
         let registers = [nat::ADDR_MIN, nat::ADDR_MAX, nat::PROTO_MIN, nat::PROTO_MAX];
         inside.only(&[&[nat::TYPE, nat::FAMILY, nat::FLAGS], registers.as_slice()].concat())?;

@@ -23,7 +23,7 @@ impl<'a> Attributes<'a> {
         self.bytes(kind).and_then(|bytes| bytes.first_chunk().copied()).map_or(0, u64::from_be_bytes)
     }
 
-    /// A constant (NFTA_DATA_VALUE).
+    /// The bytes of a constant (NFTA_DATA_VALUE); `None` if it is absent or a verdict.
     pub(super) fn value(self, kind: u16) -> Option<&'a [u8]> {
         attribute(self.bytes(kind)?, data::VALUE)
     }
