@@ -35,7 +35,7 @@ pub(crate) enum ChoiceError {
     /// Our machine is demanded and lacks something.
     #[error("{0}; machine.engine demands this engine, with auto or qemu QEMU runs the machine")]
     Lacks(String),
-    /// A descriptor is missing.
+    /// The descriptor of /dev/kvm could not be duplicated for the probe.
     #[error("no second descriptor for /dev/kvm: {0}")]
     Descriptor(std::io::ErrorKind),
 }
@@ -148,7 +148,6 @@ impl Choice {
         }
     }
 
-    /// Which it is.
     pub(crate) fn kind(&self) -> EngineKind {
         self.decision.kind
     }
@@ -158,7 +157,7 @@ impl Choice {
         self.decision.kind != EngineKind::Qemu(Accelerator::Tcg)
     }
 
-    /// Why it was chosen.
+    /// The sentence that `status` reports as the reason of the choice.
     pub(crate) fn reason(&self) -> &str {
         &self.decision.reason
     }

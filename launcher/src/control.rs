@@ -26,7 +26,6 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 /// A request and the way back.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// What is asked.
     pub(crate) request: Request,
     client: Client,
 }

@@ -15,7 +15,7 @@ use protocol::socket;
 
 use crate::console::RawTerminal;
 
-/// How `ctl` is used.
+/// The help text of `ctl`, one command per line.
 pub const USAGE: &str = "\
 Usage: tapvisor-launcher ctl [--dir DIR] COMMAND
 

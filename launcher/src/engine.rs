@@ -15,7 +15,7 @@ use block::OpenDisk;
 /// A machine with everything it hangs on already open, in the machine's own order.
 #[derive(Debug)]
 pub struct Parts {
-    /// What the guest sees.
+    /// The hardware that the guest sees.
     pub machine: Machine,
     /// One for each NIC of the machine.
     pub nics: Vec<OpenNic>,
@@ -30,7 +30,7 @@ pub struct Parts {
 /// The host's side of a NIC.
 #[derive(Debug)]
 pub struct OpenNic {
-    /// The guest's address.
+    /// Ethernet address of the guest's NIC.
     pub mac: MacAddr,
     /// What the device announces as the link's MTU.
     pub mtu: Option<Mtu>,
@@ -42,7 +42,7 @@ pub struct OpenNic {
 
 /// Something that can execute machines.
 pub trait Engine {
-    /// Which engine it is.
+    /// The engine that `status` reports.
     fn kind(&self) -> EngineKind;
 
     /// Whether it can give the guest a device of the host's.
@@ -93,15 +93,15 @@ pub type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 /// What can be done to a running machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Presses the power button.
+    /// Presses the ACPI power button.
     Powerdown,
     /// Ends the machine at once; disks are flushed.
     Kill,
-    /// Stops the processors.
+    /// Stops the processors; memory and devices keep their state.
     Pause,
-    /// Lets them go on.
+    /// Lets stopped processors go on.
     Resume,
-    /// Presses the reset button.
+    /// Presses the reset button: the guest boots again in the same machine.
     Reset,
     /// From now on a guest that shuts down leaves the machine halted: [`Event::ShutDown`] instead of the end.
     KeepAtShutdown,
@@ -114,7 +114,7 @@ pub enum Command {
 pub enum Event {
     /// The processors run, for the first time or again.
     Running,
-    /// The processors are stopped.
+    /// The processors are stopped, by a request or after a disk failed.
     Paused,
     /// The machine was reset, by the guest or by a request.
     Reset {
@@ -125,16 +125,16 @@ pub enum Event {
     ShutDown,
     /// The guest has opened or closed its end of the agent's channel.
     AgentPort {
-        /// Whether it is open.
+        /// Whether the guest's end is open now.
         is_open: bool,
     },
     /// The watchdog was not fed and acts.
     Watchdog(WatchdogAction),
     /// A disk could not be read or written.
     DiskFailed {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// The host's reason.
+        /// The host's error, as text.
         reason: String,
         /// Whether the machine is paused until it is resumed.
         paused: bool,
@@ -143,7 +143,7 @@ pub enum Event {
     Ended(Ending),
 }
 
-/// How a machine ended.
+/// How a machine ended; decides the outcome and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// The guest switched itself off.
@@ -155,13 +155,13 @@ pub enum Ending {
         /// What is known of why.
         reason: String,
     },
-    /// The watchdog ended it.
+    /// The guest stopped feeding its watchdog, whose action is to end the machine.
     Watchdog,
     /// [`Command::Kill`], or a signal from outside.
     Killed,
-    /// The engine itself failed.
+    /// The engine ended by itself, without a reason in the guest.
     Failed {
-        /// What it said last.
+        /// The engine's last message, or how its process ended.
         reason: String,
     },
 }
@@ -173,7 +173,7 @@ pub enum EngineError {
     /// A program it needs is not there.
     #[error("{program} is not installed, the package is {package}")]
     Missing {
-        /// The program.
+        /// Name of the program, searched for in PATH.
         program: &'static str,
         /// Debian's name of what holds it.
         package: &'static str,
@@ -184,33 +184,33 @@ pub enum EngineError {
     /// It could not be started.
     #[error("{program:?} could not be executed")]
     Spawn {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// The system's reason.
+        /// The error of starting it.
         #[source]
         source: std::io::Error,
     },
     /// It started and gave up before the guest ran.
     #[error("the engine gave up before the guest ran: {0}")]
     GaveUp(String),
-    /// It refused a command.
+    /// The engine answered a command with an error.
     #[error("the engine refused {command}: {reason}")]
     Refused {
-        /// The command.
+        /// Name of the command in the engine's protocol.
         command: &'static str,
-        /// Its words.
+        /// The error, in the engine's words.
         reason: String,
     },
-    /// It has ended.
+    /// The machine has ended: no command reaches it any more.
     #[error("the machine has ended")]
     Ended,
     /// Earlier commands are not done yet.
     #[error("the engine is busy with {0} earlier requests")]
     Busy(usize),
-    /// It does not answer.
+    /// The engine did not answer within its time; it counts as stuck.
     #[error("the engine has not answered {command} for {seconds} seconds")]
     Silent {
-        /// The command.
+        /// Name of the command in the engine's protocol.
         command: &'static str,
         /// How long it was waited for.
         seconds: u64,
@@ -218,9 +218,9 @@ pub enum EngineError {
     /// The machinery around it failed.
     #[error("{what}")]
     System {
-        /// What was tried.
+        /// What the engine lacks: "no thread for the monitor".
         what: &'static str,
-        /// The system's reason.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },

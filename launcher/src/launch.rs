@@ -343,7 +343,7 @@ impl Prepared {
     }
 }
 
-/// Attaches every tap.
+/// Attaches the taps of all NICs and prepares their DHCP services, in the machine's order of NICs.
 fn connect(
     wired: &[WiredNic],
     mut taps: network::Descriptors,
@@ -373,7 +373,7 @@ fn connect(
 struct Doors {
     console: Door,
     control: UnixListener,
-    /// Of machines with graphics.
+    /// `None` for machines without graphics.
     screen: Option<UnixListener>,
     guest: UnixStream,
 }

@@ -21,13 +21,12 @@ pub(crate) enum VmAction {
     Pause,
     /// Let the processors run again.
     Resume,
-    /// Reset the machine.
+    /// Reset the machine at once, without asking the guest.
     Reset,
     /// Press the power button, and reset the machine once the guest has shut down.
     Reboot,
 }
 
-/// One machine's life.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     state: State,
@@ -133,7 +132,7 @@ impl Lifecycle {
         }
     }
 
-    /// When to call [`Self::on_deadline`].
+    /// When to call [`Self::on_deadline`]; `None` while nothing waits for the time.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let stop = self.stop?;
         stop.kill_at.map(|kill_at| kill_at.min(stop.press_at))

@@ -18,11 +18,11 @@ use protocol::outcome::Outcome;
 /// Everything the loop waits for.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The engine's news.
+    /// What happened to the machine.
     Engine(Event),
-    /// A client's request.
+    /// A request on the control socket.
     Call(Call),
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT: end the guest within the grace period.
     Terminate,
     /// A guest got its address.
     Lease(Lease),
@@ -34,7 +34,6 @@ pub(crate) enum Input {
 
 /// One machine while it runs.
 pub(crate) struct EventLoop<'a> {
-    /// The machine.
     pub(crate) machine: Box<dyn Running>,
     /// Time between the power button and the end by force.
     pub(crate) grace: Duration,

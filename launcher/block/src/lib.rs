@@ -22,7 +22,7 @@ pub use content::{Files, files_of};
 pub use machine::DiskFormat as Format;
 pub use open::{Expected, Given, examine, make, open_all, probe};
 
-/// A disk's files, open.
+/// The open files of one disk.
 #[derive(Debug)]
 pub struct OpenDisk {
     /// What takes the guest's writes.
@@ -31,10 +31,10 @@ pub struct OpenDisk {
     pub base: Option<Layer>,
 }
 
-/// One open image file.
+/// One open image file and how it was opened.
 #[derive(Debug)]
 pub struct Layer {
-    /// The file.
+    /// The open file; its path may lead elsewhere by now.
     pub file: File,
     /// How it holds the disk.
     pub format: Format,
@@ -53,42 +53,42 @@ pub enum DiskError {
     /// There is no such file.
     #[error("disk {disk:?}: {path:?} does not exist")]
     Missing {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
     },
     /// The launcher's user may not open it.
     #[error("disk {disk:?}: {path:?} may not be opened for {access} by uid {uid}, gid {gid}")]
     Denied {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
         /// `reading` or `reading and writing`.
         access: &'static str,
-        /// Who tried.
+        /// The user that tried to open it.
         uid: u32,
-        /// Who tried.
+        /// The group that tried to open it.
         gid: u32,
     },
     /// It is a folder, a socket, a pipe, or one that another user may have put there.
     #[error("disk {disk:?}: {path:?} {source}")]
     Refused {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
-        /// Why.
+        /// What the path leads to, or where following it stopped.
         #[source]
         source: path::PathError,
     },
     /// It holds no disk, or one we do not open.
     #[error("disk {disk:?}: {path:?} {flaw}")]
     Unfit {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// The image.
+        /// Path of the image.
         path: PathBuf,
         /// What is wrong with it.
         flaw: String,
@@ -96,21 +96,21 @@ pub enum DiskError {
     /// There is no room for what the launcher makes itself.
     #[error("disk {disk:?}: no space left for {path:?}")]
     NoSpace {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
         /// The file to be made.
         path: PathBuf,
     },
-    /// The system failed.
+    /// A system call on the file failed.
     #[error("disk {disk:?}: cannot {what} {path:?}")]
     System {
-        /// The disk's name.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// What was tried.
+        /// What was tried, as the rest of "cannot …".
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },

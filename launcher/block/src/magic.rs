@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// What a file is.
+/// What a file's first bytes say it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// QEMU's copy-on-write format.
     Qcow2,
     /// A disk in a format that is not read here.
     OtherDisk(&'static str),

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
-/// As Linux has it.
+/// As Linux has it: MAXSYMLINKS of `linux/namei.h`.
 const MAX_LINKS: usize = 40;
 
 /// Why a path is not opened.
@@ -31,19 +31,19 @@ pub enum PathError {
         "goes through the link {link:?}, which is followed only if it and its folder are root's and no other user may write there"
     )]
     Link {
-        /// The link.
+        /// The link that is not followed, or that is one too many.
         link: PathBuf,
     },
     /// One of Tapvisor's own files.
     #[error("lies in {folder:?}, where Tapvisor keeps its own files")]
     Own {
-        /// Tapvisor's folder.
+        /// The folder that the path leads into.
         folder: PathBuf,
     },
     /// A folder, a socket, a pipe.
     #[error("is neither a regular file nor a block device")]
     NotADisk,
-    /// The system's reason.
+    /// The file system refused to open or read it.
     #[error(transparent)]
     System(#[from] io::Error),
 }

@@ -23,7 +23,7 @@ const EXTENDED_L2: u64 = 1 << 4;
 /// What an image's first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The disk's size.
+    /// Size of the disk that the guest sees, in bytes.
     pub(super) virtual_bytes: u64,
     cluster_bits: u32,
     l1_entries: u32,

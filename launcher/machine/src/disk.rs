@@ -15,7 +15,7 @@ use crate::base64::{decode, encode};
 pub struct Disk {
     /// Name of disk and volume in the manifest.
     pub name: String,
-    /// Controller it hangs on.
+    /// The controller that it hangs on (`disk.bus` in KubeVirt).
     pub bus: Bus,
     /// Whether it is a CD-ROM drive with a medium.
     #[serde(default)]
@@ -40,11 +40,11 @@ pub struct Disk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Bus {
-    /// virtio-blk.
+    /// A virtio-blk device.
     Virtio,
-    /// AHCI.
+    /// A port of an AHCI controller.
     Sata,
-    /// virtio-scsi.
+    /// A LUN of a virtio-scsi controller.
     Scsi,
 }
 
@@ -83,14 +83,14 @@ pub enum DiskSource {
     },
     /// A folder with the raw disk `disk.img`, which keeps what the guest writes and is made where there is none.
     Folder {
-        /// The folder.
+        /// Path of the folder that holds `disk.img`.
         path: PathBuf,
         /// Its size: that of a disk to make, unless the file system has less room.
         capacity_bytes: u64,
     },
     /// An empty disk that ends with the VM.
     Empty {
-        /// Its size.
+        /// Size of the disk.
         capacity_bytes: u64,
     },
     /// A cloud-init NoCloud volume, made by the launcher.
@@ -99,9 +99,9 @@ pub enum DiskSource {
     ConfigDrive(CloudInit),
     /// An ISO 9660 file system, made by the launcher.
     Files {
-        /// Its volume label.
+        /// Volume identifier of the file system.
         label: String,
-        /// What it holds.
+        /// The files in it.
         files: FileSet,
     },
 }
@@ -110,7 +110,7 @@ pub enum DiskSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DiskFormat {
-    /// Byte for byte.
+    /// The bytes of the disk as they are, without a header.
     Raw,
     /// QEMU's copy-on-write format, version 2 or 3.
     Qcow2,
@@ -128,7 +128,7 @@ impl fmt::Display for DiskFormat {
 /// A disk's file and how it holds the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskFile {
-    /// Where it is.
+    /// Path of the image.
     pub path: PathBuf,
     /// How it holds the disk; `None` where the launcher finds it out.
     pub format: Option<DiskFormat>,
@@ -138,9 +138,9 @@ pub struct DiskFile {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CloudInit {
-    /// The user data.
+    /// cloud-init user data, verbatim; empty if the manifest has none.
     pub user_data: Content,
-    /// The network configuration.
+    /// cloud-init network configuration; `None` leaves the network to cloud-init.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data: Option<Content>,
     /// SSH keys that the guest's default user accepts, one in each file.
@@ -157,11 +157,11 @@ pub const MAX_FILES_BYTES: u64 = 16 << 20;
 pub enum FileSet {
     /// All files in this folder and below it: a ConfigMap, a Secret or the like, mounted in the pod.
     Folder(PathBuf),
-    /// These files, by name.
+    /// These files, by their name in the volume.
     Listed(BTreeMap<String, Content>),
 }
 
-/// Content of a file.
+/// Content of a file, or where the launcher reads it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// These bytes. In JSON they are a string where they are UTF-8, else `{"base64": "…"}`.

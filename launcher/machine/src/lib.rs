@@ -26,7 +26,7 @@ pub struct Machine {
     pub name: String,
     /// SMBIOS system UUID in its 36-character form.
     pub uuid: String,
-    /// SMBIOS system serial number.
+    /// SMBIOS system serial number (`firmware.serial` in KubeVirt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial_number: Option<String>,
     /// Host name told to the guest by DHCP and cloud-init.
@@ -34,11 +34,11 @@ pub struct Machine {
     /// Subdomain under which a headless Service names the VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subdomain: Option<String>,
-    /// Processor topology.
+    /// Sockets, cores and threads.
     pub cpu: Cpu,
-    /// Guest memory.
+    /// Size of the guest's memory.
     pub memory_bytes: u64,
-    /// What runs first.
+    /// Kernel or firmware that runs first.
     pub boot: Boot,
     /// Disks in the manifest's order.
     pub disks: Vec<Disk>,
@@ -70,7 +70,7 @@ pub struct Machine {
     pub grace_period_seconds: u64,
     /// Whether emulation is demanded, allowed when there is no usable KVM, or refused.
     pub emulation: Emulation,
-    /// Which engine is demanded.
+    /// Which engine is demanded; `auto` if absent.
     #[serde(default, skip_serializing_if = "EngineDemand::is_auto")]
     pub engine: EngineDemand,
 }
@@ -87,7 +87,7 @@ fn is_true(value: &bool) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
-    /// Sockets, at least 1.
+    /// Number of sockets, at least 1.
     pub sockets: u32,
     /// Cores of a socket, at least 1.
     pub cores: u32,
@@ -96,7 +96,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Virtual CPUs in all.
+    /// Number of virtual CPUs: the product of the three.
     #[must_use]
     pub fn count(self) -> u32 {
         self.sockets.saturating_mul(self.cores).saturating_mul(self.threads)
@@ -123,11 +123,11 @@ pub enum Emulation {
     Allowed,
     /// Emulation even where KVM works.
     Required,
-    /// KVM or nothing.
+    /// KVM alone; without it the machine does not start.
     Forbidden,
 }
 
-/// Which engine is demanded.
+/// Which engine is demanded (`auto`, `kvm` or `qemu`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EngineDemand {
@@ -149,18 +149,18 @@ impl EngineDemand {
     }
 }
 
-/// What runs first.
+/// Kernel or firmware that runs first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Boot {
     /// A Linux kernel, loaded directly.
     Kernel {
-        /// bzImage or ELF vmlinux.
+        /// Path of a bzImage or an ELF vmlinux.
         kernel: PathBuf,
-        /// Initial RAM disk.
+        /// Path of the initial RAM disk; `None` for a kernel without one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         initrd: Option<PathBuf>,
-        /// Kernel command line.
+        /// Kernel command line, as the guest reads it in `/proc/cmdline`.
         #[serde(default)]
         command_line: String,
     },
@@ -174,8 +174,8 @@ pub enum Boot {
 pub enum WatchdogAction {
     /// Ends the machine at once.
     Poweroff,
-    /// Resets it.
+    /// Resets the machine at once.
     Reset,
-    /// Presses the power button.
+    /// Presses the power button; the guest has to react.
     Shutdown,
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Nic {
-    /// Name in the manifest.
+    /// Name of the interface in the manifest, and of its wiring.
     pub name: String,
-    /// Device model.
+    /// Model of the device (`interface.model` in KubeVirt).
     pub model: NicModel,
     /// Whether the link starts without carrier.
     #[serde(default)]
@@ -21,7 +21,7 @@ pub struct Nic {
     /// Index for predictable names (`eno<N>`), from 1 to 16383.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acpi_index: Option<u32>,
-    /// Extra DHCP options.
+    /// DHCP options in addition to what the wiring gives.
     #[serde(default)]
     pub dhcp: DhcpOptions,
 }
@@ -30,14 +30,14 @@ pub struct Nic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NicModel {
-    /// virtio-net, modern.
+    /// virtio-net, without the legacy interface.
     #[default]
     Virtio,
-    /// Intel 82540EM.
+    /// Intel 82540EM, emulated by QEMU.
     E1000,
-    /// Intel 82574L.
+    /// Intel 82574L, emulated by QEMU.
     E1000e,
-    /// Realtek RTL8139.
+    /// Realtek RTL8139, emulated by QEMU.
     Rtl8139,
 }
 
@@ -45,25 +45,25 @@ pub enum NicModel {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct DhcpOptions {
-    /// Option 67.
+    /// DHCP option 67 (RFC 2132 §9.5).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_file_name: Option<String>,
-    /// Option 66.
+    /// DHCP option 66 (RFC 2132 §9.4).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tftp_server_name: Option<String>,
     /// Option 42 and its DHCPv6 counterpart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ntp_servers: Vec<IpAddr>,
-    /// Options 224 to 254.
+    /// DHCP options 224 to 254, for use in a site (RFC 3942).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub private_options: Vec<PrivateOption>,
 }
 
-/// A site-specific DHCP option.
+/// A site-specific DHCP option (RFC 3942).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateOption {
-    /// Code, 224 to 254.
+    /// Option code, from 224 to 254.
     pub option: u8,
     /// Value, sent as its bytes.
     pub value: String,

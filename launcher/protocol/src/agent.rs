@@ -14,16 +14,16 @@ use terms::MacAddr;
 pub struct AgentStatus {
     /// Whether an agent has the channel open in the guest and has answered since.
     pub connected: bool,
-    /// The agent's version.
+    /// Version of the agent (`guest-info`); empty until it has answered.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// Commands of [`BASIC_COMMANDS`] and of the machine's credentials that the agent does not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
-    /// The guest's operating system.
+    /// The guest's operating system; `None` until the agent has said it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub os: Option<GuestOs>,
-    /// The guest's network interfaces.
+    /// The guest's network interfaces; empty without an agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<GuestInterface>,
     /// Whether the guest's file systems are frozen.
@@ -60,7 +60,7 @@ pub const PASSWORD_COMMAND: &str = "guest-set-user-password";
 pub struct CredentialsStatus {
     /// Whether the guest has all of them.
     pub synchronized: bool,
-    /// Why not.
+    /// Why the guest does not have them all; empty when it has.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -69,28 +69,28 @@ pub struct CredentialsStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GuestOs {
-    /// `Debian GNU/Linux`.
+    /// NAME of os-release(5): `Debian GNU/Linux`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Release of the kernel: `6.1.0-18-amd64`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kernel_release: String,
-    /// `12 (bookworm)`.
+    /// VERSION of os-release(5): `12 (bookworm)`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// `Debian GNU/Linux 12 (bookworm)`.
+    /// PRETTY_NAME of os-release(5): `Debian GNU/Linux 12 (bookworm)`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pretty_name: String,
-    /// `12`.
+    /// VERSION_ID of os-release(5): `12`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version_id: String,
     /// Version of the kernel: `#1 SMP PREEMPT_DYNAMIC …`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kernel_version: String,
-    /// `x86_64`.
+    /// Hardware name of uname(2): `x86_64`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub machine: String,
-    /// `debian`.
+    /// ID of os-release(5): `debian`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
 }
@@ -103,7 +103,7 @@ pub struct GuestInterface {
     pub name: String,
     /// Its Ethernet address; interfaces without one are left out.
     pub mac: MacAddr,
-    /// Its addresses.
+    /// Its IPv4 and IPv6 addresses, without prefix lengths.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
 }
@@ -112,28 +112,28 @@ pub struct GuestInterface {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GuestInfo {
-    /// The agent's version.
+    /// Version of the agent (`guest-info`).
     pub version: String,
-    /// The agent's commands.
+    /// Commands that the agent knows (`guest-info`).
     pub commands: Vec<AgentCommand>,
-    /// The guest's host name.
+    /// The guest's host name; empty if the agent does not say it.
     pub hostname: String,
-    /// The guest's operating system.
+    /// The guest's operating system; its fields are empty if the agent does not say them.
     pub os: GuestOs,
     /// The guest's time zone and its offset in seconds: `CET, 3600`.
     pub timezone: String,
     /// Users who are logged in.
     pub users: Vec<GuestUser>,
-    /// Mounted file systems.
+    /// Mounted file systems (`guest-get-fsinfo`).
     pub filesystems: Vec<GuestFilesystem>,
-    /// Whether they are frozen.
+    /// Whether the file systems are frozen.
     pub frozen: bool,
 }
 
 /// A command of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCommand {
-    /// Its name.
+    /// Name in the agent's schema: `guest-ping`.
     pub name: String,
     /// Whether it may be used.
     pub enabled: bool,
@@ -143,7 +143,7 @@ pub struct AgentCommand {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GuestUser {
-    /// The user's name.
+    /// The user's login name.
     pub user_name: String,
     /// The user's domain, on Windows.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -157,19 +157,19 @@ pub struct GuestUser {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GuestFilesystem {
-    /// The block device.
+    /// Name of the block device, as the agent gives it.
     pub disk_name: String,
-    /// Where it is mounted.
+    /// Path of the mount point in the guest.
     pub mount_point: String,
-    /// `ext4`.
+    /// Type of the file system: `ext4`.
     pub file_system_type: String,
-    /// Bytes in use.
+    /// Bytes in use; 0 if the agent does not say.
     #[serde(default)]
     pub used_bytes: u64,
-    /// Size in bytes.
+    /// Size in bytes; 0 if the agent does not say.
     #[serde(default)]
     pub total_bytes: u64,
-    /// The disks below it.
+    /// The disks that the file system lies on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disk: Vec<GuestDisk>,
 }
@@ -178,10 +178,10 @@ pub struct GuestFilesystem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GuestDisk {
-    /// Its serial number.
+    /// Serial number of the disk; empty if it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub serial: String,
-    /// The bus: `virtio`, `sata`.
+    /// The disk's bus as the agent names it: `virtio`, `sata`.
     pub bus_type: String,
 }
 

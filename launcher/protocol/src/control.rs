@@ -19,7 +19,7 @@ pub use crate::status::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verb {
-    /// Reports the machine's state.
+    /// Reports the machine's state: [`Report::Status`].
     Status,
     /// Presses the power button once.
     Powerdown,
@@ -29,7 +29,7 @@ pub enum Verb {
     Pause,
     /// Lets the processors run again.
     Resume,
-    /// Resets the machine.
+    /// Resets the machine at once, without asking the guest.
     Reset,
     /// Reboots the guest by its agent; without one, presses the power button and resets the machine once the guest has shut down.
     Reboot,
@@ -51,7 +51,7 @@ pub enum Verb {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Request {
-    /// Repeated in the answer.
+    /// Any value; the answer repeats it.
     #[serde(default)]
     pub id: Value,
     /// What the launcher is to do.
@@ -135,16 +135,16 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Report {
-    /// For [`Verb::Status`] and [`Verb::Events`].
+    /// Answer to [`Verb::Status`] and [`Verb::Events`]: the machine's state.
     Status(Box<Status>),
-    /// For [`Verb::AgentInfo`].
+    /// Answer to [`Verb::AgentInfo`].
     Guest {
-        /// What the agent says.
+        /// What the agent says of its guest.
         guest: Box<GuestInfo>,
     },
-    /// For [`Verb::AgentExecute`].
+    /// Answer to [`Verb::AgentExecute`].
     Executed {
-        /// How the program ended.
+        /// How the program ended in the guest, and what it wrote.
         executed: Executed,
     },
     /// For all other verbs: an empty object.
@@ -157,23 +157,23 @@ pub enum Report {
 pub enum Event {
     /// The processors run, for the first time or again.
     Running,
-    /// The processors are halted.
+    /// The processors are halted, by a request or after a disk failed.
     Paused,
-    /// The machine was reset.
+    /// The machine was reset and boots again.
     Reset {
         /// `true` if the guest reset itself, `false` after [`Verb::Reset`].
         by_guest: bool,
     },
     /// The guest did not feed its watchdog in time.
     Watchdog {
-        /// What the watchdog does.
+        /// The action that the manifest gives the watchdog.
         action: WatchdogAction,
     },
     /// A disk could not be read or written.
     DiskFailed {
         /// The disk's name in the manifest.
         disk: String,
-        /// The host's error.
+        /// The host's error, as text.
         reason: String,
         /// Whether the machine is halted until it is resumed.
         paused: bool,
@@ -182,7 +182,7 @@ pub enum Event {
     Lease {
         /// The NIC's name in the manifest.
         nic: String,
-        /// The leased address.
+        /// The leased address, of either family.
         address: IpAddr,
     },
     /// The status has news of the guest's agent.

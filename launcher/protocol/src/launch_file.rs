@@ -10,9 +10,9 @@ use wiring::{Interface, Request, RequestError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LaunchFile {
-    /// [`LaunchFile::VERSION`].
+    /// Version of the file's format: [`LaunchFile::VERSION`].
     pub version: u32,
-    /// The machine to run.
+    /// The hardware that the guest sees.
     pub machine: Machine,
     /// The network it must find in its namespace: an interface for each NIC of the machine, under the NIC's name.
     pub wiring: Request,
@@ -25,7 +25,7 @@ pub enum LaunchFileError {
     /// Not JSON of this shape.
     #[error("{0}")]
     Shape(#[from] serde_json::Error),
-    /// Written by another release.
+    /// Written by a release with another version of the format.
     #[error(
         "version: {found} is not supported, {} is: start the VM with the release that wrote the file",
         LaunchFile::VERSION
@@ -40,17 +40,17 @@ pub enum LaunchFileError {
     /// Two NICs of one name.
     #[error("machine.nics[{index}].name: {name:?} is the name of another NIC")]
     Twice {
-        /// The later NIC's place.
+        /// Index of the later NIC in `machine.nics`.
         index: usize,
-        /// The name of both.
+        /// The name that both have.
         name: String,
     },
     /// A NIC that is plugged in nowhere.
     #[error("machine.nics[{index}].name: wiring.interfaces has no {name:?}")]
     NoInterface {
-        /// The NIC's place.
+        /// Index of the NIC in `machine.nics`.
         index: usize,
-        /// Its name.
+        /// The name that no interface of the wiring has.
         name: String,
     },
 }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-/// How `launch` is used.
+/// The help text of `launch`, one option per line.
 pub const USAGE: &str = "\
 Usage: tapvisor-launcher launch --machine FILE --dir DIR [OPTION]…
 
@@ -28,7 +28,7 @@ Runs one virtual machine on a network that is already wired. Started by `tapviso
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Options of `launch`.
+/// Options of `launch`, as read from the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchOptions {
     /// Machine and wiring request (JSON).
@@ -39,7 +39,7 @@ pub struct LaunchOptions {
     pub scratch: Option<PathBuf>,
     /// Unattached tun descriptors: for each NIC one per queue and one for its service tap.
     pub tun_fds: Vec<RawFd>,
-    /// An open /dev/kvm.
+    /// An open descriptor of /dev/kvm; `None` lets the launcher open the node.
     pub kvm_fd: Option<RawFd>,
     /// Open /dev/vhost-net descriptors, one for each queue of each virtio NIC.
     pub vhost_net_fds: Vec<RawFd>,
@@ -79,11 +79,11 @@ pub enum OptionError {
     /// A value of another shape than a descriptor or a named descriptor or file.
     #[error("{option}: {value:?} is invalid, expected {shape}")]
     Descriptor {
-        /// The option.
+        /// The option, with its dashes.
         option: &'static str,
-        /// What was given.
+        /// The value on the command line.
         value: OsString,
-        /// What would be right.
+        /// The form that the option expects.
         shape: &'static str,
     },
 }

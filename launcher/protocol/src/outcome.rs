@@ -12,11 +12,11 @@ pub const OUTCOME_FILE: &str = "outcome.json";
 /// What kubelet keeps of a container's termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 
-/// How the machine ended.
+/// How the machine ended: the content of `outcome.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// The verdict, for programs.
+    /// How it ended, for programs.
     pub outcome: Verdict,
     /// The reason, as a message for users.
     pub reason: String,
@@ -33,7 +33,7 @@ pub enum Verdict {
     PoweredOff,
     /// The guest's kernel gave up.
     Crashed,
-    /// The watchdog ended it.
+    /// The guest did not feed its watchdog, which ended the machine.
     Watchdog,
     /// It was ended by force.
     Killed,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The whole report.
+/// The whole report, as one JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {

@@ -49,7 +49,7 @@ impl<'a> Address<'a> {
         Ok(Self { path: path.into(), _folder: Some(folder) })
     }
 
-    /// The path that fits.
+    /// A path to the socket that fits into `sun_path`; valid while this address lives.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -16,9 +16,9 @@ pub const VERSION: u32 = 1;
 pub enum State {
     /// Not a single instruction yet.
     Starting,
-    /// The processors run.
+    /// The guest's processors run.
     Running,
-    /// The processors are halted.
+    /// The processors are halted, on request or after a disk failed.
     Paused,
     /// It was asked to power off.
     Stopping,
@@ -36,13 +36,13 @@ impl std::fmt::Display for State {
     }
 }
 
-/// What executes the machine.
+/// The engine, and what executes the guest's instructions there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "engine", content = "accelerator", rename_all = "camelCase")]
 pub enum EngineKind {
     /// Our own machine on KVM.
     Kvm,
-    /// QEMU.
+    /// QEMU, with this accelerator.
     Qemu(Accelerator),
 }
 
@@ -73,7 +73,7 @@ pub struct Status {
     /// The version of the messages; 0 from a launcher that did not say.
     #[serde(default)]
     pub version: u32,
-    /// What the machine does.
+    /// Where the machine is in its life.
     pub state: State,
     /// Whether the launcher waits for a guest that another launcher runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -84,7 +84,7 @@ pub struct Status {
     /// Name of the VM object.
     #[serde(default)]
     pub name: String,
-    /// SMBIOS system UUID.
+    /// SMBIOS system UUID in its 36-character form; empty if unknown.
     #[serde(default)]
     pub uuid: String,
     /// The engine and its accelerator.
@@ -149,12 +149,12 @@ pub struct ConfinementStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NicStatus {
-    /// Name in the manifest.
+    /// Name of the interface in the manifest.
     pub name: String,
     /// The name of the VM tap.
     #[serde(default)]
     pub tap: Option<IfName>,
-    /// The guest's Ethernet address.
+    /// Ethernet address of the guest's NIC.
     pub mac: MacAddr,
     /// The MTU that the guest is given, in bytes; 0 if unknown.
     #[serde(default)]
@@ -214,10 +214,10 @@ pub struct ServiceStatus {
 pub struct LeaseStatus {
     /// The address of the lease.
     pub address: IpAddr,
-    /// Messages from the guest.
+    /// Number of DHCP messages from the guest.
     #[serde(default)]
     pub asked: u64,
-    /// Answers to the guest.
+    /// Number of answers to the guest.
     #[serde(default)]
     pub answered: u64,
     /// Whether the guest holds the address.

@@ -16,7 +16,7 @@ const NAME: usize = 64;
 const PATH: usize = 256;
 /// The longest text that describes something.
 const TEXT: usize = 128;
-/// Addresses of one interface.
+/// Most addresses of one interface that are passed on.
 const MOST_ADDRESSES: usize = 16;
 /// Bytes that a list may have as JSON.
 const INTERFACES: usize = 20 << 10;
@@ -55,7 +55,7 @@ pub(super) fn info(value: &Value) -> (String, Vec<AgentCommand>) {
     (text(value, "version", NAME), fit(items(commands).map(command), COMMANDS))
 }
 
-/// `guest-get-osinfo`.
+/// The result of `guest-get-osinfo`; a missing field is an empty string.
 pub(super) fn os(value: &Value) -> GuestOs {
     GuestOs {
         name: text(value, "name", TEXT),
@@ -69,18 +69,18 @@ pub(super) fn os(value: &Value) -> GuestOs {
     }
 }
 
-/// `guest-get-host-name`.
+/// The result of `guest-get-host-name`.
 pub(super) fn hostname(value: &Value) -> String {
     text(value, "host-name", PATH)
 }
 
-/// `guest-get-timezone`, in KubeVirt's form.
+/// The result of `guest-get-timezone` in KubeVirt's form: name, offset in seconds.
 pub(super) fn timezone(value: &Value) -> String {
     let offset = value.get("offset").and_then(Value::as_i64).unwrap_or_default();
     format!("{}, {offset}", text(value, "zone", NAME))
 }
 
-/// `guest-get-users`.
+/// The result of `guest-get-users`, cut to its limit of bytes.
 pub(super) fn users(value: &Value) -> Vec<GuestUser> {
     let user = |value: &Value| GuestUser {
         user_name: text(value, "user", NAME),
@@ -90,7 +90,7 @@ pub(super) fn users(value: &Value) -> Vec<GuestUser> {
     fit(items(value).map(user), USERS)
 }
 
-/// `guest-get-fsinfo`.
+/// The result of `guest-get-fsinfo`, cut to its limit of bytes.
 pub(super) fn filesystems(value: &Value) -> Vec<GuestFilesystem> {
     let disk =
         |value: &Value| GuestDisk { serial: text(value, "serial", NAME), bus_type: text(value, "bus-type", NAME) };
@@ -129,7 +129,7 @@ pub(super) fn is_frozen(value: &Value) -> Option<bool> {
     }
 }
 
-/// `guest-exec`: the process.
+/// The result of `guest-exec`: the number of the process; `None` for another shape.
 pub(super) fn process(value: &Value) -> Option<i64> {
     value.get("pid")?.as_i64()
 }

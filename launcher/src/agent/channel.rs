@@ -25,7 +25,7 @@ pub(crate) enum AgentError {
     /// No program in the guest has the channel open.
     #[error("no guest agent is connected")]
     Disconnected,
-    /// The processors are stopped.
+    /// The processors are stopped, so no agent can answer.
     #[error("the machine is paused: resume it first")]
     Paused,
     /// Requests before this one took all the time.
@@ -34,12 +34,12 @@ pub(crate) enum AgentError {
     /// It did not answer in time.
     #[error("the guest agent does not answer {0}")]
     Silent(&'static str),
-    /// It refused.
+    /// The agent answered a command with an error.
     #[error("the guest agent refuses {command}: {reason}")]
     Refused {
-        /// The command.
+        /// Name of the command in the agent's protocol.
         command: &'static str,
-        /// The guest's text.
+        /// The error of the agent: printable and shortened.
         reason: String,
     },
     /// It wrote more than an answer has.
@@ -53,7 +53,7 @@ pub(crate) enum AgentError {
     Ended,
 }
 
-/// The host's end.
+/// The host's end of the agent's channel.
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: UnixStream,
@@ -167,7 +167,7 @@ fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(now()).max(Duration::from_millis(1))
 }
 
-/// The time.
+/// The only clock of the agent's thread.
 #[expect(clippy::disallowed_methods, reason = "the edge: a guest answers in real time")]
 pub(super) fn now() -> Instant {
     Instant::now()

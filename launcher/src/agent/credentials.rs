@@ -20,7 +20,6 @@ pub(super) struct Credentials {
     passed: Option<Found>,
 }
 
-/// What the sources hold.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Found {
     keys: BTreeMap<String, Vec<String>>,

@@ -18,7 +18,7 @@ pub(crate) const SENTINEL: u8 = 0xFF;
 /// A line of the agent's.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Message {
-    /// What a command returns.
+    /// The result of a command that was executed.
     Return(Value),
     /// Why a command was not executed.
     Error(String),

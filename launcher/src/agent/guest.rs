@@ -24,7 +24,6 @@ impl Guest {
         Self { channel, known: GuestInfo::default(), interfaces: Vec::new() }
     }
 
-    /// What earlier answers said.
     pub(super) fn known(&self) -> &GuestInfo {
         &self.known
     }

@@ -51,10 +51,9 @@ enum Job {
     Look,
 }
 
-/// What the thread reports.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// [`Agent::status`] has changed.
+    /// [`Agent::status`] returns something else than before.
     Changed,
     /// The agent could not reboot the guest, as was asked.
     NotRebooted(Call),
@@ -69,7 +68,7 @@ struct State {
     /// How often the guest has opened its end.
     opened: u64,
     is_open: bool,
-    /// Whether the processors run.
+    /// Whether the processors run; a paused guest answers nothing.
     runs: bool,
     status: AgentStatus,
 }

@@ -42,7 +42,6 @@ struct Execution {
     deadline: Instant,
 }
 
-/// The thread's state.
 pub(super) struct Worker<T> {
     link: Arc<Link>,
     jobs: Receiver<Job>,

@@ -31,7 +31,7 @@ const PROGRAMS: [&str; 11] = [
 pub struct Access<'a> {
     /// Read and executed, with all below.
     pub execute: Vec<PathBuf>,
-    /// Read, with all below.
+    /// Files to be read, and folders with all below.
     pub read: Vec<&'a Path>,
     /// Read, written, made and removed below; nothing there is executed.
     pub write: Vec<&'a Path>,

@@ -12,10 +12,10 @@ use std::path::Path;
 use self::landlock::Access;
 use crate::engine::Confine;
 
-/// What is in force.
+/// What of the confinement is in force; `status` reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Confinement {
-    /// Landlock's rules.
+    /// Whether Landlock rules are in force.
     pub(crate) landlock: bool,
     /// The filter of system calls.
     pub(crate) seccomp: bool,

@@ -11,7 +11,7 @@ use seccompiler::{
     SeccompRule, apply_filter, apply_filter_all_threads,
 };
 
-/// With any arguments.
+/// System calls that are allowed with any arguments.
 const ALLOWED: [libc::c_long; 93] = [
     // Files and sockets that are open, and those in the launcher's folder, which Landlock sees to.
     libc::SYS_read,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 /// Size at which the log is turned over; twice as much may lie on the disk.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The log.
 #[derive(Debug)]
 pub(crate) struct RotatingLog {
     path: PathBuf,

@@ -22,7 +22,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last words wait for readers once the guest is gone.
 const LINGER_MS: u16 = 1000;
 
-/// All ends.
 #[derive(Debug)]
 pub(super) struct Mux {
     guest: UnixStream,
@@ -176,7 +175,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Who has something.
+/// Which ends have something to be done.
 struct Ready {
     guest: bool,
     replay: bool,

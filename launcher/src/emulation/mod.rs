@@ -35,14 +35,13 @@ const PACKAGE: &str = "qemu-system-x86";
 /// How long QEMU may take to flush its disks once it is told to end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 
-/// QEMU.
+/// QEMU as an engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Emulation {
     /// What executes the guest's instructions.
     pub(crate) accelerator: Accelerator,
 }
 
-/// A QEMU that runs.
 #[derive(Debug)]
 struct Qemu {
     monitor: Monitor,

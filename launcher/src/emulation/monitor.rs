@@ -25,12 +25,12 @@ struct Request {
 enum Order {
     /// To be executed one after the other.
     Commands(Vec<Command>),
-    /// A client of VNC.
+    /// A client of VNC, to be handed to QEMU.
     Show(OwnedFd),
 }
 
 impl Monitor {
-    /// Starts the thread.
+    /// Starts the thread that executes commands one after the other.
     pub(super) fn start(client: qmp::Client) -> io::Result<Self> {
         let (sender, requests) = sync_channel(MOST_WAITING);
         crate::threads::spawn("monitor", move || execute_all(client, &requests))?;

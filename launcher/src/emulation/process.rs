@@ -53,7 +53,6 @@ impl Handle {
 #[derive(Debug)]
 pub(crate) struct Started(Child);
 
-/// A started process.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -74,7 +73,7 @@ impl Exit {
         self.status.as_ref().is_ok_and(ExitStatus::success)
     }
 
-    /// One line for people.
+    /// How the process ended, with what it wrote to stderr last.
     pub(crate) fn describe(&self) -> String {
         let how = match &self.status {
             Ok(status) => match (status.code(), status.signal()) {
@@ -119,12 +118,12 @@ impl Process {
         Self { child, handle: Handle(Arc::new(Mutex::new(pid))), stderr }
     }
 
-    /// For signals.
+    /// A handle that can signal the process until it has been waited for.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Waits for the end.
+    /// Waits for the exit and for the end of stderr; from then on no handle signals the process.
     pub(crate) fn wait(mut self) -> Exit {
         if let Some(pid) = self.handle.pid() {
             // WNOWAIT: it stays a zombie and keeps its number until the handle can no longer signal it.

@@ -60,7 +60,7 @@ impl QemuEvents {
         }
     }
 
-    /// How the machine ended.
+    /// How the machine ended, from the events so far and QEMU's exit.
     pub(crate) fn ending(self, exit: &Exit) -> Ending {
         if let Some(reason) = self.panic {
             return Ending::Crashed { reason };

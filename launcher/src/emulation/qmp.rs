@@ -27,26 +27,25 @@ const MOST_CHARS: usize = 500;
 /// How long a command may take before QEMU counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What one line says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Message {
     /// The first line; holds the version.
     Greeting {
-        /// `major.minor.micro`.
+        /// Version of QEMU: `major.minor.micro`.
         version: String,
     },
     /// A command's result, or QEMU's reason for not doing it.
     Answer {
-        /// The command's id.
+        /// The id that the command was sent with.
         id: u64,
-        /// What came of it.
+        /// What the command returns; `desc` of the error if QEMU refuses it.
         result: Result<Value, String>,
     },
-    /// Something happened.
+    /// QEMU reports an event.
     Event {
         /// Its name in QEMU's schema.
         name: String,
-        /// Its arguments.
+        /// Its arguments; empty if it has none.
         data: Map<String, Value>,
     },
 }
@@ -107,7 +106,7 @@ pub(crate) fn read_all(
     }
 }
 
-/// The commanding side.
+/// The commanding end of a QMP connection, past the greeting.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: UnixStream,

@@ -17,12 +17,12 @@ pub(crate) struct Descriptors {
     are_given: bool,
 }
 
-/// A NIC's attached descriptors.
+/// The attached descriptors of one NIC.
 #[derive(Debug)]
 pub(crate) struct Attached {
     /// One for each queue pair.
     pub(crate) queues: Vec<OwnedFd>,
-    /// Of the service tap.
+    /// Of the service tap; `None` for a NIC without one.
     pub(crate) service: Option<OwnedFd>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum AttachError {
         "--tun-fds: no descriptor is left for {0}: one per queue and one for the service tap are needed for each NIC"
     )]
     TooFew(IfName),
-    /// The kernel refused.
+    /// The kernel refused to attach to a tap.
     #[error(transparent)]
     Tap(#[from] TapError),
 }

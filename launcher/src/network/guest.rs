@@ -13,7 +13,7 @@ use super::default_route;
 use super::place::{Place, VerifyError};
 use super::view::{LEASE, View, v6};
 
-/// RFC 8200 §5.
+/// Least MTU in bytes of a link with IPv6 (RFC 8200 §5).
 const IPV6_LEAST_MTU: u32 = 1280;
 
 /// What a NIC's guest gets.

@@ -20,9 +20,8 @@ const MAX_FRAME_BYTES: usize = VNET_HEADER_BYTES as usize + 14 + 65_536;
 /// A guest got or kept its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
-    /// The NIC's name.
+    /// Name of the NIC in the manifest.
     pub(crate) nic: String,
-    /// The address.
     pub(crate) address: IpAddr,
 }
 

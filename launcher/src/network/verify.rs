@@ -14,13 +14,13 @@ use super::{Resolvers, default_route, guest};
 pub(crate) struct WiredNic {
     /// Its name in the manifest.
     pub(crate) name: String,
-    /// The VM tap.
+    /// The VM tap, whose frames are the guest's.
     pub(crate) tap: IfName,
     /// Whether the tap takes several descriptors.
     pub(crate) queues: u16,
     /// Where the guest's questions arrive, and what it is answered; `None` on a network without addresses.
     pub(crate) service: Option<WiredService>,
-    /// The guest's address.
+    /// Ethernet address of the guest's NIC.
     pub(crate) mac: MacAddr,
     /// The guest's: at most the tap's.
     pub(crate) mtu: Mtu,

@@ -38,7 +38,7 @@ fn address(link: &str, text: &str) -> Address {
     Address::permanent(name(link), text.parse().unwrap())
 }
 
-/// A pod's eth0, wired.
+/// A namespace that the plugin has wired for eth0 with this binding.
 fn wired(binding: Binding) -> Facts {
     let mut eth0 = Link::new(2, name("eth0"), LinkKind::Veth);
     (eth0.up, eth0.mac, eth0.mtu_bytes) = (true, "02:aa:00:00:00:01".parse().ok(), 1450);

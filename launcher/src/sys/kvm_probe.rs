@@ -17,7 +17,6 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use protocol::probe::Verdict;
 
-/// The node.
 pub(crate) const NODE: &str = "/dev/kvm";
 const MEMORY_BYTES: usize = 64 << 10;
 const GDT_AT: usize = 0x500;

@@ -12,16 +12,14 @@ const MAX_JOLIET_UNITS: usize = 64;
 /// The path table has 16 bits for the number of a folder; each folder and file takes a sector or more.
 const MAX_FOLDERS: usize = 8192;
 
-/// An image's content.
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     /// The root first; each level after the one above it, as the path table lists them.
     pub(super) folders: Vec<Folder>,
-    /// Contents of the files.
+    /// Contents of the files; [`Node::File`] holds the index.
     pub(super) files: Vec<&'a [u8]>,
 }
 
-/// A folder.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     /// Place of the folder that it lies in; the root's own.
@@ -33,11 +31,9 @@ pub(super) struct Folder {
 /// What lies in a folder.
 #[derive(Debug)]
 pub(super) struct Child {
-    /// Its name.
     pub(super) name: String,
     /// Its name as Joliet writes it: UTF-16, big-endian, unique in the folder.
     pub(super) joliet: Vec<u8>,
-    /// What it is.
     pub(super) node: Node,
 }
 
