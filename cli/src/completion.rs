@@ -14,7 +14,7 @@ use runner::store::Store;
 /// Comes after clap's own script and asks it for everything that is not a VM's name.
 const NAMES_IN_BASH: &str = include_str!("completion.bash");
 
-/// Prints a shell's script.
+/// Prints the completion script of a shell: clap's own, for bash with the names of VMs.
 pub(crate) fn completion(shell: Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "tapvisor", &mut script);

@@ -21,7 +21,7 @@ const DETACH: u8 = 0x1d;
 /// How a console session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// The user detached.
+    /// The user typed the detach key; the guest runs on.
     Detached,
     /// The guest, or its launcher, is gone.
     Closed,

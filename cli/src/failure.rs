@@ -19,22 +19,22 @@ pub(crate) enum Exit {
     Invalid = 3,
     /// There is no such VM.
     NotFound = 4,
-    /// There is one already.
+    /// A VM or Service of that name exists already.
     Exists = 5,
-    /// The host lacks something.
+    /// The host lacks a device, a program or a setting that VMs need.
     HostLacks = 6,
-    /// The guest failed.
+    /// The guest ran and failed: the VM's phase is `Failed`.
     GuestFailed = 7,
-    /// The user interrupted.
+    /// SIGINT ended the command: 128 plus the signal's number.
     Interrupted = 130,
 }
 
 /// A command that did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// The exit code.
+    /// The exit code: an [`Exit`], or that which a supervisor or launcher reports.
     pub(crate) code: u8,
-    /// Lines for stderr.
+    /// Lines for stderr, without a line break at the end.
     pub(crate) messages: Vec<String>,
 }
 

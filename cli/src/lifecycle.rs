@@ -113,7 +113,6 @@ fn say_phase(key: &ObjectKey, phase: Phase) {
     terminal::line(&format!("{key} {word}"));
 }
 
-/// Halts a VM's processors.
 pub(crate) fn pause(name: &str) -> Result<ExitCode, Failure> {
     command(name, Verb::Pause, "paused", Phase::Paused)
 }

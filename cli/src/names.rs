@@ -7,9 +7,9 @@ use super::failure::{Exit, Failure};
 /// What a name on the command line is the name of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
-    /// A VM.
+    /// A VM: `NAME` or `NAMESPACE/NAME`.
     Vm(ObjectKey),
-    /// A Service.
+    /// A Service: `svc/` before the name.
     Service(ObjectKey),
 }
 

@@ -14,7 +14,7 @@ use runner::clock::unix_seconds;
 use runner::record::Status;
 use runner::store::StoreError;
 
-/// Lists VMs.
+/// `tapvisor ps`: a damaged record is listed as such and does not hide other VMs.
 pub(crate) fn ps(arguments: &Ps) -> Result<ExitCode, Failure> {
     let store = open_store_to_read()?;
     let mut vms = Vec::new();

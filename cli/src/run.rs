@@ -298,7 +298,6 @@ fn hint(guests: &[Guest]) -> Option<String> {
 struct Started {
     guests: Vec<Guest>,
     progress: Progress,
-    /// Where the addresses are.
     store: Store,
 }
 
@@ -445,7 +444,7 @@ impl Started {
 }
 
 impl Guest {
-    /// Waits for the end.
+    /// Waits until the VM is over and reports its restarts meanwhile.
     fn stay(&self) -> Result<ExitCode, Failure> {
         loop {
             match self.next() {

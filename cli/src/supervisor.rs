@@ -48,7 +48,6 @@ impl Line {
         None
     }
 
-    /// Whose supervisor it is.
     pub(crate) fn key(&self) -> &ObjectKey {
         &self.key
     }
@@ -137,15 +136,13 @@ enum Read {
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AskError {
-    /// The supervisor says why.
+    /// The supervisor answered that it cannot carry it out.
     #[error("{key}: {message}")]
     Refused {
-        /// Which VM.
         key: ObjectKey,
-        /// Its reason.
         message: String,
     },
-    /// It has ended.
+    /// The supervisor has ended before it answered.
     #[error("{0}: its supervisor is gone")]
     Gone(ObjectKey),
     /// It is there, and does not answer or has no socket.

@@ -80,7 +80,7 @@ pub(crate) fn is_interactive() -> bool {
 pub(crate) struct Raw(());
 
 impl Raw {
-    /// Takes the terminal.
+    /// Keeps the terminal's settings and switches it to raw mode.
     pub(crate) fn enter() -> io::Result<Self> {
         let mut raw = tcgetattr(io::stdin())?;
         *before() = Some(raw.clone());

@@ -14,7 +14,6 @@ use crate::launcher::{LeaseStatus, NicStatus};
 use crate::record::Kind;
 use protocol::control::State;
 
-/// Everything about one VM.
 pub(crate) struct Case<'a> {
     pub(crate) seen: &'a Evidence,
     /// The VM's namespace, if it could be read.
@@ -22,12 +21,11 @@ pub(crate) struct Case<'a> {
     pub(crate) nics: Vec<NicView<'a>>,
 }
 
-/// Everything about one NIC.
 pub(crate) struct NicView<'a> {
     pub(crate) interface: &'a Interface,
     pub(crate) tap: IfName,
     pub(crate) service_tap: IfName,
-    /// The pod's interface.
+    /// The pod's interface; `None` if it is missing.
     pub(crate) pod_link: Option<&'a Link>,
     /// The other end of its cable on the host, or the link beneath it.
     pub(crate) host_end: Option<&'a Link>,
@@ -173,7 +171,7 @@ impl<'a> NicView<'a> {
         self.addresses.iter().any(|address| Family::of(*address) == family)
     }
 
-    /// The guest's own addresses.
+    /// Addresses in the guest: its subnet's under masquerade, else the pod's.
     pub(crate) fn guest_addresses(&self) -> Vec<IpAddr> {
         if !self.is_masqueraded() {
             return self.addresses.clone();

@@ -17,7 +17,7 @@ pub(super) fn is_condition(statement: &Statement) -> bool {
     }
 }
 
-/// `-m comment` of iptables.
+/// Whether it is `-m comment` of iptables, which decides nothing.
 pub(super) fn is_comment(statement: &Statement) -> bool {
     is_extension(statement, "match", "comment")
 }

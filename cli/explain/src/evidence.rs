@@ -20,7 +20,7 @@ pub struct Evidence {
     pub(crate) networks: Vec<Network>,
     /// Whether the host has address translation by the older iptables, whose rules cannot be read here.
     pub(crate) has_older_nat: bool,
-    /// The host's network namespace.
+    /// Facts of the host's network namespace.
     pub(crate) host: Facts,
     /// The VM's; why not, if it cannot be read.
     pub(crate) pod: Result<Facts, String>,
@@ -32,7 +32,7 @@ pub struct Evidence {
     pub(crate) wired_unix_seconds: u64,
     /// What the launcher says; why not, if it does not.
     pub(crate) launcher: Result<Status, String>,
-    /// Which ports were asked.
+    /// Ports that were probed, with the outcome.
     pub probes: Vec<Probe>,
     /// Which ways the kernel was asked for.
     pub(crate) ways: Vec<AskedRoute>,
@@ -45,9 +45,9 @@ pub struct Evidence {
 /// A port that was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// The NIC's pod interface.
+    /// Name of the NIC's pod interface.
     pub(crate) pod_interface: IfName,
-    /// From where.
+    /// Namespace that the probe started in.
     pub(crate) from: From,
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
@@ -59,7 +59,7 @@ pub struct Probe {
 pub(crate) struct AskedRoute {
     /// The NIC's name in the VM.
     pub(crate) nic: String,
-    /// In which namespace.
+    /// Namespace whose routing was asked.
     pub(crate) at: From,
     pub(crate) purpose: Purpose,
     pub(crate) journey: RouteQuery,
@@ -67,7 +67,7 @@ pub(crate) struct AskedRoute {
     pub(crate) leads: Result<u32, Option<i32>>,
 }
 
-/// Where a packet goes.
+/// Which packet a route is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// To the VM, from the namespace that is asked.
@@ -76,7 +76,7 @@ pub(crate) enum Purpose {
     Beyond,
 }
 
-/// Where a probe starts.
+/// The namespace that a probe starts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     /// The host: the whole way.
@@ -88,9 +88,9 @@ pub(crate) enum From {
 /// What became of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was accepted.
+    /// The connection was accepted.
     Answered,
-    /// It was refused.
+    /// The connection was refused.
     Refused,
     /// Nothing came back in time.
     Silent,

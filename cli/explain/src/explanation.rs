@@ -8,9 +8,9 @@ use wiring::Binding;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// Namespace of the VM.
+    /// `metadata.namespace` of the VM.
     pub namespace: String,
-    /// Name of the VM.
+    /// `metadata.name` of the VM.
     pub name: String,
     /// Where the VM is in its life.
     pub status: String,
@@ -19,7 +19,7 @@ pub struct Explanation {
     pub reason: Option<String>,
     /// Its network namespace, as `ip netns` names it.
     pub netns: String,
-    /// In the manifest's order.
+    /// One path per NIC, in the manifest's order.
     pub nics: Vec<NicPath>,
     /// What breaks traffic first, then what else is worth knowing.
     pub findings: Vec<Finding>,
@@ -36,9 +36,9 @@ impl Explanation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NicPath {
-    /// Name in the manifest.
+    /// Name of the interface in the manifest.
     pub name: String,
-    /// How it is wired.
+    /// The binding of the wiring request.
     pub binding: Binding,
     /// The interface in the pod's namespace.
     pub pod_interface: IfName,
@@ -53,7 +53,7 @@ pub struct NicPath {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
-    /// What it is.
+    /// What it is on the way.
     pub kind: HopKind,
     /// The device's name where it is one.
     pub name: String,
@@ -82,11 +82,11 @@ impl Hop {
     }
 }
 
-/// What sort of station.
+/// The kinds of stations, from the host to the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HopKind {
-    /// The host's own routing.
+    /// The host itself, which routes between its links.
     Host,
     /// The bridge that the host's end is a port of.
     HostBridge,
@@ -94,13 +94,13 @@ pub enum HopKind {
     HostLink,
     /// The pod's interface, in the VM's namespace.
     PodInterface,
-    /// Our nft tables there.
+    /// Our nft tables in the VM's namespace.
     Rules,
-    /// The VM's tap.
+    /// The VM tap, whose frames are the guest's.
     Tap,
     /// The launcher behind the service tap: DHCP, DHCPv6, router advertisements.
     Service,
-    /// The guest.
+    /// The guest behind the tap.
     Guest,
 }
 
@@ -122,7 +122,7 @@ pub struct Traffic {
     pub dropped_packets: u64,
 }
 
-/// One counter.
+/// A counter of a hop, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counted {
@@ -134,13 +134,13 @@ pub struct Counted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Severity {
-    /// It breaks traffic.
+    /// It breaks traffic of the VM, or part of it.
     Error,
     /// It may, or breaks what few need.
     Warning,
 }
 
-/// Something wrong.
+/// A fault or a doubt, with what follows and what helps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
@@ -163,7 +163,7 @@ pub struct Finding {
 pub enum Code {
     /// The VM does not run.
     NotRunning,
-    /// Its processors are stopped.
+    /// Its processors are halted: nothing answers.
     Paused,
     /// Its launcher does not answer.
     LauncherSilent,

@@ -141,7 +141,7 @@ fn target(verdict: &Verdict) -> Option<&str> {
 /// Which packets reach a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Share {
-    /// All.
+    /// All packets, whatever their addresses.
     All,
     /// Those of the VM, which a rule has selected.
     Ours,
@@ -159,7 +159,6 @@ mod tests {
 
     use super::*;
 
-    /// `ip saddr 172.30.77.0/24`.
     fn ours() -> Statement {
         within("172.30.77.0/24")
     }

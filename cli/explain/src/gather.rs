@@ -23,14 +23,14 @@ use protocol::chain::chain;
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(25);
 
-/// How to look.
+/// What to gather beyond facts, and at what time.
 #[derive(Debug, Clone, Copy)]
 pub struct Asking<'a> {
     /// Ports to probe in addition to the declared ones.
     pub ports: &'a [u16],
-    /// Send nothing.
+    /// Whether to send no packets: ports are not probed.
     pub is_passive: bool,
-    /// The time.
+    /// The time in seconds since 1970.
     pub now_unix_seconds: u64,
 }
 
@@ -38,10 +38,10 @@ pub struct Asking<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatherError {
-    /// The host's network.
+    /// The facts of the host's network cannot be read.
     #[error("the host's network cannot be read")]
     Host(#[from] KernelError),
-    /// A thread for it.
+    /// A thread in a namespace cannot be started.
     #[error(transparent)]
     Netns(#[from] NetnsError),
 }

@@ -2,10 +2,10 @@
 
 use super::explanation::{Explanation, Finding, Hop, HopKind, NicPath, Severity, Traffic};
 
-/// How to draw.
+/// What the terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Columns there are.
+    /// Width of the terminal in columns.
     pub width: usize,
     /// Whether the terminal takes colours.
     pub has_colour: bool,
@@ -61,7 +61,7 @@ const LEAST_WIDTH: usize = 40;
 /// A space at which no line is broken.
 const GLUE: &str = "\u{a0}";
 
-/// Draws an explanation.
+/// Draws an explanation as text; lines fit the width, which is raised to the least possible.
 pub fn picture(explanation: &Explanation, style: Style) -> String {
     let pen = if style.has_unicode { &FINE } else { &PLAIN };
     let mut canvas = Canvas { style: Style { width: style.width.max(LEAST_WIDTH), ..style }, lines: Vec::new() };
@@ -198,7 +198,6 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&""))
 }
 
-/// Lines of a terminal.
 struct Canvas {
     style: Style,
     lines: Vec<String>,

@@ -12,7 +12,7 @@ use super::evidence::{From, Outcome, Probe};
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Discard (RFC 863): a host with the address accepts the datagram silently or answers that the port is closed.
 const DISCARD: u16 = 9;
-/// Ports asked at once.
+/// Ports that are probed at the same time.
 const AT_ONCE: usize = 16;
 
 /// A port to be asked.

@@ -16,20 +16,20 @@ pub struct VmRecord {
     pub request: Request,
     /// Its networks' configurations, for what they promise.
     pub networks: Vec<Network>,
-    /// Its launcher's control socket.
+    /// Path of its launcher's control socket.
     pub control_socket: PathBuf,
 }
 
 /// Where a VM is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmStatus {
-    /// Namespace of the object.
+    /// `metadata.namespace` of the object.
     pub namespace: String,
-    /// Name of the object.
+    /// `metadata.name` of the object.
     pub name: String,
     /// The VM as an argument of a command.
     pub argument: String,
-    /// Kind of the object.
+    /// `kind` of the object.
     pub kind: Kind,
     /// Where it is in its life.
     pub phase: Phase,
@@ -54,7 +54,7 @@ pub struct VmStatus {
 pub enum Kind {
     /// Kept, and started and stopped over and over.
     VirtualMachine,
-    /// Runs once.
+    /// Runs once, as in KubeVirt.
     VirtualMachineInstance,
 }
 
@@ -63,7 +63,7 @@ pub enum Kind {
 pub enum Phase {
     /// Its network or its launcher is coming up.
     Starting,
-    /// The guest runs.
+    /// The guest's processors run.
     Running,
     /// The guest's processors are halted on request.
     Paused,
@@ -84,7 +84,7 @@ pub enum Phase {
 pub struct Network {
     /// The interface the plugins make.
     pub ifname: IfName,
-    /// The complete configuration list.
+    /// The complete CNI configuration list.
     pub config: Value,
 }
 

@@ -11,7 +11,7 @@ use terms::IfName;
 use super::condition::{is_comment, is_extension, is_foreign, lone_test, names_address, names_link};
 use super::firewall::{ON_THE_WAY, concerns};
 
-/// A rule that refuses.
+/// A rule of the host that drops or rejects the VM's packets.
 #[derive(Debug, Clone, Copy)]
 pub struct Refusal<'a> {
     table: &'a TableFacts,

@@ -17,7 +17,7 @@ const MAX_PATH_BYTES: u64 = 4096;
 const MAX_PAX_BYTES: u64 = 1 << 20;
 const HOLE_BYTES: usize = 64 << 10;
 
-/// What an entry is.
+/// The kind of a tar entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
@@ -35,7 +35,7 @@ pub(super) struct Entry {
     pub(super) path: Vec<u8>,
     /// What a link leads to.
     pub(super) link: Vec<u8>,
-    /// The file's size.
+    /// Size of the file's content in bytes.
     pub(super) bytes: u64,
     /// Where the content lies in a sparse file.
     extents: Option<Vec<Extent>>,

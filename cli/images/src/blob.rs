@@ -17,7 +17,7 @@ use super::{ImageError, system};
 pub(super) struct BlobName(String);
 
 impl BlobName {
-    /// The digits alone.
+    /// The 64 hex digits, without `sha256:`.
     pub(super) fn hex(&self) -> &str {
         &self.0
     }
@@ -50,7 +50,7 @@ impl fmt::Display for BlobName {
     }
 }
 
-/// Hashes what passes through.
+/// Hashes the bytes that are read through it.
 #[derive(Debug)]
 pub(super) struct Hashing<R> {
     inner: R,
@@ -114,7 +114,7 @@ pub(super) fn is_whole(path: &Path, name: &BlobName) -> bool {
 /// What a blob that a descriptor calls an image is.
 #[derive(Debug)]
 pub(super) enum Described {
-    /// One image.
+    /// The manifest of one image.
     Manifest(Box<ImageManifest>),
     /// Images of several architectures: the one for this machine, if there is one.
     Index(Option<BlobName>),

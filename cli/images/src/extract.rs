@@ -22,12 +22,12 @@ const MAX_GUESSES: usize = 2;
 /// Names that are listed in a message.
 const MAX_LISTED: usize = 8;
 
-/// What is looked for.
+/// Which file of an image is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// The only file of `/disk`.
     Disk,
-    /// This file.
+    /// The file at this path.
     File(String),
 }
 
@@ -79,7 +79,7 @@ pub enum Reader {
 /// What files are taken from.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    /// The layout.
+    /// Folder of the OCI layout.
     pub(super) layout: &'a Path,
     pub(super) manifest: &'a ImageManifest,
     /// The image, as it was asked for.

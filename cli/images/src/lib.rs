@@ -36,49 +36,49 @@ pub enum ImageError {
     /// No image of that name.
     #[error("image {reference:?} is not in {store:?}; {}", hint(.reference))]
     Unknown {
-        /// What was looked for.
+        /// The name or digest that was asked for.
         reference: String,
-        /// Where.
+        /// Folder of the store.
         store: PathBuf,
     },
     /// A name without registry that several registries' images have.
     #[error("image {reference:?} matches several images ({}): add its registry", .names.join(", "))]
     Ambiguous {
-        /// What was looked for.
+        /// The name that was asked for.
         reference: String,
-        /// What it may mean.
+        /// Full names of the images that it matches.
         names: Vec<String>,
     },
     /// Several images for one name.
     #[error("{place:?} holds {images} images: {name:?} can be the name of one alone")]
     SeveralForName {
-        /// The layout.
+        /// Path of the layout or archive.
         place: PathBuf,
-        /// The name.
+        /// The name that was to be given.
         name: String,
-        /// How many there are.
+        /// Number of images in it.
         images: usize,
     },
     /// An image that nothing names.
     #[error("{place} holds {images} image{s} without a name: `tapvisor image import {place} NAME` gives one", s = if *images == 1 { "" } else { "s" }, place = .place.display())]
     Unnamed {
-        /// The layout.
+        /// Path of the layout or archive.
         place: PathBuf,
-        /// How many there are.
+        /// Number of images in it.
         images: usize,
     },
     /// A VM needs a file of it.
     #[error("image {reference:?} is used by {user}: remove that first")]
     InUse {
-        /// The image.
+        /// Name or digest of the image.
         reference: String,
-        /// The VM.
+        /// The VM that uses it.
         user: String,
     },
     /// Another command changes the store.
     #[error("cannot lock {store:?}")]
     Locked {
-        /// The store.
+        /// Folder of the store.
         store: PathBuf,
         /// Which process holds the lock, or what failed.
         #[source]
@@ -87,7 +87,7 @@ pub enum ImageError {
     /// No such file in it.
     #[error("image {reference:?}: {flaw}")]
     NoFile {
-        /// The image.
+        /// Name or digest of the image.
         reference: String,
         /// What was looked for and what was found.
         flaw: String,
@@ -95,7 +95,7 @@ pub enum ImageError {
     /// Not an OCI layout, or one that contradicts itself.
     #[error("{place}: {flaw}")]
     Malformed {
-        /// The file or blob.
+        /// The file's path, or `blob` and its digest.
         place: String,
         /// What is wrong with it.
         flaw: String,
@@ -108,14 +108,14 @@ pub enum ImageError {
         /// The digest of what is there.
         found: String,
     },
-    /// The system failed.
+    /// A system call on the path failed.
     #[error("cannot {what} {path:?}")]
     System {
-        /// What was tried.
+        /// What was tried, as the rest of "cannot …".
         what: &'static str,
-        /// The file.
+        /// The file or folder that was accessed.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },

@@ -16,7 +16,7 @@ use locks::{Lock, Locks};
 use super::blob::{self, BlobName, Hashing};
 use super::{ImageError, system};
 
-/// Below the store.
+/// Folder below the store for what is not complete yet.
 const FOLDER: &str = "incoming";
 /// Attempts to lock a new folder: a sweep by another process may remove it first.
 const ATTEMPTS: usize = 10;

@@ -27,7 +27,7 @@ const MAX_INDEX_BYTES: u64 = 16 << 20;
 /// How long a command waits for another one that changes the store.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A folder with images.
+/// A folder with images, and the locks for changing it.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,

@@ -63,7 +63,7 @@ struct Node {
     layer: usize,
 }
 
-/// The layers so far.
+/// The files and folders of the layers read so far.
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,

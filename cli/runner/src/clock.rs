@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds since 1970.
+/// Seconds since 1970-01-01 UTC; 0 if the clock is set before.
 #[must_use]
 pub fn unix_seconds() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the edge of the program; everything below is given the time")]

@@ -18,20 +18,20 @@ use super::store::{Store, StoreError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskUseError {
-    /// Another VM has it.
+    /// Another VM uses the file, and one of the two writes to it.
     #[error(
         "{key}: volume {volume}: {path} is in use by VM {user} as its volume {other}, and a disk that is written to is for one VM"
     )]
     Taken {
         /// The VM to be started.
         key: ObjectKey,
-        /// Its volume.
+        /// Name of its volume in the manifest.
         volume: String,
-        /// The file.
+        /// Path of the disk's file.
         path: PathBuf,
         /// The VM that has it.
         user: ObjectKey,
-        /// That VM's volume.
+        /// Name of that VM's volume in the manifest.
         other: String,
     },
     /// A program that is no VM of ours has it.
@@ -41,12 +41,12 @@ pub enum DiskUseError {
     Locked {
         /// The VM to be started.
         key: ObjectKey,
-        /// Its volume.
+        /// Name of its volume in the manifest.
         volume: String,
-        /// The file.
+        /// Path of the disk's file.
         path: PathBuf,
     },
-    /// The list of VMs.
+    /// The records of VMs cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -56,7 +56,7 @@ pub enum DiskUseError {
 enum Identity {
     File(u64, u64),
     Device(u64),
-    /// To be made.
+    /// Nothing exists there: a disk to be made.
     Absent(PathBuf),
 }
 

@@ -17,30 +17,30 @@ const MOST_BYTES: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The system refused.
+    /// A system call on the path failed.
     #[error("cannot {verb} {path}")]
     Io {
-        /// What was tried.
+        /// What was tried: `read`, `write` and the like.
         verb: &'static str,
-        /// On which path.
+        /// The file or folder that was accessed.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
     /// The content is not what this version writes.
     #[error("{path} is damaged")]
     Content {
-        /// Which file.
+        /// Path of the damaged file.
         path: PathBuf,
-        /// Where the reader stopped.
+        /// What the JSON parser expected and found, with line and column.
         #[source]
         source: serde_json::Error,
     },
     /// A link, a folder, or something endless.
     #[error("{path} is not a regular file of at most {MOST_BYTES} bytes")]
     NotAFile {
-        /// Which path.
+        /// Path that leads to something else.
         path: PathBuf,
     },
 }

@@ -42,20 +42,20 @@ const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 pub(crate) struct View<'a> {
     /// An empty folder that is only root's, to put it together on.
     pub(crate) stage: &'a Path,
-    /// The VM's user.
+    /// User and group of the VM's processes.
     pub(crate) owner: Owner,
-    /// Whether it has `/dev/kvm`.
+    /// Whether `/dev/kvm` is there, owned by this user.
     pub(crate) with_kvm: bool,
     /// Files and folders it may read.
     pub(crate) read: Vec<&'a Path>,
     /// Folders it may write to.
     pub(crate) write: Vec<&'a Path>,
-    /// Where its programs are.
+    /// PATH, searched for QEMU outside the system's folders.
     pub(crate) path: Option<OsString>,
 }
 
 impl View<'_> {
-    /// The steps to it.
+    /// The steps that put the root together, in the order to be taken.
     pub(crate) fn steps(&self) -> Vec<Step> {
         let mut plan = Plan { stage: self.stage, steps: vec![Step::Private], made: BTreeSet::new() };
         let stage = plan.inside(Path::new("/"));
@@ -92,7 +92,6 @@ impl View<'_> {
     }
 }
 
-/// Steps in the making.
 struct Plan<'a> {
     stage: &'a Path,
     steps: Vec<Step>,

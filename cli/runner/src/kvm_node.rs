@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use wiring::Owner;
 
-/// The node.
+/// Path of the device node that KVM is used by.
 pub const KVM: &str = "/dev/kvm";
 
 /// Who owns a node, and what they and others may.
@@ -23,11 +23,11 @@ pub struct Node {
 /// How a user can open a node for reading and writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Without further groups.
+    /// As it is, without a further group.
     Open,
     /// As a member of this group.
     Group(u32),
-    /// Not at all.
+    /// Not at all: no group that a launcher may have opens it.
     Closed,
 }
 

@@ -33,24 +33,24 @@ const VHOST_NET: &str = "/dev/vhost-net";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// No taps without it.
+    /// /dev/net/tun cannot be opened, without which there are no taps.
     #[error("cannot open {TUN}: `modprobe tun` loads the driver")]
     Tun(#[source] io::Error),
-    /// A disk's file.
+    /// A disk's file cannot be opened.
     #[error("disk {disk}: cannot open {path}")]
     Disk {
-        /// The disk.
+        /// Name of the disk in the manifest.
         disk: String,
-        /// Its file.
+        /// Path of the disk's file.
         path: PathBuf,
-        /// Why not.
+        /// The error of opening it.
         #[source]
         source: io::Error,
     },
     /// A disk's file is something else, or may be another user's doing.
     #[error("disk {disk}: {path} {source}")]
     DiskRefused {
-        /// The disk.
+        /// Name of the disk in the manifest.
         disk: String,
         /// What was to be its file.
         path: PathBuf,
@@ -58,29 +58,29 @@ pub enum LaunchError {
         #[source]
         source: PathError,
     },
-    /// The namespace.
+    /// The VM's network namespace cannot be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
     /// Its output, or another descriptor.
     #[error("cannot prepare the launcher's output")]
     Output(#[source] io::Error),
-    /// A folder.
+    /// A file or folder of the VM cannot be prepared.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The launcher's file.
+    /// The launcher's file cannot be opened or duplicated.
     #[error("cannot open the launcher's program")]
     Program(#[source] io::Error),
-    /// It cannot be followed.
+    /// The started process cannot be followed, and was killed.
     #[error("the launcher cannot be followed")]
     Follow(#[source] io::Error),
-    /// The kernel refused.
+    /// The kernel refused a step of starting it.
     #[error("the launcher {program} as user {user}{}", hint(source))]
     Refused {
-        /// Which file.
+        /// Path of the launcher's file.
         program: PathBuf,
-        /// The VM's user.
+        /// Number of the VM's user.
         user: u32,
-        /// What, and why.
+        /// The step that was refused, and the error.
         #[source]
         source: Refused,
     },

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Name of the launcher's file, in the folder of this program.
 pub const LAUNCHER: &str = "tapvisor-launcher";
 
-/// The launcher's program, open.
+/// The launcher's file, open since it was found: an update in between changes nothing.
 #[derive(Debug, Clone)]
 pub struct LauncherFile {
     path: PathBuf,
@@ -26,7 +26,7 @@ impl LauncherFile {
         Ok(Self { file: Arc::new(File::open(&path)?), path })
     }
 
-    /// Where it was found.
+    /// The path at which it was found.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -81,7 +81,7 @@ impl Layout {
         self.run.join("host.json")
     }
 
-    /// One folder per VM.
+    /// The folder that holds one folder per VM.
     #[must_use]
     pub fn vms(&self) -> PathBuf {
         self.run.join("vms")
@@ -123,7 +123,7 @@ impl Layout {
         &self.config
     }
 
-    /// Container images.
+    /// The store of container images.
     #[must_use]
     pub fn images(&self) -> PathBuf {
         self.cache.join("images")
@@ -162,7 +162,7 @@ impl VmLayout {
         Self { dir }
     }
 
-    /// The folder itself; root's.
+    /// The VM's folder, owned by root.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -174,7 +174,7 @@ impl VmLayout {
         self.dir.join("lock")
     }
 
-    /// The supervisor's process.
+    /// The file that names the supervisor's process.
     #[must_use]
     pub fn pid(&self) -> PathBuf {
         self.dir.join("pid")
@@ -210,7 +210,7 @@ impl VmLayout {
         self.dir.join("object.json")
     }
 
-    /// What the launcher reads.
+    /// The launch file, which the launcher reads.
     #[must_use]
     pub fn machine(&self) -> PathBuf {
         self.dir.join("machine.json")
@@ -246,13 +246,13 @@ impl VmLayout {
         self.dir.join("root")
     }
 
-    /// The launcher's control socket.
+    /// The launcher's control socket: requests and events, one JSON object per line.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.launcher_dir().join("control.sock")
     }
 
-    /// The guest's serial console.
+    /// The socket of the guest's serial console.
     #[must_use]
     pub fn console_socket(&self) -> PathBuf {
         self.launcher_dir().join("console.sock")

@@ -42,29 +42,29 @@ pub enum OwnerError {
     /// The file with the range.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Its content.
+    /// The file does not hold one valid range.
     #[error(
         "{path}: {text:?} is invalid, expected one line FIRST-LAST with 1000 ≤ FIRST ≤ LAST < 2147483648, without 65534 and 65535"
     )]
     Range {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it says.
+        /// Text of the file.
         text: String,
     },
-    /// All are in use.
+    /// No number of the range is free.
     #[error(
         "no uid is left for {vm}: all of {range} are in use or not in this user namespace; {path} sets another range"
     )]
     Exhausted {
-        /// The VM.
+        /// The VM that needs one, as NAMESPACE/NAME.
         vm: String,
-        /// The range.
+        /// The range of numbers for VMs.
         range: OwnerRange,
         /// The file that sets it.
         path: PathBuf,
     },
-    /// The list of VMs.
+    /// The records of VMs cannot be read.
     #[error(transparent)]
     Store(#[from] Box<StoreError>),
 }

@@ -27,17 +27,17 @@ use block::{DiskError, Expected};
 /// A VM that is ready to be started.
 #[derive(Debug, Clone)]
 pub struct VmPlan {
-    /// Its name.
+    /// Namespace and name of the object.
     pub key: ObjectKey,
-    /// What asked for it.
+    /// Kind of the object that asked for it.
     pub kind: Kind,
     /// What happens when it ends.
     pub strategy: RunStrategy,
     /// The object as it was written.
     pub object: Value,
-    /// What the launcher reads.
+    /// Machine and wiring, as the launcher reads them.
     pub launch: LaunchFile,
-    /// Its networks.
+    /// The configuration list of each of its networks, in the order of ADD.
     pub attachments: Attachments,
     /// The network its pod interface is on.
     pub network: Option<NetworkName>,
@@ -74,7 +74,7 @@ impl VmPlan {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OwnedError {
-    /// The wiring request.
+    /// The wiring request breaks a rule with this user.
     #[error("wiring.{0}")]
     Request(#[from] RequestError),
     /// The configuration of our plugin.
@@ -90,42 +90,42 @@ pub enum PlanError {
     #[error("{key}: metadata.name: has {bytes} bytes, at most {most} are possible in namespace {namespace}", bytes = key.name().len(),
         most = MOST_KEY_BYTES - key.namespace().len(), namespace = key.namespace())]
     LongName {
-        /// Its name.
+        /// Namespace and name of the VM.
         key: ObjectKey,
     },
     /// The instance gives no machine.
     #[error("{key}")]
     Translate {
-        /// Whose.
+        /// The VM that is refused.
         key: ObjectKey,
-        /// Why.
+        /// What is wrong with the instance's fields.
         #[source]
         source: TranslateError,
     },
     /// An image's files cannot be had.
     #[error("{key}: {reason}")]
     Image {
-        /// Whose.
+        /// The VM that is refused.
         key: ObjectKey,
-        /// Which image, and why.
+        /// The image and what is wrong with it, as text.
         reason: String,
     },
     /// A probe that is read and not asked here.
     #[error("{key}: {spec}.{probe}.httpGet.scheme: HTTPS is not supported by `tapvisor run`; tcpSocket is")]
     HttpsProbe {
-        /// Whose.
+        /// The VM that is refused.
         key: ObjectKey,
         /// The path of its instance's specification.
         spec: &'static str,
-        /// Which probe.
+        /// `readinessProbe` or `livenessProbe`.
         probe: &'static str,
     },
     /// A disk's image is not there, or none.
     #[error("{key}")]
     Disk {
-        /// Whose.
+        /// The VM that is refused.
         key: ObjectKey,
-        /// Why.
+        /// The disk and what is wrong with its image.
         #[source]
         source: Box<DiskError>,
     },
@@ -134,16 +134,16 @@ pub enum PlanError {
         "{key}: interface {interface}: the guest's subnet {subnet} contains {what}: choose another by vmNetworkCIDR"
     )]
     Subnet {
-        /// Whose.
+        /// The VM that is refused.
         key: ObjectKey,
-        /// Which interface.
+        /// Name of the interface in the manifest.
         interface: String,
-        /// The subnet.
+        /// The subnet between tap and guest.
         subnet: IpNetwork,
-        /// What it contains.
+        /// What in it the guest could then not reach, as text.
         what: String,
     },
-    /// A network's configuration.
+    /// A network has no usable configuration.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
     /// A network's configuration cannot work on this host.
@@ -162,11 +162,11 @@ impl PlanError {
 /// What VMs are planned with.
 #[derive(Debug)]
 pub struct Planner<'a> {
-    /// Networks to choose from.
+    /// Networks by name, and the primary one.
     pub choices: &'a Choices,
     /// What networks are checked against.
     pub preflight: &'a Preflight<'a>,
-    /// Where images are.
+    /// The folders of this host, for container images.
     pub layout: &'a Layout,
     /// Which engine is demanded, instead of what annotations say.
     pub engine: Option<EngineDemand>,
@@ -231,7 +231,7 @@ fn reserved_subnets(key: &ObjectKey, launch: &LaunchFile) -> Vec<PlanError> {
     subnets.filter_map(error).collect()
 }
 
-/// NetworkAttachmentDefinitions of a manifest.
+/// The NetworkAttachmentDefinitions among a manifest's objects.
 #[must_use]
 pub fn definitions(objects: &[Object]) -> Vec<NetworkAttachmentDefinition> {
     let definition = |object: &Object| match &object.body {

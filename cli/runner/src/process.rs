@@ -18,7 +18,7 @@ pub const POD_OWNER: Owner = Owner { uid: 107, gid: 107 };
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// Its number.
+    /// Process id, which the kernel may give to another one later.
     pub pid: i32,
     /// When it started, in the kernel's clock ticks since boot (field 22 of `/proc/PID/stat`).
     pub start_ticks: u64,

@@ -23,7 +23,7 @@ pub enum Request {
     },
     /// End the guest and start it again. Answered when it runs.
     Restart {
-        /// As for `stop`.
+        /// As for `stop`: seconds, the manifest's when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         grace_seconds: Option<u64>,
     },
@@ -37,34 +37,34 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Report {
-    /// Something was done.
+    /// A step of starting or ending the VM is done.
     Progress {
         /// What, in a few words.
         text: String,
     },
     /// Something that stays so and that the user may want to change.
     Note {
-        /// What.
+        /// The note as a message for users.
         text: String,
     },
-    /// The guest runs.
+    /// The guest runs, for the first time or again.
     Running,
-    /// Its processors stand: on request, or for the reason.
+    /// Its processors are halted: on request, or for the reason.
     Paused {
-        /// What it was that made them stand, if it was not a request.
+        /// Why they are halted, if it was not a request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
     /// A run of the guest has ended and another one will follow.
     Again {
-        /// Why it ended.
+        /// Why the run ended, in a sentence.
         reason: String,
-        /// In how many seconds.
+        /// Seconds until the next start.
         after_seconds: u64,
     },
     /// It is over; nothing of the VM is left on the host.
     Ended {
-        /// How.
+        /// The phase that the VM stays in.
         end: FinalPhase,
         /// Why, when that needs saying.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,10 +74,10 @@ pub enum Report {
     Failed {
         /// The exit code that goes with it.
         exit_code: u8,
-        /// Why, in one line.
+        /// Why it could not be started, in one line.
         message: String,
     },
-    /// The answer to [`Request::Ping`].
+    /// Answers [`Request::Ping`]: the supervisor serves requests.
     Alive,
     /// A request was carried out.
     Done {
@@ -86,7 +86,7 @@ pub enum Report {
     },
     /// A request could not be carried out.
     Refused {
-        /// Why.
+        /// Why it could not be carried out, in one line.
         message: String,
     },
 }

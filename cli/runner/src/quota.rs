@@ -13,7 +13,7 @@ use wiring::Owner;
 
 /// Two console logs of 16 MiB each, the sockets and the outcome.
 const MOST_BYTES: u64 = 34 << 20;
-/// Files and folders.
+/// Files and folders that it may hold (`nr_inodes` of tmpfs).
 const MOST_FILES: u32 = 64;
 
 /// Mounts it, unless that was done by an earlier supervisor of the same VM.

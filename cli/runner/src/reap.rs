@@ -18,7 +18,7 @@ use super::supervisor::{Pod as _, RealPod, release_host};
 /// A VM without a supervisor that had something on the host, and was repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaped {
-    /// Which VM.
+    /// Namespace and name of the VM.
     pub key: ObjectKey,
     /// Whether its supervisor was killed; else it ended and could not remove everything.
     pub was_killed: bool,

@@ -16,7 +16,7 @@ use api::run_strategy::{FinalPhase, RunStrategy};
 pub enum Kind {
     /// Kept, and started and stopped over and over.
     VirtualMachine,
-    /// Runs once.
+    /// Runs once, as in KubeVirt.
     VirtualMachineInstance,
 }
 
@@ -25,7 +25,7 @@ pub enum Kind {
 pub enum Phase {
     /// Its network or its launcher is coming up.
     Starting,
-    /// The guest runs.
+    /// The guest's processors run.
     Running,
     /// The guest's processors are stopped, on request.
     Paused,
@@ -65,11 +65,11 @@ pub enum OnHost {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Status {
-    /// Namespace of the object.
+    /// `metadata.namespace` of the object.
     pub namespace: String,
-    /// Name of the object.
+    /// `metadata.name` of the object.
     pub name: String,
-    /// Kind of the object.
+    /// `kind` of the object.
     pub kind: Kind,
     /// What happens when it ends.
     pub strategy: RunStrategy,

@@ -10,14 +10,14 @@ use api::kubevirt::{DnsConfig, DnsPolicy};
 /// that it asks, and is what kubelet is given on such a host.
 const HOST_FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// What a resolv.conf says.
+/// The content of a resolv.conf(5).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resolv {
     /// Servers in the order they are asked.
     pub servers: Vec<IpAddr>,
     /// Domains tried for short names.
     pub search: Vec<String>,
-    /// Options of the resolver.
+    /// Options of the resolver, such as `ndots:5`.
     pub options: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Resolv {
         resolv
     }
 
-    /// As a file.
+    /// The content of a file: one keyword per line.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();

@@ -33,16 +33,16 @@ const RANGE6: Ipv6Network =
 /// Why Services cannot be recorded or served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceStoreError {
-    /// A file.
+    /// A file of a Service cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The VMs.
+    /// The records of VMs cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// What a Service asks for.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The host's network.
+    /// The host's network cannot be prepared or restored.
     #[error(transparent)]
     Host(#[from] HostError),
     /// The ranges of cluster addresses overlap with others on this host.
@@ -51,10 +51,10 @@ pub enum ServiceStoreError {
     /// There is a Service of that name.
     #[error("Service {0} exists already: `tapvisor rm svc/{0}` removes it")]
     Exists(ObjectKey),
-    /// There is none.
+    /// No Service of that name is recorded.
     #[error("there is no Service {0}")]
     NotFound(ObjectKey),
-    /// The kernel refuses.
+    /// The kernel refused to change the nft table of Services.
     #[error("Services")]
     Kernel(#[from] Failure),
     /// The kernel does not answer.
@@ -62,24 +62,24 @@ pub enum ServiceStoreError {
     Read(#[from] KernelError),
 }
 
-/// A recorded Service.
+/// A Service as it was recorded.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// What the manifest says.
+    /// The Service of the manifest.
     pub service: Service,
-    /// What it was given.
+    /// The addresses and ports that it was given here.
     pub assigned: Assigned,
 }
 
 impl Known {
-    /// The two together.
+    /// The Service with what it was given, as the table is computed from it.
     #[must_use]
     pub fn assigned_service(&self) -> Served<'_> {
         Served { service: &self.service, assigned: &self.assigned }
     }
 }
 
-/// `services/<ns>.<name>.json`.
+/// The content of `services/<ns>.<name>.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {

@@ -28,13 +28,13 @@ use crate::sys::spawn::{self, THIS_PROGRAM};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The folders of VMs.
+    /// A VM's folder cannot be made, or the VM exists.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file.
+    /// A file of the VM cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The host's network.
+    /// The host's network cannot be prepared.
     #[error(transparent)]
     Host(#[from] HostError),
     /// The built-in network's range is taken.
@@ -43,11 +43,11 @@ pub enum StartError {
     /// Names of namespaces are shortened: another VM, or another program, has this one.
     #[error("{key}: its network namespace would be {}, which is {owner}: choose another name for the VM", netns.display())]
     NetnsTaken {
-        /// Whose start is refused.
+        /// The VM whose start is refused.
         key: ObjectKey,
-        /// The namespace.
+        /// Path of the namespace that it would have.
         netns: PathBuf,
-        /// Whose it is.
+        /// The VM or program that has it, as text.
         owner: String,
     },
     /// No user for its processes.
@@ -56,33 +56,33 @@ pub enum StartError {
     /// The user does not go with the machine.
     #[error("{key}")]
     Owned {
-        /// Whose.
+        /// The VM that cannot be started.
         key: ObjectKey,
-        /// Why not.
+        /// The rule that the request breaks with this user.
         #[source]
         source: OwnedError,
     },
     /// A disk that another VM has.
     #[error(transparent)]
     DiskUse(#[from] Box<DiskUseError>),
-    /// No random number.
+    /// No random bytes for an id: /dev/urandom cannot be read.
     #[error("cannot make an id")]
     Random(#[source] io::Error),
     /// The machine does not turn into JSON.
     #[error("cannot write the machine of {key}")]
     Machine {
-        /// Whose.
+        /// The VM that cannot be started.
         key: ObjectKey,
-        /// Why.
+        /// The error of the serializer.
         #[source]
         source: serde_json::Error,
     },
-    /// No process.
+    /// The supervisor's process cannot be started.
     #[error("cannot start the supervisor of {key}")]
     Spawn {
-        /// Whose.
+        /// The VM that cannot be started.
         key: ObjectKey,
-        /// Why.
+        /// The error of starting the process.
         #[source]
         source: io::Error,
     },
@@ -91,9 +91,9 @@ pub enum StartError {
 /// A VM that was written down and is not supervised yet. Dropped, it is what a killed supervisor leaves.
 #[derive(Debug)]
 pub struct Written {
-    /// Which VM.
+    /// Namespace and name of the VM.
     pub key: ObjectKey,
-    /// Its lock.
+    /// The VM's lock, as a supervisor holds it.
     pub lock: VmLock,
 }
 

@@ -27,27 +27,27 @@ const HOST_LOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// Why the folders cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file of ours.
+    /// A file of a VM cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// There is a VM of that name.
     #[error("{0} exists already: `tapvisor rm {0}` removes it")]
     Exists(ObjectKey),
-    /// There is none.
+    /// No VM of that name is recorded.
     #[error("there is no VM {0}")]
     NotFound(ObjectKey),
     /// What was recorded of a VM cannot be used.
     #[error("the record of {key} is damaged: {what}; `tapvisor rm {key}` removes it")]
     Damaged {
-        /// Which VM.
+        /// Namespace and name of the VM.
         key: ObjectKey,
-        /// What is wrong.
+        /// What is wrong with the record, as text.
         what: String,
     },
     /// Another process works on the VM and does not stop.
     #[error("{path} is locked by another tapvisor process")]
     Busy {
-        /// Which lock.
+        /// Path of the lock.
         path: PathBuf,
     },
 }
@@ -84,17 +84,17 @@ impl VmLock {
 /// Everything a VM's folder holds from its first moment on.
 #[derive(Debug)]
 pub struct NewVm<'a> {
-    /// The VM.
+    /// Namespace and name of the VM.
     pub key: &'a ObjectKey,
-    /// Its first status.
+    /// The status that it begins with.
     pub status: &'a Status,
     /// The object as it was given.
     pub object: &'a serde_json::Value,
-    /// `machine.json` in full.
+    /// Content of `machine.json`, as bytes.
     pub machine: &'a [u8],
-    /// `wiring.json` in full.
+    /// Content of `wiring.json`, as bytes.
     pub wiring: &'a [u8],
-    /// Its networks.
+    /// Content of the file with its networks' configuration lists.
     pub attachments: &'a Attachments,
     /// The launcher's user and group.
     pub owner: Owner,
@@ -107,7 +107,7 @@ impl Store {
         Self { layout }
     }
 
-    /// Where things are.
+    /// The folders and files of this host.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -95,7 +95,7 @@ impl SupervisorLog {
     }
 }
 
-/// The supervisor's own messages.
+/// The supervisor's own messages; those beyond the rate are left out and counted.
 impl Write for SupervisorLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut inner = self.lock();

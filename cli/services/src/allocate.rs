@@ -23,9 +23,9 @@ pub struct Assigned {
 /// A Service and what it was given.
 #[derive(Debug, Clone, Copy)]
 pub struct Served<'a> {
-    /// The manifest's.
+    /// The Service of the manifest.
     pub service: &'a Service,
-    /// Ours.
+    /// The addresses and ports that it was given.
     pub assigned: &'a Assigned,
 }
 

@@ -22,7 +22,7 @@ pub struct Frontend {
     pub name: String,
     /// The family of all its addresses.
     pub family: Family,
-    /// Transport protocol.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The Service's own addresses: cluster, external and load-balancer ones.
     pub addresses: BTreeSet<IpAddr>,
@@ -137,7 +137,7 @@ impl Frontend {
 /// Chains and sets of one or many frontends, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// Chains without a hook.
+    /// Chains that the lookups jump to, by name.
     pub chains: BTreeMap<String, Chain>,
     /// Maps of backends and sets of remembered clients.
     pub sets: BTreeMap<String, Set>,
@@ -148,9 +148,9 @@ pub struct Parts {
 pub struct Entries {
     /// It has no backends: the elements go to the refusing sets and have no verdict.
     pub refused: bool,
-    /// Address, protocol, port.
+    /// Elements of address, protocol and port.
     pub addresses: Vec<Element>,
-    /// Protocol, port.
+    /// Element of protocol and node port; `None` without one.
     pub node_port: Option<Element>,
 }
 

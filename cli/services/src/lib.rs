@@ -31,7 +31,7 @@ pub enum ServiceError {
     AddressTaken {
         /// The Service that requests it.
         service: ObjectKey,
-        /// The requested value.
+        /// The address in `spec.clusterIP`.
         address: IpAddr,
     },
     /// The requested cluster address is in none of the ranges.
@@ -39,7 +39,7 @@ pub enum ServiceError {
     OutOfRange {
         /// The Service that requests it.
         service: ObjectKey,
-        /// The requested value.
+        /// The address in `spec.clusterIP`.
         address: IpAddr,
         /// The ranges of cluster addresses.
         ranges: String,
@@ -55,11 +55,11 @@ pub enum ServiceError {
     PortTaken {
         /// The Service that requests it.
         service: ObjectKey,
-        /// Which of its ports.
+        /// Index of the port in `spec.ports`.
         index: usize,
         /// The protocol: each has its own space of numbers.
         protocol: Protocol,
-        /// The requested value.
+        /// The number in `nodePort`.
         number: u16,
     },
     /// All node ports are in use.

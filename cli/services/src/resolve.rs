@@ -14,11 +14,11 @@ use super::{Frontend, Served, Services};
 /// A VM as a Service sees it.
 #[derive(Debug, Clone)]
 pub struct Endpoint<'a> {
-    /// What selectors match.
+    /// Labels of the object, which selectors match.
     pub labels: &'a Labels,
-    /// What gives ports names.
+    /// Specification of the instance, which names ports.
     pub spec: &'a Spec,
-    /// Its namespace.
+    /// Namespace of the VM: a Service selects in its own alone.
     pub namespace: &'a str,
     /// Addresses on the pod network.
     pub addresses: &'a [IpAddr],

@@ -38,7 +38,7 @@ pub struct Services {
     pub frontends: Vec<Frontend>,
     /// Addresses of all VMs, ready or not.
     pub vms: BTreeSet<IpAddr>,
-    /// Ranges of cluster addresses.
+    /// Ranges of cluster addresses; packets to one without a Service are rejected.
     pub ranges: Vec<IpNetwork>,
     /// Whether node ports on ::1 are refused, because answers would not arrive: [`super::loopback::is_unanswered`].
     #[serde(default)]
@@ -52,7 +52,7 @@ impl Services {
         TableId::new(TableFamily::Inet, "tapvisor-services")
     }
 
-    /// The whole table.
+    /// The whole table with its chains and sets, as the kernel is to have it.
     #[must_use]
     pub fn table(&self) -> Table {
         let mut table =

@@ -51,27 +51,25 @@ pub(super) struct VmUsers {
     pub(super) are_mapped: bool,
 }
 
-/// A forwarding setting.
+/// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forwarding {
-    /// On.
     On,
     /// Off, and it can be switched on.
     Off,
     /// Off, and it cannot be written.
     Fixed,
-    /// It cannot be read.
     Unknown,
 }
 
-/// What `/dev/kvm` can do.
+/// What `/dev/kvm` can do for VM processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kvm {
-    /// There is none.
+    /// The host has no such node.
     Absent,
     /// It may not be opened.
     Refused(String),
-    /// It is there.
+    /// It runs guests.
     Present(String),
     /// It works, and the user of VM processes may not open it.
     Withheld(String),
@@ -85,11 +83,11 @@ pub(super) enum Kvm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Severity {
-    /// As it should be.
+    /// Nothing needs to change.
     Ok,
     /// VMs run, with a restriction.
     Warning,
-    /// VMs do not run.
+    /// No VM runs until it is remedied.
     Error,
 }
 

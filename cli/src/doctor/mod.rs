@@ -15,7 +15,7 @@ use super::arguments::{Doctor, Output};
 use super::failure::Failure;
 use super::terminal;
 
-/// Gathers, diagnoses, prints.
+/// `tapvisor doctor`: gathers, diagnoses and prints; the exit code follows the worst finding.
 #[expect(clippy::unnecessary_wraps, reason = "every command has this shape")]
 pub(crate) fn doctor(arguments: &Doctor) -> Result<ExitCode, Failure> {
     let findings = diagnose(&gather::gather());

@@ -24,9 +24,9 @@ use protocol::chain::chain;
 use runner::clock::unix_seconds;
 use runner::store::Store;
 
-/// Longest between two looks.
+/// Longest time between two looks, with or without announcements.
 const PERIOD_MILLISECONDS: u16 = 1000;
-/// Announcements come in bursts.
+/// Announcements come in bursts: how long to wait for the rest of one.
 const BURST: Duration = Duration::from_millis(100);
 /// How often the ports are tested: each time of so many.
 const PROBE_EVERY: u32 = 10;

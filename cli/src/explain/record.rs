@@ -9,7 +9,7 @@ use wiring::Request;
 use crate::failure::{Exit, Failure};
 use crate::names;
 
-/// Reads a VM's record.
+/// Reads a VM's record from the runner's files.
 pub(super) fn read(store: &Store, key: &ObjectKey) -> Result<VmRecord, Failure> {
     let status = store.status(key)?;
     let files = store.layout().vm(key);

@@ -50,7 +50,7 @@ impl Findings {
     }
 }
 
-/// Explains what was seen.
+/// Turns evidence into the path of each NIC and the findings on it; pure.
 #[must_use]
 pub fn diagnose(seen: &Evidence) -> Explanation {
     let case = Case::of(seen);

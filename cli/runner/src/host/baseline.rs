@@ -12,7 +12,7 @@ use terms::IfName;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Baseline {
-    /// Links.
+    /// Names of the links that there were.
     pub links: BTreeSet<IfName>,
     /// Settings that plugins, or we, may change.
     pub sysctls: Settings,
@@ -74,7 +74,7 @@ impl OurChanges {
     }
 }
 
-/// The settings among facts.
+/// The settings among facts that the kernel has.
 #[must_use]
 pub fn settings(facts: &Facts) -> Settings {
     facts.sysctls.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect()

@@ -29,7 +29,7 @@ pub enum HostError {
     Change(#[from] Failure),
 }
 
-/// `host.json`.
+/// The content of `host.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Note {

@@ -8,9 +8,9 @@ use terms::{IfName, IpNetwork};
 /// Something on the host that the range would hide, or be hidden by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// Our range.
+    /// The range that is to be used for VMs.
     pub range: IpNetwork,
-    /// What it meets.
+    /// The host's address or the destination of its route.
     pub with: IpNetwork,
     /// Whether that is an address or a route.
     pub is_address: bool,

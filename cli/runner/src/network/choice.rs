@@ -18,7 +18,7 @@ pub enum ChoiceError {
     Config {
         /// As it was asked for.
         name: String,
-        /// Why.
+        /// What is wrong with the configuration.
         #[source]
         source: ConfigError,
     },
@@ -28,9 +28,9 @@ pub enum ChoiceError {
     /// Two networks claim to be the primary one.
     #[error("--network {first} and --network {second}: a VM has one primary network, and no VM asks for these by name")]
     TwoPrimaries {
-        /// The first of them.
+        /// The network that is named first.
         first: String,
-        /// The next one.
+        /// The network that claims it too.
         second: String,
     },
 }

@@ -22,29 +22,29 @@ use crate::resolv::Resolv;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
-    /// The namespace.
+    /// The VM's network namespace cannot be made, entered or removed.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    /// The loopback.
+    /// The loopback in it cannot be brought up.
     #[error("the VM's network namespace")]
     Loopback(#[source] Failure),
     /// What was written down is no configuration any more.
     #[error("network {network}")]
     Config {
-        /// Which network.
+        /// Name of the network.
         network: String,
-        /// Why not.
+        /// What is wrong with its configuration.
         #[source]
         source: Box<ConfigError>,
     },
-    /// A plugin.
+    /// A plugin of a network failed.
     #[error("network {network} for interface {interface}")]
     Plugin {
-        /// Which network.
+        /// Name of the network.
         network: String,
         /// Which interface, by its name in the manifest.
         interface: String,
-        /// What it said.
+        /// The error of the plugin, or of executing it.
         #[source]
         source: Box<RuntimeError>,
     },
@@ -53,7 +53,7 @@ pub enum NetworkError {
 /// The pod of one VM: its namespace and its attachments.
 #[derive(Debug, Clone)]
 pub struct PodNetwork {
-    /// The VM.
+    /// Namespace and name of the VM.
     pub key: ObjectKey,
     /// The pod's id towards the plugins.
     pub container_id: ContainerId,
@@ -65,7 +65,7 @@ pub struct PodNetwork {
     pub cache: PathBuf,
 }
 
-/// What came of attaching.
+/// What the plugins returned for all networks together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wired {
     /// Addresses on the primary network: of each family the first, which is the guest's behind a bridge binding.

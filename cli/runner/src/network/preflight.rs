@@ -23,39 +23,39 @@ pub enum NetworkFault {
         "network {network}: cniVersion: {version}: the plugin {plugin:?} speaks {spoken}: write one of these, or install a newer plugin"
     )]
     Version {
-        /// The network.
+        /// Name of the network.
         network: String,
         /// The version of its configuration.
         version: String,
         /// The type of the plugin.
         plugin: String,
-        /// The versions it speaks.
+        /// The versions that the plugin speaks, as text.
         spoken: String,
     },
     /// A range of addresses that pods cannot have.
     #[error("network {network}: plugins[{index}].{path}: {range} contains {what}")]
     Range {
-        /// The network.
+        /// Name of the network.
         network: String,
         /// The place of the plugin in the list.
         index: usize,
         /// The field within the plugin.
         path: String,
-        /// The range.
+        /// The range as the configuration has it.
         range: String,
-        /// What it contains.
+        /// What in it pods cannot have, as text.
         what: String,
     },
     /// A link that a plugin builds on is not there.
     #[error("network {network}: plugins[{index}].{field}: this host has no link {link:?}")]
     Link {
-        /// The network.
+        /// Name of the network.
         network: String,
         /// The place of the plugin in the list.
         index: usize,
         /// The field that names the link.
         field: &'static str,
-        /// The name.
+        /// Name of the missing link.
         link: String,
     },
 }

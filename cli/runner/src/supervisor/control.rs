@@ -23,19 +23,16 @@ const MOST_BYTES: u64 = 64 << 10;
 /// A report of the launcher about its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LauncherEvent {
-    /// The guest's processors run.
     Running,
-    /// They stand.
+    /// The guest's processors are halted, on request.
     Paused,
-    /// A disk failed and they stand for that; which disk, and why.
+    /// The processors are halted because a disk failed; which disk, and why.
     DiskFailed(String),
     /// What executes the guest, why, and what was found out about KVM.
     Engine {
-        /// The engine.
         kind: EngineKind,
-        /// Why it was chosen.
         reason: String,
-        /// What /dev/kvm can do.
+        /// What the launcher found out about /dev/kvm, as a sentence.
         kvm: String,
     },
     /// Something else that is worth a line in the log.

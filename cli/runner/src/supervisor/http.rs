@@ -26,37 +26,36 @@ const MOST_BODY_BYTES: usize = 10 << 10;
 /// How often a body that breaks off is requested again before that counts as an answer.
 const TRIES: usize = 3;
 
-/// What is requested.
+/// A GET request of an HTTP probe.
 #[derive(Debug, Clone)]
 pub(super) struct Get<'a> {
     /// The host, if it is not the guest.
     pub(super) host: Option<&'a str>,
-    /// The guest.
+    /// Address of the guest, and the host unless `host` names another.
     pub(super) guest: IpAddr,
-    /// The port.
     pub(super) port: u16,
-    /// Path and query.
+    /// Path and query, as the manifest has them.
     pub(super) path: &'a str,
-    /// Headers of the manifest.
+    /// Headers of the manifest, in its order.
     pub(super) headers: &'a [(String, String)],
 }
 
 /// Why there is no answer to judge.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
-    /// No connection.
+    /// The TCP connection cannot be made.
     #[error("cannot connect to {authority}")]
     Connect {
-        /// Host and port.
+        /// Host and port, as in a URL.
         authority: String,
-        /// Why.
+        /// The error of the connection.
         #[source]
         source: std::io::Error,
     },
     /// No answer, or none that is HTTP.
     #[error("the server does not speak HTTP")]
     Http(#[from] hyper::Error),
-    /// The answer breaks off.
+    /// The server closed the connection within the body.
     #[error("the answer breaks off")]
     Body(#[source] hyper::Error),
     /// The request cannot be made.
@@ -65,15 +64,14 @@ pub(super) enum HttpError {
     /// A redirect to something else than HTTP.
     #[error("redirected to {0:?}")]
     Redirect(String),
-    /// A redirect without end.
+    /// Redirected [`MOST_REQUESTS`] times.
     #[error("redirected {MOST_REQUESTS} times")]
     TooManyRedirects,
 }
 
-/// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
-    /// Without brackets.
+    /// Name or address; IPv6 without brackets.
     host: String,
     port: u16,
     path: String,
@@ -215,7 +213,7 @@ impl Target {
     }
 }
 
-/// RFC 3986 §5.2.4.
+/// Removes dot segments from a path (RFC 3986 §5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept = Vec::new();
     let parts: Vec<_> = path.split('/').skip(1).collect();

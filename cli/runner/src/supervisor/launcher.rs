@@ -84,14 +84,14 @@ impl LauncherRun {
         async move { control::request_stop(&socket, grace).await }
     }
 
-    /// Sends SIGTERM.
+    /// Sends SIGTERM: the launcher ends its guest within the grace period.
     pub(super) fn terminate(&self) {
         if let Some(Err(error)) = self.process.map(|process| process.signal(Signal::SIGTERM)) {
             tracing::warn!(%error, "the launcher cannot be sent SIGTERM");
         }
     }
 
-    /// Sends SIGKILL.
+    /// Sends SIGKILL to the launcher alone.
     pub(super) fn kill(&mut self) {
         // It may have ended in this very moment; then there is nothing to kill.
         drop(self.child.start_kill());

@@ -32,15 +32,15 @@ use super::store::{Store, StoreError, VmLock};
 /// What a supervisor is made of.
 #[derive(Debug)]
 pub struct Parts<P> {
-    /// Where VMs are.
+    /// The records of VMs on this host.
     pub store: Store,
-    /// Which one.
+    /// The VM that it supervises.
     pub key: ObjectKey,
-    /// Its lock.
+    /// The VM's lock, held until the supervisor ends.
     pub lock: VmLock,
     /// What it is connected to, and how its launcher is started.
     pub pod: P,
-    /// Seconds since 1970.
+    /// Returns the time in seconds since 1970.
     pub clock: fn() -> u64,
     /// In 0..=1; spreads the delays of VMs that fail together.
     pub spread: f32,

@@ -33,7 +33,7 @@ use crate::{chain, process, quota, scratch};
 pub struct StartFailure {
     /// The exit code that goes with it.
     pub exit_code: u8,
-    /// In one line.
+    /// Why, in one line for the user.
     pub message: String,
 }
 
@@ -237,13 +237,13 @@ pub fn release_host(store: &Store, host: &HostLock) -> Result<(), ReleaseError> 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The list of VMs.
+    /// The records of VMs cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The host.
+    /// The host's network cannot be restored.
     #[error("the host's network could not be restored")]
     Host(#[from] HostError),
-    /// Services.
+    /// What serves Services cannot be removed from the host.
     #[error(transparent)]
     Served(#[from] ServiceStoreError),
 }

@@ -74,7 +74,7 @@ impl Probes {
     }
 }
 
-/// Whom a probe asks.
+/// What a probe sends its request to.
 enum Target {
     /// The guest, over the network.
     Guest(IpAddr),

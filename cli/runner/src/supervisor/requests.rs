@@ -15,7 +15,7 @@ use super::machine::SupervisorInput;
 use crate::protocol::Report;
 use protocol::socket::Address;
 
-/// Longest request.
+/// Longest request in bytes; a longer line ends the connection.
 const MOST_BYTES: u64 = 4096;
 
 /// The sending side of a client's connection.

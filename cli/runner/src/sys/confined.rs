@@ -35,11 +35,11 @@ pub(crate) struct Start {
     pub(crate) program: OwnedFd,
     /// Its arguments, its name first.
     pub(crate) arguments: Vec<CString>,
-    /// Its environment, `NAME=value`.
+    /// Its whole environment, as `NAME=value`.
     pub(crate) environment: Vec<CString>,
-    /// Standard input.
+    /// Its standard input.
     pub(crate) input: OwnedFd,
-    /// Standard output and error.
+    /// Its standard output and standard error.
     pub(crate) output: OwnedFd,
     /// The network namespace it runs in.
     pub(crate) netns: OwnedFd,
@@ -58,11 +58,11 @@ pub(crate) enum Walls {
     All(Vec<Step>),
     /// Process numbers and System V IPC.
     Processes,
-    /// Neither.
+    /// It shares process numbers, IPC and file systems with us.
     None,
 }
 
-/// What the kernel refused.
+/// A step that the kernel refused, with the error as source.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Refused {

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{Gid, Uid, chdir, chown, mkdir, pivot_root, symlinkat};
 use wiring::Owner;
 
-/// One step.
+/// One step of putting a root together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing that is mounted from now on is seen elsewhere.
@@ -25,44 +25,44 @@ pub(crate) enum Step {
     File(CString),
     /// A symbolic link.
     Link {
-        /// Where.
+        /// Path of the link.
         at: CString,
-        /// To what.
+        /// What the link holds.
         to: CString,
     },
     /// A file system of its own.
     Mount {
-        /// Where.
+        /// Path of the folder to mount on.
         at: CString,
-        /// Of which kind.
+        /// Type of the file system: `tmpfs`, `proc`.
         kind: CString,
         /// Flags in addition to `nosuid` and `noexec`.
         flags: MsFlags,
-        /// The kind's own options.
+        /// Options of that type, separated by commas.
         options: CString,
     },
-    /// A bind mount.
+    /// A bind mount of a file or folder.
     Bind {
-        /// What.
+        /// Path on the host.
         from: CString,
-        /// Where.
+        /// Path to mount on.
         at: CString,
-        /// Restrictions of the mount.
+        /// What may not be done there.
         limits: Limits,
     },
     /// Makes a mounted file system read-only.
     Close(CString),
     /// A device node, or the host's own where the kernel forbids to make one.
     Device {
-        /// Where.
+        /// Path of the node.
         at: CString,
-        /// The host's.
+        /// Path of the host's own node.
         from: CString,
-        /// Its number.
+        /// Major and minor number of the device.
         number: libc::dev_t,
-        /// Whose it is.
+        /// User and group of the node.
         owner: Owner,
-        /// Who may open it.
+        /// Permission bits of the node.
         mode: Mode,
     },
     /// This folder becomes the root, and what was there before is gone.

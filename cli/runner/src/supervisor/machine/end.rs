@@ -10,13 +10,13 @@ use crate::record::{Kind, OnHost, Phase};
 /// Why a VM is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Its guest never ran.
+    /// The guest never ran; why, and with which exit code.
     NotStarted(StartFailure),
-    /// Its guest ran.
+    /// The guest ran at least once.
     Ended {
         /// The phase it stays in.
         phase: FinalPhase,
-        /// Why, in a sentence.
+        /// Why it ended, in a sentence, when that needs saying.
         reason: Option<String>,
     },
 }

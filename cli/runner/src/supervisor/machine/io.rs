@@ -30,7 +30,7 @@ pub(crate) enum SupervisorInput<C> {
     Attached(Result<Attached, StartFailure>),
     /// The launcher's process was started, or why not. A launcher that has ended already has no process to note.
     Launched(Result<Option<Process>, StartFailure>),
-    /// The launcher reports something.
+    /// The launcher reports an event of its guest.
     Launcher(LauncherEvent),
     /// Whether the launcher has accepted the last [`SupervisorAction::StopGuest`].
     StopAnswered {
@@ -41,21 +41,21 @@ pub(crate) enum SupervisorInput<C> {
     Probe(Purpose, bool),
     /// The launcher and all processes of its session have ended.
     Exited(LauncherExit),
-    /// A client's request.
+    /// A client's request, and the client to be answered.
     Request(Request, C),
     /// The command that started the VM has closed its connection.
     StarterGone,
     /// SIGTERM, as when the host shuts down.
     Terminate,
-    /// What came of [`SupervisorAction::Save`].
+    /// The result of [`SupervisorAction::Save`], with the reason of a failure.
     Saved(Result<(), String>),
     /// Services are up to date with every [`SupervisorAction::Serve`] so far.
     Served,
     /// What came of [`SupervisorAction::Detach`]: what could not be removed.
     Detached(Result<(), String>),
-    /// What came of [`SupervisorAction::Forget`].
+    /// The result of [`SupervisorAction::Forget`], with the reason of a failure.
     Forgotten(Result<(), String>),
-    /// The deadline has come.
+    /// The deadline that the machine asked for has come.
     Time,
 }
 
@@ -68,14 +68,14 @@ pub(crate) enum SupervisorAction<C> {
     Launch,
     /// Start the probes of a guest that runs.
     StartProbes {
-        /// The VM's addresses.
+        /// Addresses of the VM on the primary network.
         addresses: Vec<IpAddr>,
     },
     /// Stop probing while the guest is paused, or go on.
     PauseProbes(bool),
     /// Request the launcher to end its guest; answered by `StopAnswered`.
     StopGuest {
-        /// Time to power off.
+        /// Time that the guest has to power off.
         grace: Duration,
     },
     /// Send SIGTERM to the launcher.
@@ -88,13 +88,13 @@ pub(crate) enum SupervisorAction<C> {
     Serve,
     /// Report to the command that started the VM.
     Tell(Report),
-    /// Answer a client.
+    /// Answer the client of a request.
     Answer(C, Report),
     /// Remove everything that is on the host; answered by `Detached`.
     Detach,
     /// Close the socket and record the end; answered by `Forgotten`.
     Forget {
-        /// The last status.
+        /// The status that is recorded last.
         status: Box<Status>,
         /// Whether the record is removed instead.
         remove: bool,
@@ -116,12 +116,12 @@ pub(crate) struct Attached {
     pub(crate) warnings: Vec<String>,
 }
 
-/// How a launcher ended.
+/// How a launcher's run of the guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LauncherExit {
     /// What it means for the run strategy.
     pub(crate) outcome: RunOutcome,
-    /// In a sentence.
+    /// Why it ended, in a sentence.
     pub(crate) reason: String,
     /// The exit code that a command passes on when this ends it.
     pub(crate) exit_code: u8,

@@ -55,11 +55,11 @@ enum State {
     Attaching,
     /// The launcher is being started.
     Launching,
-    /// There is a launcher.
+    /// A launcher runs; the guest may not run yet.
     Guest(Guest),
     /// The next start waits for its back-off.
     BackOff { until: Duration },
-    /// Networks are detached.
+    /// Networks are being detached; how the VM ended is recorded after that.
     Detaching(End),
     /// What is left is recorded, or the record removed.
     Forgetting { end: End, left: Option<String>, remove: bool },
@@ -77,7 +77,6 @@ struct VmRequests<C> {
     waiting_for_run: Vec<C>,
 }
 
-/// Writing of the status.
 #[derive(Debug)]
 struct Saving<C> {
     is_changed: bool,
