@@ -138,10 +138,7 @@ enum Read {
 pub(crate) enum AskError {
     /// The supervisor answered that it cannot carry it out.
     #[error("{key}: {message}")]
-    Refused {
-        key: ObjectKey,
-        message: String,
-    },
+    Refused { key: ObjectKey, message: String },
     /// The supervisor has ended before it answered.
     #[error("{0}: its supervisor is gone")]
     Gone(ObjectKey),
