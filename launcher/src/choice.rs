@@ -129,6 +129,7 @@ fn decide(
             }
         },
     };
+    // QEMU opens the node by its path, as this user; our own machine uses the descriptor that it was given.
     if qemu_may_open {
         return Ok(Decision { kind: EngineKind::Qemu(Accelerator::Kvm), reason, kvm: EXECUTES.to_owned() });
     }

@@ -52,6 +52,7 @@ impl EventLoop<'_> {
         loop {
             match next(inputs, lifecycle.next_deadline()) {
                 Next::Input(Input::Engine(event)) => {
+                    // A guest can cause events as fast as it likes: all but the last are logged at a limited rate.
                     if matches!(event, Event::Ended(_)) || log.permits() {
                         tracing::info!(?event, "machine");
                     }

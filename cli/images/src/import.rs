@@ -97,6 +97,7 @@ impl Import<'_> {
         };
         let reader = blob::decompressed(file).map_err(failed)?;
         let mut archive = Archive::new(reader);
+        // The archive is read once from its beginning: blobs are stored as they come, perhaps before the index that names them.
         let (mut index, mut is_dockers) = (None, false);
         while let Some(entry) = archive.next().map_err(failed)? {
             if entry.kind != Kind::File {

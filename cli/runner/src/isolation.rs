@@ -131,6 +131,7 @@ impl Plan<'_> {
         let above = path.parent().unwrap_or(Path::new("/"));
         let at = self.inside(path);
         let is_link = found.file_type().is_symlink();
+        // Where /usr is merged, `/bin` and `/lib` are links into it: the same links are made.
         match fs::read_link(path) {
             Ok(to) if is_link && SYSTEM.iter().any(|place| Path::new(place) == path) => {
                 self.folders(above);

@@ -149,6 +149,7 @@ pub(crate) fn start(
     let own = [LAUNCHER, "launch"].map(OsString::from);
     let arguments = own.into_iter().chain(options.to_arguments());
     let arguments = arguments.map(|argument| text(&argument)).collect();
+    // For the host's own node, which the process sees where the kernel forbids to make one.
     let group = handover.kvm.as_ref().and_then(|_| match Node::kvm().ok()?.access(owner) {
         Access::Group(group) => Some(group),
         Access::Open | Access::Closed => None,

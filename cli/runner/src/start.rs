@@ -255,6 +255,7 @@ fn write_one(
         engine: None,
         engine_reason: None,
         left: None,
+        // Recorded before anything is there: what a supervisor leaves that is killed at once is then found and removed.
         on_host: if starts { OnHost::Present } else { OnHost::Absent },
         kept: !starts,
         kept_once_running: kept,

@@ -53,6 +53,7 @@ pub(crate) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), 
         addresses: Vec::new(),
         routes: Vec::new(),
     };
+    // Without an address on the pod interface there is no lease to answer with, and no service tap.
     let service = (v4 || v6).then(|| Service {
         tap: key.service_tap(),
         link_local: service_link_local(interface.mac.unwrap_or(current)),

@@ -81,6 +81,7 @@ fn inet(masqueraded: &[Masquerade], bridged: &[Bridge]) -> Table {
     }
     if !masqueraded.is_empty() {
         table = table
+            // GUARD is before connection tracking, so that what it drops leaves no entry; INVALID needs the state, and is after it.
             .chain(Chain::filter(GUARD, Hook::Prerouting, priority::RAW).rules(masqueraded.iter().flat_map(guard)))
             .chain(
                 Chain::filter(INVALID, Hook::Prerouting, priority::MANGLE)

@@ -218,6 +218,7 @@ fn inherit(
     parts: Parts,
     monitor: OwnedFd,
 ) -> Result<(Vec<String>, Vec<OwnedFd>), EngineError> {
+    // QEMU inherits each descriptor under the number it has here, which the arguments name.
     let mut inherited = Vec::new();
     let mut give = |descriptor: OwnedFd| {
         let number = descriptor.as_raw_fd();

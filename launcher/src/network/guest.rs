@@ -120,6 +120,7 @@ fn masqueraded(
             let config = v6(address.ip(), router, vec![Prefix { network, on_link: true }]);
             Some(match view.default_v6 {
                 true => config,
+                // A lifetime of 0 says that the router is no default router (RFC 4861 §4.2).
                 false => V6Config { router_lifetime_seconds: 0, routes: view.destinations_v6(), ..config },
             })
         }

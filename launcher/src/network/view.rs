@@ -187,6 +187,7 @@ impl View<'_> {
                 _ => {}
             }
         }
+        // A route to the guest's own address or to a gateway alone is no network to announce.
         let is_plain = |to: &Ipv6Network| {
             to.prefix() < 128 || (to.ip() != address && !behind.iter().any(|(_, gateway)| *gateway == to.ip()))
         };
@@ -197,6 +198,7 @@ impl View<'_> {
         let config = v6(address, next.map_or(Router::None, router_by), prefixes);
         Some(match default {
             Some(_) => config,
+            // A lifetime of 0 says that the router is no default router (RFC 4861 §4.2).
             None => V6Config { router_lifetime_seconds: 0, routes, ..config },
         })
     }

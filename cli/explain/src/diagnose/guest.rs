@@ -48,6 +48,7 @@ fn neighbours(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
             findings.add(Severity::Error, Code::NeighbourUnresolved, name, &nic.interface.pod_interface, words);
         }
     }
+    // A macvlan and its parent exchange no packets: the host has no neighbour entries for such a VM.
     let Some(routed) = nic.routed().filter(|_| !nic.is_macvlan) else { return };
     for address in unresolved(&case.seen.host, &routed.name, &nic.addresses) {
         let (who, severity) = match nic.is_masqueraded() {

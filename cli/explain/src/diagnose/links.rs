@@ -60,6 +60,7 @@ impl At<'_, '_> {
             return self.error(Code::LinkMissing, name, words);
         };
         let enter = self.case.enter();
+        // With the host's end down there is no carrier either: that end is reported, once.
         if !link.up {
             let words = Words::new(
                 format!("{name} is down"),
@@ -124,6 +125,7 @@ impl At<'_, '_> {
             self.error(Code::LinkDown, &link.name, words);
         }
         self.bridge(end);
+        // A macvlan may have a smaller MTU than its parent, never a larger one.
         let differs =
             if nic.is_macvlan { end.mtu_bytes < pod_link.mtu_bytes } else { end.mtu_bytes != pod_link.mtu_bytes };
         if differs {

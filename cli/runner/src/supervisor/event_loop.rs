@@ -70,6 +70,7 @@ impl<P: Pod> EventLoop<P> {
         let layout = store.layout().vm(&key);
         let (inputs, received) = mpsc::channel(16);
         let starter = requests::receive(&layout.supervisor_socket(), starter, &inputs)?;
+        // A VM whose object cannot be read is run nevertheless, without probes.
         let object: Option<serde_json::Value> = files::read_json(&layout.object())
             .inspect_err(|error| tracing::warn!(error = %chain(error), "the VM's probes cannot be read"))
             .ok();

@@ -23,6 +23,7 @@ const HOST_ORDER: [u8; 6] = {
 impl Batch<'_> {
     pub(super) fn set(&mut self, id: &TableId, new: &Set, number: Option<u32>, extra: u32) -> Result<(), NftError> {
         let number = number.unwrap_or_else(|| self.set_number());
+        // For ranges of concatenations the kernel takes another kind of set (pipapo), if flag and part lengths say so.
         let ranges_of_parts = new.flags.interval && new.key.len() > 1;
         let flags = flags(new) | extra | if ranges_of_parts { uapi::SET_CONCAT } else { 0 };
         if new.key.is_empty() {

@@ -53,6 +53,7 @@ impl Compiler<'_> {
             self.writer.numbers([(key_kind, libc_u32(key)), (source, register(0))]);
             return Ok(());
         };
+        // The kernel corrects the checksums that cover the field only if it is told which they are.
         let (kind, offset, flags) = expression::checksum(field);
         begin(self.writer, &PAYLOAD, 7 * NUMBER);
         self.writer.numbers([
@@ -84,6 +85,7 @@ impl Compiler<'_> {
                     }
                 }
                 if let Some(port) = port {
+                    // A slot has four bytes: slot 4 is behind the longest address.
                     constant(self.writer, 4, &port.to_be_bytes());
                 }
                 (address.map(|_| 0), port.map(|_| 4))
@@ -98,6 +100,7 @@ impl Compiler<'_> {
         begin(self.writer, &NAT, (3 + 2 * ends) * NUMBER);
         self.writer.numbers([(uapi::nat::TYPE, libc_u32(kind)), (uapi::nat::FAMILY, libc_u32(family))]);
         let mut flags = 0;
+        // One address, not a range: both ends are the same register.
         if let Some(slot) = address {
             self.writer.numbers([(uapi::nat::ADDR_MIN, register(slot)), (uapi::nat::ADDR_MAX, register(slot))]);
             flags |= uapi::NAT_MAP_IPS;
