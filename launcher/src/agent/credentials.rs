@@ -20,6 +20,7 @@ pub(super) struct Credentials {
     passed: Option<Found>,
 }
 
+/// SSH keys and passwords by user, as read from the sources.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Found {
     keys: BTreeMap<String, Vec<String>>,

@@ -51,6 +51,7 @@ enum Job {
     Look,
 }
 
+/// What the agent's thread reports to the launcher's loop.
 #[derive(Debug)]
 pub(crate) enum News {
     /// [`Agent::status`] returns something else than before.

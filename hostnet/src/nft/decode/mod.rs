@@ -44,6 +44,7 @@ pub(crate) fn decode(expressions: &[u8], context: &DecodeContext<'_, '_>) -> (Ve
     (decoder.statements, decoder.counter)
 }
 
+/// What a register holds after the expressions so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     /// A field, of which so many bytes were loaded and perhaps the bits of a mask kept.

@@ -77,6 +77,7 @@ struct VmRequests<C> {
     waiting_for_run: Vec<C>,
 }
 
+/// Whether the status is to be written, and which clients wait for that.
 #[derive(Debug)]
 struct Saving<C> {
     is_changed: bool,
