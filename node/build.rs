@@ -29,6 +29,10 @@ fn main() {
         .name("RuntimeService")
         .package("runtime.v1")
         .method(method("list_pod_sandbox", "ListPodSandbox", "ListPodSandboxRequest", "ListPodSandboxResponse").build())
+        .method(
+            method("pod_sandbox_status", "PodSandboxStatus", "PodSandboxStatusRequest", "PodSandboxStatusResponse")
+                .build(),
+        )
         .build();
     Builder::new().build_server(false).compile(&[registration, runtime]);
     Builder::new().build_client(false).compile(&[plugin]);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use machine::EngineDemand;
 
@@ -206,9 +206,19 @@ pub(crate) struct Rm {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("cluster").args(["context", "kubeconfig"]).multiple(true)))]
 pub(crate) struct Explain {
     /// The VM: NAME or NAMESPACE/NAME
     pub(crate) name: String,
+    /// A VM in a cluster: the context of a kubeconfig file. Needs kubectl
+    #[arg(long, conflicts_with_all = ["watch", "port"])]
+    pub(crate) context: Option<String>,
+    /// A VM in a cluster: the kubeconfig file. Needs kubectl
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watch", "port"])]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The namespace of a VM in a cluster; the context's if absent
+    #[arg(short, long, requires = "cluster")]
+    pub(crate) namespace: Option<String>,
     /// How to print
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,

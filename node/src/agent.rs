@@ -21,6 +21,7 @@ use tower::timeout::TimeoutLayer;
 use crate::args::{HostArgs, RunArgs};
 use crate::cni::{self, Chain};
 use crate::devices::{self, Device, Found};
+use crate::explain::{self, Explainer};
 use crate::launchers::{self, Launchers, Reports};
 use crate::node_object;
 use crate::plugin::{self, Access};
@@ -136,7 +137,10 @@ async fn serve(args: &RunArgs, client: Client) -> Result<(), AgentError> {
     tokio::spawn(probes::serve(listen(names::PROBE_PORT).await?, Arc::clone(&is_ready)));
     let reports = Arc::new(Reports::new(&args.node_name));
     let pods = args.kubelet_root.join("pods");
-    let api = api::Api { reports: Arc::clone(&reports), launchers: Arc::new(Launchers::new(pods.clone())) };
+    let explainer =
+        Explainer { runtime: runtime_socket(args), socket: explain::SOCKET.into(), node: args.node_name.clone() };
+    let launchers = Arc::new(Launchers::new(pods.clone()));
+    let api = api::Api { reports: Arc::clone(&reports), launchers, explainer };
     tokio::spawn(api::serve(listen(names::PORT).await?, args.certificates.clone(), api));
     tokio::spawn(launchers::follow(pods, reports));
     let runtime = runtime_of(&nodes, &args.node_name).await;
@@ -254,13 +258,17 @@ async fn keep_published(nodes: Api<Node>, name: String, labels: BTreeMap<String,
     }
 }
 
+/// The runtime's socket.
+fn runtime_socket(args: &RunArgs) -> Option<PathBuf> {
+    args.cri_socket.clone().or_else(|| RUNTIMES.iter().map(PathBuf::from).find(|path| path.exists()))
+}
+
 async fn collect_garbage(args: RunArgs, mut networks: watch::Receiver<String>) {
     loop {
         let Ok(network) = networks.wait_for(|network| !network.is_empty()).await.map(|network| network.clone()) else {
             return;
         };
-        let known = || RUNTIMES.iter().map(PathBuf::from).find(|path| path.exists());
-        match args.cri_socket.clone().or_else(known) {
+        match runtime_socket(&args) {
             None => tracing::warn!("no socket of a container runtime: no garbage is collected"),
             Some(socket) => match cni::collect(socket, &args.host.cni_bin_dir, &network).await {
                 Ok(living) => tracing::info!(network, living, "CNI garbage collection"),

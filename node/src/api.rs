@@ -23,11 +23,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::explain::Explainer;
 use crate::launchers::{Launchers, Reports, Stream as LauncherStream};
 
 /// A stream to a launcher is no connection any more: each launcher has one of each kind.
@@ -48,6 +50,8 @@ pub(crate) struct Api {
     pub(crate) reports: Arc<Reports>,
     /// The launchers themselves.
     pub(crate) launchers: Arc<Launchers>,
+    /// What explains their networks.
+    pub(crate) explainer: Explainer,
 }
 
 /// Serves the API until the process ends.
@@ -132,7 +136,7 @@ fn tls(folder: &Path) -> io::Result<ServerConfig> {
 async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
     if let Some(path) = request.uri().path().strip_prefix(names::LAUNCHERS_PATH).filter(|path| !path.is_empty()) {
         let path = path.to_owned();
-        return match action(request, &path, &api.launchers).await {
+        return match action(request, &path, api).await {
             Ok(response) => response,
             Err((status, message)) => text(status, message + "\n"),
         };
@@ -157,7 +161,8 @@ async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
 type Refusal = (StatusCode, String);
 
 /// Answers below a launcher's path: `/{pod UID}/{verb or stream}`.
-async fn action(request: Request<Incoming>, path: &str, launchers: &Arc<Launchers>) -> Result<Response<Body>, Refusal> {
+async fn action(request: Request<Incoming>, path: &str, api: &Api) -> Result<Response<Body>, Refusal> {
+    let launchers = &api.launchers;
     let mut parts = path.split('/').skip(1);
     let (Some(pod), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
         return Err((StatusCode::NOT_FOUND, format!("there is only {}/POD-UID/VERB", names::LAUNCHERS_PATH)));
@@ -170,10 +175,20 @@ async fn action(request: Request<Incoming>, path: &str, launchers: &Arc<Launcher
     if request.method() != Method::POST {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "only POST for a verb and GET for a stream".to_owned()));
     }
+    let bad = |message| (StatusCode::BAD_REQUEST, message);
+    let unreachable = |message| (StatusCode::BAD_GATEWAY, message);
+    if name == names::EXPLAIN {
+        let body = body(request).await.map_err(bad)?;
+        let vm = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
+        return json(&api.explainer.explain(&pod, vm, launchers).await.map_err(unreachable)?);
+    }
     let verb = verb(name).ok_or_else(|| (StatusCode::NOT_FOUND, format!("there is no verb {name:?}")))?;
-    let asked = ask(request, verb).await.map_err(|message| (StatusCode::BAD_REQUEST, message))?;
-    let answer = launchers.ask(&pod, &asked).await.map_err(|message| (StatusCode::BAD_GATEWAY, message))?;
-    let json = serde_json::to_vec(&answer).map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+    let asked = ask(request, verb).await.map_err(bad)?;
+    json(&launchers.ask(&pod, &asked).await.map_err(unreachable)?)
+}
+
+fn json(answer: &impl Serialize) -> Result<Response<Body>, Refusal> {
+    let json = serde_json::to_vec(answer).map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
     let mut response = Response::new(Full::new(Bytes::from(json)).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -185,10 +200,14 @@ fn verb(name: &str) -> Option<Verb> {
     (!matches!(verb, Verb::Events | Verb::AgentExecute)).then_some(verb)
 }
 
+async fn body(request: Request<Incoming>) -> Result<Bytes, String> {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| format!("the body cannot be read: {error}"))
+}
+
 /// The request for the launcher: the body's fields, with the verb of the path.
 async fn ask(request: Request<Incoming>, verb: Verb) -> Result<ControlRequest, String> {
-    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let body = body.map_err(|error| format!("the body cannot be read: {error}"))?.to_bytes();
+    let body = body(request).await?;
     let mut fields = match body.is_empty() {
         true => serde_json::Map::new(),
         false => serde_json::from_slice(&body).map_err(|error| format!("the body is no JSON object: {error}"))?,

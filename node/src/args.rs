@@ -30,8 +30,24 @@ pub(crate) enum Command {
     },
     /// Serve the node until SIGTERM
     Run(RunArgs),
+    /// Explain the networks of pods to the agent on this node, until SIGTERM. In the host's network namespace
+    Explain(ExplainArgs),
+    /// Explain one network: a task on standard input, the answer on standard output
+    #[command(hide = true)]
+    ExplainOne(ExplainArgs),
     /// Undo what `run` has changed on the host
     Uninstall(HostArgs),
+}
+
+/// Where networks are explained.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExplainArgs {
+    /// The socket that the agent asks at
+    #[arg(long, default_value = crate::explain::SOCKET)]
+    pub(crate) socket: PathBuf,
+    /// The runtime's folder of network namespaces
+    #[arg(long, default_value = "/run/netns")]
+    pub(crate) namespaces: PathBuf,
 }
 
 /// Places on the host.

@@ -1,6 +1,8 @@
 //! Messages and services of kubelet's device plugin API (v1beta1) and of the container runtime interface (v1), as far as they are used.
 //! Field numbers are those of `k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1/api.proto` and `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
 
+use std::collections::HashMap;
+
 /// The version that a device plugin registers for.
 pub(crate) const DEVICE_PLUGIN_VERSION: &str = "v1beta1";
 
@@ -85,7 +87,40 @@ pub(crate) struct AllocateResponse {
 
 /// Without a filter: all sandboxes.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ListPodSandboxRequest {}
+pub(crate) struct ListPodSandboxRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) filter: Option<PodSandboxFilter>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodSandboxFilter {
+    #[prost(message, optional, tag = "2")]
+    pub(crate) state: Option<PodSandboxStateValue>,
+    #[prost(map = "string, string", tag = "3")]
+    pub(crate) label_selector: HashMap<String, String>,
+}
+
+/// The default is `SANDBOX_READY`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodSandboxStateValue {
+    #[prost(int32, tag = "1")]
+    pub(crate) state: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodSandboxStatusRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) pod_sandbox_id: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodSandboxStatusResponse {
+    /// What the runtime knows beyond the API, if asked to be verbose: JSON under the key `info`.
+    #[prost(map = "string, string", tag = "2")]
+    pub(crate) info: HashMap<String, String>,
+}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct PodSandbox {

@@ -1,8 +1,8 @@
 //! `tapvisor-node`: the node agent, one pod per node.
 //!
 //! Flow: `prepare` (privileged, ends at once) tries the devices; `run` installs and chains the CNI plugin, offers devices to
-//! kubelet, labels the node, follows launchers and serves their reports.
-//! Guarantees: it enters no namespace of a pod, and opens nothing of a pod but its control socket and its outcome, by a path that
+//! kubelet, labels the node, follows launchers and serves their reports. `explain` is a process of its own, in another pod.
+//! Guarantees: the agent enters no namespace of a pod, and opens nothing of a pod but its control socket and its outcome, by a path that
 //! holds no link.
 
 mod agent;
@@ -10,6 +10,7 @@ mod api;
 mod args;
 mod cni;
 mod devices;
+mod explain;
 mod files;
 mod grpc;
 mod launchers;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Prepare { found, launcher } => agent::prepare(&found, &launcher),
         Command::Uninstall(host) => agent::undo(&host),
+        Command::Explain(args) => runtime().and_then(|runtime| runtime.block_on(explain::serve(&args))),
+        Command::ExplainOne(args) => explain::one(&args.namespaces),
         Command::Run(args) => runtime().and_then(|runtime| runtime.block_on(agent::run(args))),
     };
     match done {

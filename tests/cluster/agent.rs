@@ -345,7 +345,7 @@ fn uninstalled() {
     assert!(left.is_empty(), "{left:#?}");
     for node in NODES {
         let is_clean = format!(
-            "[ ! -e {DROP_IN} ] && [ ! -e /opt/cni/bin/tapvisor ] && [ -z \"$(ls /run/cdi)\" ] && ! grep -rq tapvisor /etc/cni/net.d"
+            "[ ! -e {DROP_IN} ] && [ ! -e /run/tapvisor/explain.sock ] && [ ! -e /opt/cni/bin/tapvisor ] && [ -z \"$(ls /run/cdi)\" ] && ! grep -rq tapvisor /etc/cni/net.d"
         );
         wait_for(&format!("{node} to be put back"), MOMENT, || on(&cluster, node, &is_clean).is_ok().then_some(()));
         let name = format!("unwired-{node}");

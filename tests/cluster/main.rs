@@ -3,6 +3,7 @@
 mod agent;
 mod claims;
 mod end;
+mod explain;
 mod files;
 mod guest_agent;
 mod hostile;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     trials.extend(virtctl_machines::trials());
     trials.extend(guest_agent::trials());
     trials.extend(virtctl_ssh::trials());
+    trials.extend(explain::trials());
     trials.extend(rbac::trials());
     trials.extend(end::trials());
     let ran = tests::main(trials);

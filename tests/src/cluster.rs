@@ -161,7 +161,7 @@ impl Cluster {
             self.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).assert_ok();
         }
         self.apply(CONFIGURATION).assert_ok();
-        for workload in ["deployment/tapvisor-controller", "daemonset/tapvisor-node"] {
+        for workload in ["deployment/tapvisor-controller", "daemonset/tapvisor-node", "daemonset/tapvisor-explain"] {
             let rollout = || self.kubectl(&["-n", "tapvisor", "rollout", "status", workload, "--timeout=20s"]);
             wait_for(&format!("{workload} to be ready"), BOOT, || rollout().is_ok().then_some(()));
         }

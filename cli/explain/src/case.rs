@@ -11,7 +11,7 @@ use wiring::{Binding, Family, GuestSubnet, Interface, Mark, NicKey};
 
 use crate::evidence::Evidence;
 use crate::launcher::{LeaseStatus, NicStatus};
-use crate::record::Kind;
+use crate::record::VmStatus;
 use protocol::control::State;
 
 pub(crate) struct Case<'a> {
@@ -56,31 +56,9 @@ impl<'a> Case<'a> {
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// The VM's name as commands take it.
-    pub(crate) fn name(&self) -> String {
-        self.seen.status.argument.clone()
-    }
-
-    /// The commands that remove the wiring and make it again.
-    pub(crate) fn rewire(&self) -> String {
-        let name = self.name();
-        match self.seen.status.kind {
-            Kind::VirtualMachine => format!("`tapvisor stop {name}` and `tapvisor start {name}` wire it again."),
-            Kind::VirtualMachineInstance => format!("{}; that wires it again.", self.run_again()),
-        }
-    }
-
-    /// The commands that restart the guest; a VirtualMachine keeps its wiring, an instance is created again.
-    pub(crate) fn restart(&self) -> String {
-        match self.seen.status.kind {
-            Kind::VirtualMachine => format!("`tapvisor restart {}`", self.name()),
-            Kind::VirtualMachineInstance => self.run_again(),
-        }
-    }
-
-    /// An instance runs once: nothing starts it again but a new one.
-    fn run_again(&self) -> String {
-        format!("`tapvisor rm {}`, then `tapvisor run` it again", self.name())
+    /// What its keeper knows of the VM, and the commands of remedies.
+    pub(crate) fn status(&self) -> &'a VmStatus {
+        &self.seen.status
     }
 
     /// Whether the guest's processors run now.

@@ -1,11 +1,11 @@
 //! What `explain` has to say, as data.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use terms::{IfName, MacAddr};
 use wiring::Binding;
 
 /// A VM's network from the host to the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// `metadata.namespace` of the VM.
@@ -17,6 +17,9 @@ pub struct Explanation {
     /// Why, when that needs saying.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The node that it runs on, in a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Its network namespace, as `ip netns` names it.
     pub netns: String,
     /// One path per NIC, in the manifest's order.
@@ -33,7 +36,7 @@ impl Explanation {
 }
 
 /// The hops of one NIC, the host's first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NicPath {
     /// Name of the interface in the manifest.
@@ -50,7 +53,7 @@ pub struct NicPath {
 }
 
 /// One station on the way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
     /// What it is on the way.
@@ -62,15 +65,15 @@ pub struct Hop {
     pub state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu_bytes: Option<u32>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
     /// What rules and servers have counted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counters: Vec<Counted>,
     /// Anything else that is to be seen there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
@@ -83,7 +86,7 @@ impl Hop {
 }
 
 /// The kinds of stations, from the host to the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HopKind {
     /// The host itself, which routes between its links.
@@ -112,7 +115,7 @@ impl HopKind {
 }
 
 /// A device's counters as the guest sees them: what it received and sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
     pub to_guest_packets: u64,
@@ -123,7 +126,7 @@ pub struct Traffic {
 }
 
 /// A counter of a hop, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counted {
     pub name: String,
@@ -131,7 +134,7 @@ pub struct Counted {
 }
 
 /// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Severity {
     /// It breaks traffic of the VM, or part of it.
@@ -141,7 +144,7 @@ pub enum Severity {
 }
 
 /// A fault or a doubt, with what follows and what helps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// For programs; never changes its meaning.
@@ -158,7 +161,7 @@ pub struct Finding {
 }
 
 /// All that can be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Code {
     /// The VM does not run.

@@ -8,7 +8,6 @@ use hostnet::nft::{
     Base, ChainFacts, ElementData, Family, Hook, Policy, RuleFacts, Statement, TableFacts, TableId, Verdict, VerdictMap,
 };
 use hostnet::{KernelError, Linux};
-use services::Services;
 use terms::IfName;
 
 use super::condition::{is_condition, names_address, names_link};
@@ -22,7 +21,7 @@ pub(super) const ON_THE_WAY: [Hook; 3] = [Hook::Prerouting, Hook::Forward, Hook:
 /// When the kernel does not answer.
 pub fn tables(kernel: &mut Linux) -> Result<Vec<TableId>, KernelError> {
     let mut tables = kernel.tables_at(&ON_THE_WAY)?;
-    tables.retain(|id| *id != Services::table_id());
+    tables.retain(|id| *id != TableId::new(Family::Inet, wiring::SERVICES_TABLE));
     Ok(tables)
 }
 

@@ -16,7 +16,7 @@ use super::evidence::{AskedRoute, Evidence, From, Probe};
 use super::launcher;
 use super::reach::{self, Question};
 use super::{firewall, ways};
-use crate::record::VmRecord;
+use crate::record::{Launcher, VmRecord};
 use protocol::chain::chain;
 
 /// How long a neighbour may take to answer for its address.
@@ -51,7 +51,7 @@ pub enum GatherError {
 /// # Errors
 /// When the host's network cannot be read; what of the VM cannot be read is evidence.
 pub fn gather(record: VmRecord, asking: Asking<'_>) -> Result<Evidence, GatherError> {
-    let VmRecord { status, request, networks, control_socket } = record;
+    let VmRecord { status, request, networks, launcher } = record;
     let opened = match status.is_on_host {
         true => Netns::open(&status.netns).map_err(|error| chain(&error)),
         false => Err("it has been taken back".to_owned()),
@@ -74,13 +74,13 @@ pub fn gather(record: VmRecord, asking: Asking<'_>) -> Result<Evidence, GatherEr
         now_unix_seconds: asking.now_unix_seconds,
     };
     let host = Netns::current()?;
-    read_state(&mut evidence, &host, opened.as_ref(), &control_socket)?;
+    read_state(&mut evidence, &host, opened.as_ref(), &launcher)?;
     if !asking.is_passive && evidence.pod.is_ok() && evidence.launcher.is_ok() {
         if let Ok(pod) = &opened {
             evidence.probes = probe(&evidence, &host, pod)?;
         }
         // Once more: what was sent has moved neighbours and counters.
-        read_state(&mut evidence, &host, opened.as_ref(), &control_socket)?;
+        read_state(&mut evidence, &host, opened.as_ref(), &launcher)?;
     }
     Ok(evidence)
 }
@@ -90,7 +90,7 @@ fn read_state(
     evidence: &mut Evidence,
     host: &Netns,
     pod: Result<&Netns, &String>,
-    socket: &Path,
+    asked: &Launcher,
 ) -> Result<(), GatherError> {
     let request = &evidence.request;
     let (seen, drops) = match pod {
@@ -103,7 +103,7 @@ fn read_state(
     };
     (evidence.pod, evidence.pod_reverse_path_drops) = (seen, drops);
     // After the rules' counters: what they have led to the launcher has reached it by now, or never will.
-    evidence.launcher = launcher::ask(socket).map_err(|error| error.to_string());
+    evidence.launcher = launcher::status(asked);
     let (facts, drops) = host.run(|| look_at_host().map(|facts| (facts, reverse_path_drops())))??;
     (evidence.host, evidence.host_reverse_path_drops) = (facts, drops);
     let links = host_links(evidence).into_iter().map(|link| Sysctl::ipv4_conf(&link, "rp_filter"));

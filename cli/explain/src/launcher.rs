@@ -8,10 +8,19 @@ use protocol::client;
 use protocol::control::{Answer, Report, Verb};
 pub(crate) use protocol::control::{LeaseStatus, NicStatus, Status};
 
+use crate::record::Launcher;
+
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks a launcher for its status at its control socket.
-pub(super) fn ask(socket: &Path) -> io::Result<Status> {
+/// A launcher's status; why there is none, as a text.
+pub(super) fn status(launcher: &Launcher) -> Result<Status, String> {
+    match launcher {
+        Launcher::Socket(socket) => ask(socket).map_err(|error| error.to_string()),
+        Launcher::Asked(asked) => asked.clone().map(|status| *status),
+    }
+}
+
+fn ask(socket: &Path) -> io::Result<Status> {
     understand(client::ask(socket, Verb::Status, PATIENCE)?)
 }
 

@@ -16,6 +16,7 @@ pub mod firewall;
 mod gather;
 mod launcher;
 mod picture;
+mod place;
 mod reach;
 pub mod record;
 pub mod refusing;

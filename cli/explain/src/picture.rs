@@ -66,7 +66,8 @@ pub fn picture(explanation: &Explanation, style: Style) -> String {
     let pen = if style.has_unicode { &FINE } else { &PLAIN };
     let mut canvas = Canvas { style: Style { width: style.width.max(LEAST_WIDTH), ..style }, lines: Vec::new() };
     let reason = explanation.reason.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-    let title = format!("{}/{} is {}{reason}", explanation.namespace, explanation.name, explanation.status);
+    let node = explanation.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let title = format!("{}/{} is {}{reason}{node}", explanation.namespace, explanation.name, explanation.status);
     canvas.text("", "", &title, None);
     for nic in &explanation.nics {
         draw(&mut canvas, pen, explanation, nic);

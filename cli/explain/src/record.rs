@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use protocol::control::Status;
 use serde_json::Value;
 use terms::IfName;
 use wiring::Request;
@@ -17,7 +18,7 @@ pub struct VmRecord {
     /// Its networks' configurations, for what they promise.
     pub networks: Vec<Network>,
     /// Path of its launcher's control socket.
-    pub control_socket: PathBuf,
+    pub launcher: Launcher,
 }
 
 /// Where a VM is in its life.
@@ -28,8 +29,8 @@ pub struct VmStatus {
     /// `metadata.name` of the object.
     pub name: String,
     /// The VM as an argument of a command.
-    pub argument: String,
     /// `kind` of the object.
+    pub place: Place,
     pub kind: Kind,
     /// Where it is in its life.
     pub phase: Phase,
@@ -45,8 +46,34 @@ pub struct VmStatus {
     pub running_since_unix_seconds: Option<u64>,
     /// How often it was started again by itself.
     pub restarts: u32,
-    /// The log in which the launcher says why it does not answer.
-    pub log: PathBuf,
+}
+
+/// What keeps a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `tapvisor` on this machine.
+    Machine {
+        /// The VM as an argument of its commands.
+        argument: String,
+        /// The log in which the launcher says why it does not answer.
+        log: PathBuf,
+    },
+    /// The controllers of a cluster.
+    Cluster {
+        /// The node that the VM runs on.
+        node: String,
+        /// Its launcher pod.
+        pod: String,
+    },
+}
+
+/// The launcher's status, or how to get it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Launcher {
+    /// It is asked at its control socket.
+    Socket(PathBuf),
+    /// It was asked already; why not, if it did not answer.
+    Asked(Result<Box<Status>, String>),
 }
 
 /// Which kind of object asked for the VM.

@@ -49,7 +49,7 @@ impl Services {
     /// The name of the table.
     #[must_use]
     pub fn table_id() -> TableId {
-        TableId::new(TableFamily::Inet, "tapvisor-services")
+        TableId::new(TableFamily::Inet, wiring::SERVICES_TABLE)
     }
 
     /// The whole table with its chains and sets, as the kernel is to have it.

@@ -2,6 +2,7 @@
 //!
 //! The exit code is 0 when nothing is found that breaks traffic, and 1 when something is.
 
+mod cluster;
 mod follow;
 mod record;
 
@@ -22,14 +23,21 @@ const PLAIN_WIDTH: usize = 120;
 
 /// Looks, diagnoses, draws; and with `--watch` tells what changes until it is interrupted.
 pub(crate) fn explain(arguments: &Explain) -> Result<ExitCode, Failure> {
+    if arguments.context.is_some() || arguments.kubeconfig.is_some() {
+        return Ok(end(&cluster::explain(arguments)?, arguments.output));
+    }
     let key = names::vm(&arguments.name)?;
     let store = open_store_to_read()?;
     if arguments.watch {
         return follow::watch(&store, &key, arguments);
     }
     let explanation = diagnose(&gather(record::read(&store, &key)?, asking(arguments, arguments.passive))?);
-    show(&explanation, arguments.output);
-    Ok(if explanation.is_broken() { ExitCode::from(Exit::Failed as u8) } else { ExitCode::SUCCESS })
+    Ok(end(&explanation, arguments.output))
+}
+
+fn end(explanation: &Explanation, output: Output) -> ExitCode {
+    show(explanation, output);
+    if explanation.is_broken() { ExitCode::from(Exit::Failed as u8) } else { ExitCode::SUCCESS }
 }
 
 fn asking(arguments: &Explain, is_passive: bool) -> Asking<'_> {

@@ -1,6 +1,6 @@
 //! What the runner keeps of a VM, as `explain` takes it.
 
-use explain::record::{Kind, Network, Phase, VmRecord, VmStatus};
+use explain::record::{Kind, Launcher, Network, Phase, Place, VmRecord, VmStatus};
 use runner::record::{self, OnHost};
 use runner::store::Store;
 use terms::ObjectKey;
@@ -26,7 +26,7 @@ pub(super) fn read(store: &Store, key: &ObjectKey) -> Result<VmRecord, Failure> 
             record::Kind::VirtualMachineInstance => Kind::VirtualMachineInstance,
         },
         phase: phase(status.phase),
-        argument: names::argument(key),
+        place: Place::Machine { argument: names::argument(key), log: files.supervisor_log() },
         namespace: status.namespace,
         name: status.name,
         reason: status.reason,
@@ -35,9 +35,8 @@ pub(super) fn read(store: &Store, key: &ObjectKey) -> Result<VmRecord, Failure> 
         addresses: status.addresses,
         running_since_unix_seconds: status.running_since_unix_seconds,
         restarts: status.restarts,
-        log: files.supervisor_log(),
     };
-    Ok(VmRecord { status, request, networks, control_socket: files.control_socket() })
+    Ok(VmRecord { status, request, networks, launcher: Launcher::Socket(files.control_socket()) })
 }
 
 fn phase(phase: record::Phase) -> Phase {

@@ -17,3 +17,6 @@ pub use service::{VIRTUAL_ROUTER, service_link_local};
 
 /// The annotation, `args.cni` key and configuration key that hold a request.
 pub const ANNOTATION: &str = "tapvisor.io/wiring";
+
+/// The host's nft table for Services on one machine, family `inet`.
+pub const SERVICES_TABLE: &str = "tapvisor-services";

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use node_protocol::PodUid;
-use node_protocol::names::{AGENT, AGENT_LABEL, PRESERVE, SERVER_NAME, STREAM_PROTOCOL, launcher_path};
+use node_protocol::names::{AGENT, AGENT_LABEL, EXPLAIN, PRESERVE, SERVER_NAME, STREAM_PROTOCOL, launcher_path};
+use node_protocol::{ExplainRequest, PodUid};
 use protocol::control::{Answer, Report, Verb};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -77,18 +77,23 @@ impl LauncherClient {
         let name = serde_json::to_value(verb).unwrap_or_default();
         let body = if fields.is_null() { Bytes::new() } else { fields.to_string().into() };
         let path = launcher_path(pod, name.as_str().unwrap_or_default());
-        let request = Request::post(path).header(HOST, SERVER_NAME).body(Full::new(body));
-        let (status, text) = tokio::time::timeout(ANSWER, self.text(node, request))
-            .await
-            .map_err(|_| AgentError::Time(node.to_owned()))??;
-        if status != StatusCode::OK {
-            return Err(AgentError::Agent(text.trim_end().to_owned()));
-        }
+        let text = self.post(node, path, body).await?;
         match serde_json::from_str(&text) {
             Ok(Answer::Ok { ok, .. }) => Ok(ok),
             Ok(Answer::Error { error, .. }) => Err(AgentError::Refused(error)),
             Err(error) => Err(AgentError::Agent(format!("the agent's answer is not understood: {error}"))),
         }
+    }
+
+    /// Has the agent explain the network of a launcher's pod.
+    ///
+    /// # Errors
+    /// The agent was not reached, or cannot.
+    pub(crate) async fn explain(&self, node: &str, pod: &PodUid, vm: &ExplainRequest) -> Result<Value, AgentError> {
+        let body = serde_json::to_vec(vm).unwrap_or_default();
+        let text = self.post(node, launcher_path(pod, EXPLAIN), body.into()).await?;
+        let unfit = |error| AgentError::Agent(format!("the agent's answer is not understood: {error}"));
+        serde_json::from_str(&text).map_err(unfit)
     }
 
     /// Opens a stream of bytes to a launcher.
@@ -128,6 +133,18 @@ impl LauncherClient {
             upgraded.map(TokioIo::new).map_err(|error| AgentError::Connection(node.to_owned(), error.into()))
         };
         tokio::time::timeout(ANSWER, open).await.map_err(|_| AgentError::Time(node.to_owned()))?
+    }
+
+    /// The text of an answer with code 200.
+    async fn post(&self, node: &str, path: String, body: Bytes) -> Result<String, AgentError> {
+        let request = Request::post(path).header(HOST, SERVER_NAME).body(Full::new(body));
+        let (status, text) = tokio::time::timeout(ANSWER, self.text(node, request))
+            .await
+            .map_err(|_| AgentError::Time(node.to_owned()))??;
+        match status {
+            StatusCode::OK => Ok(text),
+            _ => Err(AgentError::Agent(text.trim_end().to_owned())),
+        }
     }
 
     async fn text(

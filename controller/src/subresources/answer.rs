@@ -5,13 +5,14 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use kube::Client;
+use node_protocol::names::EXPLAIN;
 use serde_json::json;
 
 use super::calls::{Api, body, json_answer};
 use super::path::{Document, Route, Target, route};
 use super::status::{Failure, Kind};
 use super::trust::FrontProxy;
-use super::{access, agent, discovery, instance, machine, streams};
+use super::{access, agent, discovery, explain, instance, machine, streams};
 use crate::http::Answer;
 
 /// Answers a request; `front_proxy` is there when the front proxy sent it.
@@ -60,6 +61,7 @@ async fn object(api: &Api, request: Request<Incoming>, target: Target) -> Result
         (Kind::Instance, &Method::GET, [name]) if let Some(document) = agent::Document::of(name) => {
             Ok(agent::document(api, &target, document).await)
         }
+        (Kind::Instance, &Method::GET, [EXPLAIN]) => explain::explanation(api, &target).await,
         (Kind::Instance, &Method::GET, ["console"]) => streams::console(api, &target, request).await,
         (Kind::Instance, &Method::GET, ["vnc"]) => streams::vnc(api, &target, request).await,
         (_, &Method::GET, ["portforward", port]) => streams::port_forward(api, &target, request, port, "tcp").await,

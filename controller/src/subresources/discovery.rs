@@ -8,7 +8,7 @@ use super::path::{Document, GROUP, VERSIONS};
 const KUBEVIRT: &str = "v1.7.0";
 
 /// Subresources by resource: what discovery lists.
-const INSTANCE: [&str; 13] = [
+const INSTANCE: [&str; 14] = [
     "vnc",
     "vnc/screenshot",
     "console",
@@ -22,6 +22,7 @@ const INSTANCE: [&str; 13] = [
     "guestosinfo",
     "userlist",
     "filesystemlist",
+    "explain",
 ];
 const MACHINE: [&str; 6] = ["start", "stop", "restart", "migrate", "expand-spec", "portforward"];
 
@@ -64,7 +65,7 @@ fn group() -> Value {
 fn resources(version: &str) -> Value {
     let subresource = |resource: &str, name: &str| {
         let is_read = ["vnc", "vnc/screenshot", "console", "portforward", "expand-spec"].contains(&name)
-            || ["guestosinfo", "userlist", "filesystemlist"].contains(&name);
+            || ["guestosinfo", "userlist", "filesystemlist", "explain"].contains(&name);
         json!({
             "name": format!("{resource}/{name}"), "singularName": "", "namespaced": true, "kind": "",
             "verbs": [if is_read { "get" } else { "update" }],

@@ -165,15 +165,26 @@ impl Launcher {
     /// # Errors
     /// None runs, or the API server did not answer.
     pub(super) async fn of(api: &Api, vmi: &VirtualMachineInstance) -> Result<Self, Failure> {
-        let pods = kube::Api::<Pod>::namespaced(api.client.clone(), &vmi.namespace().unwrap_or_default());
-        let label = format!("{CREATED_BY}={},!{MIGRATION}", vmi.uid().unwrap_or_default());
-        let found = pods.list(&ListParams::default().labels(&label).fields("status.phase=Running")).await;
-        let found = found.map_err(|error| Failure::internal(format!("cannot list launcher pods: {error}")))?;
-        let newest = found.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());
-        let place = newest.and_then(|pod| Some((pod.uid()?.parse().ok()?, pod.spec?.node_name?)));
-        let (pod, node) = place.ok_or_else(|| Failure::internal("the instance has no launcher pod that runs"))?;
-        Ok(Self { node, pod })
+        let pod = launcher_pod(api, vmi).await?;
+        pod.and_then(Self::in_pod).ok_or_else(|| Failure::internal("the instance has no launcher pod that runs"))
     }
+
+    /// The launcher in a pod; `None` for a pod that no node has.
+    pub(super) fn in_pod(pod: Pod) -> Option<Self> {
+        Some(Self { pod: pod.uid()?.parse().ok()?, node: pod.spec?.node_name? })
+    }
+}
+
+/// The pod that runs an instance, if one does.
+///
+/// # Errors
+/// The API server did not answer.
+pub(super) async fn launcher_pod(api: &Api, vmi: &VirtualMachineInstance) -> Result<Option<Pod>, Failure> {
+    let pods = kube::Api::<Pod>::namespaced(api.client.clone(), &vmi.namespace().unwrap_or_default());
+    let label = format!("{CREATED_BY}={},!{MIGRATION}", vmi.uid().unwrap_or_default());
+    let found = pods.list(&ListParams::default().labels(&label).fields("status.phase=Running")).await;
+    let found = found.map_err(|error| Failure::internal(format!("cannot list launcher pods: {error}")))?;
+    Ok(found.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone()))
 }
 
 /// What a client is told when a launcher was not reached or refused.

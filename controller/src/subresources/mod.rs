@@ -11,6 +11,7 @@ mod answer;
 mod calls;
 mod discovery;
 mod durations;
+mod explain;
 mod instance;
 mod machine;
 mod path;

@@ -1,5 +1,7 @@
 //! Annotations of a launcher pod: the instance's, the networks for Multus, and the wiring request.
 
+use std::collections::BTreeMap;
+
 use api::translate::NetworkSource;
 use serde_json::{Map, Value, json};
 
@@ -15,6 +17,17 @@ const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 const WIRING_ATTACHMENT: &str = "tapvisor-wiring";
 /// Prefixes of annotations that an instance does not hand to its pod: its spec decides about networks.
 const OURS: [&str; 4] = ["kubectl.kubernetes.io/", "tapvisor.io/", "k8s.v1.cni.cncf.io/", "v1.multus-cni.io/"];
+
+/// The wiring request that a launcher pod was made with, by whichever way.
+pub(crate) fn wiring(annotations: &BTreeMap<String, String>) -> Option<Value> {
+    let read = |key: &str| serde_json::from_str::<Value>(annotations.get(key)?).ok();
+    let of_attachment = || {
+        let networks = read(NETWORKS)?;
+        let carrier = networks.as_array()?.iter().find(|network| network["name"] == WIRING_ATTACHMENT)?;
+        carrier.pointer("/cni-args/wiring").cloned()
+    };
+    read(WIRING).or_else(of_attachment)
+}
 
 /// The annotations of the pod of an attempt.
 ///

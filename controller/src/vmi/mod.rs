@@ -22,3 +22,5 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod volumes;
+
+pub(crate) use annotations::wiring;

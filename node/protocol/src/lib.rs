@@ -2,8 +2,10 @@
 
 pub mod names;
 
+mod explain;
 mod pod_uid;
 mod report;
 
+pub use explain::{ExplainPhase, ExplainRequest, MAX_EXPLANATION_BYTES};
 pub use pod_uid::{PodUid, PodUidError};
 pub use report::{LauncherReport, Line, LineError, MAX_LINE_BYTES};

@@ -15,6 +15,9 @@ pub const CONSOLE: &str = "console";
 /// Below a launcher's path: the guest's screen by VNC, as a stream of raw bytes.
 pub const VNC: &str = "vnc";
 
+/// Below a launcher's path: `POST` of an [`ExplainRequest`](crate::ExplainRequest) explains its network.
+pub const EXPLAIN: &str = "explain";
+
 /// The query of a stream that is not to displace an open one: the answer is 409 then.
 pub const PRESERVE: &str = "preserve=true";
 

@@ -45,7 +45,7 @@ pub(crate) async fn collect(socket: PathBuf, plugins: &Path, network: &str) -> R
 async fn living(socket: PathBuf) -> Result<Vec<String>, String> {
     let mut runtime = grpc::RuntimeServiceClient::new(grpc::connect(socket));
     let answer = runtime
-        .list_pod_sandbox(ListPodSandboxRequest {})
+        .list_pod_sandbox(ListPodSandboxRequest::default())
         .await
         .map_err(|error| format!("the runtime: {}", error.message()))?;
     Ok(answer.into_inner().items.into_iter().map(|sandbox| sandbox.id).collect())

@@ -30,7 +30,7 @@ pub(super) fn diagnose(case: &Case<'_>, nics: &[&NicView<'_>], findings: &mut Fi
     let words = Words::new(
         seen,
         "It still boots; its addresses and ports do not answer until it is up.",
-        format!("Wait, and see its console meanwhile: `tapvisor logs -f {}`.", case.name()),
+        format!("Wait, and see its console meanwhile: {}.", case.status().console()),
     );
     findings.add(Severity::Warning, Code::GuestBoots, None, "guest", words);
     false

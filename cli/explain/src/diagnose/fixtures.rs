@@ -9,7 +9,7 @@ use wiring::{Binding, Request};
 
 use crate::evidence::{Evidence, From, Outcome, Probe};
 use crate::launcher::Status;
-use crate::record::{Kind, Network, Phase, VmStatus};
+use crate::record::{Kind, Network, Phase, Place, VmStatus};
 
 /// The link group of the taps.
 const GROUP: u32 = 1 << 30;
@@ -61,7 +61,10 @@ fn healthy([conf, facts]: [&str; 2]) -> Evidence {
     let status = VmStatus {
         namespace: "default".to_owned(),
         name: "web".to_owned(),
-        argument: "web".to_owned(),
+        place: Place::Machine {
+            argument: "web".to_owned(),
+            log: "/run/tapvisor/vms/default.web/supervisor.log".into(),
+        },
         kind: Kind::VirtualMachine,
         phase: Phase::Running,
         reason: None,
@@ -70,7 +73,6 @@ fn healthy([conf, facts]: [&str; 2]) -> Evidence {
         addresses: global(&pod).map(|held| held.address.ip()).collect(),
         running_since_unix_seconds: running,
         restarts: 0,
-        log: "/run/tapvisor/vms/default.web/supervisor.log".into(),
     };
     Evidence {
         status,

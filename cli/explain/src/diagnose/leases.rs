@@ -40,8 +40,8 @@ fn diagnose_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &Le
             format!("the guest has never asked for an address by {protocol} in the {seconds} s that it runs"),
             format!("It has no {} unless it was given one otherwise.", lease.address),
             format!(
-                "See whether it has booted (`tapvisor logs {}`), has a driver for its NIC {mac}, and configures it by {protocol}.",
-                case.name()
+                "See whether it has booted ({}), has a driver for its NIC {mac}, and configures it by {protocol}.",
+                case.status().logs()
             ),
         );
         findings.add(severity, Code::DhcpNeverAsked, name, "guest", words);
@@ -54,7 +54,11 @@ fn diagnose_lease(case: &Case<'_>, nic: &NicView<'_>, family: Family, lease: &Le
         ),
         (0, _) => (
             format!("the guest asked {sent} times by {protocol}, and nothing of it reached the launcher"),
-            format!("See what is wrong with {} and the rules of `netdev tapvisor`. {}", nic.service_tap, case.rewire()),
+            format!(
+                "See what is wrong with {} and the rules of `netdev tapvisor`. {}",
+                nic.service_tap,
+                case.status().rewire()
+            ),
         ),
         (asked, 0) => (
             format!("the guest asked {asked} times by {protocol}, and the launcher had no answer"),

@@ -2,26 +2,18 @@
 
 use super::{Case, Findings, Words};
 use crate::explanation::{Code, Severity};
-use crate::record::{Kind, Phase};
+use crate::record::Phase;
 use protocol::control::State;
 
 pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
     let status = &case.seen.status;
-    let name = case.name();
     if matches!(status.phase, Phase::Stopped | Phase::Succeeded | Phase::Failed | Phase::CrashLoopBackOff) {
         let why = status.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let remedy = match status.phase {
             Phase::CrashLoopBackOff => {
-                format!("It is tried again by itself; `tapvisor logs {name}` may say why it ends.")
+                format!("It is tried again by itself; {} may say why it ends.", status.logs())
             }
-            _ => {
-                let again = match status.kind {
-                    Kind::VirtualMachine => format!("`tapvisor start {name}`"),
-                    // One that has ended makes room for the next of its name.
-                    Kind::VirtualMachineInstance => "`tapvisor run` it again".to_owned(),
-                };
-                format!("{again}; `tapvisor logs {name}` may say why it ended.")
-            }
+            _ => format!("{}; {} may say why it ended.", status.start(), status.logs()),
         };
         let words = Words::new(
             format!("the VM is {:?}{why}", status.phase),
@@ -35,7 +27,7 @@ pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
         let words = Words::new(
             format!("the network namespace {} cannot be read: {why}", case.netns()),
             "The VM has no network.",
-            case.rewire(),
+            status.rewire(),
         );
         findings.add(Severity::Error, Code::NamespaceGone, None, case.netns(), words);
     }
@@ -44,13 +36,13 @@ pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
             let words = Words::new(
                 format!("the launcher does not answer on its control socket: {why}"),
                 "The VM is still starting, or its process hangs; DHCP and router solicitations get no answer until it responds.",
-                format!("See {}.", status.log.display()),
+                format!("See {}.", status.launcher_log()),
             );
             findings.add(Severity::Error, Code::LauncherSilent, None, "launcher", words);
         }
         Ok(launcher) if launcher.state == State::Paused => {
             let why = status.reason.as_ref().filter(|_| status.phase == Phase::Paused);
-            let remedy = format!("`tapvisor unpause {name}`");
+            let remedy = status.unpause();
             let words = Words::new(
                 format!("the guest's processors are stopped{}", why.map(|why| format!(": {why}")).unwrap_or_default()),
                 "The guest answers nothing until they run again.",

@@ -55,7 +55,7 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{name} is not in {}", self.case.netns()),
                 "The VM is cut off from its network on this NIC.",
-                self.case.rewire(),
+                self.case.status().rewire(),
             );
             return self.error(Code::LinkMissing, name, words);
         };
@@ -93,7 +93,7 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{name} has lost the pod's address {address}"),
                 "No host answers for that address any more.",
-                self.case.rewire(),
+                self.case.status().rewire(),
             );
             self.error(Code::AddressGone, name, words);
         }
@@ -107,7 +107,7 @@ impl At<'_, '_> {
                 let words = Words::new(
                     format!("the other end of {} is not on the host", pod_link.name),
                     "The VM is cut off from the host on this NIC.",
-                    self.case.rewire(),
+                    self.case.status().rewire(),
                 );
                 self.error(Code::LinkMissing, &pod_link.name, words);
             }
@@ -160,7 +160,8 @@ impl At<'_, '_> {
 
     fn tap(&mut self, name: &IfName, link: Option<&Link>, consequence: &str) {
         let Some(link) = link else {
-            let words = Words::new(format!("{name} is not in {}", self.case.netns()), consequence, self.case.rewire());
+            let words =
+                Words::new(format!("{name} is not in {}", self.case.netns()), consequence, self.case.status().rewire());
             return self.error(Code::LinkMissing, name, words);
         };
         if !link.up {
@@ -170,7 +171,7 @@ impl At<'_, '_> {
             let words = Words::new(
                 format!("{name} has no carrier: no process is attached to it"),
                 consequence,
-                self.case.restart(),
+                self.case.status().restart(),
             );
             self.error(Code::NoCarrier, name, words);
         }
@@ -189,7 +190,7 @@ impl At<'_, '_> {
         };
         let consequence =
             "A guest that runs is not touched; none starts on this wiring, and what DEL is to restore is forgotten.";
-        self.error(Code::MarkMissing, &tap.name, Words::new(seen, consequence, self.case.rewire()));
+        self.error(Code::MarkMissing, &tap.name, Words::new(seen, consequence, self.case.status().rewire()));
     }
 
     fn mtu(&mut self, tap: &Link) {

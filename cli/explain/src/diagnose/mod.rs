@@ -87,6 +87,7 @@ pub fn diagnose(seen: &Evidence) -> Explanation {
         name: seen.status.name.clone(),
         status: format!("{:?}", seen.status.phase),
         reason: seen.status.reason.clone(),
+        node: seen.status.node().map(str::to_owned),
         netns: case.netns(),
         nics: nics.collect(),
         findings,

@@ -55,7 +55,7 @@ fn pod_default(case: &Case<'_>, family: Family, findings: &mut Findings) {
         false => "The guest goes by what it was told at its start; started now, it would be told of no default route.",
     };
     let remedy = match is_promised {
-        true => case.rewire(),
+        true => case.status().rewire(),
         false => "Give the network's configuration one (`routes` of its `ipam`), if it is to have one.".to_owned(),
     };
     let words = Words::new(format!("the pod has no {} default route", word(family)), consequence, remedy);
@@ -119,7 +119,7 @@ fn way_to_pod(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findings) {
         let words = Words::new(
             seen,
             "Neither the host nor anybody beyond it reaches the VM at that address.",
-            format!("`ip route replace {address} dev {}`, or wire it again: {}", routed.name, case.rewire()),
+            format!("`ip route replace {address} dev {}`, or wire it again: {}", routed.name, case.status().rewire()),
         );
         findings.add(Severity::Error, Code::NoRoute, Some(&nic.interface.name), "host", words);
     }

@@ -48,7 +48,7 @@ fn diagnose_drift(case: &Case<'_>, findings: &mut Findings) {
                 Words::new(
                     words,
                     "What that rule let through, translated or kept out is no longer.",
-                    format!("{} Find the program that changes tables named tapvisor.", case.rewire()),
+                    format!("{} Find the program that changes tables named tapvisor.", case.status().rewire()),
                 ),
             ),
         };

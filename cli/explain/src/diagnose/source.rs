@@ -26,7 +26,7 @@ pub(super) fn diagnose(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findin
             network.network()
         ),
         "It leaves the host under the VM's own address, and answers find no way back.",
-        format!("{} Find the program that flushed nft or iptables.", case.rewire()),
+        format!("{} Find the program that flushed nft or iptables.", case.status().rewire()),
     );
     findings.add(Severity::Error, Code::MasqueradeGone, Some(&nic.interface.name), "host", words);
 }

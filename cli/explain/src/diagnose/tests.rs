@@ -1,5 +1,7 @@
 //! Each thing that can be wrong, made in the evidence of a healthy VM and named.
 
+mod place;
+
 use hostnet::facts::{Link, LinkKind, Neighbour, NeighbourState, Route};
 use hostnet::nft::{
     Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, Rule, RuleFacts, TableFacts, TableId,
@@ -11,7 +13,7 @@ use super::diagnose;
 use super::fixtures::{bridge, declared_ports, masquerade, name};
 use crate::evidence::{AskedRoute, Evidence, From, Outcome, Purpose};
 use crate::explanation::{Code, Finding, Severity};
-use crate::record::{Kind, Phase};
+use crate::record::Phase;
 use nix::libc;
 use protocol::control::State;
 
@@ -102,29 +104,6 @@ fn a_vm_that_does_not_run_is_said_with_its_reason() {
     assert_eq!(errors(&silent), one(Code::LauncherSilent, "launcher"));
     let gone = broken(masquerade, |vm| vm.pod = Err("network namespace x does not exist".to_owned()));
     assert_eq!(errors(&gone), one(Code::NamespaceGone, "tv-000000000000"));
-}
-
-#[test] // spec: EXPL-4
-fn remedies_for_an_instance_are_those_that_its_kind_allows() {
-    let remedy = |kind: Kind, fault: fn(&mut Evidence)| {
-        let vm = broken(masquerade, |vm| {
-            vm.status.kind = kind;
-            fault(vm);
-        });
-        diagnose(&vm).findings[0].remedy.clone()
-    };
-    let faults: [fn(&mut Evidence); 3] = [
-        |vm| vm.status.phase = Phase::Failed,
-        |vm| remove_link(pod(vm), "k6t-eth0"),
-        |vm| link(pod(vm), "k6t-eth0").carrier = false,
-    ];
-    let verbs = ["tapvisor start", "tapvisor stop", "tapvisor restart"];
-    for (fault, verb) in faults.into_iter().zip(verbs) {
-        assert!(remedy(Kind::VirtualMachine, fault).contains(verb));
-        let instance = remedy(Kind::VirtualMachineInstance, fault);
-        assert!(instance.contains("`tapvisor run` it again"), "{instance}");
-        assert!(!verbs.iter().any(|verb| instance.contains(verb)), "{instance}");
-    }
 }
 
 #[test]
