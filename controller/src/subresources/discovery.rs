@@ -2,29 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::names::{INSTANCE, MACHINE, is_read};
+use super::openapi;
 use super::path::{Document, GROUP, VERSIONS};
 
 /// The KubeVirt release whose API this is: virtctl compares it with its own.
 const KUBEVIRT: &str = "v1.7.0";
-
-/// Subresources by resource: what discovery lists.
-const INSTANCE: [&str; 14] = [
-    "vnc",
-    "vnc/screenshot",
-    "console",
-    "portforward",
-    "pause",
-    "unpause",
-    "freeze",
-    "unfreeze",
-    "reset",
-    "softreboot",
-    "guestosinfo",
-    "userlist",
-    "filesystemlist",
-    "explain",
-];
-const MACHINE: [&str; 6] = ["start", "stop", "restart", "migrate", "expand-spec", "portforward"];
 
 /// A document's content; `None` for one that is no JSON.
 pub(super) fn document(document: Document) -> Value {
@@ -50,6 +33,9 @@ pub(super) fn document(document: Document) -> Value {
             "compiler": concat!("tapvisor ", env!("CARGO_PKG_VERSION")),
             "platform": "linux/amd64",
         }),
+        Document::OpenApi2 => openapi::v2(),
+        Document::OpenApi3 => openapi::v3(),
+        Document::OpenApi3Of(version) => openapi::v3_of(version),
         Document::Healthz => json!({"apiserver": {"connectivity": "ok"}}),
         // There is no image with libguestfs: virtctl guestfs needs --image.
         Document::Guestfs => json!({"registry": "", "tag": "", "digest": ""}),
@@ -64,11 +50,9 @@ fn group() -> Value {
 
 fn resources(version: &str) -> Value {
     let subresource = |resource: &str, name: &str| {
-        let is_read = ["vnc", "vnc/screenshot", "console", "portforward", "expand-spec"].contains(&name)
-            || ["guestosinfo", "userlist", "filesystemlist", "explain"].contains(&name);
         json!({
             "name": format!("{resource}/{name}"), "singularName": "", "namespaced": true, "kind": "",
-            "verbs": [if is_read { "get" } else { "update" }],
+            "verbs": [if is_read(name) { "get" } else { "update" }],
         })
     };
     let instance = INSTANCE.iter().map(|name| subresource("virtualmachineinstances", name));

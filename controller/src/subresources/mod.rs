@@ -14,6 +14,8 @@ mod durations;
 mod explain;
 mod instance;
 mod machine;
+mod names;
+mod openapi;
 mod path;
 mod status;
 mod streams;

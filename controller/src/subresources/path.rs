@@ -34,6 +34,12 @@ pub(super) enum Document {
     Group,
     /// `/apis/GROUP/VERSION`
     Resources(&'static str),
+    /// `/openapi/v2`
+    OpenApi2,
+    /// `/openapi/v3`
+    OpenApi3,
+    /// `/openapi/v3/apis/GROUP/VERSION`
+    OpenApi3Of(&'static str),
     /// `/apis/GROUP/VERSION/version`, and `/version`
     Version,
     /// `/healthz`, also below a version
@@ -86,6 +92,12 @@ pub(super) fn route(path: &str) -> Result<Route, Failure> {
         [] => return Ok(Route::Open(Document::Root)),
         ["healthz"] => return Ok(Route::Open(Document::Healthz)),
         ["version"] => return Ok(Route::Open(Document::Version)),
+        ["openapi", "v2"] => return Ok(Route::Open(Document::OpenApi2)),
+        ["openapi", "v3"] => return Ok(Route::Open(Document::OpenApi3)),
+        ["openapi", "v3", "apis", GROUP, version] => {
+            let version = VERSIONS.into_iter().find(|known| known == version).ok_or_else(nothing)?;
+            return Ok(Route::Open(Document::OpenApi3Of(version)));
+        }
         ["apis"] => return Ok(Route::Open(Document::Groups)),
         ["apis", GROUP] => return Ok(Route::Open(Document::Group)),
         ["apis", GROUP, below @ ..] => below,
@@ -133,9 +145,15 @@ mod tests {
         assert_eq!(found("/"), Route::Open(Document::Root));
         assert_eq!(found("/apis/subresources.kubevirt.io/"), Route::Open(Document::Group));
         assert_eq!(found("/apis/subresources.kubevirt.io/v1alpha3"), Route::Open(Document::Resources("v1alpha3")));
+        assert_eq!(found("/openapi/v3"), Route::Open(Document::OpenApi3));
+        let one = found("/openapi/v3/apis/subresources.kubevirt.io/v1");
+        assert_eq!(
+            (one, found("/openapi/v2")),
+            (Route::Open(Document::OpenApi3Of("v1")), Route::Open(Document::OpenApi2))
+        );
         assert_eq!(found("/apis/subresources.kubevirt.io/v1/version"), Route::Open(Document::Version));
         assert_eq!(found("/apis/subresources.kubevirt.io/v1/healthz"), Route::Open(Document::Healthz));
-        for path in ["/metrics", "/apis/kubevirt.io/v1", "/apis/subresources.kubevirt.io/v2", ONE, "/openapi/v3"] {
+        for path in ["/metrics", "/apis/kubevirt.io/v1", "/apis/subresources.kubevirt.io/v2", ONE, "/openapi/v4"] {
             assert_eq!(route(path).unwrap_err().code, 404, "{path}");
         }
     }
