@@ -199,4 +199,6 @@ fn repeated(objects: &[Object], source_name: &str) -> Vec<ManifestError> {
 #[cfg(test)]
 mod page;
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod tests;

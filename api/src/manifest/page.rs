@@ -9,7 +9,7 @@ use crate::reader::Account;
 const PAGE: &str = include_str!("../../MANIFESTS.md");
 
 /// What the page shows, and its sentences.
-fn shown_and_said() -> (Vec<&'static str>, String) {
+pub(super) fn shown_and_said() -> (Vec<&'static str>, String) {
     let parts: Vec<_> = PAGE.split("```").collect();
     let shown = parts.iter().filter_map(|part| part.strip_prefix("yaml\n")).collect();
     (shown, parts.iter().step_by(2).copied().collect())
@@ -38,7 +38,7 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 /// One path for all that are read alike: elements of a list, both probes, the metadata of every kind, and an instance's
 /// fields, which a machine has below its template.
-fn place(kind: Kind, path: &str) -> String {
+pub(super) fn place(kind: Kind, path: &str) -> String {
     let path: String = path.split(['[', ']']).step_by(2).collect();
     let path = path.replace("livenessProbe", "readinessProbe");
     match (kind, path.strip_prefix("spec")) {
