@@ -4,63 +4,18 @@
 //! names is found by a function that is handed in.
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
 use crate::replicaset::{self, ReplicaSet};
+use crate::review::{Refusal, Request, response};
 use crate::template::Findings;
 use crate::vm::{self, VirtualMachine};
 use crate::vmi::launch;
 
 /// Most complaints that are told at once.
 const MOST_COMPLAINTS: usize = 50;
-/// Kubernetes cuts longer warnings off.
-const LONGEST_WARNING: usize = 250;
-
-#[derive(Debug, Deserialize)]
-struct Review {
-    request: Request,
-}
-
-#[derive(Debug, Deserialize)]
-struct Request {
-    uid: String,
-    #[serde(default)]
-    name: String,
-    object: Value,
-}
-
-/// An AdmissionReview that answers a request.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    api_version: &'static str,
-    kind: &'static str,
-    response: Response,
-}
-
-#[derive(Debug, Serialize)]
-struct Response {
-    uid: String,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Refusal>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-}
-
-/// Why a request is refused.
-#[derive(Debug, Serialize)]
-pub(crate) struct Refusal {
-    /// HTTP status.
-    pub(crate) code: u16,
-    /// The API server's word for the code.
-    pub(crate) reason: &'static str,
-    /// A sentence for people.
-    pub(crate) message: String,
-}
 
 /// What a review is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +41,7 @@ pub(crate) async fn answer<F: Future<Output = Result<VirtualMachine, Vec<String>
     config: &ClusterConfig,
     expand: impl FnOnce(VirtualMachine) -> F,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let Review { request: Request { uid, name, object } } = serde_json::from_slice(body)?;
+    let Request { uid, name, object, .. } = Request::<Value>::read(body)?;
     let (complaints, warnings) = match subject {
         Subject::Instance => judged(object, name, |object: &VirtualMachineInstance| {
             let reading = launch::read(object, config);
@@ -104,20 +59,6 @@ pub(crate) async fn answer<F: Future<Output = Result<VirtualMachine, Vec<String>
     let refusal =
         (!complaints.is_empty()).then(|| Refusal { code: 422, reason: "Invalid", message: joined(&complaints) });
     response(uid, refusal, warnings)
-}
-
-/// The answer to the review with this UID.
-///
-/// # Errors
-/// It cannot be written as JSON, a defect of this module.
-pub(crate) fn response(
-    uid: String,
-    status: Option<Refusal>,
-    warnings: Vec<String>,
-) -> Result<Vec<u8>, serde_json::Error> {
-    let warnings = warnings.into_iter().map(|warning| warning.chars().take(LONGEST_WARNING).collect()).collect();
-    let response = Response { uid, allowed: status.is_none(), status, warnings };
-    serde_json::to_vec(&Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })
 }
 
 fn verdict(findings: Findings) -> Verdict {

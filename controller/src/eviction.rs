@@ -8,12 +8,11 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::MANAGER;
-use crate::admission::{Refusal, response};
 use crate::objects::VirtualMachineInstance;
+use crate::review::{self, Refusal, response};
 use crate::vmi::names::LAUNCHER_LABEL;
 
 /// Annotation of a launcher pod: the name of its instance.
@@ -23,24 +22,8 @@ const REQUESTED_BY: (&str, &str) = ("requested-by", "sigs.k8s.io/descheduler");
 /// Annotation of an instance that the descheduler evicts.
 const SOURCE: &str = "kubevirt.io/eviction-source";
 
-#[derive(Debug, Deserialize)]
-struct Review {
-    request: Request,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Request {
-    uid: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    dry_run: Option<bool>,
-    #[serde(default)]
-    object: Value,
-}
+/// The object is the eviction's body, which may be missing.
+type Request = review::Request<Option<Value>>;
 
 /// What becomes of an eviction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +41,7 @@ enum Verdict {
 /// # Errors
 /// The body is no AdmissionReview.
 pub(crate) async fn answer(client: &Client, body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-    let Review { request } = serde_json::from_slice(body)?;
+    let request = Request::read(body)?;
     let uid = request.uid.clone();
     let refused = decide(client, &request).await.unwrap_or_else(|error| Some(protocol::chain::chain(&error)));
     let refusal = refused.map(|message| Refusal { code: 429, reason: "TooManyRequests", message });
@@ -79,7 +62,7 @@ async fn decide(client: &Client, request: &Request) -> kube::Result<Option<Strin
         Verdict::Mark(node) => {
             let mut parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             parameters.dry_run = is_dry_run(request);
-            let change = Patch::Merge(mark(&node, &request.object));
+            let change = Patch::Merge(mark(&node, body(request)));
             instances.patch(name, &parameters, &change).await?;
             Ok(Some(evacuation(&request.namespace, name)))
         }
@@ -132,8 +115,12 @@ fn mark(node: &str, eviction: &Value) -> Value {
     change
 }
 
+fn body(request: &Request) -> &Value {
+    request.object.as_ref().unwrap_or(&Value::Null)
+}
+
 fn is_dry_run(request: &Request) -> bool {
-    request.dry_run == Some(true) || request.object["deleteOptions"]["dryRun"][0] == "All"
+    request.dry_run == Some(true) || body(request)["deleteOptions"]["dryRun"][0] == "All"
 }
 
 #[cfg(test)]

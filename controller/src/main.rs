@@ -22,6 +22,7 @@ mod metrics;
 mod migration;
 mod objects;
 mod replicaset;
+mod review;
 mod subresources;
 mod template;
 mod tls;

@@ -54,7 +54,7 @@ fn readies() {
     apply(&cluster, &instance("mover", ""));
     let vmi = wait_ready(&cluster, "mover");
     let movable = condition(&vmi, "LiveMigratable").expect("it is told");
-    assert!(movable.starts_with("False NotMigratable"), "{movable}");
+    assert!(movable.starts_with("Unknown NotMigratable"), "{movable}");
     cluster
         .apply(&migration("vms", "nowhere", "absent").to_string())
         .assert_fails(1, &["does not exist under the cluster"]);

@@ -3,32 +3,18 @@
 
 use kube::Client;
 use kube::api::{Api, ListParams};
-use serde::Deserialize;
 
 use super::object::Migration;
-use crate::admission::{Refusal, response};
 use crate::objects::{Phase, VirtualMachineInstance};
+use crate::review::{Refusal, Request, response};
 use crate::vmi::migratable;
-
-#[derive(Debug, Deserialize)]
-struct Review {
-    request: Request,
-}
-
-#[derive(Debug, Deserialize)]
-struct Request {
-    uid: String,
-    #[serde(default)]
-    namespace: String,
-    object: Migration,
-}
 
 /// Answers a review of a migration that is to be created.
 ///
 /// # Errors
 /// The body is no AdmissionReview of a migration.
 pub(crate) async fn answer(client: &Client, body: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-    let Review { request: Request { uid, namespace, object } } = serde_json::from_slice(body)?;
+    let Request { uid, namespace, object, .. } = Request::<Migration>::read(body)?;
     let refusal = match observe(client, &namespace, &object).await {
         Ok((vmi, others)) => {
             refusal(&object, vmi.as_ref(), &others).map(|message| Refusal { code: 400, reason: "BadRequest", message })
@@ -71,9 +57,7 @@ pub(super) fn refusal(
         return Some("Cannot migrate VMI in finalized state.".to_owned());
     }
     let unmovable = |kind: &&crate::objects::Condition| kind.kind == migratable::CONDITION && kind.status == "False";
-    if let Some(condition) = status.conditions.iter().find(unmovable)
-        && condition.reason.as_deref() != Some(migratable::NOT_MOVED)
-    {
+    if let Some(condition) = status.conditions.iter().find(unmovable) {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let (reason, message) = (text(&condition.reason), text(&condition.message));
         return Some(format!("Cannot migrate VMI, Reason: {reason}, Message: {message}"));

@@ -12,7 +12,7 @@ use super::plan::{Action, NOT_MOVED, Observed, Plan, plan};
 use super::target;
 use crate::config::{ClusterConfig, MigrationLimits};
 use crate::objects::VirtualMachineInstance;
-use crate::vmi::{launch, migratable};
+use crate::vmi::launch;
 
 const NOW: &str = "2026-11-30T12:00:00Z";
 
@@ -251,7 +251,7 @@ fn the_target_pod_waits_for_the_guest_on_another_node() {
 fn admission_refuses_a_migration_with_kubevirts_sentences() {
     let wanted = migration("move", Value::Null);
     let running = |condition: Value| instance(json!({"phase": "Running", "conditions": [condition]}));
-    let not_moved = running(json!({"type": "LiveMigratable", "status": "False", "reason": migratable::NOT_MOVED}));
+    let not_moved = running(json!({"type": "LiveMigratable", "status": "Unknown", "reason": "NotMigratable"}));
     assert_eq!(refusal(&wanted, Some(&not_moved), &[migration("old", json!({"phase": "Failed"}))]), None);
     let bridge = running(
         json!({"type": "LiveMigratable", "status": "False", "reason": "InterfaceNotLiveMigratable", "message": "why"}),

@@ -10,7 +10,7 @@ use crate::objects::VirtualMachineInstance;
 /// The condition that says so.
 pub(crate) const CONDITION: &str = "LiveMigratable";
 /// Its reason where nothing about the instance prevents a move, and this release moves none.
-pub(crate) const NOT_MOVED: &str = "NotMigratable";
+const NOT_MOVED: &str = "NotMigratable";
 const NOT_MOVED_TEXT: &str =
     "this release moves no running guest: a migration makes its target pod ready and then fails";
 const INTERFACE: &str = "InterfaceNotLiveMigratable";
@@ -29,9 +29,18 @@ pub(crate) fn obstacle(object: &VirtualMachineInstance, launch: &Launch) -> Opti
     (has_bridge && !is_allowed).then_some((INTERFACE, INTERFACE_TEXT))
 }
 
-/// Reason and text of the condition, which is `False`.
-pub(crate) fn condition(object: &VirtualMachineInstance, launch: &Launch) -> (&'static str, &'static str) {
-    obstacle(object, launch).unwrap_or((NOT_MOVED, NOT_MOVED_TEXT))
+/// Status, reason and text of the condition.
+///
+/// `False` is what refuses a migration. Where nothing about the instance prevents a move the status is `Unknown`: a migration
+/// is admitted and goes as far as this release can, and evictions, which go by `True`, do not wait for a move.
+pub(crate) fn condition(
+    object: &VirtualMachineInstance,
+    launch: &Launch,
+) -> (&'static str, &'static str, &'static str) {
+    match obstacle(object, launch) {
+        Some((reason, text)) => ("False", reason, text),
+        None => ("Unknown", NOT_MOVED, NOT_MOVED_TEXT),
+    }
 }
 
 /// Which claim two nodes cannot write to at once.

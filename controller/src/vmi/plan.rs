@@ -257,8 +257,8 @@ impl<'a> Planner<'a> {
         if let Ok(launch) = self.observed.launch {
             let of_guest = agent.map(|agent| agent.interfaces).unwrap_or_default();
             self.status.interfaces(interfaces::interfaces(launch, pod, &of_guest));
-            let (reason, message) = migratable::condition(self.observed.object, launch);
-            self.status.condition(migratable::CONDITION, "False", reason, message);
+            let (status, reason, message) = migratable::condition(self.observed.object, launch);
+            self.status.condition(migratable::CONDITION, status, reason, message);
         }
         match ready {
             Some(ready) if ready.status == "True" => self.status.condition("Ready", "True", "", ""),

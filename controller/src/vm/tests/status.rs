@@ -122,6 +122,24 @@ fn a_changed_template_needs_a_restart_and_another_strategy_does_not() {
     assert_eq!(told(&case.plan(), "RestartRequired"), None);
 }
 
+// spec: VM-30
+#[test]
+fn another_instancetype_or_preference_needs_a_restart() {
+    for field in ["instancetype", "preference"] {
+        let mut case = Case::of("Always", Some(after_running("Running")));
+        case.vm.spec.fields.insert(field.to_owned(), json!({"name": "small"}));
+        case.revisions = vec![revision(&case.vm).unwrap()];
+        assert_eq!(told(&case.plan(), "RestartRequired"), None, "{field}");
+        case.vm.spec.fields.insert(field.to_owned(), json!({"name": "large"}));
+        assert_eq!(told(&case.plan(), "RestartRequired"), Some(("True", "")), "{field}");
+        case.vm.spec.fields.insert(field.to_owned(), json!({"name": "small"}));
+        case.vm.status = Some(case.plan().status);
+        assert_eq!(told(&case.plan(), "RestartRequired"), None, "{field}");
+        case.vm.spec.fields.remove(field);
+        assert_eq!(told(&case.plan(), "RestartRequired"), Some(("True", "")), "{field}");
+    }
+}
+
 // spec: VM-7
 #[test]
 fn a_start_is_two_status_writes() {

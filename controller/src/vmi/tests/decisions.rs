@@ -412,9 +412,13 @@ fn a_pod_that_waits_for_a_migration_is_none_of_the_instances_own() {
 #[test]
 fn an_instance_bridged_to_the_pod_network_could_not_be_moved() {
     let mut object = instance(json!({"domain": {"memory": {"guest": "128Mi"}, "devices": {}}}));
-    let reason = |object: &VirtualMachineInstance| migratable::condition(object, &launch(object, &config())).0;
-    assert_eq!((reason(&object), reason(&small())), ("InterfaceNotLiveMigratable", "NotMigratable"));
+    let reason = |object: &VirtualMachineInstance| {
+        let (status, reason, _) = migratable::condition(object, &launch(object, &config()));
+        format!("{status} {reason}")
+    };
+    assert_eq!(reason(&object), "False InterfaceNotLiveMigratable");
+    assert_eq!(reason(&small()), "Unknown NotMigratable");
     let allowed = "kubevirt.io/allow-pod-bridge-network-live-migration".to_owned();
     object.metadata.annotations = Some([(allowed, String::new())].into());
-    assert_eq!(reason(&object), "NotMigratable");
+    assert_eq!(reason(&object), "Unknown NotMigratable");
 }
