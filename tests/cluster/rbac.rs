@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A verb of virtctl on an object that does not exist, and the roles that have it.
-const VERBS: [(&[&str], &[&str]); 12] = [
+const VERBS: [(&[&str], &[&str]); 15] = [
     (&["pause", "vmi", "none"], &["admin", "edit"]),
     (&["unpause", "vmi", "none"], &["admin", "edit"]),
     (&["reset", "none"], &["admin", "edit"]),
@@ -28,6 +28,9 @@ const VERBS: [(&[&str], &[&str]); 12] = [
     (&["fslist", "none"], &["admin", "edit", "view"]),
     (&["start", "none"], &["admin", "edit"]),
     (&["stop", "none"], &["admin", "edit"]),
+    (&["restart", "none"], &["admin", "edit"]),
+    (&["vnc", "none", "--proxy-only"], &["admin", "edit"]),
+    (&["expand", "--vm", "none"], &["admin", "edit", "view"]),
     (&["migrate", "none"], &["migrate"]),
 ];
 
@@ -73,6 +76,11 @@ fn roles() {
             let expected = allowed.contains(&role);
             assert!(is_done == expected && is_refused != expected, "{role}, allowed {expected}: {}", ran.account());
         }
+        // No subresource of KubeVirt, so virtctl has no verb for it.
+        let explain = "/apis/subresources.kubevirt.io/v1/namespaces/vms/virtualmachineinstances/none/explain";
+        let explained = cluster.kubectl(&["--kubeconfig", &file, "get", "--raw", explain]);
+        let expected = if role == "migrate" { "Forbidden" } else { "NotFound" };
+        assert!(explained.stderr().contains(expected), "{role}: {}", explained.account());
         let elsewhere = try_as(&cluster, &file, "default", &["pause", "vmi", "none"]);
         assert!(elsewhere.stderr().contains("forbidden"), "{role}: {}", elsewhere.account());
     }

@@ -97,6 +97,8 @@ fn get(cluster: &Cluster, path: &str) -> Value {
     cluster.kubectl(&["get", "--raw", path]).json()
 }
 
+const VMI_PATH: &str = "/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances/{name}";
+
 fn version() {
     let cluster = available();
     let ran = virtctl(&cluster, &["version"]);
@@ -111,6 +113,15 @@ fn version() {
         assert_eq!(resources["kind"], "APIResourceList");
         assert_eq!(get(&cluster, &format!("{base}/healthz"))["apiserver"]["connectivity"], "ok");
     }
+    let paths = |document: &str| {
+        let path = format!("{VMI_PATH}/explain");
+        wait_for(&format!("the API server's {document}"), GUEST, || {
+            Some(get(&cluster, document)).filter(|found| found["paths"][&path].is_object())
+        });
+    };
+    paths("/openapi/v3/apis/subresources.kubevirt.io/v1");
+    // The API server asks again a minute after it asked an API that was not there yet.
+    paths("/openapi/v2");
     // The skew of versions is no news for a client that fails.
     let failed = virtctl(&cluster, &["pause", "vmi", "nothing"]);
     assert!(!failed.is_ok() && !failed.stderr().contains("differ"), "{}", failed.account());

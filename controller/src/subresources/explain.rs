@@ -44,8 +44,8 @@ fn request(vmi: &VirtualMachineInstance, pod: &Pod) -> Result<ExplainRequest, Fa
     let addresses = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
     let addresses: Vec<IpAddr> = addresses.filter_map(|address| address.ip.parse().ok()).collect();
     let status = vmi.status.as_ref();
-    let began = status.into_iter().flat_map(|status| &status.phase_transition_timestamps);
-    let running_since = began.filter(|began| began.phase == Phase::Running).last();
+    let mut began = status.into_iter().flat_map(|status| &status.phase_transition_timestamps);
+    let running_since = began.rfind(|began| began.phase == Phase::Running);
     let running_since = running_since.map(|began| began.phase_transition_timestamp.0.as_second());
     Ok(ExplainRequest {
         namespace: vmi.namespace().unwrap_or_default(),

@@ -9,7 +9,7 @@ use explain::{Asking, diagnose, gather};
 use nix::sys::resource::{Resource, setrlimit};
 use node_protocol::{ExplainPhase, MAX_EXPLANATION_BYTES};
 use protocol::chain::chain;
-use serde_json::{Value, json};
+use serde_json::json;
 use wiring::Request;
 
 use super::{Task, TaskAnswer};
@@ -49,6 +49,7 @@ fn bounded(answer: TaskAnswer) -> Vec<u8> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the edge of this process")]
 fn answer(task: Task, namespaces: &Path) -> TaskAnswer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // Passive: nothing is sent, into no namespace.
@@ -83,6 +84,8 @@ fn record(task: Task, namespaces: &Path) -> Result<VmRecord, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn task() -> Task {
