@@ -109,7 +109,7 @@ const NEVER: [(&str, &[&str]); 17] = [
     ("machine", &["nix", "serde-saphyr"]),
     ("protocol", &["tokio", "clap"]),
     ("node-protocol", &["tokio", "clap", "kube"]),
-    ("node", &["api", "serde-saphyr"]),
+    ("node", &["api", "runner"]),
     (
         "launcher",
         &["tokio", "clap", "serde-saphyr", "oci-spec", "regex", "regex-automata", "indicatif", "kube", "flate2", "tar"],

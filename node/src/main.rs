@@ -30,8 +30,9 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Prepare { found, launcher } => agent::prepare(&found, &launcher),
         Command::Uninstall(host) => agent::undo(&host),
-        Command::Explain(args) => runtime().and_then(|runtime| runtime.block_on(explain::serve(&args))),
-        Command::ExplainOne(args) => explain::one(&args.namespaces),
+        Command::Explain(args) => runtime()
+            .and_then(|runtime| runtime.block_on(explain::serve(&args.socket, &args.namespaces)).map_err(explaining())),
+        Command::ExplainOne(args) => explain::one(&args.namespaces).map_err(explaining()),
         Command::Run(args) => runtime().and_then(|runtime| runtime.block_on(agent::run(args))),
     };
     match done {
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn explaining() -> impl FnOnce(std::io::Error) -> agent::AgentError {
+    agent::AgentError::system("explain networks")
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, agent::AgentError> {

@@ -24,7 +24,7 @@ const UDP_ECHO: &str = "7f454c4602010100000000000000000002003e000100000078004000
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        // spec: SUB-1
+        // spec: SUB-1, SUB-20
         trial("virtctl version and kubectl api-resources know the server", version),
         // spec: SUB-3
         trial("virtctl pauses and unpauses a guest and says why it cannot", pause),

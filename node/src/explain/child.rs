@@ -1,6 +1,6 @@
 //! One explanation, in a process of its own: it reads a task, both namespaces, and answers.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,6 @@ use serde_json::json;
 use wiring::Request;
 
 use super::{Task, TaskAnswer};
-use crate::agent::AgentError;
 
 /// A wiring request and a launcher's status have at most 64 KiB each.
 const MAX_TASK_BYTES: u64 = 256 << 10;
@@ -26,16 +25,13 @@ const MAX_DATA_BYTES: u64 = 96 << 20;
 ///
 /// # Errors
 /// It cannot be read, or the answer cannot be written.
-pub(crate) fn one(namespaces: &Path) -> Result<(), AgentError> {
+pub(crate) fn one(namespaces: &Path) -> io::Result<()> {
     nix::unistd::alarm::set(SECONDS);
-    let limited = setrlimit(Resource::RLIMIT_DATA, MAX_DATA_BYTES, MAX_DATA_BYTES);
-    limited.map_err(|errno| AgentError::system("limit the memory")(errno.into()))?;
+    setrlimit(Resource::RLIMIT_DATA, MAX_DATA_BYTES, MAX_DATA_BYTES)?;
     let mut text = Vec::new();
-    let read = std::io::stdin().take(MAX_TASK_BYTES).read_to_end(&mut text);
-    read.map_err(AgentError::system("read the task"))?;
-    let task = serde_json::from_slice(&text).map_err(|error| AgentError::system("read the task")(error.into()))?;
-    let answer = bounded(answer(task, namespaces));
-    std::io::stdout().write_all(&answer).map_err(AgentError::system("answer"))
+    io::stdin().take(MAX_TASK_BYTES).read_to_end(&mut text)?;
+    let answer = bounded(answer(serde_json::from_slice(&text)?, namespaces));
+    io::stdout().write_all(&answer)
 }
 
 fn bounded(answer: TaskAnswer) -> Vec<u8> {

@@ -13,8 +13,6 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use crate::agent::AgentError;
-use crate::args::ExplainArgs;
 use crate::files;
 
 /// Children at a time.
@@ -26,16 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// It cannot be made.
-pub(crate) async fn serve(args: &ExplainArgs) -> Result<(), AgentError> {
-    let mut terminated = signal(SignalKind::terminate()).map_err(AgentError::system("wait for SIGTERM"))?;
-    let listener = listen(&args.socket).map_err(AgentError::system("listen for the agent"))?;
+pub(crate) async fn serve(socket: &Path, namespaces: &Path) -> io::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let listener = listen(socket)?;
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let served = async {
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let namespaces = args.namespaces.clone();
+                    let namespaces = namespaces.to_owned();
                     tokio::spawn(async move {
                         if let Err(problem) = explain(stream, &namespaces).await {
                             tracing::warn!(problem, "a network is not explained");
@@ -54,7 +52,7 @@ pub(crate) async fn serve(args: &ExplainArgs) -> Result<(), AgentError> {
         () = served => {}
         _ = terminated.recv() => {}
     }
-    files::remove(&args.socket).map_err(AgentError::system("remove the socket"))
+    files::remove(socket)
 }
 
 /// The socket is the agent's alone, from its first moment. One that is left of a process that was killed makes room.
