@@ -22,7 +22,7 @@ pub use facts::{Ask, Facts};
 pub use fake::{Fake, FakePair};
 pub use kernel::{Failure, Kernel, KernelError};
 pub use linux::{Event, Events, Linux, LinuxPair, RouteQuery};
-pub use locks::{Lock, LockError, Locks};
+pub use locks::{Lock, LockError, LockKind, Locks, lock_file};
 pub use netns::{Netns, NetnsError};
 pub use op::{Op, Plan};
 pub use pair::{Both, KernelPair, PairFacts, PairPlan, Place, Step};

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use locks::{Lock, LockError, Locks};
+use locks::{Lock, LockError, LockKind, Locks, lock_file};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -257,7 +257,7 @@ fn share(folder: &Path) -> io::Result<()> {
     // do as well, so that one is waited for and not relied on.
     let file = File::open(folder)?;
     let _lock = Locks::default().lock(&file.metadata()?, SHARE_PATIENCE).map_err(io::Error::other)?;
-    let _of_iproute2 = locked_within(&file, Duration::from_millis(500));
+    let _released_when_closed = lock_file(&file, LockKind::Exclusive, Duration::from_millis(500));
     match make_shared() {
         Err(Errno::EINVAL) => {
             mount(Some(folder), folder, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
@@ -265,13 +265,6 @@ fn share(folder: &Path) -> io::Result<()> {
         }
         other => Ok(other?),
     }
-}
-
-/// Whether the file's own lock could be had; closing the file releases it.
-fn locked_within(file: &File, patience: Duration) -> bool {
-    const STEP: Duration = Duration::from_millis(5);
-    let attempts = patience.as_millis() / STEP.as_millis();
-    (0..attempts).any(|_| file.try_lock().inspect_err(|_| std::thread::sleep(STEP)).is_ok())
 }
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
-//! Locks for files and namespaces, kept in a folder that only its owner may enter.
+//! Locks for files and namespaces, kept in a folder that only its owner may enter; and bounded waiting for any locked file.
 //!
 //! *Guarantees.* Two processes that lock one target wait for each other, by whatever path they opened it. No other user can
 //! hold or delay a lock, for no other user can open its file. The kernel releases a lock with the process that holds it; the
 //! file that a killed process leaves is used again by the next one, or removed by [`Locks::sweep`].
 //! *Assumptions.* The target stays open while it is locked, so that its inode number is not used again.
 
+mod wait;
+
 use std::fmt;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use wait::{LockKind, lock_file};
+
 /// Where the locks of this host are.
 pub const HOST_FOLDER: &str = "/run/tapvisor/locks";
 
-/// Time between two attempts.
-const INTERVAL: Duration = Duration::from_millis(2);
 /// Most bytes of a lock's file that are read: a process number and a name.
 const MOST_BYTES: u64 = 64;
 
@@ -90,34 +92,30 @@ impl Locks {
         Self { folder: folder.into() }
     }
 
-    /// Locks a target that the caller keeps open, waiting for at most `patience`.
+    /// Locks a target that the caller keeps open. Waits for each process that holds the lock for at most `patience`.
     ///
     /// # Errors
     /// When another process holds the lock for that long, or the folder cannot be used.
     pub fn lock(&self, target: &Metadata, patience: Duration) -> Result<Lock, LockError> {
         self.make_folder()?;
-        let (path, mut wait) = (self.path_of(target), Wait { patience, waited: Duration::ZERO });
+        let path = self.path_of(target);
         // Those who find room for a file share the folder; those who find none have it for themselves.
         let folder = File::open(&self.folder).map_err(failed("open", &self.folder))?;
-        while !is_locked(folder.try_lock_shared(), &self.folder)? {
-            wait.step(|| Holder(None))?;
-        }
+        wait::lock((&folder, &self.folder), LockKind::Shared, patience, || Holder(None))?;
         loop {
             let file = match open(&path) {
                 Err(error) if is_full(&error) => break,
                 file => file.map_err(failed("open", &path))?,
             };
-            if !is_locked(file.try_lock(), &path)? {
-                wait.step(|| holder(&file))?;
-            } else if is_at(&file, &path) {
+            wait::lock((&file, &path), LockKind::Exclusive, patience, || holder(&file))?;
+            if is_at(&file, &path) {
                 note_holder(&file);
                 return Ok(Lock { file: Some((file, path)), _folder: folder });
             }
             // Else the last holder removed the file between our opening and our locking it.
         }
-        while !is_locked(folder.try_lock(), &self.folder)? {
-            wait.step(|| Holder(None))?;
-        }
+        // The kernel releases the shared lock first, so that two that find no room do not wait for each other.
+        wait::lock((&folder, &self.folder), LockKind::Exclusive, patience, || Holder(None))?;
         Ok(Lock { file: None, _folder: folder })
     }
 
@@ -191,30 +189,6 @@ impl Drop for Lock {
             // An error that does not last must leave nothing.
             drop(fs::remove_file(path));
         }
-    }
-}
-
-struct Wait {
-    patience: Duration,
-    waited: Duration,
-}
-
-impl Wait {
-    fn step(&mut self, holder: impl FnOnce() -> Holder) -> Result<(), LockError> {
-        if self.waited >= self.patience {
-            return Err(LockError::Busy { holder: holder(), patience: self.patience });
-        }
-        std::thread::sleep(INTERVAL);
-        self.waited += INTERVAL;
-        Ok(())
-    }
-}
-
-fn is_locked(attempt: Result<(), TryLockError>, path: &Path) -> Result<bool, LockError> {
-    match attempt {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(source)) => Err(failed("lock", path)(source)),
     }
 }
 
