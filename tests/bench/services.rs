@@ -77,7 +77,8 @@ impl Scene {
     fn install_ours(&self, updates: usize) -> (Duration, Runs, u64) {
         let (one, two) = (ours(self.services, false), ours(self.services, true));
         self.world.enter(|| {
-            let mut kernel = Linux::with(Recorder::new(Real::default()));
+            let mut calls = Recorder::new(Real::default());
+            let mut kernel = Linux::with(&mut calls);
             let mut send = |from: Option<&Services>, to: &Services| {
                 let start = Instant::now();
                 let transaction: Transaction = to.update(from);
@@ -91,7 +92,8 @@ impl Scene {
                 runs.add(send(Some(&one), &two));
                 runs.add(send(Some(&two), &one));
             }
-            let last = kernel.into_steps().into_steps().into_iter().rev().find_map(|step| match step {
+            drop(kernel);
+            let last = calls.into_steps().into_iter().rev().find_map(|step| match step {
                 Step::Send { hex, .. } => Some(hex.len() / 2),
                 _ => None,
             });

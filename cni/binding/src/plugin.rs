@@ -43,16 +43,16 @@ impl Tapvisor {
         // A thread for it would take as long as ten calls to the kernel.
         netns.open().enter()?;
         match &self.record {
-            None => work.perform(&mut Linux::with(Recorder::silent(Real::default()))),
+            None => work.perform(&mut Linux::here()),
             Some(file) => recorded(work, file),
         }
     }
 }
 
 fn recorded(work: &Work<'_>, file: &Path) -> Result<Option<Outcome>, BindingError> {
-    let mut kernel = Linux::with(Recorder::new(Real::default()));
-    let outcome = work.perform(&mut kernel);
-    let steps = json!(kernel.into_steps().into_steps());
+    let mut calls = Recorder::new(Real::default());
+    let outcome = work.perform(&mut Linux::with(&mut calls));
+    let steps = json!(calls.into_steps());
     std::fs::write(file, steps.to_string()).map_err(|source| BindingError::Record { path: file.to_owned(), source })?;
     outcome
 }

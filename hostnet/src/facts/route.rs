@@ -49,6 +49,9 @@ pub struct Route {
     /// Path MTU in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu_bytes: Option<u32>,
+    /// Segment size that TCP advertises, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss_bytes: Option<u32>,
     /// The source address the host prefers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer_source: Option<IpAddr>,
@@ -76,6 +79,7 @@ impl Route {
             scope: if destination.is_ipv4() { RouteScope::Link } else { RouteScope::Global },
             metric: None,
             mtu_bytes: None,
+            advmss_bytes: None,
             prefer_source: None,
         }
     }

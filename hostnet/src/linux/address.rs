@@ -9,7 +9,6 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use terms::IpNetwork;
 
 use super::Linux;
-use super::steps::Steps;
 use crate::attributes::{attributes_of, number};
 use crate::facts::{Address, AddressFlags, AddressScope, Link};
 use crate::kernel::KernelError;
@@ -58,7 +57,7 @@ pub(super) fn message(index: u32, new: &Address) -> AddressMessage {
     message
 }
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// The addresses of these links. A kernel before 4.20 does not look at the index and lists all.
     pub(super) fn read_addresses_of(&mut self, links: &[Link]) -> Result<Vec<Address>, KernelError> {
         let mut all = Vec::new();

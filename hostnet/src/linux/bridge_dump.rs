@@ -7,13 +7,13 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use terms::{IfName, VlanId};
 
 use super::rtnl::serialize;
-use super::steps::{Bus, Steps};
+use super::steps::Bus;
 use super::{Linux, link};
 use crate::attributes::{attribute, attributes_of, number};
 use crate::facts::{Ask, ForwardingEntry, Link, PortVlans};
 use crate::kernel::KernelError;
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// The links that were asked for by name and are there.
     pub(super) fn read_named_links(&mut self, ask: &Ask) -> Result<Vec<Link>, KernelError> {
         let mut found: Vec<(Link, Option<u32>)> = Vec::new();

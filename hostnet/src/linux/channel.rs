@@ -26,15 +26,15 @@ pub(crate) struct Refused {
 
 /// The two netlink sockets of a namespace, and the numbers of what was said on them.
 #[derive(Debug)]
-pub(crate) struct Channel<S> {
-    pub(crate) steps: S,
+pub(crate) struct Channel<'s> {
+    pub(crate) steps: Box<dyn Steps + Send + 's>,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl<S: Steps> Channel<S> {
-    pub(crate) fn new(steps: S) -> Self {
-        Self { steps, sequence: 0, buffer: Vec::new() }
+impl<'s> Channel<'s> {
+    pub(crate) fn new(steps: impl Steps + Send + 's) -> Self {
+        Self { steps: Box::new(steps), sequence: 0, buffer: Vec::new() }
     }
 
     /// A number for the next message.

@@ -4,7 +4,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 
 use super::Linux;
 use super::nft_dump::{GENERIC_BYTES, request};
-use super::steps::{Bus, Steps};
+use super::steps::Bus;
 use crate::attributes::attribute;
 use crate::kernel::KernelError;
 use crate::nft::IpVersion;
@@ -26,7 +26,7 @@ mod cta {
     pub(super) const ZONE: u16 = 18;
 }
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// Removes the entries of a flow. One that ends by itself meanwhile is as good as removed.
     pub(super) fn delete_conntrack(&mut self, flow: &Flow) -> Result<(), KernelError> {
         let family = match flow.version {

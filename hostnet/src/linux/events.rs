@@ -54,7 +54,7 @@ pub enum Event {
 pub struct Events {
     socket: Socket,
     /// Reads the links again; its socket was opened in the same namespace.
-    kernel: Linux,
+    kernel: Linux<'static>,
     /// Announcements name links by index.
     links: Vec<Link>,
     buffer: Vec<u8>,

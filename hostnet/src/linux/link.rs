@@ -9,7 +9,6 @@ use std::os::fd::RawFd;
 
 use terms::{IfName, MacAddr};
 
-use super::steps::Steps;
 use super::{Linux, bridge};
 use crate::attributes::{attribute, text};
 use crate::attributes::{attributes_of, number};
@@ -147,7 +146,7 @@ pub(super) fn by_group(group: u32) -> LinkMessage {
     message
 }
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// The index that IFLA_MASTER wants: zero for "no master".
     pub(super) fn master_index(&mut self, set: &LinkChange) -> Result<Option<u32>, KernelError> {
         match &set.master {

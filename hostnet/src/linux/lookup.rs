@@ -10,7 +10,7 @@ use terms::IfName;
 use super::Linux;
 use super::address;
 use super::rtnl::serialize;
-use super::steps::{Bus, Steps};
+use super::steps::Bus;
 use crate::attributes::{attributes_of, number};
 use crate::kernel::KernelError;
 
@@ -26,7 +26,7 @@ pub struct RouteQuery {
     pub passed_on: Option<(IpAddr, IfName)>,
 }
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// The index of the link by which a packet would leave; the loopback's for one that would be delivered here.
     ///
     /// # Errors

@@ -40,16 +40,18 @@ use rtnl::Batch;
 pub use steps::{Bus, Real, Steps};
 
 /// The network namespace of the calling thread.
+///
+/// Not generic over its calls: a program that makes them in several ways has the code once.
 #[derive(Debug)]
-pub struct Linux<S = Real> {
-    channel: Channel<S>,
+pub struct Linux<'s> {
+    channel: Channel<'s>,
     /// Indices of links that operations named.
     indices: Vec<(IfName, u32)>,
     /// The other namespace, where links are moved to.
     other: Option<OwnedFd>,
 }
 
-impl Linux {
+impl Linux<'_> {
     /// The namespace that the calling thread is in; use it on that thread only.
     #[must_use]
     pub fn here() -> Self {
@@ -57,17 +59,11 @@ impl Linux {
     }
 }
 
-impl<S: Steps> Linux<S> {
+impl<'s> Linux<'s> {
     /// A kernel whose single calls go through `steps`.
     #[must_use]
-    pub fn with(steps: S) -> Self {
+    pub fn with(steps: impl Steps + Send + 's) -> Self {
         Self { channel: Channel::new(steps), indices: Vec::new(), other: None }
-    }
-
-    /// The calls' receiver, with what it recorded.
-    #[must_use]
-    pub fn into_steps(self) -> S {
-        self.channel.steps
     }
 
     /// The descriptor of the namespace that links are moved to.
@@ -194,7 +190,7 @@ impl<S: Steps> Linux<S> {
     }
 }
 
-impl<S: Steps> Kernel for Linux<S> {
+impl Kernel for Linux<'_> {
     fn gather(&mut self, ask: &Ask) -> Result<Facts, KernelError> {
         let mut facts = Facts::default();
         if !ask.links_named.is_empty() {

@@ -6,13 +6,12 @@ use terms::MacAddr;
 
 use super::Linux;
 use super::address::ip;
-use super::steps::Steps;
 use crate::attributes::attribute;
 use crate::attributes::number;
 use crate::facts::{Link, Neighbour, NeighbourState};
 use crate::kernel::KernelError;
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     pub(super) fn read_neighbours(&mut self, links: &[Link]) -> Result<Vec<Neighbour>, KernelError> {
         let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
         self.channel.dump_route(request, libc::RTM_NEWNEIGH, |message| Ok(read(message, links)))

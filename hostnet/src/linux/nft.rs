@@ -6,9 +6,9 @@ use crate::nft::batch::{self, Written};
 use crate::nft::encoding::NftError;
 
 use super::Linux;
-use super::steps::{Bus, Steps};
+use super::steps::Bus;
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// Carries out a transaction: all of it or nothing.
     pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
         if transaction.commands.is_empty() {

@@ -4,7 +4,6 @@ use netlink_packet_core::NLM_F_DUMP;
 
 use super::Linux;
 use super::nft_dump::{Listed, read_chain};
-use super::steps::Steps;
 use crate::attributes::{attribute, is_text};
 use crate::facts::Facts;
 use crate::kernel::KernelError;
@@ -12,7 +11,7 @@ use crate::nft::check::{Expected, encoded_elements};
 use crate::nft::uapi::{chain, rule};
 use crate::nft::{ChainFacts, Set, Table};
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// Whether a table is as it must be. What cannot be expressed is not there either.
     pub(super) fn holds_table(&mut self, table: &Table, facts: &Facts) -> Result<bool, KernelError> {
         match self.compare_table(table, facts) {

@@ -4,7 +4,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use terms::IfName;
 
 use super::Linux;
-use super::steps::{Bus, Steps};
+use super::steps::Bus;
 use crate::attributes::Writer;
 use crate::attributes::{attribute, attributes_of, text};
 use crate::facts::{Ask, Facts};
@@ -48,7 +48,7 @@ impl Listed {
     }
 }
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// A table with all it holds; `None` if there is none of that name.
     #[cold]
     pub(super) fn read_table(&mut self, id: &TableId) -> Result<Option<TableFacts>, KernelError> {

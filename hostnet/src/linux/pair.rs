@@ -11,14 +11,14 @@ use crate::pair::{Both, KernelPair, PairFacts, Place, Step};
 
 /// The host's namespace and a pod's. A thread that uses it is in either of them afterwards.
 #[derive(Debug)]
-pub struct LinuxPair<S = Real> {
-    kernels: Both<Linux<S>>,
+pub struct LinuxPair<'s> {
+    kernels: Both<Linux<'s>>,
     namespaces: Both<Netns>,
     /// Where the thread is.
     here: Place,
 }
 
-impl LinuxPair {
+impl LinuxPair<'_> {
     /// The namespace that the calling thread is in, and `pod`; use it on that thread only.
     ///
     /// # Errors
@@ -28,14 +28,14 @@ impl LinuxPair {
     }
 }
 
-impl<S: Steps> LinuxPair<S> {
+impl<'s> LinuxPair<'s> {
     /// The same, with single calls that go through what `steps` makes, one for each namespace.
     ///
     /// # Errors
     /// When a namespace cannot be opened.
-    pub fn of(pod: Netns, mut steps: impl FnMut() -> S) -> Result<Self, NetnsError> {
+    pub fn of<S: Steps + Send + 's>(pod: Netns, mut steps: impl FnMut() -> S) -> Result<Self, NetnsError> {
         let host = Netns::current()?;
-        let mut kernel = |other: &Netns| -> Result<Linux<S>, NetnsError> {
+        let mut kernel = |other: &Netns| -> Result<Linux<'s>, NetnsError> {
             let mut kernel = Linux::with(steps());
             let descriptor = other.as_fd().try_clone_to_owned();
             let failed = |source| NetnsError::Failed { action: "open", path: other.path().to_owned(), source };
@@ -55,7 +55,7 @@ impl<S: Steps> LinuxPair<S> {
     }
 
     /// The kernel of a place, with the thread there.
-    fn enter(&mut self, place: Place) -> Result<&mut Linux<S>, KernelError> {
+    fn enter(&mut self, place: Place) -> Result<&mut Linux<'s>, KernelError> {
         if self.here != place {
             self.namespaces.at(place).enter()?;
             self.here = place;
@@ -64,7 +64,7 @@ impl<S: Steps> LinuxPair<S> {
     }
 }
 
-impl<S: Steps> KernelPair for LinuxPair<S> {
+impl KernelPair for LinuxPair<'_> {
     fn gather(&mut self, ask: &Both<Ask>) -> Result<PairFacts, KernelError> {
         let mut facts = PairFacts::default();
         // First where the thread is.

@@ -38,69 +38,56 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Recorder<S> {
     inner: S,
-    /// `None` if steps are not recorded.
-    steps: Option<Vec<Step>>,
+    steps: Vec<Step>,
 }
 
-impl<S> Recorder<S> {
+impl<S: Steps> Recorder<S> {
     /// A recorder around the calls of `inner`.
     #[must_use]
     pub fn new(inner: S) -> Self {
-        Self { inner, steps: Some(Vec::new()) }
-    }
-
-    /// One that writes nothing down: a program that records on demand is made of one kind of kernel, not of two.
-    #[must_use]
-    pub fn silent(inner: S) -> Self {
-        Self { inner, steps: None }
+        Self { inner, steps: Vec::new() }
     }
 
     /// What was done so far.
     #[must_use]
     pub fn into_steps(self) -> Vec<Step> {
-        self.steps.unwrap_or_default()
-    }
-
-    fn note(&mut self, step: impl FnOnce() -> Step) {
-        if let Some(steps) = &mut self.steps {
-            steps.push(step());
-        }
+        self.steps
     }
 }
 
 impl<S: Steps> Steps for Recorder<S> {
     fn send(&mut self, bus: Bus, messages: &[u8]) -> io::Result<()> {
-        self.note(|| Step::Send { bus, hex: crate::hex::hex(messages) });
+        self.steps.push(Step::Send { bus, hex: crate::hex::hex(messages) });
         self.inner.send(bus, messages)
     }
 
     fn receive(&mut self, bus: Bus, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        self.note(|| Step::Receive { bus });
+        self.steps.push(Step::Receive { bus });
         self.inner.receive(bus, buffer)
     }
 
     fn open_tun(&mut self) -> io::Result<OwnedFd> {
-        self.note(|| Step::OpenTun);
+        self.steps.push(Step::OpenTun);
         self.inner.open_tun()
     }
 
     fn tun(&mut self, tun: &OwnedFd, call: &TunCall) -> io::Result<()> {
-        self.note(|| Step::Tun(call.clone()));
+        self.steps.push(Step::Tun(call.clone()));
         self.inner.tun(tun, call)
     }
 
     fn link_index(&mut self, link: &IfName) -> io::Result<u32> {
-        self.note(|| Step::LinkIndex(link.clone()));
+        self.steps.push(Step::LinkIndex(link.clone()));
         self.inner.link_index(link)
     }
 
     fn read_file(&mut self, path: &str) -> io::Result<String> {
-        self.note(|| Step::ReadFile { path: path.to_owned() });
+        self.steps.push(Step::ReadFile { path: path.to_owned() });
         self.inner.read_file(path)
     }
 
     fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()> {
-        self.note(|| Step::WriteFile { path: path.to_owned(), contents: contents.to_owned() });
+        self.steps.push(Step::WriteFile { path: path.to_owned(), contents: contents.to_owned() });
         self.inner.write_file(path, contents)
     }
 }

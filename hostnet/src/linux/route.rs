@@ -11,7 +11,6 @@ use terms::IpNetwork;
 
 use super::Linux;
 use super::address::{self, ip};
-use super::steps::Steps;
 use crate::attributes::attribute;
 use crate::attributes::{attributes_of, number};
 use crate::facts::{Link, NextHop, Route, RouteKind, RouteProtocol, RouteScope};
@@ -20,13 +19,14 @@ use crate::kernel::KernelError;
 /// RTNH_F_ONLINK of `linux/rtnetlink.h`, which the crate knows for hops of multipath routes only.
 const ONLINK: u32 = 4;
 
-/// RTAX_MTU of `linux/rtnetlink.h`.
+/// RTAX_MTU and RTAX_ADVMSS of `linux/rtnetlink.h`.
 const MTU_METRIC: u16 = 2;
+const ADVMSS_METRIC: u16 = 8;
 
 /// RTA_VIA of the same header, which libc lacks for musl.
 const VIA: u16 = 18;
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     pub(super) fn route(&mut self, route: &Route) -> Result<RouteMessage, KernelError> {
         let mut message = RouteMessage::default();
         let header = &mut message.header;
@@ -49,7 +49,9 @@ impl<S: Steps> Linux<S> {
         }
         attributes.extend(route.prefer_source.map(|ip| RouteAttribute::PrefSource(ip.into())));
         attributes.extend(route.metric.map(RouteAttribute::Priority));
-        attributes.extend(route.mtu_bytes.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+        let advmss = route.advmss_bytes.map(RouteMetric::Advmss);
+        let metrics: Vec<_> = route.mtu_bytes.map(RouteMetric::Mtu).into_iter().chain(advmss).collect();
+        attributes.extend((!metrics.is_empty()).then_some(RouteAttribute::Metrics(metrics)));
         let first = NextHop { link: route.link.clone(), gateway: route.gateway };
         if route.more_hops.is_empty() {
             let (index, gateway) = self.hop(route.destination, &first)?;
@@ -122,7 +124,10 @@ pub(super) fn read(message: &[u8], links: &[Link]) -> Option<Route> {
             libc::RTA_TABLE => route.table = number(value, 0).unwrap_or(route.table),
             libc::RTA_PREFSRC => route.prefer_source = ip(value),
             libc::RTA_PRIORITY => route.metric = number(value, 0),
-            libc::RTA_METRICS => route.mtu_bytes = attribute(value, MTU_METRIC).and_then(|bytes| number(bytes, 0)),
+            libc::RTA_METRICS => {
+                let metric = |kind| attribute(value, kind).and_then(|bytes| number(bytes, 0));
+                (route.mtu_bytes, route.advmss_bytes) = (metric(MTU_METRIC), metric(ADVMSS_METRIC));
+            }
             libc::RTA_MULTIPATH => {
                 let mut hops =
                     hops(value).map(|(index, attributes)| NextHop { link: name(index), gateway: gateway(attributes) });

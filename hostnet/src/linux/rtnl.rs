@@ -9,7 +9,7 @@ use terms::IfName;
 
 use super::channel::Channel;
 use super::frame::Frame;
-use super::steps::{Bus, Steps};
+use super::steps::Bus;
 use super::{Linux, address, bridge, link, route};
 use crate::kernel::KernelError;
 use crate::op::{LinkChange, NewLinkKind, Op};
@@ -69,7 +69,7 @@ pub(super) fn serialize(sequence: u32, flags: u16, payload: RouteNetlinkMessage)
     bytes
 }
 
-impl<S: Steps> Linux<S> {
+impl Linux<'_> {
     /// Adds an operation's messages to the batch.
     pub(super) fn queue(&mut self, batch: &mut Batch, operation: usize, op: &Op) -> Result<(), KernelError> {
         let (flags, payload) = match op {
@@ -167,7 +167,7 @@ impl<S: Steps> Linux<S> {
     }
 }
 
-impl<S: Steps> Channel<S> {
+impl Channel<'_> {
     /// Dumps what `request` asks for; `read` sees the payload of each message of kind `wanted`. The kernel sends far more
     /// attributes than anybody here looks at, so they are not decoded on the way.
     pub(super) fn dump_route<T>(

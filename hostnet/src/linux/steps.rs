@@ -22,7 +22,7 @@ pub enum Bus {
 }
 
 /// The calls that [`super::Linux`] is made of. A *step* is one `send`, `tun` or `write_file`: the kernel has changed once.
-pub trait Steps {
+pub trait Steps: std::fmt::Debug {
     /// Sends one buffer of netlink messages; the kernel has acted when this returns.
     ///
     /// # Errors
@@ -64,6 +64,36 @@ pub trait Steps {
     /// # Errors
     /// The file system's.
     fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()>;
+}
+
+impl<S: Steps + ?Sized> Steps for &mut S {
+    fn send(&mut self, bus: Bus, messages: &[u8]) -> io::Result<()> {
+        (**self).send(bus, messages)
+    }
+
+    fn receive(&mut self, bus: Bus, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        (**self).receive(bus, buffer)
+    }
+
+    fn open_tun(&mut self) -> io::Result<OwnedFd> {
+        (**self).open_tun()
+    }
+
+    fn tun(&mut self, tun: &OwnedFd, call: &TunCall) -> io::Result<()> {
+        (**self).tun(tun, call)
+    }
+
+    fn link_index(&mut self, link: &IfName) -> io::Result<u32> {
+        (**self).link_index(link)
+    }
+
+    fn read_file(&mut self, path: &str) -> io::Result<String> {
+        (**self).read_file(path)
+    }
+
+    fn write_file(&mut self, path: &str, contents: &str) -> io::Result<()> {
+        (**self).write_file(path, contents)
+    }
 }
 
 /// More than any setting of the network has.

@@ -157,6 +157,7 @@ impl fmt::Display for Entry<'_> {
         }
         route.metric.map_or(Ok(()), |metric| write!(f, " metric {metric}"))?;
         route.mtu_bytes.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))?;
+        route.advmss_bytes.map_or(Ok(()), |bytes| write!(f, " advmss {bytes}"))?;
         route.prefer_source.map_or(Ok(()), |source| write!(f, " src {source}"))?;
         f.write_str(if route.onlink { " onlink" } else { "" })
     }

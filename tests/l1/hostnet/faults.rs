@@ -73,12 +73,12 @@ fn broken() {
         for at in 0.. {
             let struck = ns.enter(|| {
                 let facts = before(&mut Linux::here());
-                let mut kernel = Linux::with(Faulty::new(Real::default(), fault, at));
-                let outcome = apply(&mut kernel, &facts, &plan());
+                let mut calls = Faulty::new(Real::default(), fault, at);
+                let outcome = apply(&mut Linux::with(&mut calls), &facts, &plan());
                 if let Err(error) = &outcome {
                     assert!(error.left.is_empty(), "{fault:?} at {at}: {error}");
                 }
-                assert_eq!(kernel.into_steps().struck(), outcome.is_err(), "{fault:?} at {at}");
+                assert_eq!(calls.struck(), outcome.is_err(), "{fault:?} at {at}");
                 outcome.is_err()
             });
             if !struck {
@@ -98,9 +98,9 @@ fn steps() -> Vec<Step> {
     prepare(&ns);
     ns.enter(|| {
         let facts = before(&mut Linux::here());
-        let mut kernel = Linux::with(Recorder::new(Real::default()));
-        apply(&mut kernel, &facts, &plan()).unwrap();
-        kernel.into_steps().into_steps()
+        let mut calls = Recorder::new(Real::default());
+        apply(&mut Linux::with(&mut calls), &facts, &plan()).unwrap();
+        calls.into_steps()
     })
 }
 
