@@ -119,6 +119,7 @@ install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cn
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-launcher" "$(DESTDIR)$(PREFIX)/bin/tapvisor-launcher"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
+	ln -sf tapvisor "$(DESTDIR)$(CNI_BIN)/tapvisor-bridge"
 
 .PHONY: guest
 guest: built setup-guest ## the guest that the examples boot, into this machine's image store

@@ -27,7 +27,7 @@ const EDGES: [(&str, &[&str]); 28] = [
     ("cni-protocol", &["hostnet", "terms"]),
     ("binding", &["cni-protocol", "hostnet", "terms", "wiring"]),
     ("bridge", &["cni-protocol", "hostnet", "terms"]),
-    ("cni", &["binding", "cni-protocol"]),
+    ("cni", &["binding", "bridge", "cni-protocol"]),
     ("machine", &["terms"]),
     ("protocol", &["machine", "terms", "wiring"]),
     ("node-protocol", &["protocol", "terms"]),

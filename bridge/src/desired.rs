@@ -172,6 +172,7 @@ fn own_route(route: &spec::Route, link: &IfName, result: &CniResult) -> Route {
     Route {
         metric: some(route.priority),
         mtu_bytes: some(route.mtu),
+        advmss_bytes: some(route.advmss),
         table: route.table.filter(|table| *table != 0).unwrap_or(TABLE_MAIN),
         scope: if on_link { RouteScope::Link } else { entry.scope },
         ..entry

@@ -9,6 +9,8 @@ use terms::{IfName, IpNetwork, Mtu};
 pub(crate) enum Refusal {
     #[error("{0} is in the pod already: it was not made by this call")]
     Occupied(IfName),
+    #[error("{0}, the name of the host's end, is on the host already: it was not made by this call")]
+    HostEnd(IfName),
     #[error("{0} is on the host already, but is no bridge")]
     NoBridge(IfName),
     #[error(

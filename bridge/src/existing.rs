@@ -97,7 +97,10 @@ fn excludes(wanted: IpNetwork, held: IpNetwork) -> bool {
 }
 
 /// Refuses what no plan can make.
-pub(crate) fn refuse_impossible(desired: &Desired<'_>) -> Result<(), Refusal> {
+pub(crate) fn refuse_impossible(desired: &Desired<'_>, host: &Facts) -> Result<(), Refusal> {
+    if host.link(&desired.host_end).is_some() {
+        return Err(Refusal::HostEnd(desired.host_end.clone()));
+    }
     match desired.conf.mtu {
         Some(mtu) if desired.has_ipv6() && mtu.value() < IPV6_LEAST_MTU => Err(Refusal::SmallMtu { mtu }),
         _ => Ok(()),

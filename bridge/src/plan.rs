@@ -22,17 +22,24 @@ pub(crate) struct NewMacs {
 /// IPv6's least MTU, below which the kernel takes IPv6 off a link.
 const IPV6_LEAST_MTU: u32 = 1280;
 
-/// Host first, then the pod. The nft elements come last: a transaction is atomic, so what fails before needs no undoing of it.
-pub(crate) fn plan(desired: &Desired<'_>, facts: &PairFacts, macs: &NewMacs) -> Result<PairPlan, Refusal> {
-    existing::refuse_impossible(desired)?;
-    let host = &facts.host;
+/// What the network's attachments share and is not there yet: the bridge, the gateway, the tables. It outlives them all.
+pub(crate) fn shared(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
+    existing::refuse_impossible(desired, host)?;
     let mut ops = bridge(desired, host, macs)?;
     ops.extend(gateway(desired, host, macs)?);
-    ops.extend(port(desired, host, macs));
-    let mut steps: Vec<Step> = ops.into_iter().map(Step::host).collect();
+    ops.extend(desired.elements.missing_tables(host));
+    Ok(ops)
+}
+
+/// What is the attachment's alone, on a host that has what is shared.
+///
+/// Host first, then the pod. The nft elements come last: a transaction is atomic, so what fails before needs no undoing of it.
+pub(crate) fn own(desired: &Desired<'_>, facts: &PairFacts, macs: &NewMacs) -> PairPlan {
+    let host = &facts.host;
+    let mut steps: Vec<Step> = port(desired, host, macs).into_iter().map(Step::host).collect();
     steps.extend(pod(desired, host).into_iter().map(Step::pod));
-    steps.extend(desired.elements.addition(host).map(Step::host));
-    Ok(PairPlan { steps })
+    steps.extend(desired.elements.addition().map(Step::host));
+    PairPlan { steps }
 }
 
 fn bridge(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {

@@ -5,8 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use cni_protocol::plugin::{Add, Added, Attachment, AttachmentKey, Check, Collect, Del, NetConf, Plugin, Status};
 use cni_protocol::spec::{CniResult, Code, Error};
 use hostnet::facts::LinkKind;
-use hostnet::linux::Linux;
-use hostnet::{Ask, Kernel as _, LinuxPair};
+use hostnet::{Ask, Kernel as _, Linux, LinuxPair, Locks, Netns};
 use terms::{MacAddr, NetworkName};
 
 use super::conf::Conf;
@@ -18,9 +17,13 @@ use super::plan::NewMacs;
 use super::record::{Record, records};
 use super::{del, verbs};
 
-/// The plugin. Its verbs leave the thread that called them on the host.
+/// The plugin. A verb leaves the thread that called it in either namespace: one call, one process.
 #[derive(Debug, Clone, Default)]
 pub struct Bridge;
+
+fn pair(pod: &Netns) -> Result<LinuxPair<'static>, BridgeError> {
+    Ok(LinuxPair::with_pod(pod.try_clone()?)?)
+}
 
 impl Plugin for Bridge {
     fn about(&self) -> String {
@@ -34,8 +37,7 @@ impl Plugin for Bridge {
     fn add(&self, call: &Add) -> Result<Added, Error> {
         let conf = Conf::read(&call.conf, &call.attachment.args)?;
         let key = key(&call.conf, &call.attachment);
-        let pod = call.netns.open().try_clone().map_err(BridgeError::from)?;
-        let mut kernels = LinuxPair::with_pod(pod).map_err(BridgeError::from)?;
+        let mut kernels = pair(call.netns.open())?;
         verbs::refuse_occupied(&mut kernels, &call.attachment.if_name)?;
         kernels.return_to_host().map_err(BridgeError::from)?;
         let ipam = Ipam::of(conf.ipam.clone());
@@ -77,8 +79,7 @@ impl Plugin for Bridge {
         let host_end = key.host_end().map_err(|error| BridgeError::from(Refusal::from(error)))?;
         let ends = Ends { host_end, pod_end: pod_end.clone(), pod_mac };
         let desired = Desired::of(&conf, ends, &mut made).map_err(BridgeError::from)?;
-        let pod = call.netns.open().try_clone().map_err(BridgeError::from)?;
-        let mut kernels = LinuxPair::with_pod(pod).map_err(BridgeError::from)?;
+        let mut kernels = pair(call.netns.open())?;
         Ok(verbs::check(&mut kernels, &desired)?)
     }
 
@@ -96,6 +97,8 @@ impl Plugin for Bridge {
                 errors.extend(collect(&call.conf, &key, ipam.as_ref()).err().map(|error| error.to_string()));
             }
         }
+        // Of calls that were killed.
+        errors.extend(Locks::default().sweep().err().map(|error| error.to_string()));
         errors.extend(ipam.and_then(|ipam| ipam.gc(&call.conf).err()).map(|error| error.to_string()));
         if errors.is_empty() { Ok(()) } else { Err(BridgeError::TearDown(errors).into()) }
     }
@@ -115,7 +118,7 @@ impl Plugin for Bridge {
 
 /// Joins a pod to the network with the addresses that it was given.
 fn join(
-    kernels: &mut LinuxPair,
+    kernels: &mut LinuxPair<'_>,
     call: &Add,
     conf: &Conf,
     key: &Key,
@@ -134,21 +137,26 @@ fn join(
         masqueraded,
     };
     let (network, records) = (call.conf.name(), records());
-    let lock = records.lock(verbs::PATIENCE)?;
     records.create(network, key.as_str(), &record.to_bytes())?;
     let macs = NewMacs { bridge: random_mac(), host_end: random_mac(), gateway: random_mac() };
     let sandbox = call.netns.path().to_string_lossy();
-    let added = verbs::add(kernels, &desired, addresses, &sandbox, &macs);
-    drop(lock);
+    let lock = || Ok(records.lock(verbs::PATIENCE)?);
+    let added = verbs::add(kernels, &desired, addresses, (&sandbox, &macs), lock);
     let waits = conf.duplicate_detection && desired.has_ipv6();
     let added = added.and_then(|result| match waits {
         true => verbs::await_addresses(kernels, &desired).map(|()| result),
         false => Ok(result),
     });
-    kernels.return_to_host()?;
-    if added.is_err() {
-        // Undone already, but for what came after the plan.
-        let left = remove(network, key, || Ok(()));
+    if let Err(error) = &added {
+        kernels.return_to_host()?;
+        let left = match error {
+            // Before the first change of what is the attachment's: what has its name is another's.
+            BridgeError::Refused(_) => {
+                records.remove(network, key.as_str()).map_err(|error| BridgeError::from(error).into())
+            }
+            // Undone already, but for what came after the plan.
+            _ => remove(network, key, || Ok(())),
+        };
         if let Err(error) = left {
             eprintln!("tapvisor-bridge: a failed ADD left something: {error}");
         }
@@ -170,7 +178,6 @@ fn remove(network: &NetworkName, key: &Key, release: impl FnOnce() -> Result<(),
     let records = records();
     let mut kernel = Linux::here();
     let mut left = del::links(&mut kernel, key);
-    let released = release();
     let read = records.read(network, key.as_str()).map_err(BridgeError::from);
     let record = read.map(|bytes| bytes.and_then(|bytes| Record::from_bytes(&bytes)));
     match record {
@@ -181,6 +188,8 @@ fn remove(network: &NetworkName, key: &Key, release: impl FnOnce() -> Result<(),
         Ok(None) => {}
         Err(error) => left.push(Error::from(error).to_string()),
     }
+    // Afterwards: the next owner of the addresses may have the same elements.
+    let released = release();
     if !left.is_empty() {
         left.extend(released.err().map(|error| error.to_string()));
         return Err(BridgeError::TearDown(left).into());

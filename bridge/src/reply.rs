@@ -6,25 +6,23 @@ use terms::{IfName, MacAddr};
 
 use super::desired::Desired;
 use super::error::Refusal;
-use super::plan::NewMacs;
 
 /// Where the pod's link is among the interfaces.
 const POD: usize = 2;
 
-/// `before` tells which links were there and keep their addresses.
+/// `host` is what the attachment was made on.
 pub(crate) fn result(
     desired: &Desired<'_>,
     ipam: CniResult,
-    sandbox: &str,
-    before: &Facts,
-    macs: &NewMacs,
+    (sandbox, host_end_mac): (&str, MacAddr),
+    host: &Facts,
 ) -> Result<CniResult, Refusal> {
-    let mac_of = |link: &IfName, new: MacAddr| before.link(link).and_then(|link| link.mac).unwrap_or(new);
-    let on_host = |name: &IfName, mac: MacAddr| Interface {
+    let with_mac = |name: &IfName, mac: Option<MacAddr>| Interface {
         name: name.to_string(),
-        mac: mac.to_string(),
+        mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
         ..Interface::default()
     };
+    let shared = |name: &IfName| with_mac(name, host.link(name).and_then(|link| link.mac));
     let mtu = desired.conf.mtu.map_or(0, terms::Mtu::value);
     let pod = Interface {
         name: desired.pod_end.to_string(),
@@ -34,14 +32,11 @@ pub(crate) fn result(
         ..Interface::default()
     };
     let bridge = &desired.conf.bridge;
-    let mut interfaces = vec![
-        on_host(bridge, mac_of(bridge, macs.bridge)),
-        Interface { mtu, ..on_host(&desired.host_end, macs.host_end) },
-        pod,
-    ];
+    let mut interfaces =
+        vec![shared(bridge), Interface { mtu, ..with_mac(&desired.host_end, Some(host_end_mac)) }, pod];
     let gateway_link = desired.gateway_link()?;
     if gateway_link != *bridge && !desired.gateways.is_empty() {
-        interfaces.push(on_host(&gateway_link, mac_of(&gateway_link, macs.gateway)));
+        interfaces.push(shared(&gateway_link));
     }
     let ips = ipam.ips.into_iter().map(|ip| cni_protocol::spec::IpConfig { interface: Some(POD), ..ip }).collect();
     let dns = desired.conf.dns.clone().unwrap_or(ipam.dns);

@@ -41,17 +41,24 @@ impl Elements {
         *self == Self::default()
     }
 
-    /// One transaction that adds them, with the tables that are not there yet.
-    pub(crate) fn addition(&self, facts: &Facts) -> Option<Op> {
+    /// One transaction that makes the tables that are not there yet, without elements.
+    pub(crate) fn missing_tables(&self, host: &Facts) -> Option<Op> {
+        let missing = self.tables().into_iter().filter(|table| !host.has_table(&table.id));
+        let commands: Vec<_> = missing
+            .map(|mut table| {
+                table.sets.iter_mut().for_each(|set| set.elements.clear());
+                Command::AddTable(table)
+            })
+            .collect();
+        (!commands.is_empty()).then_some(Op::Nft(Transaction { commands }))
+    }
+
+    /// One transaction that adds them to the tables.
+    pub(crate) fn addition(&self) -> Option<Op> {
         let mut commands = Vec::new();
         for table in self.tables() {
-            match facts.has_table(&table.id) {
-                false => commands.push(Command::AddTable(table)),
-                true => {
-                    let filled = table.sets.into_iter().filter(|set| !set.elements.is_empty());
-                    commands.extend(filled.map(|set| Command::AddElements { table: table.id.clone(), set }));
-                }
-            }
+            let filled = table.sets.into_iter().filter(|set| !set.elements.is_empty());
+            commands.extend(filled.map(|set| Command::AddElements { table: table.id.clone(), set }));
         }
         (!commands.is_empty()).then_some(Op::Nft(Transaction { commands }))
     }

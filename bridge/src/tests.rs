@@ -58,7 +58,13 @@ fn ends(number: u8) -> Ends {
 fn add(kernels: &mut FakePair, conf: &Conf, number: u8, mut ipam: CniResult) -> Result<CniResult, BridgeError> {
     let desired = Desired::of(conf, ends(number), &mut ipam)?;
     verbs::refuse_occupied(kernels, &desired.pod_end)?;
-    verbs::add(kernels, &desired, ipam, "/run/netns/pod", &macs())
+    verbs::add(kernels, &desired, ipam, ("/run/netns/pod", &macs()), || Ok(()))
+}
+
+/// Makes what is shared alone.
+fn make_shared(kernels: &mut FakePair, conf: &Conf) -> Result<(), BridgeError> {
+    let mut ipam = addresses();
+    verbs::make_shared(kernels, &Desired::of(conf, ends(0), &mut ipam)?, &macs())
 }
 
 fn check(kernels: &mut FakePair, conf: &Conf, number: u8, mut made: CniResult) -> Result<(), BridgeError> {
@@ -76,20 +82,22 @@ fn everything() -> Conf {
 
 // spec: L2-PLAN
 #[test]
-fn an_add_that_is_broken_at_any_step_leaves_both_namespaces_as_they_were() {
+fn an_add_that_is_broken_at_any_step_leaves_at_most_what_is_shared() {
     for conf in [conf(&json!({})), conf(&json!({"isGateway": true, "ipMasq": true})), everything()] {
         let steps = {
             let mut kernels = FakePair::new(empty());
             add(&mut kernels, &conf, 0, addresses()).unwrap();
             kernels.steps()
         };
-        assert!(steps > 4, "{steps}");
+        let mut shared = FakePair::new(empty());
+        make_shared(&mut shared, &conf).unwrap();
+        assert!(shared.steps() > 0 && steps > shared.steps() + 4, "{steps}");
         for step in 0..steps {
             let mut kernels = FakePair::new(empty()).failing_after(step);
             let error = add(&mut kernels, &conf, 0, addresses()).unwrap_err();
             assert!(matches!(&error, BridgeError::Apply(error) if error.left.is_empty()), "step {step}: {error}");
-            let (after, before) = (kernels.facts(), empty());
-            assert_eq!((&after.host, &after.pod), (&before.host, &before.pod), "step {step}");
+            let before = if step < shared.steps() { empty() } else { shared.facts() };
+            assert_eq!(kernels.facts(), before, "step {step}");
         }
     }
 }
@@ -187,9 +195,10 @@ fn forwarding_keeps_routes_of_router_advertisements() {
     let mut kernels = FakePair::new(facts.clone());
     add(&mut kernels, &conf(&json!({"isGateway": true})), 0, addresses()).unwrap();
     assert_eq!(kernels.facts().host.sysctl(&key), Some("2"));
-    let steps = kernels.steps();
-    let mut broken = FakePair::new(facts.clone()).failing_after(steps - 1);
-    add(&mut broken, &conf(&json!({"isGateway": true})), 0, addresses()).unwrap_err();
+    let mut shared = FakePair::new(facts.clone());
+    make_shared(&mut shared, &conf(&json!({"isGateway": true}))).unwrap();
+    let mut broken = FakePair::new(facts.clone()).failing_after(shared.steps() - 1);
+    make_shared(&mut broken, &conf(&json!({"isGateway": true}))).unwrap_err();
     assert_eq!(broken.facts().host, facts.host);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cni_protocol::spec::CniResult;
 use hostnet::sysctl::Sysctl;
-use hostnet::{Ask, Both, Facts, KernelPair, PairFacts, PairPlan, pair};
+use hostnet::{Ask, Both, Facts, KernelPair, PairFacts, PairPlan, Step, pair};
 use terms::IfName;
 
 use super::desired::Desired;
@@ -24,19 +24,14 @@ pub(crate) fn refuse_occupied(kernels: &mut impl KernelPair, pod_end: &IfName) -
     }
 }
 
-/// The plan of an ADD and the facts that it was made on. The caller holds the lock: what all attachments share is the same
-/// until the plan is carried out.
-pub(crate) fn plan(
-    kernels: &mut impl KernelPair,
-    desired: &Desired<'_>,
-    macs: &NewMacs,
-) -> Result<(PairPlan, PairFacts), BridgeError> {
+/// What ADD must know of the host.
+fn host_facts(kernels: &mut impl KernelPair, desired: &Desired<'_>) -> Result<PairFacts, BridgeError> {
     let mut facts = kernels.gather(&Both { host: existing::host_ask(desired)?, pod: Ask::default() })?;
     let forwarding = existing::forwarding(false);
     if facts.host.sysctl(&forwarding).is_some_and(|value| value == "0") {
         add_advertised(kernels, &mut facts.host)?;
     }
-    Ok((plan::plan(desired, &facts, macs)?, facts))
+    Ok(facts)
 }
 
 /// Adds the routes of the host, and whether their links accept router advertisements.
@@ -54,17 +49,38 @@ fn add_advertised(kernels: &mut impl KernelPair, host: &mut Facts) -> Result<(),
     Ok(())
 }
 
-/// Carries out the plan of an ADD and says what the runtime is told.
-pub(crate) fn add(
+/// Makes an attachment and says what the runtime is told.
+///
+/// What all attachments share is made by one call at a time, and stays when the rest of the call fails: another attachment may
+/// be on it by then. Nearly every call finds it as it must be and takes no lock.
+pub(crate) fn add<L>(
     kernels: &mut impl KernelPair,
     desired: &Desired<'_>,
     ipam: CniResult,
-    sandbox: &str,
-    macs: &NewMacs,
+    (sandbox, macs): (&str, &NewMacs),
+    lock: impl FnOnce() -> Result<L, BridgeError>,
 ) -> Result<CniResult, BridgeError> {
-    let (plan, facts) = self::plan(kernels, desired, macs)?;
-    pair::apply(kernels, &facts, &plan)?;
-    Ok(reply::result(desired, ipam, sandbox, &facts.host, macs)?)
+    let mut facts = host_facts(kernels, desired)?;
+    if !plan::shared(desired, &facts.host, macs)?.is_empty() {
+        let _held = lock()?;
+        make_shared(kernels, desired, macs)?;
+        facts = host_facts(kernels, desired)?;
+    }
+    pair::apply(kernels, &facts, &plan::own(desired, &facts, macs))?;
+    Ok(reply::result(desired, ipam, (sandbox, macs.host_end), &facts.host)?)
+}
+
+/// Makes what is shared from what is there now, under the lock.
+#[cold]
+pub(crate) fn make_shared(
+    kernels: &mut impl KernelPair,
+    desired: &Desired<'_>,
+    macs: &NewMacs,
+) -> Result<(), BridgeError> {
+    let facts = host_facts(kernels, desired)?;
+    let ops = plan::shared(desired, &facts.host, macs)?;
+    let plan = PairPlan { steps: ops.into_iter().map(Step::host).collect() };
+    Ok(pair::apply(kernels, &facts, &plan)?)
 }
 
 /// Waits until no address of the pod is checked for duplicates any more.

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use binding::Tapvisor;
+use bridge::Bridge;
 use cni_protocol::plugin::{Environment, Plugin, serve};
 
 #[global_allocator]
@@ -41,7 +42,10 @@ fn plugin(called: &OsString, arguments: impl Iterator<Item = OsString>) -> Resul
     let called = called.to_string_lossy();
     match called.rsplit('/').next().unwrap_or_default() {
         "tapvisor" | "tapvisor-cni" => tapvisor(arguments),
-        other => Err(format!("there is no plugin {other:?} in this file, there is \"tapvisor\"")),
+        "tapvisor-bridge" => Ok(Box::new(Bridge)),
+        other => {
+            Err(format!("there is no plugin {other:?} in this file, there are \"tapvisor\" and \"tapvisor-bridge\""))
+        }
     }
 }
 

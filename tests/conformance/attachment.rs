@@ -250,6 +250,10 @@ impl Case<'_> {
     /// Where the subject finds its delegates.
     pub(crate) fn plugin_path(&self) -> String {
         match self.subject.build {
+            // Of the releases, only the newer one speaks our newest version.
+            Build::Ours if self.subject.role == Role::Main => {
+                crate::dist::cache_path("go/plugins").unwrap_or_default().display().to_string()
+            }
             Build::Ours => PREPARING.to_owned(),
             _ => {
                 let program = self.subject.program().unwrap_or_default();

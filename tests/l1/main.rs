@@ -7,6 +7,7 @@ mod dhcp;
 mod doctor;
 mod fixtures;
 mod hostnet;
+mod layer2;
 mod runtime;
 mod services;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     trials.extend(doctor::trials());
     trials.extend(fixtures::trials());
     trials.extend(hostnet::trials());
+    trials.extend(layer2::trials());
     trials.extend(runtime::trials());
     trials.extend(services::trials());
     tests::main(trials)

@@ -114,19 +114,25 @@ pub const GROUPS: [Group; 24] = [
     group(8, "ADD: result is true", Versions::Each, no_interfaces, result::truth),
     group(9, "ADD: existing interface", Versions::Newest, nothing_to_occupy, result::occupied),
     group(10, "ADD: unusable namespace", Versions::Newest, ipam, netns::run),
-    // spec: CNI-UNDO-1
+    // spec: CNI-UNDO-1, L2-UNDO
     group(11, "faults at every kernel step", Versions::Newest, no_exemption, fault::run),
+    // spec: L2-IPAM-2
     group(12, "ADD: IPAM fails", Versions::Newest, no_delegate, address::run),
     // spec: CNI-PASS, CNI-PREV
     group(13, "chained: previous result", Versions::Each, not_chained, result::chained),
+    // spec: L2-DEL
     group(14, "DEL in every situation", Versions::Each, no_exemption, del::situations),
+    // spec: L2-DEL
     group(15, "DEL spares others", Versions::Newest, no_exemption, del::others),
+    // spec: L2-CHECK
     group(16, "CHECK notices", Versions::Each, no_breakages, watch::notices),
+    // spec: L2-CHECK
     group(17, "CHECK tolerates", Versions::Newest, no_tolerances, watch::tolerates),
-    // spec: CNI-STATUS
+    // spec: CNI-STATUS, L2-GC
     group(18, "STATUS", Versions::Newest, before_1_1, status::run),
+    // spec: L2-GC
     group(19, "GC", Versions::Newest, before_1_1, gc::run),
-    // spec: CNI-UNDO-2
+    // spec: CNI-UNDO-2, L2-UNDO
     group(20, "many at once", Versions::Newest, no_exemption, parallel::run),
     group(21, "any order", Versions::Newest, no_exemption, order::run),
     // spec: CNI-PASS

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Case;
 use crate::conformance::attachment::{Attachment, Farewell};
 use crate::conformance::node::shell;
-use crate::conformance::subject::Build;
+use crate::conformance::subject::{Build, Role};
 use crate::conformance::trouble::Trouble;
 
 /// The suite's own folder on the node's fresh `/run`.
@@ -70,10 +70,10 @@ pub(super) fn path_with_scripts(case: &Case<'_>) -> String {
     format!("{FOLDER}:{}", case.plugin_path())
 }
 
-/// A first attachment, taken away again: reference plugins leave a bridge or a table for all that come after. Ours may
-/// leave nothing, so it gets no such grace.
+/// A first attachment, taken away again: plugins that make a network leave a bridge or a table for all that come after. Our
+/// binding plugin may leave nothing, so it gets no such grace.
 pub(super) fn warm_up(case: &Case<'_>) -> Result<(), Trouble> {
-    if case.subject.build == Build::Ours {
+    if case.subject.build == Build::Ours && case.subject.role != Role::Main {
         return Ok(());
     }
     let attachment = Attachment::prepare(case, 999_999)?.added()?;

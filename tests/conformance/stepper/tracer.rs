@@ -39,6 +39,14 @@ enum AtExit {
     },
 }
 
+/// A message that the kernel was made to refuse. Another socket may number its messages alike.
+#[derive(Debug, Clone, Copy)]
+struct Spoiled {
+    socket: u64,
+    seq: u32,
+    errno: Errno,
+}
+
 struct Tracer {
     plugin: Pid,
     fault: Fault,
@@ -49,7 +57,7 @@ struct Tracer {
     /// Threads inside a system call.
     inside: BTreeMap<Pid, AtExit>,
     tasks: BTreeSet<Pid>,
-    spoiled: Option<(u32, Errno)>,
+    spoiled: Option<Spoiled>,
     status: i32,
 }
 
@@ -133,7 +141,10 @@ impl Tracer {
 
     fn on_entry(&mut self, tid: Pid, regs: user_regs_struct) -> AtExit {
         let entry = Entry { number: regs.orig_rax.cast_signed(), args: [regs.rdi, regs.rsi, regs.rdx] };
-        if let (libc::SYS_recvfrom | libc::SYS_recvmsg, Some((seq, errno))) = (entry.number, self.spoiled) {
+        if let (libc::SYS_recvfrom | libc::SYS_recvmsg, Some(Spoiled { socket, seq, errno })) =
+            (entry.number, self.spoiled)
+            && socket == regs.rdi
+        {
             return AtExit::Rewrite { from: entry, seq, errno };
         }
         if !self.has_started {
@@ -166,7 +177,7 @@ impl Tracer {
             Fault::Refuse { message, errno, .. } => match (&found.step.kind, found.messages.get(message)) {
                 (StepKind::Netlink { is_nfnetlink, .. }, Some(message)) => {
                     self.struck = netlink::spoil(memory, message, *is_nfnetlink).is_some();
-                    self.spoiled = Some((message.seq, errno));
+                    self.spoiled = Some(Spoiled { socket: regs.rdi, seq: message.seq, errno });
                     AtExit::Nothing
                 }
                 (StepKind::Netlink { .. }, None) => {

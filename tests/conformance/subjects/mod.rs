@@ -1,5 +1,6 @@
 //! All subjects: ours first, then the reference plugins of both releases.
 
+mod layer2;
 mod ours;
 mod reference;
 
@@ -13,6 +14,7 @@ use super::subject::{Build, Disturbance, Place, Role, RuntimeOption, Subject};
 #[must_use]
 pub fn all() -> Vec<Subject> {
     let mut subjects = ours::subjects();
+    subjects.extend(layer2::subjects());
     subjects.extend(reference::subjects(Build::Distribution));
     subjects.extend(reference::subjects(Build::V1_9_1));
     subjects

@@ -15,7 +15,9 @@ pub(crate) fn world() -> World {
     let forwarding = "net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1 \
                       net.ipv6.conf.default.accept_dad=0";
     world.sh(&format!("sysctl -qw {forwarding}")).assert_ok();
-    world.install(&dist_file("tapvisor-cni"), "/opt/cni/bin/tapvisor");
+    for name in ["tapvisor", "tapvisor-bridge"] {
+        world.install(&dist_file("tapvisor-cni"), &format!("{OURS}/{name}"));
+    }
     world
 }
 
@@ -159,7 +161,7 @@ impl<'w> Chain<'w> {
             conf["prevResult"] = previous.clone();
         }
         let kind = conf["type"].as_str().expect("a type").to_owned();
-        let folder = if kind == "tapvisor" { OURS } else { self.folder.as_str() };
+        let folder = if kind.starts_with("tapvisor") { OURS } else { self.folder.as_str() };
         (format!("{folder}/{kind}"), conf)
     }
 

@@ -39,6 +39,14 @@ fn bounded() {
         let chain = pod(&world, &name.replace(' ', "-"), plugin);
         peaks.extend(["ADD", "CHECK", "DEL"].map(|verb| (format!("{verb}, {name}"), chain.counts(verb))));
     }
+    let own = json!({"type": "tapvisor-bridge", "bridge": "own0", "isGateway": true, "ipMasq": true, "macspoofchk": true,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.77.1.0/24"}], [{"subnet": "fd77:1::/64"}]]}});
+    let mut chain = Chain::new(&world, "own", &[own]);
+    let mut network = |chain: &Chain<'_>, verb: &str| peaks.push((format!("{verb}, network"), chain.counts(verb)));
+    network(&chain, "ADD");
+    network(&chain, "DEL");
+    chain.add();
+    network(&chain, "CHECK");
     let newest = json!({"type": "tapvisor", "cniVersion": "1.1.0", "cni.dev/valid-attachments": []});
     let chain = pod(&world, "newest", newest);
     peaks.extend(["VERSION", "STATUS", "GC"].map(|verb| (verb.to_owned(), chain.counts(verb))));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cni_protocol::plugin::AttachmentKey;
+use hostnet::{LockKind, lock_file};
 use terms::NetworkName;
 
 /// Where the reference plugin keeps reservations unless it is told otherwise.
@@ -17,7 +18,6 @@ const OWN_FOLDER: &str = "/run/tapvisor/networks";
 
 /// How long another holder of the lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-const INTERVAL: Duration = Duration::from_millis(2);
 
 /// The reservations of a network.
 #[derive(Debug, Clone)]
@@ -93,15 +93,10 @@ impl Store {
         let path = self.folder.join("lock");
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(&path);
         let file = opened.map_err(failed("open", &path))?;
-        let attempts = PATIENCE.as_millis() / INTERVAL.as_millis();
-        for _ in 0..attempts {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(INTERVAL),
-                Err(fs::TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
-            }
+        match lock_file(&file, LockKind::Exclusive, PATIENCE).map_err(failed("lock", &path))? {
+            true => Ok(file),
+            false => Err(StoreError::Busy { path }),
         }
-        Err(StoreError::Busy { path })
     }
 
     pub(super) fn is_free(&self, address: IpAddr) -> bool {

@@ -11,7 +11,7 @@ use crate::files::{self, FileError, at};
 /// The file of our own plugins, installed next to this program.
 const OWN_PLUGINS: &str = "tapvisor-cni";
 /// The types it answers to.
-const OWN_TYPES: [&str; 1] = ["tapvisor"];
+const OWN_TYPES: [&str; 2] = ["tapvisor", "tapvisor-bridge"];
 
 /// A plugin that no folder has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +29,8 @@ pub struct MissingPlugin {
 
 /// The folders that are searched for plugins, in order.
 ///
-/// A configuration names our plugin `tapvisor`, and a node installs it under that name. Next to this program its file has
-/// another name, because `tapvisor` is this program: a folder of links maps the names, and the program's own folder is never
+/// Configurations name our plugins `tapvisor` and `tapvisor-bridge`, and a node installs the file under these names. Next to
+/// this program the file has another name, because `tapvisor` is this program: a folder of links maps the names, and the program's own folder is never
 /// searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginFolders {
@@ -164,7 +164,9 @@ mod tests {
         program(&own_folder.join("tapvisor-cni"));
         folders.link_own().unwrap();
         folders.link_own().unwrap();
-        assert_eq!(fs::read_link(links.join("tapvisor")).unwrap(), own_folder.join("tapvisor-cni"));
+        for name in ["tapvisor", "tapvisor-bridge"] {
+            assert_eq!(fs::read_link(links.join(name)).unwrap(), own_folder.join("tapvisor-cni"));
+        }
     }
 
     #[test]

@@ -1,0 +1,204 @@
+//! `tapvisor-bridge` on the real kernel: traffic, also with the reference plugin, and faults.
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tests::{Ns, Outside, Ran, World, dist_file, trial};
+
+const OURS: &str = "/opt/cni/bin/tapvisor-bridge";
+const REFERENCE: &str = "/usr/lib/cni/bridge";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        // spec: L2-JOIN
+        trial("a pod of the reference bridge and one of ours share a segment", share_a_segment),
+        // spec: L2-MASQ
+        trial("masqueraded pods reach the outside in both families", masquerade),
+        // spec: L2-GUARD
+        trial("a checked pod that changes its Ethernet address is cut off", spoof_check),
+        // spec: L2-GUARD
+        trial("isolated pods reach the gateway and not each other", isolation),
+        // spec: L2-CONF
+        trial("a network that cannot be joined is refused by name", faults),
+        // spec: L2-DEL
+        trial("DEL after the namespace has vanished leaves nothing", vanished),
+        // spec: L2-DEL
+        trial("a bridge removed underneath is noticed, deleted and made again", bridge_removed),
+        // spec: L2-CONF
+        trial("a link with the name of the host's end stays as it is", collision),
+    ]
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.install(&dist_file("tapvisor-cni"), OURS);
+    world
+}
+
+fn conf(own: &Value) -> Value {
+    let mut conf = json!({"cniVersion": "1.0.0", "name": "blue", "type": "tapvisor-bridge", "bridge": "blue0", "isDefaultGateway": true,
+        "ipam": {"type": "host-local", "dataDir": "/run/blue",
+            "ranges": [[{"subnet": "10.77.1.0/24"}], [{"subnet": "fd77:1::/64"}]]}});
+    for (key, value) in own.as_object().expect("an object") {
+        conf[key] = value.clone();
+    }
+    conf
+}
+
+fn call(pod: &Ns<'_>, plugin: &str, verb: &str, conf: &Value) -> Ran {
+    call_in(pod.world(), (pod.name(), &pod.path()), plugin, verb, conf)
+}
+
+/// The same for a namespace that may be gone.
+fn call_in(world: &World, (name, path): (&str, &str), plugin: &str, verb: &str, conf: &Value) -> Ran {
+    let script = format!(
+        "CNI_COMMAND={verb} CNI_CONTAINERID=c-{name} CNI_IFNAME=eth0 CNI_NETNS={path} CNI_PATH=/opt/cni/bin:/usr/lib/cni {plugin} <<'.'\n{conf}\n.\n"
+    );
+    world.sh(&script)
+}
+
+/// ADD, with the result in the configuration for later calls.
+fn add(pod: &Ns<'_>, plugin: &str, conf: &Value) -> Value {
+    let mut conf = conf.clone();
+    conf["prevResult"] = call(pod, plugin, "ADD", &conf).json();
+    conf
+}
+
+/// The address of a pod, by IP version.
+fn address(conf: &Value, is_ipv4: bool) -> String {
+    let ips = conf["prevResult"]["ips"].as_array().expect("addresses");
+    let all =
+        ips.iter().map(|ip| ip["address"].as_str().expect("an address").split('/').next().expect("one").to_owned());
+    all.into_iter().find(|address| address.contains(':') != is_ipv4).expect("an address of the family")
+}
+
+fn reaches(pod: &Ns<'_>, address: &str) -> bool {
+    pod.run(&["ping", "-c", "1", "-W", "2", address]).code() == Some(0)
+}
+
+fn refused(pod: &Ns<'_>, conf: &Value) -> String {
+    let ran = call(pod, OURS, "ADD", conf);
+    assert_eq!(ran.code(), Some(1), "{}", ran.account());
+    serde_json::from_str::<Value>(&ran.stdout()).expect("an error document")["msg"].to_string()
+}
+
+fn share_a_segment() {
+    let world = world();
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let theirs = conf(&json!({"type": "bridge"}));
+    let theirs = add(&one, REFERENCE, &theirs);
+    let ours = add(&two, OURS, &conf(&json!({})));
+    for is_ipv4 in [true, false] {
+        assert_ne!(address(&ours, is_ipv4), address(&theirs, is_ipv4), "one folder, one pool");
+        assert!(reaches(&one, &address(&ours, is_ipv4)) && reaches(&two, &address(&theirs, is_ipv4)));
+    }
+    call(&two, OURS, "CHECK", &ours).assert_ok();
+    call(&one, REFERENCE, "CHECK", &theirs).assert_ok();
+    call(&two, OURS, "DEL", &ours).assert_ok();
+    assert!(reaches(&one, "10.77.1.1"));
+    call(&one, REFERENCE, "DEL", &theirs).assert_ok();
+    assert_eq!(world.sh("ls /run/blue/blue | grep -v '^l' || true").text(), "");
+}
+
+fn masquerade() {
+    let world = world();
+    let pod = world.ns("pod");
+    let plain = add(&pod, OURS, &conf(&json!({})));
+    // Forwarding deletes routes of router advertisements, unless they are accepted in spite of it.
+    assert!(world.run(&["ip", "-6", "route", "show", "default"]).text().contains("proto ra"));
+    assert!(!reaches(&pod, Outside::V4), "the outside has no way back to the pod");
+    call(&pod, OURS, "DEL", &plain).assert_ok();
+    let masqueraded = add(&pod, OURS, &conf(&json!({"ipMasq": true})));
+    assert!(reaches(&pod, Outside::V4) && reaches(&pod, Outside::V6));
+    call(&pod, OURS, "CHECK", &masqueraded).assert_ok();
+    call(&pod, OURS, "DEL", &conf(&json!({}))).assert_ok();
+    let sets = world.run(&["nft", "-j", "list", "table", "inet", "tapvisor-bridge"]).text();
+    assert!(!sets.contains("\"elem\""), "{sets}");
+}
+
+fn spoof_check() {
+    let world = world();
+    let pod = world.ns("pod");
+    let made = add(&pod, OURS, &conf(&json!({"macspoofchk": true})));
+    assert!(reaches(&pod, "10.77.1.1") && reaches(&pod, "fd77:1::1"));
+    let own = pod.run(&["ip", "-j", "link", "show", "eth0"]).json()[0]["address"].as_str().expect("one").to_owned();
+    pod.run(&["ip", "link", "set", "eth0", "address", "02:00:00:00:66:66"]).assert_ok();
+    assert!(!reaches(&pod, "10.77.1.1") && !reaches(&pod, "fd77:1::1"));
+    pod.run(&["ip", "link", "set", "eth0", "address", &own]).assert_ok();
+    assert!(reaches(&pod, "10.77.1.1"));
+    call(&pod, OURS, "DEL", &made).assert_ok();
+}
+
+fn isolation() {
+    let world = world();
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let isolated = conf(&json!({"portIsolation": true}));
+    let (first, second) = (add(&one, OURS, &isolated), add(&two, OURS, &isolated));
+    assert!(reaches(&one, "10.77.1.1") && reaches(&two, "fd77:1::1"));
+    assert!(!reaches(&one, &address(&second, true)) && !reaches(&two, &address(&first, false)));
+}
+
+/// What attachments leave on the host: links, reservations, records, elements of nft sets.
+fn left(world: &World) -> String {
+    let sets = world.sh("nft -j list ruleset | jq -c '.nftables[].set.elem // empty'").text();
+    let links = world.sh("ip -br link | grep -o '^veth[0-9a-f]*' || true").text();
+    let files = world.sh("find /run/blue /run/tapvisor -type f ! -name lock ! -name 'last_reserved*' || true").text();
+    format!("{sets}{links}{files}")
+}
+
+fn vanished() {
+    let world = world();
+    let pod = world.ns("pod");
+    let conf = conf(&json!({"ipMasq": true, "macspoofchk": true}));
+    add(&pod, OURS, &conf);
+    assert_eq!(left(&world).lines().count(), 3 + 1 + 3 + 1, "{}", left(&world));
+    let (name, path) = (pod.name().to_owned(), pod.path());
+    pod.delete();
+    call_in(&world, (&name, &path), OURS, "DEL", &conf).assert_ok();
+    assert_eq!(left(&world), "");
+}
+
+fn bridge_removed() {
+    let world = world();
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let conf = conf(&json!({}));
+    let made = add(&one, OURS, &conf);
+    world.sh("ip link delete blue0").assert_ok();
+    let checked = call(&one, OURS, "CHECK", &made);
+    assert!(checked.stdout().contains("bridge blue0 is not there"), "{}", checked.account());
+    add(&two, OURS, &conf);
+    assert!(reaches(&two, "10.77.1.1") && !reaches(&one, "10.77.1.1"));
+    call(&one, OURS, "DEL", &made).assert_ok();
+    call(&two, OURS, "DEL", &conf).assert_ok();
+    assert_eq!(left(&world), "");
+}
+
+fn collision() {
+    let world = world();
+    let pod = world.ns("pod");
+    let made = add(&pod, OURS, &conf(&json!({})));
+    let end = made["prevResult"]["interfaces"][1]["name"].as_str().expect("the host's end").to_owned();
+    call(&pod, OURS, "DEL", &made).assert_ok();
+    world.sh(&format!("ip link add {end} type ifb")).assert_ok();
+    let refusal = refused(&pod, &conf(&json!({})));
+    assert!(refusal.contains(&format!("{end}, the name of the host's end, is on the host already")), "{refusal}");
+    assert_eq!(left(&world).trim(), end, "nothing but the other's link");
+}
+
+fn faults() {
+    let world = world();
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    world.sh("ip link add blue0 type ifb").assert_ok();
+    assert!(refused(&one, &conf(&json!({}))).contains("blue0 is on the host already, but is no bridge"));
+    world.sh("ip link del blue0").assert_ok();
+    let small = json!({"type": "host-local", "dataDir": "/run/small", "ranges": [[{"subnet": "10.77.9.0/30"}]]});
+    add(&one, OURS, &conf(&json!({"ipam": small.clone()})));
+    assert!(refused(&two, &conf(&json!({"ipam": small}))).contains("no address is free in 10.77.9.1 to 10.77.9.2"));
+    assert!(refused(&two, &conf(&json!({}))).contains("10.77.9.1/30 instead of the gateway's 10.77.1.1/24"));
+    assert!(refused(&one, &conf(&json!({"forceAddress": true}))).contains("eth0 is in the pod already"));
+    add(&two, OURS, &conf(&json!({"forceAddress": true})));
+    let has_vlans = world.sh("ip -d -j link show blue0 | grep -q vlan_default_pvid").code() == Some(0);
+    let three = world.ns("three");
+    let expected = if has_vlans { "has no VLAN filtering" } else { "CONFIG_BRIDGE_VLAN_FILTERING" };
+    let refusal = refused(&three, &conf(&json!({"vlan": 7})));
+    assert!(refusal.contains(expected), "{refusal}");
+}
