@@ -17,7 +17,7 @@ pub struct VmRecord {
     pub request: Request,
     /// Its networks' configurations, for what they promise.
     pub networks: Vec<Network>,
-    /// Path of its launcher's control socket.
+    /// What its launcher says of itself.
     pub launcher: Launcher,
 }
 
@@ -28,9 +28,9 @@ pub struct VmStatus {
     pub namespace: String,
     /// `metadata.name` of the object.
     pub name: String,
-    /// The VM as an argument of a command.
-    /// `kind` of the object.
+    /// What keeps it, for the commands of remedies.
     pub place: Place,
+    /// `kind` of the object.
     pub kind: Kind,
     /// Where it is in its life.
     pub phase: Phase,
