@@ -41,6 +41,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a guest goes on with its connection after a pause", || pause("")),
         // spec: LAB-14
         trial("a guest on vhost-net goes on with its connection after a pause", || pause("vhost")),
+        // spec: LAB-24
+        trial("a driver that writes malformed rings stops its own device alone", malformed),
         // spec: LAB-21
         trial("a guest goes on with its connection from a snapshot", || snapshot("", "Own")),
         // spec: LAB-21
@@ -174,4 +176,21 @@ fn snapshot(words: &str, path: &str) {
     let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
     assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
     moved_by(&finished, path);
+}
+
+/// A driver in the guest's shell: it takes the entropy device, in slot 2, and gives it the kernel's command line for a ring.
+fn malformed() {
+    let guest = format!(
+        "{UP}; cd /sys/bus/pci/drivers/virtio-pci; echo 0000:00:02.0 >unbind; echo 1 >../../devices/0000:00:02.0/enable
+        bar=$(sed 's/ .*//;q' ../../devices/0000:00:02.0/resource)
+        at() {{ offset=$1; shift; devmem $((bar + offset)) $*; }}
+        ring() {{ at 20 8 0; at 20 8 3; at 8 32 1; at 12 32 1; at 20 8 11; at 22 16 0; at 24 16 64
+            at 32 32 $1; at 40 32 $2; at 44 32 $3; at 48 32 0x30000; at 28 16 1; at 20 8 15; sleep 1; echo \"status $(at 20 8)\"; }}
+        ring 0x20000 0x20000 0; ring 0x20000 0x30000 0xffffff00; ping -c 2 -w 30 192.0.2.1
+        echo 0000:00:02.0 >bind; head -c 100 /dev/hwrng | wc -c; echo both-work"
+    );
+    let finished = run("a malformed ring", 1500, &[""], "", &guest, "");
+    assert_eq!(finished.output.matches("status 0x4").count(), 2, "both ask for a reset (bit 6)\n{finished}");
+    assert!(finished.output.contains("2 packets received"), "{finished}");
+    assert!(finished.output.contains("\n100\nboth-work\n"), "{finished}");
 }

@@ -13,6 +13,7 @@ pub mod inputs;
 pub mod manifest;
 pub mod monitor;
 pub mod neighbour;
+pub mod vmm;
 pub mod wiring;
 
 /// A reader of foreign input and how its result is checked.
@@ -31,7 +32,7 @@ pub struct Target {
 const KIB: usize = 1024;
 
 /// All targets, in the order in which they are run.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "cni", check: cni::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "wiring", check: wiring::check, max_bytes: 8 * KIB, seeds: Vec::new },
     Target { name: "manifest", check: manifest::check, max_bytes: 8 * KIB, seeds: manifest::seeds },
@@ -41,6 +42,9 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "monitor", check: monitor::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "agent", check: agent::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "image", check: image::check, max_bytes: 32 * KIB, seeds: image::seeds },
+    Target { name: "pci", check: vmm::pci, max_bytes: KIB, seeds: Vec::new },
+    Target { name: "mmio", check: vmm::mmio, max_bytes: KIB, seeds: Vec::new },
+    Target { name: "virtqueue", check: vmm::virtqueue, max_bytes: 4 * KIB, seeds: Vec::new },
 ];
 
 /// A refusal is read by a person: it says what is wrong and does not hand the input back.

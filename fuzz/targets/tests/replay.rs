@@ -52,6 +52,12 @@ replays! {
     kept_answers_of_guest_agents_do_no_harm: "agent",
     // spec: FUZZ-7
     kept_images_do_no_harm: "image",
+    // spec: FUZZ-9
+    kept_accesses_to_pci_do_no_harm: "pci",
+    // spec: FUZZ-9
+    kept_accesses_to_ports_and_registers_do_no_harm: "mmio",
+    // spec: FUZZ-9
+    kept_queues_of_drivers_do_no_harm: "virtqueue",
 }
 
 #[test]

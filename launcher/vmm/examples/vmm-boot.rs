@@ -2,9 +2,9 @@
 //!
 //! `vmm-boot KERNEL INITRD COMMAND-LINE PROCESSORS MEBIBYTES [TEXT COMMAND]...`: once TEXT has appeared on the console,
 //! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, link-down, link-up, report, `await FILE`
-//! until there is one, `type WORDS` on the console, or `save FOLDER`, which pauses, writes a snapshot to two files there and
+//! until there is one, `type WORDS` on the console, `balloon MEBIBYTES`, or `save FOLDER`, which pauses, writes a snapshot to two files there and
 //! kills. With VMM_SNAPSHOT=FOLDER the guest goes on from there. The last line says how it ended. VMM_NICS gives the guest
-//! network devices, see [`networks`]; with VMM_REBOOT it boots again after a reset.
+//! network devices, see [`networks`], VMM_BALLOON a memory balloon; with VMM_REBOOT it boots again after a reset.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -40,9 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let resets = if std::env::var_os("VMM_REBOOT").is_some() { Resets::Boot } else { Resets::End };
     let console = near.into();
     let identity = Identity { uuid: UUID.to_owned(), serial_number: Some("vmm-boot".to_owned()) };
+    let balloon = std::env::var_os("VMM_BALLOON").is_some();
     let snapshot = std::env::var("VMM_SNAPSHOT").ok();
     let snapshot = snapshot.map(|folder| files(&folder, File::options().read(true))).transpose()?;
-    let vm = Vm::new(Parts { kvm, cpu, memory_bytes, identity, kernel, console, nics, random, resets, snapshot })?;
+    let vm =
+        Vm::new(Parts { kvm, cpu, memory_bytes, identity, kernel, console, nics, random, balloon, resets, snapshot })?;
     let controller = vm.controller();
     let console = std::thread::spawn(move || follow(far, &reactions, &controller, &reports));
     let ending = vm.run(false, &mut |event| print(format!("vmm-boot: {event:?}\n").as_bytes()))?;
@@ -131,6 +133,10 @@ fn react(command: &str, controller: &Controller, console: &mut UnixStream, repor
             std::thread::sleep(Duration::from_millis(100));
         }
         return;
+    }
+    if let Some(mebibytes) = command.strip_prefix("balloon ") {
+        let bytes = mebibytes.parse::<u64>().unwrap_or_default() << 20;
+        return controller.send(Command::Balloon { bytes });
     }
     if let Some(folder) = command.strip_prefix("save ") {
         print(format!("vmm-boot: saved {:?}\n", save(folder, controller)).as_bytes());

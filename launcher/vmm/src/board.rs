@@ -68,7 +68,7 @@ impl Board {
         let machine = Arc::new(machine.map_err(|source| VmmError::Kvm { what: "the guest's memory", source })?);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from);
         let epoll = Arc::new(epoll.map_err(system("no descriptor to wait with"))?);
-        let functions = functions::attach(&machine, &epoll, &parts.nics, parts.random.as_ref())?;
+        let functions = functions::attach(&machine, &epoll, &parts.nics, parts.random.as_ref(), parts.balloon)?;
         let console = parts.console.try_clone().map_err(system("no second descriptor for the console"))?;
         let (entry, saved) = match begin {
             Begin::Boot(entry) => (Some(entry), None),

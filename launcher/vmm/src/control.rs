@@ -27,6 +27,11 @@ pub enum Command {
         /// Whether it has a carrier from now on.
         up: bool,
     },
+    /// Asks the guest to give up so much of its memory; it takes it back when it has too little.
+    Balloon {
+        /// In bytes.
+        bytes: u64,
+    },
 }
 
 /// Where the state of a machine is written to, or read from: two regular files, each at its beginning.

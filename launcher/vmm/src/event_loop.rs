@@ -132,6 +132,10 @@ impl State<'_> {
                     lock(&attached.function).on_change(Change::Link { up });
                 }
             }
+            Command::Balloon { bytes } => {
+                let functions = self.inputs.functions.iter();
+                functions.for_each(|attached| lock(&attached.function).on_change(Change::Balloon { bytes }));
+            }
         }
         None
     }

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::Epoll;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::devices::{Net, NetSettings as Settings, NicReport, Rng};
+use crate::devices::{Balloon, Net, NetSettings as Settings, NicReport, Rng};
 use crate::interrupts::{KvmDoorbells, Routing};
 use crate::layout::{DOORBELL_PORTS, PCI_WINDOW};
 use crate::sys::slots::MachineFd;
@@ -87,7 +87,7 @@ impl Source {
 }
 
 /// The virtio functions in the order of their slots, the first after the host bridge. `random` is the source of the
-/// entropy device, if there is one.
+/// entropy device, if there is one; `balloon` says whether there is a memory balloon.
 ///
 /// # Errors
 /// When the host refuses a part of one.
@@ -96,6 +96,7 @@ pub(crate) fn attach(
     epoll: &Arc<Epoll>,
     nics: &[Nic],
     random: Option<&File>,
+    balloon: bool,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut devices: Vec<(Box<dyn Device>, Vec<OwnedFd>)> = Vec::new();
     for nic in nics {
@@ -105,6 +106,9 @@ pub(crate) fn attach(
     if let Some(random) = random {
         let source = random.try_clone().map_err(system("no second descriptor for random bytes"))?;
         devices.push((Box::new(Rng::new(source)), Vec::new()));
+    }
+    if balloon {
+        devices.push((Box::new(Balloon::default()), Vec::new()));
     }
     let routing = Routing::new(Arc::clone(machine));
     let host = Host { machine, epoll, routing: &routing };

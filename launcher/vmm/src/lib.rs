@@ -15,6 +15,8 @@ mod control;
 mod devices;
 mod event_loop;
 mod functions;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod interrupts;
 mod kernel_bytes;
 mod layout;

@@ -33,6 +33,8 @@ pub struct Parts {
     pub nics: Vec<Nic>,
     /// Where the entropy source takes its bytes from, if there is one: the host's random bytes, open.
     pub random: Option<File>,
+    /// Whether there is a memory balloon, by which memory that the guest does not use goes back to the host.
+    pub balloon: bool,
     /// What a reset does.
     pub resets: Resets,
     /// What the machine goes on from, of a machine of the same parts; without it the kernel is booted.

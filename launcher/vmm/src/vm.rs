@@ -84,6 +84,7 @@ mod tests {
                 console: near.into(),
                 nics: Vec::new(),
                 random: None,
+                balloon: true,
                 resets: Resets::End,
                 snapshot: None,
             };

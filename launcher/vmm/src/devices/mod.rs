@@ -1,6 +1,7 @@
 //! The devices of a machine. Each has the files `spec` (registers, with the section they come from), `device`, `state`
 //! (what a snapshot keeps) and `tests`, and a virtio device `queue` as well; one of a single register is one file.
 
+mod balloon;
 mod debug_port;
 mod i8042;
 mod net;
@@ -10,6 +11,7 @@ mod rng;
 mod rtc;
 mod serial;
 
+pub(crate) use balloon::Balloon;
 pub(crate) use debug_port::DebugPort;
 pub(crate) use i8042::I8042;
 pub use net::{DataPath, NicReport, QueueCounts};

@@ -5,8 +5,8 @@
 use vm_memory::bitmap::BS;
 use vm_memory::mmap::{MmapRegion, MmapRegionError};
 use vm_memory::{
-    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection, GuestRegionMmap,
-    GuestUsize, MemoryRegionAddress, VolatileSlice,
+    GuestAddress, GuestMemoryBackend as _, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
+    GuestRegionCollection, GuestRegionMmap, GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
 
 /// What x86 maps by one entry of its second table level.
@@ -48,6 +48,18 @@ impl Ram {
     pub(crate) fn host_address(&self) -> u64 {
         self.inside.as_ptr().addr() as u64
     }
+}
+
+/// Gives whole pages of the guest's memory back to the host; they are zero when they are touched again.
+///
+/// # Errors
+/// When the range is not the guest's, or not of whole pages.
+pub(crate) fn discard(memory: &GuestMemory, start: GuestAddress, size: usize) -> Result<(), GuestMemoryError> {
+    let range = memory.get_slice(start, size)?;
+    // SAFETY: `range` lies in the guest's memory, a private mapping without a file, for the guest's use alone: what this process
+    // reads and writes there it does by volatile accesses, so that content may change at any time.
+    let done = unsafe { libc::madvise(range.ptr_guard_mut().as_ptr().cast(), range.len(), libc::MADV_DONTNEED) };
+    if done == 0 { Ok(()) } else { Err(GuestMemoryError::IOError(std::io::Error::last_os_error())) }
 }
 
 impl GuestMemoryRegion for Ram {

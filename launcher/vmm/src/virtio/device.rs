@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
-use virtio_queue::{Queue, QueueT as _};
+use virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::msix::Msix;
@@ -27,6 +27,21 @@ impl VirtQueue {
     pub(crate) fn new(most: u16) -> Result<Self, virtio_queue::Error> {
         Ok(Self { queue: Queue::new(most)?, vector: NO_VECTOR, most })
     }
+}
+
+/// Asks for a doorbell at the next buffer of a queue. Whether there is one already.
+///
+/// # Errors
+/// When the ring is inconsistent: looking again would never end.
+pub(crate) fn wait(queue: &mut Queue, memory: &GuestMemory) -> Result<bool, String> {
+    if !queue.enable_notification(memory).map_err(|error| error.to_string())? {
+        return Ok(false);
+    }
+    if queue.pop_descriptor_chain(memory).is_none() {
+        return Err("the ring of available buffers is inconsistent".to_owned());
+    }
+    queue.go_to_previous_position();
+    Ok(true)
 }
 
 /// Tells the guest that a queue was used.
@@ -54,6 +69,11 @@ pub(crate) enum Change {
     Link {
         /// Whether it has.
         up: bool,
+    },
+    /// So much of the guest's memory should be in its balloon.
+    Balloon {
+        /// In bytes.
+        bytes: u64,
     },
 }
 
@@ -118,6 +138,14 @@ pub(crate) enum DeviceState {
         /// Whether the link has no carrier.
         link_down: bool,
     },
+    /// A memory balloon, in pages of 4096 bytes.
+    #[serde(rename_all = "camelCase")]
+    Balloon {
+        /// What the host asks for.
+        asked: u32,
+        /// What the guest says is in it.
+        actual: u32,
+    },
 }
 
 /// A virtio device.
@@ -139,6 +167,9 @@ pub(crate) trait Device: Debug + Send {
 
     /// Its configuration space as bytes.
     fn configuration(&self) -> Vec<u8>;
+
+    /// The driver writes to the configuration space.
+    fn write_configuration(&mut self, _offset: u64, _data: &[u8]) {}
 
     /// The driver has taken these features and begins, or goes on after [`Self::stop`]. Returns how many of the first queues
     /// are served elsewhere from now on.

@@ -210,6 +210,7 @@ impl Function {
             NOTIFY_AT => {
                 self.serve(usize::try_from(offset / u64::from(NOTIFY_MULTIPLIER)).unwrap_or(usize::MAX));
             }
+            DEVICE_AT => self.device.write_configuration(offset, data),
             MSIX_TABLE_AT => self.msix.write_table(offset, data),
             _ => {}
         }

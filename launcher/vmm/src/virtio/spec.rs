@@ -6,6 +6,7 @@ pub(crate) const DEVICE_BASE: u16 = 0x1040;
 /// §5: device types.
 pub(crate) const TYPE_NETWORK: u16 = 1;
 pub(crate) const TYPE_ENTROPY: u16 = 4;
+pub(crate) const TYPE_BALLOON: u16 = 5;
 
 /// §6: feature bits of all devices.
 pub(crate) const F_EVENT_INDEX: u64 = 1 << 29;

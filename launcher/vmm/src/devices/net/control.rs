@@ -12,6 +12,7 @@ use super::spec::{
     CONTROL_PAIRS_SET, CONTROL_RX, CONTROL_RX_LAST,
 };
 use crate::memory::GuestMemory;
+use crate::virtio::wait;
 
 /// What a driver asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub(super) fn answer(
             writer.write_all(&[if done { CONTROL_OK } else { CONTROL_ERROR }]).map_err(|error| text(&error))?;
             queue.add_used(memory, head_index, 1).map_err(|error| text(&error))?;
         }
-        if !super::queue::wait(queue, memory)? {
+        if !wait(queue, memory)? {
             return Ok(());
         }
     }

@@ -177,7 +177,7 @@ impl Device for Net {
     }
 
     fn on_change(&mut self, change: Change) -> bool {
-        let Change::Link { up } = change;
+        let Change::Link { up } = change else { return false };
         let changed = self.settings.link_down == up;
         self.settings.link_down = !up;
         // A link that comes back may be another: neighbours are to learn where the guest is.

@@ -11,7 +11,7 @@ use super::report::Counters;
 use super::spec::{HEADER, MOST_BYTES, MOST_FRAMES, OF_VHOST};
 use crate::memory::GuestMemory;
 use crate::sys::vhost::{Ring, Vhost};
-use crate::virtio::{Rings, VirtQueue};
+use crate::virtio::{Rings, VirtQueue, wait};
 
 /// One pair.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Pair {
             let frame = self.received.get_mut(..self.waiting).unwrap_or_default();
             let length = frame.len() - HEADER;
             if !queue::deliver(&mut queue.queue, memory, frame, mergeable)? {
-                if !queue::wait(&mut queue.queue, memory)? {
+                if !wait(&mut queue.queue, memory)? {
                     return Ok(false);
                 }
                 if !queue::deliver(&mut queue.queue, memory, frame, mergeable)? {
@@ -99,7 +99,7 @@ impl Pair {
     ) -> Result<bool, String> {
         for _ in 0..MOST_FRAMES {
             match queue::take(&mut queue.queue, memory, sent)? {
-                None if !queue::wait(&mut queue.queue, memory)? => return Ok(false),
+                None if !wait(&mut queue.queue, memory)? => return Ok(false),
                 None => {}
                 Some(0) => counters.dropped(),
                 // A frame that the tap refuses is lost, as on any wire: its header is malformed, or the link is down.

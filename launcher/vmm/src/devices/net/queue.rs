@@ -66,18 +66,3 @@ pub(super) fn take(queue: &mut Queue, memory: &GuestMemory, frame: &mut [u8]) ->
     queue.add_used(memory, head, 0).map_err(text)?;
     Ok(Some(length))
 }
-
-/// Asks for a doorbell at the next buffer. Whether there is one already.
-///
-/// # Errors
-/// When the ring is inconsistent: looking again would never end.
-pub(super) fn wait(queue: &mut Queue, memory: &GuestMemory) -> Result<bool> {
-    if !queue.enable_notification(memory).map_err(text)? {
-        return Ok(false);
-    }
-    if queue.pop_descriptor_chain(memory).is_none() {
-        return Err("the ring of available buffers is inconsistent".to_owned());
-    }
-    queue.go_to_previous_position();
-    Ok(true)
-}

@@ -9,12 +9,12 @@ use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Bytes as _, GuestAddress};
 
-use super::queue::{deliver, take, wait};
+use super::queue::{deliver, take};
 use super::spec::{BUFFERS_AT, HEADER};
 use super::{Net, NetSettings, NicReport};
 use crate::devices::golden;
 use crate::memory::{GuestMemory, map};
-use crate::virtio::{Change, Device as _, DeviceState};
+use crate::virtio::{Change, Device as _, DeviceState, wait};
 
 /// VRING_DESC_F_WRITE.
 const WRITE: u16 = 2;

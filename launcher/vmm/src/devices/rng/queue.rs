@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write as _};
 
-use virtio_queue::{Queue, QueueOwnedT as _, QueueT as _};
+use virtio_queue::{Queue, QueueT as _};
 
 use super::spec::{MOST_BYTES, MOST_REQUESTS};
 use crate::memory::GuestMemory;
+use crate::virtio::wait;
 
 /// Fills the buffers that are there, up to a number of them. Whether there are more.
 ///
@@ -16,15 +17,9 @@ pub(super) fn fill(source: &mut impl Read, queue: &mut Queue, memory: &GuestMemo
     let mut bytes = [0; MOST_BYTES];
     while served < MOST_REQUESTS {
         let Some(chain) = queue.pop_descriptor_chain(memory) else {
-            let more = queue.enable_notification(memory).map_err(|error| error.to_string())?;
-            if !more {
+            if !wait(queue, memory)? {
                 return Ok(false);
             }
-            // There is something in the ring, and it is no chain: looking again would never end.
-            if queue.pop_descriptor_chain(memory).is_none() {
-                return Err("the ring of available buffers is inconsistent".to_owned());
-            }
-            queue.go_to_previous_position();
             continue;
         };
         served += 1;
