@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
+use node_protocol::names::{AGENT, AGENT_LABEL};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -41,8 +42,10 @@ fn has_image_volumes(major: &str, minor: &str) -> bool {
 /// Waits until no KubeVirt runs in the cluster: both would make pods for the same objects.
 pub(crate) async fn wait_alone(client: Client) {
     let pods = Api::<Pod>::all(client);
+    // Some clients look for agents under KubeVirt's label, and operators give ours that one.
+    let others = format!("{KUBEVIRT},{AGENT_LABEL}!={AGENT}");
     loop {
-        match pods.list(&ListParams::default().labels(KUBEVIRT).limit(1)).await.map(|found| found.items) {
+        match pods.list(&ListParams::default().labels(&others).limit(1)).await.map(|found| found.items) {
             Ok(found) if found.is_empty() => return,
             Ok(found) => {
                 let pod =

@@ -112,6 +112,7 @@ mod tests {
         assert!(answer.unwrap_err().contains("expected at most 98304"));
         let mut unfit = task();
         unfit.vm.wiring = json!({"interfaces": 1});
-        assert!(super::answer(unfit, Path::new("/")).unwrap_err().contains("version"));
+        let refused = super::answer(unfit, Path::new("/")).unwrap_err();
+        assert!(refused.contains("interfaces"), "{refused}");
     }
 }
