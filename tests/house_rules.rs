@@ -90,6 +90,7 @@ const EDGES: [(&str, &[&str]); 28] = [
             "machine",
             "protocol",
             "terms",
+            "vmm",
             "wiring",
         ],
     ),

@@ -21,6 +21,7 @@ mod virtctl_machines;
 mod virtctl_ssh;
 mod virtctl_streams;
 mod vm;
+mod vm_ends;
 mod vmi;
 mod vmi_trouble;
 mod volumes;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     trials.extend(product::trials());
     trials.extend(vmi::trials());
     trials.extend(vm::trials());
+    trials.extend(vm_ends::trials());
     trials.extend(sets::trials());
     trials.extend(claims::trials());
     trials.extend(files::trials());

@@ -40,7 +40,7 @@ pub(crate) fn machine(name: &str, strategy: &str, words: &str) -> Value {
     })
 }
 
-fn word(vm: &Value) -> &str {
+pub(crate) fn word(vm: &Value) -> &str {
     vm["status"]["printableStatus"].as_str().unwrap_or_default()
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn uid(object: &Value) -> String {
 }
 
 /// Waits until a machine is as `judge` demands.
-fn wait_vm(cluster: &Cluster, name: &str, what: &str, judge: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn wait_vm(cluster: &Cluster, name: &str, what: &str, judge: impl Fn(&Value) -> bool) -> Value {
     let ask = || object(cluster, "vm", name).filter(&judge);
     wait_for(&format!("virtual machine {name} {what}"), START, ask).0
 }
