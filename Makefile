@@ -96,7 +96,7 @@ lint: setup-lint ## format, clippy, dependencies
 	@tests/setup run-deny --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 .PHONY: build
-build: setup-build ## tapvisor, tapvisor-launcher and the static plugin tapvisor-cni, in target/dist
+build: setup-build ## tapvisor, tapvisor-launcher and the static plugins, in target/dist
 	@tests/build
 
 .PHONY: manifest
@@ -119,7 +119,7 @@ install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cn
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-launcher" "$(DESTDIR)$(PREFIX)/bin/tapvisor-launcher"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
-	ln -sf tapvisor "$(DESTDIR)$(CNI_BIN)/tapvisor-bridge"
+	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-bridge" "$(DESTDIR)$(CNI_BIN)/tapvisor-bridge"
 
 .PHONY: guest
 guest: built setup-guest ## the guest that the examples boot, into this machine's image store

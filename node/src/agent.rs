@@ -214,7 +214,7 @@ async fn keep_installed(args: &RunArgs, chain: &Chain, network: &watch::Sender<S
     let mut complained = String::new();
     loop {
         let installed =
-            cni::install(&args.plugin, &args.host.cni_bin_dir).map_err(|error| format!("CNI plugin: {error}"));
+            cni::install(&args.plugins, &args.host.cni_bin_dir).map_err(|error| format!("CNI plugin: {error}"));
         let done = installed.and_then(|is_new| {
             let chained = chain.ensure().map_err(|error| error.to_string())?;
             if is_new || chained.is_changed {
@@ -293,14 +293,17 @@ mod tests {
         }
         let list = r#"{"name":"pods","cniVersion":"1.0.0","plugins":[{"type":"ptp"}]}"#;
         std::fs::write(at("net.d/10.conflist"), list).unwrap();
-        std::fs::write(at("plugin"), "elf").unwrap();
+        std::fs::create_dir(at("plugins")).unwrap();
+        for file in ["tapvisor-cni", "tapvisor-bridge"] {
+            std::fs::write(at("plugins").join(file), "elf").unwrap();
+        }
         let host = HostArgs {
             cni_conf_dir: at("net.d"),
             cni_bin_dir: at("bin"),
             cdi_dir: at("cdi"),
             chain: crate::cni::Mode::Auto,
         };
-        cni::install(&at("plugin"), &at("bin")).unwrap();
+        cni::install(&at("plugins"), &at("bin")).unwrap();
         devices::write_cdi(&at("cdi"), &[Device::Tun]).unwrap();
         chain(&host, true).ensure().unwrap();
         let missing = HostArgs { cni_conf_dir: at("absent"), ..host.clone() };

@@ -82,9 +82,9 @@ pub(crate) struct RunArgs {
     /// How containers get devices; chosen by the runtime's version if absent
     #[arg(long, value_enum)]
     pub(crate) devices: Option<Access>,
-    /// The CNI plugin to install
-    #[arg(long, default_value = "/usr/lib/tapvisor/tapvisor-cni")]
-    pub(crate) plugin: PathBuf,
+    /// The folder with the CNI plugins to install
+    #[arg(long, default_value = "/usr/lib/tapvisor")]
+    pub(crate) plugins: PathBuf,
     /// kubelet's folder
     #[arg(long, default_value = "/var/lib/kubelet")]
     pub(crate) kubelet_root: PathBuf,

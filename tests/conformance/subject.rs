@@ -128,6 +128,7 @@ impl Subject {
     /// When the binary has not been built or installed.
     pub fn program(&self) -> Result<PathBuf, String> {
         let (path, hint) = match self.build {
+            Build::Ours if self.plugin == "tapvisor-bridge" => (Some(dist_path("tapvisor-bridge")), "make build"),
             Build::Ours => (Some(dist_path("tapvisor-cni")), "make build"),
             Build::Distribution => {
                 (Some(Path::new("/usr/lib/cni").join(self.plugin)), "install containernetworking-plugins")

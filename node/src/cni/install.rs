@@ -1,4 +1,4 @@
-//! The plugins' file in the runtime's folder of plugins.
+//! The plugins' files in the runtime's folder of plugins.
 
 use std::io;
 use std::path::Path;
@@ -7,17 +7,19 @@ use crate::files;
 
 /// The name of the plugin that is chained behind every pod network.
 pub(crate) const PLUGIN: &str = "tapvisor";
-/// The names that runtimes execute the file by; each is a plugin.
-const NAMES: [&str; 2] = [PLUGIN, "tapvisor-bridge"];
+/// The names that runtimes execute plugins by, and of their files in our image.
+const FILES: [(&str, &str); 2] = [(PLUGIN, "tapvisor-cni"), ("tapvisor-bridge", "tapvisor-bridge")];
 
-/// Puts the file `source` into `folder` under each name by renaming: a plugin that runs keeps its file. Returns whether one was
+/// Puts the plugins of the folder `source` into `folder` by renaming: a plugin that runs keeps its file. Returns whether one was
 /// another.
 ///
 /// # Errors
 /// The system's.
 pub(crate) fn install(source: &Path, folder: &Path) -> io::Result<bool> {
-    let file = std::fs::read(source)?;
-    NAMES.iter().try_fold(false, |changed, name| Ok(files::replace(&folder.join(name), &file, 0o755)? || changed))
+    FILES.iter().try_fold(false, |changed, (name, file)| {
+        let file = std::fs::read(source.join(file))?;
+        Ok(files::replace(&folder.join(name), &file, 0o755)? || changed)
+    })
 }
 
 /// Removes the plugins.
@@ -25,5 +27,5 @@ pub(crate) fn install(source: &Path, folder: &Path) -> io::Result<bool> {
 /// # Errors
 /// The system's.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
-    NAMES.iter().try_for_each(|name| files::remove(&folder.join(name)))
+    FILES.iter().try_for_each(|(name, _)| files::remove(&folder.join(name)))
 }

@@ -15,8 +15,8 @@ pub(crate) fn world() -> World {
     let forwarding = "net.ipv6.conf.uplink0.accept_ra=2 net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1 \
                       net.ipv6.conf.default.accept_dad=0";
     world.sh(&format!("sysctl -qw {forwarding}")).assert_ok();
-    for name in ["tapvisor", "tapvisor-bridge"] {
-        world.install(&dist_file("tapvisor-cni"), &format!("{OURS}/{name}"));
+    for (name, file) in [("tapvisor", "tapvisor-cni"), ("tapvisor-bridge", "tapvisor-bridge")] {
+        world.install(&dist_file(file), &format!("{OURS}/{name}"));
     }
     world
 }

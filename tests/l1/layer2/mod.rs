@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn world() -> World {
     let world = World::new();
-    world.install(&dist_file("tapvisor-cni"), OURS);
+    world.install(&dist_file("tapvisor-bridge"), OURS);
     world
 }
 

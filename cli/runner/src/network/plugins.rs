@@ -8,10 +8,8 @@ use serde_json::Value;
 
 use crate::files::{self, FileError, at};
 
-/// The file of our own plugins, installed next to this program.
-const OWN_PLUGINS: &str = "tapvisor-cni";
-/// The types it answers to.
-const OWN_TYPES: [&str; 2] = ["tapvisor", "tapvisor-bridge"];
+/// Types of our own plugins, and their files, which are installed next to this program.
+const OWN: [(&str, &str); 2] = [("tapvisor", "tapvisor-cni"), ("tapvisor-bridge", "tapvisor-bridge")];
 
 /// A plugin that no folder has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,9 +27,9 @@ pub struct MissingPlugin {
 
 /// The folders that are searched for plugins, in order.
 ///
-/// Configurations name our plugins `tapvisor` and `tapvisor-bridge`, and a node installs the file under these names. Next to
-/// this program the file has another name, because `tapvisor` is this program: a folder of links maps the names, and the program's own folder is never
-/// searched.
+/// Configurations name our plugins by [`OWN`], and a node installs their files under these names. Next to this program the file of
+/// `tapvisor` has another name, because `tapvisor` is this program: a folder of links maps the names, and the program's own folder
+/// is never searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginFolders {
     links: PathBuf,
@@ -60,12 +58,12 @@ impl PluginFolders {
     /// # Errors
     /// When the folder or a link cannot be made.
     pub fn link_own(&self) -> Result<(), FileError> {
-        let file = self.own_folder.join(OWN_PLUGINS);
-        if !is_executable(&file) {
-            return Ok(());
-        }
-        files::make_dir(&self.links, 0o755)?;
-        for name in OWN_TYPES {
+        for (name, file) in OWN {
+            let file = self.own_folder.join(file);
+            if !is_executable(&file) {
+                continue;
+            }
+            files::make_dir(&self.links, 0o755)?;
             let link = self.links.join(name);
             if std::fs::read_link(&link).is_ok_and(|target| target == file) {
                 continue;
@@ -100,12 +98,17 @@ impl PluginFolders {
 
     /// Whether a plugin is our own, next to this program.
     pub(super) fn is_own(&self, plugin: &str) -> bool {
-        OWN_TYPES.contains(&plugin) && is_executable(&self.own_folder.join(OWN_PLUGINS))
+        file_of(plugin).is_some_and(|file| is_executable(&self.own_folder.join(file)))
     }
 
     fn has(&self, plugin: &str) -> bool {
         self.is_own(plugin) || self.given.iter().any(|dir| is_executable(&dir.join(plugin)))
     }
+}
+
+/// The file of our own plugin of a type.
+fn file_of(plugin: &str) -> Option<&'static str> {
+    OWN.iter().find(|(name, _)| *name == plugin).map(|(_, file)| *file)
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -132,7 +135,7 @@ fn remedy(plugin: &str) -> &'static str {
         "vrf",
     ];
     match plugin {
-        plugin if OWN_TYPES.contains(&plugin) => "install tapvisor-cni next to this program",
+        plugin if file_of(plugin).is_some() => "install tapvisor-cni and tapvisor-bridge next to this program",
         plugin if REFERENCE.contains(&plugin) => "install the package containernetworking-plugins",
         _ => "install it, or name its folder in CNI_PATH",
     }
@@ -161,11 +164,13 @@ mod tests {
         let folders = PluginFolders::new(&links, &own_folder, None);
         folders.link_own().unwrap();
         assert!(!links.exists(), "nothing to link");
-        program(&own_folder.join("tapvisor-cni"));
+        for (_, file) in OWN {
+            program(&own_folder.join(file));
+        }
         folders.link_own().unwrap();
         folders.link_own().unwrap();
-        for name in ["tapvisor", "tapvisor-bridge"] {
-            assert_eq!(fs::read_link(links.join(name)).unwrap(), own_folder.join("tapvisor-cni"));
+        for (name, file) in OWN {
+            assert_eq!(fs::read_link(links.join(name)).unwrap(), own_folder.join(file));
         }
     }
 
