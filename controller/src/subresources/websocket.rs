@@ -112,18 +112,34 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
     reader: Reader<'_, S>,
     writer: Writer<'_, S>,
     mut to_client: SplitSink<Socket, Message>,
-    from_client: SplitStream<Socket>,
+    mut from_client: SplitStream<Socket>,
     end: End,
 ) {
-    let guest_ended = tokio::select! {
-        sent = send(reader, &mut to_client) => sent.is_ok(),
-        () = receive(from_client, writer) => false,
+    let guest_ended = {
+        let mut sending = std::pin::pin!(send(reader, &mut to_client));
+        tokio::select! {
+            sent = &mut sending => sent.is_ok(),
+            ended = receive(&mut from_client, writer) => match ended {
+                Side::Client => false,
+                // It may have sent an answer before it closed.
+                Side::Guest => sending.await.is_ok(),
+            },
+        }
     };
     if guest_ended && end == End::Close {
         // Without a code clients take the end for an error. A client that is gone needs no close message.
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         drop(timeout(PING, to_client.send(Message::Close(Some(frame)))).await);
+        // RFC 6455, section 7.1.1: the connection is closed after the client's answer. Earlier, what the client has sent meanwhile
+        // would reset it, and the close message might be lost with it.
+        drop(timeout(PING, async { while let Some(Ok(_)) = from_client.next().await {} }).await);
     }
+}
+
+/// Which side of a stream has ended.
+enum Side {
+    Client,
+    Guest,
 }
 
 /// Guest to client, until the guest's side has ended; an error is the client's.
@@ -151,18 +167,19 @@ async fn send<S: AsyncRead>(mut reader: Reader<'_, S>, client: &mut SplitSink<So
 }
 
 /// Client to guest, until either has ended or the client is silent for too long.
-async fn receive<S: AsyncWrite>(mut client: SplitStream<Socket>, mut writer: Writer<'_, S>) {
+async fn receive<S: AsyncWrite>(client: &mut SplitStream<Socket>, mut writer: Writer<'_, S>) -> Side {
     while let Ok(Some(Ok(message))) = timeout(SILENCE, client.next()).await {
         let written = match message {
             Message::Binary(bytes) => writer.write(&bytes).await,
             Message::Text(text) => writer.write(text.as_bytes()).await,
-            Message::Close(_) => return,
+            Message::Close(_) => return Side::Client,
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
         };
         if written.is_err() {
-            return;
+            return Side::Guest;
         }
     }
+    Side::Client
 }
 
 enum Reader<'a, S> {
