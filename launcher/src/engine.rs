@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::Arc;
 
 use machine::{Machine, WatchdogAction};
 use protocol::control::EngineKind;
@@ -60,9 +60,41 @@ pub trait Engine {
     fn start(
         &self,
         parts: Parts,
-        events: Sender<Event>,
+        events: Events,
         confine: &mut dyn FnMut(Confine),
     ) -> Result<Box<dyn Running>, EngineError>;
+}
+
+/// Where an engine reports what happens to its machine. What is reported before an engine says that a command is done is known
+/// before whatever a client asks after that: nothing lies between this and the queue of the launcher's loop.
+#[derive(Clone)]
+pub struct Events(Arc<Reporter>);
+
+struct Reporter(Box<dyn Fn(Event) + Send + Sync>);
+
+impl Events {
+    /// Events that a function takes.
+    pub fn new(report: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Reporter(Box::new(report))))
+    }
+
+    /// Reports an event.
+    pub fn send(&self, event: Event) {
+        (self.0.0)(event);
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reporter {
+    /// An engine that drops its events without an ending has panicked; after a regular ending nothing is listened to.
+    fn drop(&mut self) {
+        (self.0)(Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() }));
+    }
 }
 
 /// What is confined when an engine has started.

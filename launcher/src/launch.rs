@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use hostnet::kernel::Kernel;
@@ -21,12 +21,12 @@ use super::choice::{self, Choice, ChoiceError};
 use super::confine::{self, Confinement};
 use super::console::{Console, Door};
 use super::control::{self, Control};
-use super::engine::{Confine, Ending, Engine, EngineError, Event, OpenNic, Parts, Running};
+use super::engine::{Confine, Engine, EngineError, OpenNic, Parts, Running};
 use super::incoming::Incoming;
 use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
 use super::orphans;
 
-use super::run::{EventLoop, Input};
+use super::run::{self, EventLoop, Input};
 use super::screen;
 use block::{DiskError, Given};
 use protocol::chain::chain;
@@ -192,18 +192,17 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let agent = agent.map(OwnedFd::from);
     // From this thread, which lives as long as the process: the engine is told to die with it. Until it runs there is no
     // other thread, and each that is made afterwards is confined as this one is.
-    let (event, events) = mpsc::channel();
+    let events = run::events(input.clone());
     let mut confinement = Confinement::default();
     let mut confine = |what| confinement = confine::confine(&args.dir, credential_folders(&machine), what);
     let running: Box<dyn Running> = if args.incoming {
         confine(Confine::AllThreads);
-        Box::new(Incoming::new(event, far_end))
+        Box::new(Incoming::new(events, far_end))
     } else {
         let parts = Parts { machine: machine.clone(), nics, disks, console: far_end, agent };
-        choice.engine().start(parts, event, &mut confine)?
+        choice.engine().start(parts, events, &mut confine)?
     };
     forward_signals(signals, input.clone()).map_err(system("start a thread for signals"))?;
-    forward_events(events, input.clone()).map_err(system("start a thread for events"))?;
     // Until the guest is here, its addresses are given by the other launcher.
     let services = services.into_iter().map(|service| service.filter(|_| !args.incoming));
     let services = services.map(|service| service.map(|service| service.start(&input)).transpose());
@@ -273,16 +272,6 @@ fn forward_signals(signals: SigSet, input: Sender<Input>) -> std::io::Result<()>
         }
     };
     crate::threads::spawn("signals", wait).map(drop)
-}
-
-/// Forwards the engine's events as inputs of the loop.
-fn forward_events(events: Receiver<Event>, input: Sender<Input>) -> std::io::Result<()> {
-    let forward = move || {
-        // An engine whose channel closes without an ending has panicked; after a regular ending the loop has returned.
-        let silence = Event::Ended(Ending::Failed { reason: "the engine has stopped reporting".to_owned() });
-        events.into_iter().chain([silence]).all(|event| input.send(Input::Engine(event)).is_ok())
-    };
-    crate::threads::spawn("events", forward).map(drop)
 }
 
 fn read_file(path: &Path) -> Result<LaunchFile, LaunchError> {

@@ -2,14 +2,14 @@
 //! Nothing blocks it: the engine answers a command when it is done, from its own thread.
 
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use protocol::control::{self, Report, Status, Verb};
 
 use super::agent::{Agent, News};
 use super::control::{Call, Client};
-use super::engine::{Done, EngineError, Event, Running};
+use super::engine::{Done, EngineError, Event, Events, Running};
 use super::guest_log::GuestLog;
 use super::lifecycle::{Lifecycle, VmAction};
 use super::network::Lease;
@@ -30,6 +30,11 @@ pub(crate) enum Input {
     Viewer(UnixStream),
     /// The agent in the guest.
     Agent(News),
+}
+
+/// An engine's events as inputs of the loop. Without a receiver the launcher ends, and the engine with it.
+pub(crate) fn events(input: Sender<Input>) -> Events {
+    Events::new(move |event| drop(input.send(Input::Engine(event))))
 }
 
 /// One machine while it runs.
@@ -283,6 +288,58 @@ mod tests {
         assert_eq!((outcome.outcome, outcome.requested), (Verdict::Killed, true));
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), [Command::Pause, Command::Powerdown, Command::Kill]);
         assert!(answered.next().is_none(), "answered before it was done");
+    }
+
+    /// A machine that does at once what it is told.
+    struct Prompt(Events);
+
+    impl Running for Prompt {
+        fn command(&mut self, commands: Vec<Command>, done: Done) {
+            for command in commands {
+                self.0.send(match command {
+                    Command::Pause => Event::Paused,
+                    _ => Event::Ended(Ending::Killed),
+                });
+            }
+            done(Ok(()));
+        }
+    }
+
+    fn wait() -> Option<String> {
+        std::thread::sleep(Duration::from_millis(10));
+        None
+    }
+
+    // spec: RUN-6
+    #[test]
+    fn a_client_that_was_told_of_a_pause_sees_it() {
+        let (input, inputs) = mpsc::channel();
+        input.send(Input::Engine(Event::Running)).unwrap();
+        let machine = Box::new(Prompt(events(input.clone())));
+        let (pause, mut paused) = Call::to_be_answered(Verb::Pause);
+        input.send(Input::Call(pause)).unwrap();
+        let client = std::thread::spawn(move || {
+            let paused = (0..1000).find_map(|_| paused.next().or_else(wait));
+            let (status, mut told) = Call::to_be_answered(Verb::Status);
+            input.send(Input::Call(status)).unwrap();
+            let told = (0..1000).find_map(|_| told.next().or_else(wait));
+            input.send(Input::Terminate).unwrap();
+            (paused.unwrap_or_default(), told.unwrap_or_default())
+        });
+        let describe = || Status::new(control::State::Starting);
+        EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe }.run(&inputs);
+        let (paused, told) = client.join().unwrap();
+        assert!(paused.contains("\"ok\"") && told.contains("\"state\":\"paused\""), "{paused}{told}");
+    }
+
+    #[test]
+    fn an_engine_that_is_gone_without_an_ending_is_a_failure() {
+        let (input, inputs) = mpsc::channel();
+        let machine = Box::new(Prompt(Events::new(|_| ())));
+        drop(events(input));
+        let describe = || Status::new(control::State::Starting);
+        let outcome = EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe }.run(&inputs);
+        assert_eq!((outcome.outcome, outcome.reason.as_str()), (Verdict::Failed, "the engine has stopped reporting"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use process::{Handle, Process};
 use qemu_events::QemuEvents;
 
 use crate::confine::landlock::{self, Access};
-use crate::engine::{Command, Confine, Done, Engine, EngineError, Event, Parts, Running};
+use crate::engine::{Command, Confine, Done, Engine, EngineError, Event, Events, Parts, Running};
 use crate::sys::kvm_probe::NODE;
 use block::Layer;
 
@@ -64,7 +64,7 @@ impl Engine for Emulation {
     fn start(
         &self,
         parts: Parts,
-        events: Sender<Event>,
+        events: Events,
         confine: &mut dyn FnMut(Confine),
     ) -> Result<Box<dyn Running>, EngineError> {
         let program = process::find(PROGRAM, PACKAGE)?;
@@ -102,7 +102,7 @@ impl Engine for Emulation {
             Ok(()) => {
                 // QEMU tells of processors that come to stand, not of those that never ran.
                 if start_paused {
-                    drop(first.send(Event::Paused));
+                    first.send(Event::Paused);
                 }
                 let monitor = Monitor::start(monitor).map_err(system("no thread for the monitor"))?;
                 Ok(Box::new(Qemu { monitor, handle }))
@@ -179,14 +179,13 @@ fn watch(
     monitor: UnixStream,
     process: Process,
     answers: &SyncSender<qmp::Message>,
-    events: &Sender<Event>,
+    events: &Events,
     exit: &Sender<String>,
     mut qemu_events: QemuEvents,
 ) {
     qmp::read_all(monitor, answers, |name, data| {
         if let Some(event) = qemu_events.on(name, data) {
-            // The receiver is gone: the launcher ends, and QEMU with it.
-            drop(events.send(event));
+            events.send(event);
         }
     });
     let handle = process.handle();
@@ -196,9 +195,9 @@ fn watch(
         handle.signal(Signal::SIGKILL)
     });
     let end = process.wait();
-    // The first has no receiver once the machine has started, the second has none before that.
+    // It has no receiver once the machine has started.
     drop(exit.send(end.describe()));
-    drop(events.send(Event::Ended(qemu_events.ending(&end))));
+    events.send(Event::Ended(qemu_events.ending(&end)));
 }
 
 /// Parses a monitor's bytes for a machine with these disks: the events for the launcher, and how many answers wait to be

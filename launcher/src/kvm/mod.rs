@@ -8,7 +8,6 @@ mod lacks;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use machine::{Boot, Machine, RebootPolicy};
 use protocol::chain::chain;
@@ -18,7 +17,7 @@ use vmm::{Controller, Identity, Kernel, Nic, NicReport, Resets, Vm, VmmError};
 pub(crate) use lacks::lacks;
 
 use crate::confine::landlock::{self, Access};
-use crate::engine::{Command, Confine, Done, Ending, Engine, EngineError, Event, OpenNic, Parts, Running};
+use crate::engine::{Command, Confine, Done, Ending, Engine, EngineError, Event, Events, OpenNic, Parts, Running};
 
 /// Our machine.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl Engine for OwnMachine<'_> {
     fn start(
         &self,
         parts: Parts,
-        events: Sender<Event>,
+        events: Events,
         confine: &mut dyn FnMut(Confine),
     ) -> Result<Box<dyn Running>, EngineError> {
         let system = |what| move |source| EngineError::System { what, source };
@@ -72,17 +71,15 @@ impl Engine for OwnMachine<'_> {
 }
 
 /// Runs it to its end, with events for the launcher.
-fn run(vm: Vm, paused: bool, events: &Sender<Event>) {
-    // The receiver is gone when the launcher ends, and this thread with it.
-    let tell = |event| drop(events.send(event));
+fn run(vm: Vm, paused: bool, events: &Events) {
     let ending = vm.run(paused, &mut |event| {
-        tell(match event {
+        events.send(match event {
             vmm::Event::Running => Event::Running,
             vmm::Event::Paused => Event::Paused,
             vmm::Event::Reset { by_guest } => Event::Reset { by_guest },
         });
     });
-    tell(Event::Ended(match ending {
+    events.send(Event::Ended(match ending {
         Ok(vmm::Ending::PoweredOff) => Ending::PoweredOff,
         Ok(vmm::Ending::Reset { .. }) => Ending::Rebooted,
         Ok(vmm::Ending::Crashed { reason }) => Ending::Crashed { reason },
