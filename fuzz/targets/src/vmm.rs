@@ -70,6 +70,11 @@ fn read(steps: &mut Steps<'_>, access: impl FnOnce(&mut [u8])) {
     access(&mut data[..usize::from(steps.byte() % 8) + 1]);
 }
 
+fn write<R>(steps: &mut Steps<'_>, access: impl FnOnce(&[u8]) -> R) {
+    let length = usize::from(steps.byte() % 8) + 1;
+    access(steps.slice(length));
+}
+
 fn end(devices: &Devices) {
     let mut nothing = [0; 8];
     devices.read_memory(RAM + 0x1000, &mut nothing);
@@ -91,8 +96,7 @@ pub fn pci(input: &[u8]) {
             }
             2 => {
                 let at = PCI_DATA + u16::from(what / 6 % 4);
-                let length = usize::from(steps.byte() % 8) + 1;
-                devices.write_port(at, steps.slice(length));
+                write(&mut steps, |data| devices.write_port(at, data));
             }
             3 => {
                 let at = ecam(steps.bytes());
@@ -100,8 +104,7 @@ pub fn pci(input: &[u8]) {
             }
             4 => {
                 let at = ecam(steps.bytes());
-                let length = usize::from(steps.byte() % 8) + 1;
-                devices.write_memory(at, steps.slice(length));
+                write(&mut steps, |data| devices.write_memory(at, data));
             }
             _ => devices.pause(),
         }
@@ -122,8 +125,7 @@ pub fn mmio(input: &[u8]) {
             }
             1 => {
                 let port = u16::from_le_bytes(steps.bytes());
-                let length = usize::from(steps.byte() % 8) + 1;
-                devices.write_port(port, steps.slice(length));
+                write(&mut steps, |data| devices.write_port(port, data));
             }
             2 => {
                 let at = in_bars(steps.bytes());
@@ -131,8 +133,7 @@ pub fn mmio(input: &[u8]) {
             }
             3 => {
                 let at = in_bars(steps.bytes());
-                let length = usize::from(steps.byte() % 8) + 1;
-                devices.write_memory(at, steps.slice(length));
+                write(&mut steps, |data| devices.write_memory(at, data));
             }
             4 => {
                 let at = u64::from_le_bytes(steps.bytes());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::subject::{Build, Place, Role, RuntimeOption, Subject};
+use super::reference::addresses;
 use super::{in_pod, on_node, option, plain};
 
 const VERSIONS: &[&str] = &["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -29,10 +30,8 @@ fn ours(note: &str, conf: Value) -> Subject {
 }
 
 fn network() -> Subject {
-    let addresses = json!({"type": "host-local", "ranges": [[{"subnet": "10.77.1.0/24"}], [{"subnet": "fd77:1::/64"}]],
-        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]});
     let conf = json!({"type": "tapvisor-bridge", "bridge": "suite0", "isGateway": true, "ipMasq": true, "macspoofchk": true,
-        "hairpinMode": true, "portIsolation": true, "ipam": addresses});
+        "hairpinMode": true, "portIsolation": true, "ipam": addresses()});
     Subject {
         breakages: vec![
             in_pod("interface gone", "ip link del eth0"),

@@ -29,7 +29,7 @@ fn named(plugin: &'static str, note: &str, build: Build, role: Role, conf: Value
 }
 
 /// Both families from host-local, with default routes.
-fn addresses() -> Value {
+pub(super) fn addresses() -> Value {
     json!({"type": "host-local", "ranges": [[{"subnet": "10.77.1.0/24"}], [{"subnet": "fd77:1::/64"}]],
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]})
 }

@@ -3,6 +3,8 @@
 
 mod balloon;
 mod debug_port;
+#[cfg(test)]
+mod driver;
 mod i8042;
 mod net;
 mod power;

@@ -1,32 +1,14 @@
 //! Tests of the balloon, with a driver's queue in guest memory.
 
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
-use virtio_queue::{Queue, QueueT as _};
+use virtio_queue::QueueT as _;
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::Balloon;
 use super::queue::{Content, serve};
+use crate::devices::driver::{WRITE, memory, queue};
 use crate::devices::golden;
-use crate::memory::{GuestMemory, map};
+use crate::memory::GuestMemory;
 use crate::virtio::{Change, Device as _, DeviceState};
-
-/// VRING_DESC_F_WRITE.
-const WRITE: u16 = 2;
-
-fn memory() -> GuestMemory {
-    map(32 << 20).unwrap()
-}
-
-fn queue(memory: &GuestMemory, chains: &[(u64, u32, u16)]) -> Queue {
-    let mock = MockSplitQueue::create(memory, GuestAddress(0x1000), 16);
-    let descriptors: Vec<_> = chains
-        .iter()
-        .map(|(address, length, flags)| RawDescriptor::from(Descriptor::new(*address, *length, *flags, 0)))
-        .collect();
-    mock.add_desc_chains(&descriptors, 0).unwrap();
-    mock.create_queue().unwrap()
-}
 
 /// Which of these addresses hold what was written to them.
 fn kept(memory: &GuestMemory, addresses: &[u64]) -> Vec<bool> {

@@ -4,34 +4,16 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
-use virtio_queue::{Queue, QueueT as _};
+use virtio_queue::QueueT as _;
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::queue::{deliver, take};
 use super::spec::{BUFFERS_AT, HEADER};
 use super::{Net, NetSettings, NicReport};
+use crate::devices::driver::{WRITE, memory, queue};
 use crate::devices::golden;
-use crate::memory::{GuestMemory, map};
+use crate::memory::GuestMemory;
 use crate::virtio::{Change, Device as _, DeviceState, wait};
-
-/// VRING_DESC_F_WRITE.
-const WRITE: u16 = 2;
-
-fn memory() -> GuestMemory {
-    map(32 << 20).unwrap()
-}
-
-fn queue(memory: &GuestMemory, chains: &[(u64, u32, u16)]) -> Queue {
-    let mock = MockSplitQueue::create(memory, GuestAddress(0x1000), 16);
-    let descriptors: Vec<_> = chains
-        .iter()
-        .map(|(address, length, flags)| RawDescriptor::from(Descriptor::new(*address, *length, *flags, 0)))
-        .collect();
-    mock.add_desc_chains(&descriptors, 0).unwrap();
-    mock.create_queue().unwrap()
-}
 
 fn bytes(memory: &GuestMemory, address: u64, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];

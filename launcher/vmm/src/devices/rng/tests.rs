@@ -1,34 +1,16 @@
 //! Tests of the entropy source, with a driver's queue in guest memory.
 
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT as _};
 use vm_memory::{Address as _, Bytes as _, GuestAddress};
 
 use super::queue::fill;
-use crate::memory::{GuestMemory, map};
-
-/// VRING_DESC_F_WRITE.
-const WRITE: u16 = 2;
-
-fn memory() -> GuestMemory {
-    map(32 << 20).unwrap()
-}
-
-fn requests(mock: &MockSplitQueue<'_, GuestMemory>, chains: &[(u64, u32, u16)]) -> Queue {
-    let descriptors: Vec<_> = chains
-        .iter()
-        .map(|(address, length, flags)| RawDescriptor::from(Descriptor::new(*address, *length, *flags, 0)))
-        .collect();
-    mock.add_desc_chains(&descriptors, 0).unwrap();
-    mock.create_queue().unwrap()
-}
+use crate::devices::driver::{WRITE, memory, queue};
 
 #[test]
 fn a_request_is_filled_and_no_byte_beyond_it_is_touched() {
     let memory = memory();
-    let mock = MockSplitQueue::create(&memory, GuestAddress(0x1000), 16);
-    let mut queue = requests(&mock, &[(0x10_0000, 64, WRITE), (0x20_0000, 100_000, WRITE)]);
+    let mut queue = queue(&memory, &[(0x10_0000, 64, WRITE), (0x20_0000, 100_000, WRITE)]);
     let mut source = [0xa5_u8; 8192].as_slice();
     assert_eq!(fill(&mut source, &mut queue, &memory), Ok(false));
     let read = |address| memory.read_obj::<[u8; 4]>(GuestAddress(address)).unwrap();
@@ -43,8 +25,7 @@ fn a_request_is_filled_and_no_byte_beyond_it_is_touched() {
 fn malformed_requests_are_errors_and_end() {
     let memory = memory();
     let outcome = |chain| {
-        let mock = MockSplitQueue::create(&memory, GuestAddress(0x1000), 16);
-        let mut queue = requests(&mock, &[chain]);
+        let mut queue = queue(&memory, &[chain]);
         (fill(&mut std::io::repeat(1), &mut queue, &memory).ok(), queue.next_used())
     };
     assert_eq!(outcome((0x10_0000, 64, 0)), (Some(false), 1), "a request without room is used with no bytes");
