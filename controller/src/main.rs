@@ -89,10 +89,10 @@ struct Options {
 }
 
 impl Options {
-    /// The configuration without a KubeVirt object, in a cluster that can mount container images as volumes, or not.
-    fn config(&self, mounts_images: bool) -> ClusterConfig {
+    /// The configuration without a KubeVirt object.
+    fn config(&self) -> ClusterConfig {
         let launcher_tools_image = self.launcher_tools_image.clone();
-        ClusterConfig { launcher_tools_image, mounts_images, ..ClusterConfig::new(self.launcher_image.clone()) }
+        ClusterConfig { launcher_tools_image, ..ClusterConfig::new(self.launcher_image.clone()) }
     }
 }
 
@@ -130,9 +130,8 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         agents: tls.clone(),
     };
     let api = subresources::serve(options.api_address, api).await?;
-    let config = options.config(installation::mounts_images(&client).await);
-    let server =
-        Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config: config.clone() });
+    let config = options.config();
+    let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config });
     let health = http::serve_health(options.health_address, Arc::clone(&server)).await?;
     let admission = http::serve_admission(options.webhook_address, server).await?;
     let lease = Lease::new(client.clone(), &options.namespace, &options.identity);
@@ -143,7 +142,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             metrics.leading(true);
             let lost = tokio::select! {
                 lost = lease.keep() => lost,
-                () = control(client.clone(), &options, config.clone(), tls.clone(), Arc::clone(&metrics)) => {
+                () = control(client.clone(), &options, tls.clone(), Arc::clone(&metrics)) => {
                     return Err("the watches ended".into());
                 }
             };
@@ -171,12 +170,13 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 async fn control(
     client: Client,
     options: &Options,
-    defaults: ClusterConfig,
     tls: watch::Receiver<Option<Arc<ClientConfig>>>,
     metrics: Arc<Metrics>,
 ) {
     installation::wait_alone(client.clone()).await;
     let namespace = &options.namespace;
+    // Decides about pods alone: no client of the servers waits for this answer.
+    let defaults = ClusterConfig { mounts_images: installation::mounts_images(&client).await, ..options.config() };
     let (publish, config) = watch::channel(defaults.clone());
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());

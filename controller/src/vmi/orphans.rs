@@ -9,7 +9,7 @@ use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::pod_state;
-use super::reconcile::release;
+use super::reconcile::{ReconcileError, api_error, release};
 use crate::cache::Filled;
 use crate::objects::VirtualMachineInstance;
 
@@ -33,18 +33,15 @@ fn is_deleted(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some() && pod_state::is_held(pod)
 }
 
-async fn let_go(client: &Client, pod: &Pod) -> kube::Result<()> {
+async fn let_go(client: &Client, pod: &Pod) -> Result<(), ReconcileError> {
     let namespace = pod.namespace().unwrap_or_default();
     let owners = pod.owner_references().iter();
     let Some(owner) = owners.into_iter().find(|owner| owner.controller == Some(true)) else { return Ok(()) };
     let instances: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &namespace);
-    let instance = instances.get_opt(&owner.name).await?;
+    let instance = instances.get_opt(&owner.name).await;
+    let instance = instance.map_err(api_error(format!("look for instance {}", owner.name)))?;
     if instance.is_some_and(|instance| instance.metadata.uid.as_ref() == Some(&owner.uid)) {
         return Ok(());
     }
-    let released = release(&Api::namespaced(client.clone(), &namespace), &pod.name_any()).await;
-    match released {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => other,
-    }
+    release(&Api::namespaced(client.clone(), &namespace), &pod.name_any()).await
 }

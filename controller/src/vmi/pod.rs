@@ -101,8 +101,8 @@ pub(crate) fn pod(
     let (mut volumes, mut mounts) = volumes(&secret_name(uid, launch), launch);
     let (of_claims, claim_mounts, devices) = claims(launch);
     let (of_files, file_mounts) = files(launch);
-    let Images { volumes: of_images, mounts: image_mounts, init_containers } =
-        images(launch, config, &resources(launch, config));
+    let resources = resources(launch, config);
+    let Images { volumes: of_images, mounts: image_mounts, init_containers } = images(launch, config, &resources);
     volumes.extend(of_images.into_iter().chain(of_claims).chain(of_files));
     mounts.extend(image_mounts.into_iter().chain(claim_mounts).chain(file_mounts));
     let mut spec = json!({
@@ -119,7 +119,7 @@ pub(crate) fn pod(
             "fsGroup": LAUNCHER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [compute(object, launch, config, mounts, devices)],
+        "containers": [compute(object, launch, config, &resources, mounts, devices)],
         "volumes": volumes,
     });
     if !init_containers.is_empty() {
@@ -177,6 +177,7 @@ fn compute(
     object: &VirtualMachineInstance,
     launch: &Launch,
     config: &ClusterConfig,
+    resources: &Value,
     mounts: Vec<Value>,
     devices: Vec<Value>,
 ) -> Value {
@@ -196,7 +197,7 @@ fn compute(
         "image": config.launcher_image,
         "imagePullPolicy": "IfNotPresent",
         "args": args,
-        "resources": resources(launch, config),
+        "resources": resources,
         // The launcher writes its outcome there; a launcher that cannot write leaves its last log lines.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {

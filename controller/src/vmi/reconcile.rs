@@ -70,7 +70,7 @@ pub(crate) enum ReconcileError {
     },
 }
 
-fn api_error(what: String) -> impl FnOnce(kube::Error) -> ReconcileError {
+pub(super) fn api_error(what: String) -> impl FnOnce(kube::Error) -> ReconcileError {
     move |source| ReconcileError::Api { what, source }
 }
 
@@ -222,10 +222,7 @@ impl Steps<'_> {
                 let deleted = self.namespaced::<Pod>().delete(name, &DeleteParams::default()).await;
                 gone_is_fine(deleted.map(drop), format!("delete pod {name}"))
             }
-            (Action::ReleasePod { name }, _) => {
-                let released = release(&self.namespaced::<Pod>(), name).await;
-                gone_is_fine(released, format!("release pod {name}"))
-            }
+            (Action::ReleasePod { name }, _) => release(&self.namespaced::<Pod>(), name).await,
             (Action::SetGate { name, is_open }, _) => self.set_gate(name, *is_open).await,
         }
     }
@@ -260,10 +257,14 @@ impl Steps<'_> {
     }
 }
 
-/// Takes our finalizer from a pod.
-pub(super) async fn release(pods: &Api<Pod>, name: &str) -> kube::Result<()> {
+/// Takes our finalizer from a pod; one that is gone needs none.
+///
+/// # Errors
+/// The API server refused it or did not answer.
+pub(super) async fn release(pods: &Api<Pod>, name: &str) -> Result<(), ReconcileError> {
     let patch = Patch::Strategic(json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [OUTCOME]}}));
-    pods.patch_metadata(name, &PatchParams::default(), &patch).await.map(drop)
+    let released = pods.patch_metadata(name, &PatchParams::default(), &patch).await;
+    gone_is_fine(released.map(drop), format!("release pod {name}"))
 }
 
 fn gone_is_fine(result: kube::Result<()>, what: String) -> Result<(), ReconcileError> {
