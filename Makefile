@@ -111,7 +111,8 @@ images: setup-build ## OCI archives of the container images, into target/dist/im
 # These two may run by sudo, where the user's Rust toolchain is not: they take what `make build` has made.
 .PHONY: built
 built:
-	@test -x "$(TAPVISOR_DIST)/tapvisor" -a -x "$(TAPVISOR_DIST)/tapvisor-launcher" -a -x "$(TAPVISOR_DIST)/tapvisor-cni" || \
+	@test -x "$(TAPVISOR_DIST)/tapvisor" -a -x "$(TAPVISOR_DIST)/tapvisor-launcher" -a -x "$(TAPVISOR_DIST)/tapvisor-cni" -a \
+		-x "$(TAPVISOR_DIST)/tapvisor-bridge" || \
 		{ echo "nothing in $(TAPVISOR_DIST) yet: run 'make build' first" >&2; exit 2; }
 
 .PHONY: install
