@@ -1,14 +1,16 @@
 //! The pod network: Services, DNS and node ports across the nodes in both families, and a second network by Multus.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tests::cluster::NODES;
-use tests::{Cluster, Ran, trial, wait_for};
+use tests::{Cluster, Ran, trial, wait_for, wait_for_or};
 
 use crate::cluster;
+use crate::vmi::account_of_address;
 
 /// A pod starts in a second on an idle machine.
 const START: Duration = Duration::from_secs(180);
@@ -111,8 +113,14 @@ pub(crate) fn fetch_path(
 ) -> String {
     // A static busybox crashes in `wget`, which looks up the name of the port.
     let line = format!(r"printf 'GET {path} HTTP/1.0\r\n\r\n' | nc -w 10 {address} {port}");
-    let ask = || Some(in_pod(cluster, namespace, pod, &line)).filter(|ran| ran.stdout().contains(" 200 "));
-    wait_for(&format!("an answer from {address} to {namespace}/{pod}"), BOOT, ask).0.text()
+    let last = RefCell::new(String::new());
+    let ask = || {
+        let ran = in_pod(cluster, namespace, pod, &line);
+        last.replace(ran.account());
+        Some(ran).filter(|ran| ran.stdout().contains(" 200 "))
+    };
+    let explain = || format!("{}\n{}", last.borrow(), account_of_address(cluster, address));
+    wait_for_or(&format!("an answer about {path} from {address} to {namespace}/{pod}"), BOOT, ask, explain).0.text()
 }
 
 /// Both addresses of a Service.

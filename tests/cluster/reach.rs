@@ -209,7 +209,7 @@ fn second_network() {
         let peer = 3 - number;
         let run = format!(
             "guest.run=(while+:;do+ip+addr+replace+198.51.100.{number}/24+dev+eth1;sleep+1;done)&\
-             (until+timeout+5+wget+-q+-O+/www/peer+http://198.51.100.{peer}/;do+sleep+1;done)&"
+             (until+timeout+20+wget+-q+-O+/www/peer+http://198.51.100.{peer}/;do+sleep+1;done)&"
         );
         let mut vmi = instance(&format!("lan{number}"), &run);
         let spec = &mut vmi["spec"];
@@ -221,8 +221,8 @@ fn second_network() {
             json!([{"name": "default", binding: {}}, {"name": "lan", "bridge": {}}]);
         apply(&cluster, &vmi);
     }
-    for number in [1, 2] {
-        let vmi = wait_ready(&cluster, &format!("lan{number}"));
+    let instances = [1, 2].map(|number| (number, wait_ready(&cluster, &format!("lan{number}"))));
+    for (number, vmi) in instances {
         let address = vmi["status"]["interfaces"][0]["ipAddress"].as_str().expect("an address");
         // Over the pod network, from the other node.
         let answer = fetch_path(&cluster, "vms", &format!("client-node{}", 3 - number), address, 80, "/peer");

@@ -60,7 +60,8 @@ pub(crate) fn wait_instance(cluster: &Cluster, name: &str, what: &str, judge: im
     wait_for_or(&format!("instance {name} {what}"), START, ask, || account(cluster, name)).0
 }
 
-/// The status of an instance and of its pods, and the last lines about them in the logs of the nodes and of the controller.
+/// The status of an instance and of its pods, what its guest's console showed last, and the last lines about them in the logs
+/// of the nodes and of the controller.
 fn account(cluster: &Cluster, name: &str) -> String {
     let mut text = String::new();
     let Some(vmi) = object(cluster, "vmi", name) else { return format!("there is no instance {name}") };
@@ -75,6 +76,10 @@ fn account(cluster: &Cluster, name: &str) -> String {
             r#"for log in "$0"/node*.log; do echo "$log"; grep -F "$1" "$log" | tail -n 12 | cut -c 1-400; done"#;
         let ran = Ran::of(Command::new("bash").args(["-c", lines]).arg(cluster.logs()).arg(uid));
         text.push_str(&ran.stdout());
+        let mut console = cluster.command("timeout");
+        console.args(["5", "kubectl", "-n", "vms", "exec", pod_name.as_str().unwrap_or_default(), "--"]);
+        console.args(["/usr/bin/tapvisor-launcher", "ctl", "console"]);
+        let _ = writeln!(text, "its console:\n{}", Ran::of(&mut console).stdout());
     }
     let controller = ["-n", "tapvisor", "logs", "-l", "app=tapvisor-controller", "--tail=400", "--prefix"];
     let log = cluster.kubectl(&controller).stdout();
@@ -90,6 +95,17 @@ pub(crate) fn wait_ready(cluster: &Cluster, name: &str) -> Value {
     wait_instance(cluster, name, "to be ready", |vmi| {
         vmi["status"]["phase"] == "Running" && condition(vmi, "Ready").as_deref() == Some("True")
     })
+}
+
+/// As [`account`], of the instance that has an address.
+pub(crate) fn account_of_address(cluster: &Cluster, address: &str) -> String {
+    let list = cluster.kubectl(&["-n", "vms", "get", "vmi", "-o", "json"]).stdout();
+    let list: Value = serde_json::from_str(&list).unwrap_or_default();
+    let all = list["items"].as_array().into_iter().flatten();
+    let accounts = all
+        .filter(|vmi| vmi["status"]["interfaces"].to_string().contains(&format!("\"{address}\"")))
+        .filter_map(|vmi| vmi["metadata"]["name"].as_str());
+    accounts.map(|name| account(cluster, name)).collect()
 }
 
 /// Deletes an instance and demands that no pod and no Secret of it is left.
