@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use machine::base64;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::{Finished, image};
@@ -17,6 +19,8 @@ use crate::dist::workspace;
 const BOOT: Duration = Duration::from_secs(180);
 /// What an answer may take beyond the script's own limit.
 const ANSWER: Duration = Duration::from_secs(90);
+/// A host that says nothing for so long hangs: it says every three seconds that it lives, by the machine's clock.
+const SILENCE: Duration = Duration::from_secs(75);
 /// From a non-maskable interrupt until a host that hangs has written what its tasks do.
 const REPORT: Duration = Duration::from_secs(30);
 const MEMORY_MIB: &str = "4096";
@@ -59,6 +63,8 @@ pub(super) struct Emulated {
     agent: BufReader<UnixStream>,
     folder: TempDir,
     requests: u32,
+    /// The longest that it says nothing while it runs a script.
+    silence: Duration,
 }
 
 impl Emulated {
@@ -71,14 +77,17 @@ impl Emulated {
         let socket = folder.path().join("agent");
         let listener = UnixListener::bind(&socket).expect("a socket for the agent");
         let mut command = qemu(folder.path(), programs, clock);
-        command.args(["-append", KERNEL]).arg("-monitor");
+        // To say that it lives takes a counting host instructions.
+        let alive = if clock == Clock::Wall { "lab.alive" } else { "" };
+        command.args(["-append", &format!("{KERNEL} {alive}")]).arg("-monitor");
         command.arg(format!("unix:{},server=on,wait=off", folder.path().join("monitor").display()));
         command.arg("-serial").arg(format!("file:{}", folder.path().join("console").display()));
         command.arg("-serial").arg(format!("unix:{}", socket.display()));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut qemu = command.spawn().expect("setpriv of util-linux starts QEMU");
         let agent = accept(&listener, &mut qemu);
-        let mut host = Self { qemu, agent: BufReader::new(agent), folder, requests: 0 };
+        let silence = if clock == Clock::Wall { SILENCE } else { Duration::MAX };
+        let mut host = Self { qemu, agent: BufReader::new(agent), folder, requests: 0, silence };
         let ready = host.line_until(Instant::now() + BOOT);
         if ready.as_deref() == Some("READY") { Ok(host) } else { Err(host.hang(BOOT, 0)) }
     }
@@ -86,21 +95,27 @@ impl Emulated {
     /// Runs a script to its end.
     ///
     /// # Errors
-    /// When there is no answer, long after the script's own limit.
+    /// When there is no answer long after the script's own limit, or no sign of life meanwhile.
     pub(super) fn run(&mut self, script: &str, limit: Duration) -> Result<Finished, Hang> {
         let logged = self.console_length();
         self.requests += 1;
         let id = self.requests.to_string();
         let line = format!("{id} {} {}\n", limit.as_secs(), base64::encode(script.as_bytes()));
-        let deadline = Instant::now() + limit + ANSWER;
-        let after = limit + ANSWER;
+        let started = Instant::now();
+        let most = limit + ANSWER;
         if self.agent.get_mut().write_all(line.as_bytes()).is_err() {
-            return Err(self.hang(after, logged));
+            return Err(self.hang(started.elapsed(), logged));
         }
         let (begin, end) = (format!("BEGIN {id}"), format!("END {id} "));
         let mut encoded = String::new();
         loop {
-            let Some(line) = self.line_until(deadline) else { return Err(self.hang(after, logged)) };
+            let left = most.saturating_sub(started.elapsed()).min(self.silence);
+            let Some(line) = self.line_until(Instant::now() + left) else {
+                return Err(self.hang(started.elapsed(), logged));
+            };
+            if line == "ALIVE" {
+                continue;
+            }
             match line.strip_prefix(&end) {
                 Some(code) => {
                     let bytes = base64::decode(&encoded).expect("the agent sends base64");
@@ -117,7 +132,7 @@ impl Emulated {
     /// Has the host write what it does, and ends it.
     fn hang(&mut self, after: Duration, logged: usize) -> Hang {
         let asked = UnixStream::connect(self.folder.path().join("monitor")).and_then(|mut monitor| {
-            monitor.write_all(b"info registers -a\nnmi\n")?;
+            monitor.write_all(b"info registers -a\ninfo lapic\nnmi\n")?;
             // Answered until QEMU ends, with the kernel's end.
             monitor.set_read_timeout(Some(REPORT))?;
             let mut answer = Vec::new();
@@ -182,6 +197,14 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> UnixStream {
     }
 }
 
+/// One of the processors that this process may use, as taskset names it: each process takes another.
+fn one_processor() -> String {
+    let allowed = sched_getaffinity(Pid::this()).expect("Linux tells a process its processors");
+    let allowed: Vec<usize> = (0..CpuSet::count()).filter(|at| allowed.is_set(*at).unwrap_or_default()).collect();
+    let index = usize::try_from(std::process::id()).unwrap_or_default() % allowed.len();
+    allowed[index].to_string()
+}
+
 /// QEMU up to its serial ports and kernel command line. It ends with this process, however that ends.
 ///
 /// It has one processor. Of two, each in a thread of QEMU, both now and then stay for good in the handler of a breakpoint while
@@ -197,7 +220,10 @@ fn qemu(folder: &Path, programs: &[PathBuf], clock: Clock) -> Command {
         let mut part = std::fs::File::open(&part).unwrap_or_else(|error| panic!("{}: {error}", part.display()));
         std::io::copy(&mut part, &mut both).expect("room for the host's initrd");
     }
-    let mut command = Command::new("setpriv");
+    // Its processor's thread clears bits of pending interrupts without a lock while another thread sets some (QEMU 7.2, SVM): on
+    // one processor of the machine neither can come between the other's reading and writing.
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &one_processor(), "setpriv"]);
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "EPYC,+svm,+npt"]);
     command.args(["-smp", "1"]);
     if clock == Clock::Instructions {
