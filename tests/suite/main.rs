@@ -17,19 +17,18 @@ const NAME: &str = "suite";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [selection, value] = &arguments[..] else {
-        eprintln!("kubevirt-suite: says `label-filter EXPRESSION` or `focus REGULAR-EXPRESSION` of Ginkgo");
+    let Some(selection) = selection(&arguments) else {
+        eprintln!(
+            "kubevirt-suite: says what to run in pairs of words: `label-filter EXPRESSION`, `focus REGULAR-EXPRESSION`"
+        );
+        eprintln!("or `skip REGULAR-EXPRESSION`, as Ginkgo understands them; not {arguments:?}");
         return ExitCode::from(2);
     };
-    if !["label-filter", "focus"].contains(&selection.as_str()) {
-        eprintln!("kubevirt-suite: {selection:?} is neither `label-filter` nor `focus`");
-        return ExitCode::from(2);
-    }
     let cluster = Cluster::start(NAME);
     cluster.install_product();
     fixtures::install(&cluster);
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let report = run(&cluster, folder.path(), &format!("-ginkgo.{selection}={value}"));
+    let report = run(&cluster, folder.path(), &selection);
     // Also specs that failed are results: the suite's exit code says nothing more.
     let kept = report::keep(&report, &workspace().join("tests/cluster/SUITE.md"));
     cluster.end();
@@ -45,8 +44,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Pairs of words as Ginkgo's options; nothing where one of them is none.
+fn selection(arguments: &[String]) -> Option<Vec<String>> {
+    let pairs = arguments.chunks(2).map(|pair| match pair {
+        [how, value] if ["label-filter", "focus", "skip"].contains(&how.as_str()) => {
+            Some(format!("-ginkgo.{how}={value}"))
+        }
+        _ => None,
+    });
+    pairs.collect::<Option<Vec<_>>>().filter(|options| !options.is_empty())
+}
+
 /// Runs the suite's program; returns the path of its report.
-fn run(cluster: &Cluster, folder: &Path, selection: &str) -> std::path::PathBuf {
+fn run(cluster: &Cluster, folder: &Path, selection: &[String]) -> std::path::PathBuf {
     let report = folder.join("report.json");
     let configuration = folder.join("config.json");
     std::fs::write(&configuration, r#"{"storageRWOFileSystem": "local"}"#).expect("the folder was just made");
@@ -59,7 +69,7 @@ fn run(cluster: &Cluster, folder: &Path, selection: &str) -> std::path::PathBuf 
     command.arg("-artifacts").arg(folder.join("artifacts"));
     command.args(["-container-prefix", "localhost/kubevirt", "-container-tag", "devel", "-kubectl-path", "kubectl"]);
     command.args(fixtures::OUTSIDE);
-    command.args(["-ginkgo.no-color", "-ginkgo.v", "-ginkgo.timeout=6h", "-ginkgo.seed=1", selection]);
+    command.args(["-ginkgo.no-color", "-ginkgo.v", "-ginkgo.timeout=6h", "-ginkgo.seed=1"]).args(selection);
     command.arg(format!("-ginkgo.json-report={}", report.display()));
     command.current_dir(folder).stdin(Stdio::null());
     if let Err(error) = command.status() {

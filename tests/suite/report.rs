@@ -1,4 +1,4 @@
-//! The suite's report, kept in a table: one row for each spec, whose last result counts.
+//! The suite's report, kept in a table: one row for each spec of the labels that count, whose last result counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,24 +9,45 @@ use serde_json::Value;
 const HEAD: &str = "\
 # KubeVirt's end-to-end suite, v1.7.0, unmodified
 
-Written by `make kubevirt-suite FILTER='…'` (a label filter of Ginkgo) or `FOCUS='…'` (a regular expression for names). Each spec has the
-result of its last run; a spec without a row was never run. The suite runs with the image `launcher-tools`, guests are emulated.
+Written by `make kubevirt-suite FILTER='…'` (a label filter of Ginkgo) or `FOCUS='…'`, `SKIP='…'` (regular expressions for
+names). Each spec of the labels `conformance` and `sig-network` has the result of its last run. The suite runs with the image `launcher-tools`, guests are emulated.
 
 | spec | result | seconds | date | why |
 |---|---|---|---|---|
 ";
+
+/// The labels of Ginkgo whose specs all have a row.
+const LABELS: [&str; 2] = ["conformance", "sig-network"];
+
+/// Words in the names of specs that cannot pass here, and why.
+const NOT_POSSIBLE: [(&str, &str); 6] = [
+    ("[test_id:1618]", "looks for a file of KubeVirt's launcher in the pod"),
+    ("[test_id:3178]", "looks for a file of KubeVirt's launcher in the pod"),
+    (
+        "Networkpolicy",
+        "no NetworkPolicy engine runs in the test cluster",
+    ),
+    ("VM Live Migration Starting a VirtualMachineInstance", "live migration is not implemented"),
+    ("should remain to able resolve the VM IP", "live migration is not implemented"),
+    ("Istio", "Istio does not run in the test cluster"),
+];
 
 /// How many specs of a run had which end.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     passed: usize,
     failed: usize,
+    not_possible: usize,
     skipped: usize,
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} passed, {} failed, {} skipped by the suite", self.passed, self.failed, self.skipped)
+        let Self { passed, failed, not_possible, skipped } = self;
+        write!(
+            formatter,
+            "{passed} passed, {failed} failed, {not_possible} not possible, {skipped} skipped by the suite"
+        )
     }
 }
 
@@ -47,11 +68,22 @@ pub(crate) fn keep(report: &Path, table: &Path) -> Result<Counts, String> {
     for report in reports.as_array().into_iter().flatten() {
         let date = report["StartTime"].as_str().unwrap_or_default().get(..10).unwrap_or_default();
         for spec in report["SpecReports"].as_array().into_iter().flatten() {
-            let Some((key, row)) = row(spec, date, &mut counts) else { continue };
-            rows.insert(key, row);
+            if spec["LeafNodeType"] != "It" {
+                continue;
+            }
+            let key = format!("| {}", cell(&name(spec), 300));
+            match result(spec, &mut counts) {
+                Some(result) => rows.insert(key.clone(), row(&key, spec, date, result)),
+                None if counts_always(spec) && !rows.contains_key(&key) => {
+                    let why = why_not_possible(spec);
+                    let result = if why.is_some() { "not possible" } else { "not run" };
+                    rows.insert(key.clone(), format!("{key} | {result} | | | {} |", why.unwrap_or_default()))
+                }
+                None => None,
+            };
         }
     }
-    if counts.passed + counts.failed == 0 {
+    if counts.passed + counts.failed + counts.not_possible == 0 {
         return Err("no spec ran".to_owned());
     }
     let lines: String = rows.values().map(|row| format!("{row}\n")).collect();
@@ -59,27 +91,44 @@ pub(crate) fn keep(report: &Path, table: &Path) -> Result<Counts, String> {
     Ok(counts)
 }
 
-/// A spec's row and what it is found by; nothing for set-up steps and for specs that the selection left out.
-fn row(spec: &Value, date: &str, counts: &mut Counts) -> Option<(String, String)> {
-    if spec["LeafNodeType"] != "It" {
-        return None;
-    }
+/// A spec's words, from the outermost container to its own.
+fn name(spec: &Value) -> String {
+    let containers = spec["ContainerHierarchyTexts"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    containers.chain(spec["LeafNodeText"].as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a spec has a row also when it was never run.
+fn counts_always(spec: &Value) -> bool {
+    let containers = spec["ContainerHierarchyLabels"].as_array().into_iter().flatten();
+    let mut labels = containers.chain([&spec["LeafNodeLabels"]]).filter_map(Value::as_array).flatten();
+    labels.any(|label| LABELS.iter().any(|counting| label == counting))
+}
+
+fn why_not_possible(spec: &Value) -> Option<&'static str> {
+    let name = name(spec);
+    NOT_POSSIBLE.iter().find(|(words, _)| name.contains(words)).map(|(_, why)| *why)
+}
+
+/// How a spec ended, and why; nothing where the selection left it out.
+fn result<'s>(spec: &'s Value, counts: &mut Counts) -> Option<(&'s str, &'s str)> {
     let message = spec["Failure"]["Message"].as_str().unwrap_or_default();
     let state = spec["State"].as_str()?;
-    let (count, result, why) = match state {
-        "passed" => (&mut counts.passed, "passed", ""),
+    let (count, result, why) = match (state, why_not_possible(spec)) {
+        ("passed", _) => (&mut counts.passed, "passed", ""),
         // Without a message it was not selected.
-        "skipped" if message.is_empty() => return None,
-        "pending" => return None,
-        "skipped" => (&mut counts.skipped, "skipped", message),
-        _ => (&mut counts.failed, state, message),
+        ("skipped", _) if message.is_empty() => return None,
+        ("pending", _) => return None,
+        ("skipped", _) => (&mut counts.skipped, "skipped", message),
+        (_, Some(why)) => (&mut counts.not_possible, "not possible", why),
+        (_, None) => (&mut counts.failed, state, message),
     };
     *count += 1;
-    let containers = spec["ContainerHierarchyTexts"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let words: Vec<&str> = containers.chain(spec["LeafNodeText"].as_str()).collect();
-    let key = format!("| {}", cell(&words.join(" "), 300));
+    Some((result, why))
+}
+
+fn row(key: &str, spec: &Value, date: &str, (result, why): (&str, &str)) -> String {
     let seconds = spec["RunTime"].as_u64().unwrap_or_default() / 1_000_000_000;
-    Some((key.clone(), format!("{key} | {result} | {seconds} | {date} | {} |", cell(why, 200))))
+    format!("{key} | {result} | {seconds} | {date} | {} |", cell(why, 200))
 }
 
 /// Text for a cell of a table, at most so many characters.
