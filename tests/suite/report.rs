@@ -23,10 +23,7 @@ const LABELS: [&str; 2] = ["conformance", "sig-network"];
 const NOT_POSSIBLE: [(&str, &str); 6] = [
     ("[test_id:1618]", "looks for a file of KubeVirt's launcher in the pod"),
     ("[test_id:3178]", "looks for a file of KubeVirt's launcher in the pod"),
-    (
-        "Networkpolicy",
-        "no NetworkPolicy engine runs in the test cluster",
-    ),
+    ("Networkpolicy", "no NetworkPolicy engine runs in the test cluster"),
     ("VM Live Migration Starting a VirtualMachineInstance", "live migration is not implemented"),
     ("should remain to able resolve the VM IP", "live migration is not implemented"),
     ("Istio", "Istio does not run in the test cluster"),

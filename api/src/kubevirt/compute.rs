@@ -25,6 +25,8 @@ pub struct ResourceAmounts {
 /// One more would not fit the eight bits of an APIC identifier.
 const MAX_CPUS: u32 = 255;
 const MEBIBYTE: u64 = 1 << 20;
+/// What the physical addresses of a guest reach.
+const MAX_BYTES: u64 = 1 << 46;
 
 /// Reads `cpu`, `memory` and `resources` of a domain.
 pub(super) fn read(domain: &Fields<'_>) -> Option<(Cpu, u64, Resources)> {
@@ -91,10 +93,15 @@ fn read_cpu(domain: &Fields<'_>, resources: &Resources) -> Option<Cpu> {
     };
     let [cores, sockets, threads] = topology.map(|count| count.filter(|count| *count > 0));
     // KubeVirt: without any topology the processors of limits, else of requests, become sockets.
-    let amount = resources.limits.cpu.as_ref().or(resources.requests.cpu.as_ref());
+    let limited = resources.limits.cpu.as_ref().map(|amount| (amount, "limits"));
+    let amount = limited.or(resources.requests.cpu.as_ref().map(|amount| (amount, "requests")));
     let from_resources = match (cores, sockets, threads, amount) {
-        (None, None, None, Some(amount)) => {
-            amount.rounded_up().and_then(|count| u32::try_from(count).ok()).or(Some(u32::MAX))
+        (None, None, None, Some((amount, list))) => {
+            let count = amount.rounded_up().and_then(|count| u32::try_from(count).ok()).unwrap_or(u32::MAX);
+            if count > MAX_CPUS {
+                warn_of_most(domain, (list, "cpu"), amount, &MAX_CPUS.to_string());
+            }
+            Some(count.min(MAX_CPUS))
         }
         _ => None,
     };
@@ -105,6 +112,13 @@ fn read_cpu(domain: &Fields<'_>, resources: &Resources) -> Option<Cpu> {
         return None;
     }
     Some(cpu)
+}
+
+/// What is asked of a scheduler can be more than a machine can have: no node has it, and the instance waits for one.
+fn warn_of_most(domain: &Fields<'_>, (list, name): (&'static str, &'static str), amount: &Quantity, most: &str) {
+    let node = domain.node().named("resources").named(list).named(name);
+    let why = format!("the machine gets {most}, the most that it can have; a scheduler is asked for {amount}");
+    node.warn(Scope::Everywhere, why);
 }
 
 fn read_topology(cpu: &Fields<'_>) -> [Option<u32>; 3] {
@@ -131,11 +145,11 @@ fn read_memory(domain: &Fields<'_>, resources: &Resources) -> Option<u64> {
     let amount = |amount: &Option<Quantity>| amount.clone().filter(|amount| !amount.is_zero());
     let requested = amount(&resources.requests.memory).map(|amount| (amount, "requests"));
     let limited = amount(&resources.limits.memory).map(|amount| (amount, "limits"));
-    let given = guest.or_else(|| {
+    let given = guest.map(|(amount, node)| (amount, node, None)).or_else(|| {
         let (amount, list) = requested.or(limited)?;
-        Some((amount, domain.node().named("resources").named(list).named("memory")))
+        Some((amount, domain.node().named("resources").named(list).named("memory"), Some(list)))
     });
-    let Some((quantity, node)) = given else {
+    let Some((quantity, node, list)) = given else {
         // A guest size that could not be read has had its complaint.
         if memory.is_none_or(|node| node.value().get("guest").is_none()) {
             let place = domain.node().named("memory").named("guest");
@@ -143,7 +157,13 @@ fn read_memory(domain: &Fields<'_>, resources: &Resources) -> Option<u64> {
         }
         return None;
     };
-    let bytes = quantity.rounded_up().filter(|bytes| (MEBIBYTE..1 << 46).contains(bytes));
+    let mut bytes = quantity.rounded_up().filter(|bytes| (MEBIBYTE..MAX_BYTES).contains(bytes));
+    if let Some(list) = list
+        && quantity.rounded_up().is_none_or(|bytes| bytes >= MAX_BYTES)
+    {
+        warn_of_most(domain, (list, "memory"), &quantity, "64Ti");
+        bytes = Some(MAX_BYTES);
+    }
     if bytes.is_none() {
         node.refuse(format!("{quantity} is not between 1Mi and 64Ti"));
     }

@@ -109,12 +109,13 @@ pub enum ImagePullPolicy {
     Never,
 }
 
-const UNSUPPORTED: &[&str] = &["containerPath", "dataVolume", "downwardMetrics", "memoryDump", "sysprep"];
+const UNSUPPORTED: &[&str] = &["containerPath", "downwardMetrics", "memoryDump", "sysprep"];
 const SUPPORTED: &[&str] = &[
     "containerDisk",
     "cloudInitNoCloud",
     "cloudInitConfigDrive",
     "configMap",
+    "dataVolume",
     "downwardAPI",
     "emptyDisk",
     "ephemeral",
@@ -176,30 +177,38 @@ fn read_source(volume: &Fields<'_>) -> Option<Volume> {
         let (claim, read_only) = node.fields(read_claim)?;
         Some(Volume::PersistentVolumeClaim { claim: claim?, read_only })
     });
+    // The importer of DataVolumes (CDI) fills the claim that has the DataVolume's name.
+    let data_volume = volume.field("dataVolume").and_then(|node| {
+        let claim = node.fields(|data_volume| read_claim_name(data_volume, "name"))??;
+        Some(Volume::PersistentVolumeClaim { claim, read_only: false })
+    });
     let ephemeral = volume.field("ephemeral").and_then(|node| {
         let claim = node.fields(|ephemeral| ephemeral.required("persistentVolumeClaim")?.fields(read_claim))??.0;
         Some(Volume::Ephemeral { claim: claim? })
     });
     let files = files::read(volume).map(|(source, label)| Volume::Files { source, label });
-    container.or(no_cloud).or(config_drive).or(files).or(empty).or(host).or(claim).or(ephemeral)
+    container.or(no_cloud).or(config_drive).or(files).or(empty).or(host).or(claim).or(data_volume).or(ephemeral)
 }
 
 /// The name of a claim and whether nothing is written to it.
 fn read_claim(claim: &Fields<'_>) -> (Option<String>, bool) {
+    (read_claim_name(claim, "claimName"), claim.boolean("readOnly").unwrap_or(false))
+}
+
+/// The name of a claim, in a field.
+fn read_claim_name(claim: &Fields<'_>, field: &'static str) -> Option<String> {
     if let Some(node) = claim.field("hotpluggable")
         && node.boolean() == Some(true)
     {
         node.refuse_unsupported("a volume cannot be added to a VM that runs");
     }
-    let name = claim.required("claimName").and_then(|node| {
-        let text = node.text()?;
-        if ObjectKey::new("default", text).is_err() {
-            node.expected("the name of a PersistentVolumeClaim");
-            return None;
-        }
-        Some(text.to_owned())
-    });
-    (name, claim.boolean("readOnly").unwrap_or(false))
+    let node = claim.required(field)?;
+    let text = node.text()?;
+    if ObjectKey::new("default", text).is_err() {
+        node.expected("the name of a PersistentVolumeClaim");
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn read_container_disk(disk: &Fields<'_>) -> Option<Volume> {

@@ -21,12 +21,13 @@ pub(super) struct Facts<'a> {
 type Applies = fn(&Facts<'_>) -> bool;
 
 /// Words and the condition under which each applies; the first wins.
-const TABLE: [(&str, Applies); 12] = [
+const TABLE: [(&str, Applies); 13] = [
     ("Terminating", |facts| facts.is_deleted),
     ("Stopping", |facts| facts.vmi.is_some() && !facts.has_ended() && (facts.stops || facts.is_instance_deleted())),
     ("Paused", |facts| facts.phase() == Some(Phase::Running) && facts.has("Paused", "True", None)),
     ("Running", |facts| facts.phase() == Some(Phase::Running)),
     ("ErrorPvcNotFound", |facts| facts.has("Synchronized", "False", Some("FailedPvcNotFound"))),
+    ("Provisioning", |facts| facts.has("Synchronized", "False", Some("ClaimNotFilled"))),
     ("ErrorUnschedulable", |facts| facts.has("PodScheduled", "False", Some("Unschedulable"))),
     ("ErrImagePull", |facts| facts.has("Synchronized", "False", Some("ErrImagePull"))),
     ("ImagePullBackOff", |facts| facts.has("Synchronized", "False", Some("ImagePullBackOff"))),

@@ -20,6 +20,15 @@ pub(super) fn places(named: &[Claim], known: &Claims) -> BTreeMap<String, ClaimP
     named.iter().map(|claim| (claim.volume.clone(), place(claim, known.get(&claim.claim)))).collect()
 }
 
+/// The annotation of a claim with the phase of the pod that fills it, as CDI, the importer of DataVolumes, writes it.
+const FILLING: &str = "cdi.kubevirt.io/storage.pod.phase";
+
+/// Whether a claim is still being filled: what it holds is no disk yet, and another pod writes to it.
+pub(crate) fn is_being_filled(claim: &PersistentVolumeClaim) -> bool {
+    let annotations = claim.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(FILLING)).is_some_and(|phase| phase != "Succeeded")
+}
+
 fn place(claim: &Claim, known: Option<&PersistentVolumeClaim>) -> ClaimPlace {
     let is_block = |claim: &PersistentVolumeClaim| {
         claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block")

@@ -44,6 +44,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) launch: &'a Result<Launch, Vec<String>>,
     /// PersistentVolumeClaims that it names and that do not exist.
     pub(crate) missing_claims: &'a [String],
+    /// PersistentVolumeClaims that it names and that an importer still fills.
+    pub(crate) filling_claims: &'a [String],
     /// Its pods, without those that wait for its guest.
     pub(crate) pods: &'a [Pod],
     /// Pods that wait for its guest, made by migrations.
@@ -182,11 +184,14 @@ impl<'a> Planner<'a> {
             return self.status.condition("Synchronized", "False", "Invalid", &complaints.join("; "));
         }
         if let [claim, ..] = self.observed.missing_claims {
-            let namespace = self.observed.object.metadata.namespace.as_deref().unwrap_or_default();
-            self.status.enter(Phase::Pending);
-            self.retry_after = Some(CLAIM_PERIOD);
-            let message = format!("PVC {namespace}/{claim} does not exist, waiting for it to appear");
-            return self.status.condition("Synchronized", "False", "FailedPvcNotFound", &message);
+            return self.wait_for_claim(claim, "FailedPvcNotFound", "does not exist, waiting for it to appear");
+        }
+        if let [claim, ..] = self.observed.filling_claims {
+            return self.wait_for_claim(
+                claim,
+                "ClaimNotFilled",
+                "is still being filled, waiting for the import to end",
+            );
         }
         // What an earlier pod writes to, a second launcher must not open.
         if let Some(earlier) = self.observed.earlier.iter().find(|pod| pod_state::may_run(pod)) {
@@ -202,6 +207,13 @@ impl<'a> Planner<'a> {
             self.status.remove_conditions(&["Synchronized"]);
         }
         self.actions.extend([Action::CreateSecret, Action::CreatePod { attempt }]);
+    }
+
+    fn wait_for_claim(&mut self, claim: &str, reason: &str, why: &str) {
+        let namespace = self.observed.object.metadata.namespace.as_deref().unwrap_or_default();
+        self.status.enter(Phase::Pending);
+        self.retry_after = Some(CLAIM_PERIOD);
+        self.status.condition("Synchronized", "False", reason, &format!("PVC {namespace}/{claim} {why}"));
     }
 
     fn wait(&mut self, pod: &Pod, obstacle: Option<Obstacle>) {

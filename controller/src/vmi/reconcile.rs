@@ -15,7 +15,7 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::claims::Claims;
+use super::claims::{Claims, is_being_filled};
 use super::launch::{self, Launch};
 use super::names::{CREATED_BY, INSTANCE_ID, MIGRATION, OUTCOME, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan};
@@ -90,12 +90,14 @@ pub(crate) async fn reconcile(
     let (pods, earlier) = pods_of(&object, &context.pods);
     let (targets, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.labels().contains_key(MIGRATION));
     let mut launch = launch::read(&object, &config).launch;
-    let mut missing_claims = Vec::new();
+    let (mut missing_claims, mut filling_claims) = (Vec::new(), Vec::new());
     let named = launch.as_ref().map(|launch| claims(&launch.instance)).unwrap_or_default();
     // What is known of them matters to the pod that is made alone.
     if !named.is_empty() && !pods.iter().any(pod_state::may_run) {
         let known = known_claims(&context.client, &object, &named).await;
         let known = known.map_err(api_error("read the PersistentVolumeClaims".to_owned()))?;
+        let filling = known.iter().filter(|(_, claim)| is_being_filled(claim));
+        filling_claims.extend(filling.map(|(name, _)| name.clone()));
         missing_claims.extend(named.into_iter().map(|named| named.claim).filter(|claim| !known.contains_key(claim)));
         launch = launch::read_with(&object, &known, &config).launch;
     }
@@ -107,6 +109,7 @@ pub(crate) async fn reconcile(
         object: &object,
         launch: &launch,
         missing_claims: &missing_claims,
+        filling_claims: &filling_claims,
         pods: &pods,
         targets: &targets,
         earlier: &earlier,

@@ -100,6 +100,7 @@ fn running(conditions: Value) -> Value {
 struct Case {
     object: VirtualMachineInstance,
     missing_claims: Vec<String>,
+    filling_claims: Vec<String>,
     pods: Vec<Pod>,
     targets: Vec<Pod>,
     earlier: Vec<Pod>,
@@ -115,6 +116,7 @@ impl Case {
         Self {
             object,
             missing_claims: Vec::new(),
+            filling_claims: Vec::new(),
             pods,
             targets: Vec::new(),
             earlier: Vec::new(),
@@ -132,6 +134,7 @@ impl Case {
             object: &self.object,
             launch: &launch,
             missing_claims: &self.missing_claims,
+            filling_claims: &self.filling_claims,
             pods: &self.pods,
             targets: &self.targets,
             earlier: &self.earlier,

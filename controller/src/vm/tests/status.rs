@@ -27,6 +27,7 @@ fn the_printable_status_is_the_first_of_kubevirts_that_applies() {
         ("Stopping", Case::of("Halted", Some(in_phase("Scheduling")))),
         ("Stopping", Case::of("Always", Some(deleted(run("Running"))))),
         ("ErrorPvcNotFound", Case::of("Always", Some(waits("Synchronized", "FailedPvcNotFound")))),
+        ("Provisioning", Case::of("Always", Some(waits("Synchronized", "ClaimNotFilled")))),
         ("ErrorUnschedulable", Case::of("Always", Some(waits("PodScheduled", "Unschedulable")))),
         ("ErrImagePull", Case::of("Always", Some(waits("Synchronized", "ErrImagePull")))),
         ("ImagePullBackOff", Case::of("Always", Some(waits("Synchronized", "ImagePullBackOff")))),

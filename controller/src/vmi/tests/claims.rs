@@ -1,9 +1,10 @@
 //! PersistentVolumeClaims in launcher pods and launch files.
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use machine::{DiskFormat, DiskSource};
 
 use super::*;
-use crate::vmi::claims::Claims;
+use crate::vmi::claims::{Claims, is_being_filled};
 
 fn claimed() -> VirtualMachineInstance {
     instance(json!({
@@ -72,4 +73,24 @@ fn an_instance_waits_for_a_claim_that_does_not_exist() {
     case.missing_claims.clear();
     let plan = case.plan();
     assert_eq!((plan.status.phase, told(&plan, "Synchronized")), (Some(Phase::Scheduling), None));
+}
+
+// spec: VOL-9
+#[test]
+fn an_instance_waits_while_its_claim_is_being_filled() {
+    let annotated = |phase: &str| -> PersistentVolumeClaim {
+        let annotations = json!({"cdi.kubevirt.io/storage.pod.phase": phase});
+        serde_json::from_value(json!({"metadata": {"name": "files", "annotations": annotations}})).unwrap()
+    };
+    let filling = ["", "Pending", "Running", "Failed"].map(annotated);
+    assert!(filling.iter().all(is_being_filled));
+    assert!(!is_being_filled(&annotated("Succeeded")) && !is_being_filled(&PersistentVolumeClaim::default()));
+
+    let mut case = Case::new(claimed(), vec![]);
+    case.filling_claims = vec!["files".to_owned()];
+    let plan = case.plan();
+    assert_eq!((plan.status.phase, plan.actions.len()), (Some(Phase::Pending), 0));
+    let expected = ("False", "ClaimNotFilled", "PVC vms/files is still being filled, waiting for the import to end");
+    assert_eq!(told(&plan, "Synchronized"), Some(expected));
+    assert!(plan.retry_after.is_some());
 }
