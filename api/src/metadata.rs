@@ -67,6 +67,7 @@ const CHANGING: &[(&str, Option<&str>, &str)] = &[
     ("sidecar.istio.io/inject", Some("true"), "no side-car is injected, and the VM is reached directly"),
     ("kubevirt.io/ignitiondata", None, "no Ignition configuration is handed to the guest; use cloudInitNoCloud"),
     ("kubevirt.io/placePCIDevicesOnRootComplex", Some("true"), "devices are where the engine puts them"),
+    ("kubevirt.io/func-test-virt-launcher-fail-fast", None, "no launcher is made to fail"),
     ("kubevirt.io/memfd", None, "the engine chooses the guest's memory"),
     ("kubernetes.io/ingress-bandwidth", None, "use the CNI plugin `bandwidth` in the network's list"),
     ("kubernetes.io/egress-bandwidth", None, "use the CNI plugin `bandwidth` in the network's list"),

@@ -11,6 +11,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 const USAGE_CODE: u8 = 2;
+const OTHERS: &str = "\
+Usage: tapvisor-launcher probe
+
+Runs code in /dev/kvm and says in JSON whether it is usable,
+and what the launcher cannot confine itself with.
+
+Usage: tapvisor-launcher fail
+
+Ends with code 1, so that what its starter does about it can be tried.
+";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -21,6 +31,7 @@ fn main() -> ExitCode {
         Some("launch") if !arguments.iter().any(wants_help) => launch(arguments),
         Some("ctl") if !arguments.iter().any(wants_help) => launcher::ctl::ctl(&arguments),
         Some("probe") if arguments.is_empty() => probe(),
+        Some("fail") if arguments.is_empty() => fail(),
         Some("--version" | "version") => print(&format!("tapvisor-launcher {}\n", env!("CARGO_PKG_VERSION"))),
         Some("launch" | "ctl" | "--help" | "-h") => print(&usage()),
         _ => refuse(&usage()),
@@ -61,11 +72,14 @@ fn probe() -> ExitCode {
     }
 }
 
+/// A launcher that ends at once: what its starter does about it can be tried.
+fn fail() -> ExitCode {
+    drop(std::io::stderr().write_all(b"tapvisor-launcher: fails, as it was asked to\n"));
+    ExitCode::FAILURE
+}
+
 fn usage() -> String {
-    format!(
-        "{USAGE}\n{}\nUsage: tapvisor-launcher probe\n\nRuns code in /dev/kvm and says in JSON whether it is usable,\nand what the launcher cannot confine itself with.\n",
-        launcher::ctl::USAGE
-    )
+    format!("{USAGE}\n{}\n{OTHERS}", launcher::ctl::USAGE)
 }
 
 fn print(text: &str) -> ExitCode {

@@ -20,9 +20,7 @@ names). Each spec of the labels `conformance` and `sig-network` has the result o
 const LABELS: [&str; 2] = ["conformance", "sig-network"];
 
 /// Words in the names of specs that cannot pass here, and why.
-const NOT_POSSIBLE: [(&str, &str); 6] = [
-    ("[test_id:1618]", "looks for a file of KubeVirt's launcher in the pod"),
-    ("[test_id:3178]", "looks for a file of KubeVirt's launcher in the pod"),
+const NOT_POSSIBLE: [(&str, &str); 4] = [
     ("Networkpolicy", "no NetworkPolicy engine runs in the test cluster"),
     ("VM Live Migration Starting a VirtualMachineInstance", "live migration is not implemented"),
     ("should remain to able resolve the VM IP", "live migration is not implemented"),

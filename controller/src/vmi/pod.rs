@@ -15,7 +15,7 @@ use super::images::{Images, images};
 use super::launch::{LAUNCHER_ID, Launch};
 use super::names::{COMPUTE, CREATED_BY, OUTCOME, UNPAUSED_GATE};
 use super::resources::resources;
-use super::volumes::{claims, files, service_account, volumes};
+use super::volumes::{SCRATCH, claims, files, service_account, volumes};
 use crate::config::ClusterConfig;
 use crate::objects::VirtualMachineInstance;
 
@@ -42,6 +42,8 @@ const COPIED: [&str; 8] = [
 ];
 
 /// Label of nodes whose agent is ready.
+/// Annotation of an instance whose launcher is to fail, so that what follows can be tried.
+const FAILS: &str = "kubevirt.io/func-test-virt-launcher-fail-fast";
 const SCHEDULABLE: &str = "kubevirt.io/schedulable";
 
 /// Name of the pod of an attempt.
@@ -181,17 +183,18 @@ fn compute(
     mounts: Vec<Value>,
     devices: Vec<Value>,
 ) -> Value {
-    let args = [
+    let launching = [
         "launch",
         "--machine",
         "/etc/tapvisor/machine.json",
         "--dir",
         "/run/tapvisor",
         "--scratch",
-        "/run/tapvisor-scratch",
+        SCRATCH,
         "--termination-log",
         "/dev/termination-log",
     ];
+    let args: &[_] = if kube::ResourceExt::annotations(object).contains_key(FAILS) { &["fail"] } else { &launching };
     let mut container = json!({
         "name": COMPUTE,
         "image": config.launcher_image,

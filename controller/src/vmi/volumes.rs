@@ -14,6 +14,8 @@ const MODE: u32 = 0o440;
 /// What Kubernetes itself asks for: with it the API server gives a token that is valid for a year. The guest is given one
 /// token, when it starts.
 const TOKEN_SECONDS: u32 = 3607;
+/// What the launcher makes: overlays, empty disks, cloud-init volumes. KubeVirt's launcher has them there.
+pub(super) const SCRATCH: &str = "/var/run/kubevirt-ephemeral-disks";
 /// Log of the console, sockets and the outcome.
 const RUN_FOLDER: &str = "64Mi";
 
@@ -27,7 +29,7 @@ pub(super) fn volumes(secret: &str, launch: &Launch) -> (Vec<Value>, Vec<Value>)
     let mut mounts = vec![
         json!({"name": "machine", "mountPath": "/etc/tapvisor", "readOnly": true}),
         json!({"name": "run", "mountPath": "/run/tapvisor"}),
-        json!({"name": "scratch", "mountPath": "/run/tapvisor-scratch"}),
+        json!({"name": "scratch", "mountPath": SCRATCH}),
     ];
     for (index, secret) in secret_names(&launch.instance).into_iter().enumerate() {
         let name = format!("secret-{index}");

@@ -39,16 +39,25 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
     let disks = machine.disks.iter().enumerate();
     let open = |(index, disk): (usize, &Disk)| {
         let given = given.remove(&disk.name);
-        let of = Of { disk, given, scratch: scratch.join(format!("disk-{index}")), own: &[] };
+        let mut of = Of { disk, given, scratch: scratch.join(format!("disk-{index}")), own: &[] };
+        // A cloud-init volume has the place and the name that KubeVirt's has, in whose pods people and tests look for it.
+        let as_in_kubevirt =
+            |name: &str| scratch.join("cloud-init-data").join(&machine.namespace).join(&machine.name).join(name);
         match &disk.source {
             DiskSource::File { path, format } => of.file(path, *format),
             DiskSource::Overlay { path, format } => of.overlay(path, *format),
             DiskSource::Folder { path, capacity_bytes } => of.folder(path, *capacity_bytes),
             DiskSource::Empty { capacity_bytes } => of.empty(*capacity_bytes),
-            DiskSource::NoCloud(content) => of.made("img", |file| cloud_init::write_volume(file, machine, content)),
-            DiskSource::ConfigDrive(content) => of.made("iso", |file| {
-                iso9660::write(file, cloud_init::CONFIG_DRIVE_LABEL, &cloud_init::config_drive(machine, content)?)
-            }),
+            DiskSource::NoCloud(content) => {
+                of.scratch = as_in_kubevirt("noCloud");
+                of.made("iso", |file| cloud_init::write_volume(file, machine, content))
+            }
+            DiskSource::ConfigDrive(content) => {
+                of.scratch = as_in_kubevirt("configdrive");
+                of.made("iso", |file| {
+                    iso9660::write(file, cloud_init::CONFIG_DRIVE_LABEL, &cloud_init::config_drive(machine, content)?)
+                })
+            }
             DiskSource::Files { label, files } => {
                 of.made("iso", |file| iso9660::write(file, label, &content::files_of(files)?))
             }
@@ -251,6 +260,7 @@ impl Of<'_> {
             }
             _ => self.system("make", &path, source),
         };
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}

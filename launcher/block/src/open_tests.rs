@@ -239,29 +239,33 @@ fn a_given_descriptor_replaces_the_path_and_must_have_the_access_wanted() {
     assert!(error.contains("may not be opened for reading and writing"), "{error}");
 }
 
+// spec: CTRL-51
 #[test]
 fn a_cloud_init_volume_is_a_raw_disk() {
     let folder = tempfile::tempdir().unwrap();
     let content = CloudInit { user_data: "#cloud-config\n".into(), ..CloudInit::default() };
     let opened = open(folder.path(), disk("cloudinit", DiskSource::NoCloud(content))).unwrap();
     assert_eq!((opened.top.format, opened.base.is_none()), (Format::Raw, true));
+    let size = folder.path().join("cloud-init-data/default/web/noCloud.iso").metadata().unwrap().len();
+    assert!(size > 0 && size.is_multiple_of(4096), "{size}");
 }
 
 // spec: VOL-6
 #[test]
 fn files_and_a_config_drive_are_raw_disks_with_their_labels() {
     let folder = tempfile::tempdir().unwrap();
-    let label = |source| {
+    let label = |source, name: &str| {
         let opened = open(folder.path(), disk("data", source)).unwrap();
         assert_eq!((opened.top.format, opened.base.is_none()), (Format::Raw, true));
         let mut blkid = Command::new("/sbin/blkid");
         blkid.args(["-p", "-s", "LABEL", "-o", "value"]);
-        let output = blkid.arg(folder.path().join("disk-0.iso")).output().unwrap();
+        let output = blkid.arg(folder.path().join(name)).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let files = FileSet::Listed([("key".to_owned(), "value".into())].into());
-    assert_eq!(label(DiskSource::Files { label: "cfgdata".into(), files }), "cfgdata");
-    assert_eq!(label(DiskSource::ConfigDrive(CloudInit::default())), "config-2");
+    assert_eq!(label(DiskSource::Files { label: "cfgdata".into(), files }, "disk-0.iso"), "cfgdata");
+    let at = "cloud-init-data/default/web/configdrive.iso";
+    assert_eq!(label(DiskSource::ConfigDrive(CloudInit::default()), at), "config-2");
     let files = FileSet::Folder("/nowhere".into());
     let missing = open(folder.path(), disk("data", DiskSource::Files { label: "x".into(), files })).unwrap_err();
     assert!(std::error::Error::source(&missing).unwrap().to_string().starts_with("/nowhere: "), "{missing}");

@@ -80,6 +80,16 @@ fn annotation_and_launch_file_hold_the_same_wiring() {
     assert_eq!(file.wiring.digest(), launch.file.wiring.digest());
 }
 
+// spec: CTRL-50
+#[test]
+fn an_annotation_makes_a_launcher_fail_at_once() {
+    let mut object = small();
+    let key = "kubevirt.io/func-test-virt-launcher-fail-fast";
+    object.metadata.annotations = Some([(key.to_owned(), String::new())].into());
+    let pod = pod::pod(&object, &launch(&object, &config()), &config(), 1).unwrap();
+    assert_eq!(pod.spec.unwrap().containers[0].args, Some(vec!["fail".to_owned()]));
+}
+
 // spec: CTRL-3
 #[test]
 fn annotations_of_an_instance_cannot_replace_the_wiring_or_add_networks() {
