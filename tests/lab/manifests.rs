@@ -35,6 +35,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 const PRELUDE: &str = r#"
 set -e
 mkdir -p /var/cache/tapvisor
+# What a case left that failed.
+for vm in web db; do tapvisor rm --force $vm >/dev/null 2>&1 || true; done
 rm -rf /tmp/run
 mkdir /tmp/run
 cd /tmp/run
