@@ -19,8 +19,9 @@ use tokio::net::TcpListener;
 use crate::admission::{self, Subject};
 use crate::config::ClusterConfig;
 use crate::eviction;
-use crate::metrics::Metrics;
+use crate::metrics;
 use crate::migration;
+use crate::monitor::Monitor;
 use crate::tls::ServerCertificate;
 use crate::vm::VirtualMachine;
 use crate::vm::instancetype::resolve::{self, ExpandError};
@@ -46,7 +47,7 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What a replica answers with.
 pub(crate) struct Server {
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) monitor: Arc<Monitor>,
     pub(crate) certificate: ServerCertificate,
     /// The API server, which is asked for the instancetypes and preferences of machines.
     pub(crate) client: Client,
@@ -65,7 +66,7 @@ pub(crate) async fn serve_health(address: SocketAddr, server: Arc<Server>) -> io
             let Some(stream) = accept(&listener).await else { continue };
             let server = Arc::clone(&server);
             tokio::spawn(async move {
-                serve(stream, |request| std::future::ready(health(&request, &server))).await;
+                serve(stream, |request| health(request, Arc::clone(&server))).await;
             });
         }
     })
@@ -118,12 +119,16 @@ pub(crate) async fn serve<F: Future<Output = Answer> + Send + 'static>(
     }
 }
 
-fn health(request: &Request<Incoming>, server: &Server) -> Answer {
+async fn health(request: Request<Incoming>, server: Arc<Server>) -> Answer {
     match request.uri().path() {
         "/healthz" => plain(StatusCode::OK, "ok\n"),
         "/readyz" if server.certificate.is_ready() => plain(StatusCode::OK, "ok\n"),
         "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "the webhook has no certificate yet\n"),
-        "/metrics" => plain(StatusCode::OK, server.metrics.text()),
+        "/metrics" => {
+            let mut answer = plain(StatusCode::OK, server.monitor.text().await);
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+            answer
+        }
         _ => plain(StatusCode::NOT_FOUND, "not found\n"),
     }
 }

@@ -20,6 +20,7 @@ mod lease;
 mod manifest;
 mod metrics;
 mod migration;
+mod monitor;
 mod objects;
 mod replicaset;
 mod review;
@@ -46,11 +47,12 @@ use rustls::ClientConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use agents::{Agents, Reports};
+use agents::{AgentList, Agents, Reports};
 use config::ClusterConfig;
 use http::Server;
 use lease::Lease;
 use metrics::Metrics;
+use monitor::{Monitor, Sources};
 use objects::VirtualMachineInstance;
 use subresources::Subresources;
 use tls::ServerCertificate;
@@ -117,6 +119,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let metrics = Arc::new(Metrics::default());
+    let monitor = Arc::new(Monitor::new(Arc::clone(&metrics)));
     let (certificate, follow_certificate) =
         ServerCertificate::follow(client.clone(), options.namespace.clone(), certificates::WEBHOOK);
     let (api_certificate, follow_api_certificate) =
@@ -131,7 +134,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     };
     let api = subresources::serve(options.api_address, api).await?;
     let config = options.config();
-    let server = Arc::new(Server { metrics: Arc::clone(&metrics), certificate, client: client.clone(), config });
+    let server = Arc::new(Server { monitor: Arc::clone(&monitor), certificate, client: client.clone(), config });
     let health = http::serve_health(options.health_address, Arc::clone(&server)).await?;
     let admission = http::serve_admission(options.webhook_address, server).await?;
     let lease = Lease::new(client.clone(), &options.namespace, &options.identity);
@@ -142,12 +145,13 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             metrics.leading(true);
             let lost = tokio::select! {
                 lost = lease.keep() => lost,
-                () = control(client.clone(), &options, tls.clone(), Arc::clone(&metrics)) => {
+                () = control(client.clone(), &options, tls.clone(), Arc::clone(&metrics), &monitor) => {
                     return Err("the watches ended".into());
                 }
             };
             // Every pass ends here. Admission and the subresource API are served by any replica, also by this one.
             metrics.leading(false);
+            monitor.forget().await;
             tracing::warn!(reason = protocol::chain::chain(&lost), "leading no more");
         }
     };
@@ -172,6 +176,7 @@ async fn control(
     options: &Options,
     tls: watch::Receiver<Option<Arc<ClientConfig>>>,
     metrics: Arc<Metrics>,
+    monitor: &Monitor,
 ) {
     installation::wait_alone(client.clone()).await;
     let namespace = &options.namespace;
@@ -180,14 +185,21 @@ async fn control(
     let (publish, config) = watch::channel(defaults.clone());
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());
-    let agents = Agents { reports: Arc::clone(&reports), changed, tls, metrics: Arc::clone(&metrics) };
+    let list = Arc::new(AgentList::new(tls.clone()));
+    let agents =
+        Agents { reports: Arc::clone(&reports), changed, tls, list: Arc::clone(&list), metrics: Arc::clone(&metrics) };
     installation::adopt(client.clone(), publish.clone()).await;
     let recorder = events::recorder(client.clone(), &options.identity);
     let sets = replicaset::reconcile::run(client.clone(), recorder.clone(), &metrics);
-    let machines = vm::reconcile::run(client.clone(), recorder.clone(), defaults.clone(), &metrics);
+    let machines =
+        vm::reconcile::run(client.clone(), recorder.clone(), defaults.clone(), &metrics, |instances, machines| {
+            monitor.follow_caches(instances, machines);
+        });
     let (pods, writer) = reflector::store();
     // One for all passes that wait for these pods.
     let filled = cache::filled(&pods);
+    let (of_monitor, config_in_force) = (Arc::clone(&reports), config.clone());
+    monitor.follow(Sources { pods: pods.clone(), reports: of_monitor, config: config_in_force, agents: list });
     let sources = migration::reconcile::Sources {
         pods: pods.clone(),
         filled: filled.clone(),

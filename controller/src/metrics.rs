@@ -1,8 +1,11 @@
 //! What the program counts, in the text format of Prometheus.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+mod family;
+
+pub(crate) use family::{CONTENT_TYPE, Family, Labels, text};
 
 /// The stream of a node agent, counted until this is dropped.
 #[derive(Debug)]
@@ -42,20 +45,20 @@ impl Metrics {
     }
 
     /// All of them.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut add = |name: &str, kind: &str, help: &str, value: u64| {
-            // Writing to a String does not fail.
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
-        };
-        let leading = u64::from(self.leading.load(Ordering::Relaxed));
-        add("tapvisor_controller_leading", "gauge", "Whether this replica holds the Lease.", leading);
-        let (passes, failed) = (self.passes.load(Ordering::Relaxed), self.failed_passes.load(Ordering::Relaxed));
-        add("tapvisor_controller_reconciliations_total", "counter", "Passes over instances.", passes);
-        add("tapvisor_controller_reconciliation_errors_total", "counter", "Passes that failed.", failed);
-        let agents = self.agents.load(Ordering::Relaxed);
-        add("tapvisor_controller_node_agents", "gauge", "Node agents whose reports this replica follows.", agents);
-        text
+    pub(crate) fn families(&self) -> Vec<Family> {
+        let count = |counter: &AtomicU64| u32::try_from(counter.load(Ordering::Relaxed)).unwrap_or(u32::MAX).into();
+        let leading = f64::from(u8::from(self.leading.load(Ordering::Relaxed)));
+        let (passes, failed) = (count(&self.passes), count(&self.failed_passes));
+        vec![
+            Family::of("tapvisor_controller_leading", "Whether this replica holds the Lease.", leading),
+            Family::of("tapvisor_controller_reconciliations_total", "Passes over objects.", passes),
+            Family::of("tapvisor_controller_reconciliation_errors_total", "Passes that failed.", failed),
+            Family::of(
+                "tapvisor_controller_node_agents",
+                "Node agents whose reports this replica follows.",
+                count(&self.agents),
+            ),
+        ]
     }
 }
 
@@ -67,15 +70,15 @@ mod tests {
     fn counters_are_written_in_the_text_format() {
         let metrics = Arc::new(Metrics::default());
         let streams = [metrics.agent_stream(), metrics.agent_stream()];
-        assert!(metrics.text().contains("\ntapvisor_controller_node_agents 2\n"));
+        assert!(text(metrics.families()).contains("\ntapvisor_controller_node_agents 2.0\n"));
         drop(streams);
         metrics.leading(true);
         metrics.passed(true);
         metrics.passed(false);
-        let text = metrics.text();
-        assert!(text.contains("# TYPE tapvisor_controller_leading gauge\ntapvisor_controller_leading 1\n"), "{text}");
-        assert!(text.contains("\ntapvisor_controller_node_agents 0\n"), "{text}");
-        assert!(text.contains("\ntapvisor_controller_reconciliations_total 2\n"), "{text}");
-        assert!(text.contains("\ntapvisor_controller_reconciliation_errors_total 1\n"), "{text}");
+        let text = text(metrics.families());
+        assert!(text.contains("# TYPE tapvisor_controller_leading gauge\ntapvisor_controller_leading 1.0\n"), "{text}");
+        assert!(text.contains("\ntapvisor_controller_node_agents 0.0\n"), "{text}");
+        assert!(text.contains("\ntapvisor_controller_reconciliations_total 2.0\n"), "{text}");
+        assert!(text.contains("\ntapvisor_controller_reconciliation_errors_total 1.0\n"), "{text}");
     }
 }

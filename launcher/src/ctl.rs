@@ -22,6 +22,7 @@ Usage: tapvisor-launcher ctl [--dir DIR] COMMAND
 Asks the launcher whose folder is DIR (/run/tapvisor if absent), as root or as the launcher's user.
 
   status          print what the machine is and does, as JSON
+  counters        print what the machine has used and each NIC's traffic, as JSON
   probe           succeed once the machine runs or is paused: a pod's startup probe
   events          print the status and then every event until the machine ends, a line of JSON each
   powerdown       press the power button once
@@ -86,6 +87,7 @@ fn parse(arguments: &[OsString]) -> Option<(PathBuf, Command)> {
     let simple = |verb| Command::Ask(request(verb));
     let command = match word.to_str()? {
         "status" => simple(Verb::Status),
+        "counters" => simple(Verb::Counters),
         "powerdown" => simple(Verb::Powerdown),
         "stop" => {
             words.next_if(|_| number.is_some());
@@ -139,6 +141,7 @@ fn ask(control: &Path, request: &Request) -> io::Result<Report> {
 fn print(report: &Report) -> io::Result<u8> {
     let mut line = match report {
         Report::Status(status) => serde_json::to_vec(status)?,
+        Report::Counters { counters } => serde_json::to_vec(counters)?,
         Report::Guest { guest } => serde_json::to_vec(guest)?,
         Report::Executed { executed } => {
             io::stdout().write_all(executed.output.as_bytes())?;
@@ -218,6 +221,7 @@ mod tests {
     fn commands_are_read_and_everything_else_is_refused() {
         let pod = |request| Some((PathBuf::from(DIR), Command::Ask(request)));
         assert_eq!(parsed("status"), pod(request(Verb::Status)));
+        assert_eq!(parsed("counters"), pod(request(Verb::Counters)));
         assert_eq!(parsed("unpause"), pod(request(Verb::Resume)));
         assert_eq!(parsed("stop"), pod(request(Verb::Stop)));
         assert_eq!(parsed("stop 5"), pod(Request { grace_seconds: Some(5), ..request(Verb::Stop) }));

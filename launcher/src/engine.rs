@@ -12,6 +12,8 @@ use terms::{MacAddr, Mtu};
 
 use block::OpenDisk;
 
+use crate::counters::Account;
+
 /// A machine with everything it hangs on already open, in the machine's own order.
 #[derive(Debug)]
 pub struct Parts {
@@ -111,6 +113,11 @@ pub trait Running {
     /// Begins to execute commands in their order, up to the first that fails, and calls `done` once with the result, from
     /// any thread. Never blocks: the caller serves signals. [`Command::Kill`] overtakes commands that are not done yet.
     fn command(&mut self, commands: Vec<Command>, done: Done);
+
+    /// What the process that executes the guest has used; `None` where that is this process. Returned once.
+    fn take_account(&mut self) -> Option<Account> {
+        None
+    }
 
     /// Begins to show the guest's screen to a client of VNC (RFC 6143), and calls `done` as [`Self::command`] does.
     fn show(&mut self, client: OwnedFd, done: Done) {

@@ -21,6 +21,7 @@ use super::choice::{self, Choice, ChoiceError};
 use super::confine::{self, Confinement};
 use super::console::{Console, Door};
 use super::control::{self, Control};
+use super::counters::{Account, Meter};
 use super::engine::{Confine, Engine, EngineError, OpenNic, Parts, Running};
 use super::incoming::Incoming;
 use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
@@ -169,7 +170,8 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let choice = choice::choose(&file, handed_down.kvm.take())?;
     check_bindings(&file, &*choice.engine())?;
     let LaunchFile { machine, wiring, .. } = file;
-    let facts = Linux::here().gather(&Ask::network())?;
+    let mut kernel = Linux::here();
+    let facts = kernel.gather(&Ask::network())?;
     let of_nics = args.nic_resolv_conf.iter().map(|(nic, path)| (nic.clone(), read_resolv(path)));
     let resolvers = Resolvers { of_pod: read_resolv(&args.resolv_conf), of_nics: of_nics.collect() };
     let wired = network::verify(&machine, &wiring, &facts, me(), &resolvers)?;
@@ -195,7 +197,8 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let events = run::events(input.clone());
     let mut confinement = Confinement::default();
     let mut confine = |what| confinement = confine::confine(&args.dir, credential_folders(&machine), what);
-    let running: Box<dyn Running> = if args.incoming {
+    let own = Account::own();
+    let mut running: Box<dyn Running> = if args.incoming {
         confine(Confine::AllThreads);
         Box::new(Incoming::new(events, far_end))
     } else {
@@ -208,10 +211,16 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let services = services.map(|service| service.map(|service| service.start(&input)).transpose());
     let services = services.collect::<Result<_, _>>()?;
     let agent = channel.map(|channel| start_agent(channel, &machine, &input)).transpose()?;
+    let nics = wired.iter().map(|nic| (nic.name.clone(), nic.tap.clone())).collect();
+    let account = running.take_account().or(own);
+    let meter = Meter { kernel, account, memory_bytes: machine.memory_bytes, nics }.start();
+    let meter = meter.map_err(system("start a thread for counters"))?;
     let (console, control) = doors.serve(args, input)?;
     let description = Description { incoming: args.incoming, machine, choice, wired, services, confinement };
     let describe = || Status { agent: agent.as_ref().map(Agent::status), ..description.status() };
-    let outcome = EventLoop { machine: running, grace, agent: agent.as_ref(), describe: &describe }.run(&inputs);
+    let count = |call| meter.answer(call);
+    let agent = agent.as_ref();
+    let outcome = EventLoop { machine: running, grace, agent, describe: &describe, count: &count }.run(&inputs);
     console.finish();
     control.finish();
     Ok(outcome)

@@ -10,6 +10,7 @@ mod choice;
 pub mod confine;
 mod console;
 mod control;
+mod counters;
 pub mod ctl;
 mod emulation;
 pub mod engine;

@@ -46,6 +46,8 @@ pub(crate) struct EventLoop<'a> {
     pub(crate) agent: Option<&'a Agent>,
     /// What `status` reports in addition to the state.
     pub(crate) describe: &'a dyn Fn() -> Status,
+    /// Answers `counters`.
+    pub(crate) count: &'a dyn Fn(Call),
 }
 
 impl EventLoop<'_> {
@@ -110,6 +112,10 @@ impl EventLoop<'_> {
         let action = match call.request.verb {
             Verb::Status => {
                 call.answer(Ok(self.report(lifecycle)));
+                return None;
+            }
+            Verb::Counters => {
+                (self.count)(call);
                 return None;
             }
             Verb::Events => return Some(call.answer(Ok(self.report(lifecycle)))),
@@ -284,7 +290,8 @@ mod tests {
         let (call, mut answered) = Call::to_be_answered(Verb::Pause);
         input.send(Input::Call(call)).unwrap();
         input.send(Input::Terminate).unwrap();
-        let outcome = EventLoop { machine: Box::new(machine), grace, agent: None, describe: &describe }.run(&inputs);
+        let outcome = EventLoop { machine: Box::new(machine), grace, agent: None, describe: &describe, count: &drop }
+            .run(&inputs);
         assert_eq!((outcome.outcome, outcome.requested), (Verdict::Killed, true));
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), [Command::Pause, Command::Powerdown, Command::Kill]);
         assert!(answered.next().is_none(), "answered before it was done");
@@ -327,7 +334,7 @@ mod tests {
             (paused.unwrap_or_default(), told.unwrap_or_default())
         });
         let describe = || Status::new(control::State::Starting);
-        EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe }.run(&inputs);
+        EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe, count: &drop }.run(&inputs);
         let (paused, told) = client.join().unwrap();
         assert!(paused.contains("\"ok\"") && told.contains("\"state\":\"paused\""), "{paused}{told}");
     }
@@ -338,7 +345,8 @@ mod tests {
         let machine = Box::new(Prompt(Events::new(|_| ())));
         drop(events(input));
         let describe = || Status::new(control::State::Starting);
-        let outcome = EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe }.run(&inputs);
+        let outcome =
+            EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe, count: &drop }.run(&inputs);
         assert_eq!((outcome.outcome, outcome.reason.as_str()), (Verdict::Failed, "the engine has stopped reporting"));
     }
 
@@ -351,7 +359,7 @@ mod tests {
         input.send(Input::Call(call)).unwrap();
         let describe = || Status::new(control::State::Starting);
         let grace = Duration::from_millis(50);
-        EventLoop { machine: Box::new(machine), grace, agent: None, describe: &describe }.run(&inputs);
+        EventLoop { machine: Box::new(machine), grace, agent: None, describe: &describe, count: &drop }.run(&inputs);
         assert!(answered.next().is_some_and(|line| line.contains("\"ok\"")));
     }
 }

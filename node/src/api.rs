@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::explain::Explainer;
-use crate::launchers::{Launchers, Reports, Stream as LauncherStream};
+use crate::launchers::{Launchers, Reports, Stream as LauncherStream, counters};
 
 /// A stream to a launcher is no connection any more: each launcher has one of each kind.
 const MAX_CONNECTIONS: usize = 64;
@@ -153,8 +153,15 @@ async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             response
         }
+        (&Method::GET, names::COUNTERS_PATH, None) => {
+            let counters = counters::of_all(reports, &api.launchers).await;
+            json(&counters).unwrap_or_else(|(status, message)| text(status, message + "\n"))
+        }
         (_, names::LAUNCHERS_PATH, _) => text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
-        _ => text(StatusCode::NOT_FOUND, format!("there is only {}\n", names::LAUNCHERS_PATH)),
+        _ => {
+            let paths = format!("there are only {} and {}\n", names::LAUNCHERS_PATH, names::COUNTERS_PATH);
+            text(StatusCode::NOT_FOUND, paths)
+        }
     }
 }
 
@@ -295,7 +302,9 @@ mod tests {
     // spec: NODE-8
     #[test]
     fn verbs_of_the_control_socket_with_one_answer_are_offered() {
-        for name in ["status", "powerdown", "stop", "pause", "resume", "reset", "agentInfo", "freeze", "unfreeze"] {
+        for name in
+            ["status", "counters", "powerdown", "stop", "pause", "resume", "reset", "agentInfo", "freeze", "unfreeze"]
+        {
             assert!(verb(name).is_some(), "{name}");
         }
         for name in ["events", "agentExecute", "Status", "", "console"] {

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::Value;
 use tests::{Cluster, Ran, cache_file, trial, wait_for, wait_for_or, workspace};
 
@@ -19,7 +20,7 @@ const CONTROLLER: &str = "system:serviceaccount:tapvisor:tapvisor-controller";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        // spec: CTRL-13
+        // spec: CTRL-13, OPS-1, OPS-2
         trial("an applied VM serves HTTP through a Service and leaves nothing", applied),
     ]
 }
@@ -151,8 +152,60 @@ fn applied() {
         assert!(answer.contains("web"), "{answer}");
     }
     assert_cost(&cluster, vmi["metadata"]["uid"].as_str().expect("a UID"));
+    assert_metrics(&cluster, node, || {
+        for address in cluster_ips(&service) {
+            fetch(&cluster, "vms", &format!("client-{other}"), &address, 80);
+        }
+    });
     delete_and_assert_gone(&cluster, &vmi);
     cluster.kubectl(&["-n", "vms", "delete", "service", "web"]).assert_ok();
+}
+
+/// What the replicas of the controller export.
+fn scrape(cluster: &Cluster) -> Vec<Scrape> {
+    let names = ["-n", "tapvisor", "get", "pods", "-l", "app=tapvisor-controller", "-o", "name"];
+    let names = cluster.kubectl(&names).text();
+    let scrape = |name: &str| {
+        let name = name.trim_start_matches("pod/");
+        let path = format!("/api/v1/namespaces/tapvisor/pods/{name}:8080/proxy/metrics");
+        let text = cluster.kubectl(&["get", "--raw", &path]).stdout();
+        Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus' text")
+    };
+    names.lines().map(scrape).collect()
+}
+
+/// A metric of instance `web`, which one replica exports.
+fn of_web(scrapes: &[Scrape], metric: &str) -> Option<Labeled> {
+    let samples = scrapes.iter().flat_map(|scrape| &scrape.samples);
+    let mut samples = samples.filter(|sample| sample.metric == metric && sample.labels.get("name") == Some("web"));
+    let sample = samples.next()?;
+    assert!(samples.next().is_none(), "{metric} is exported twice");
+    let (Sample::Counter(value) | Sample::Gauge(value)) = sample.value else { panic!("{sample:?}") };
+    Some((value, sample.labels.clone()))
+}
+
+type Labeled = (f64, prometheus_parse::Labels);
+
+/// A guest that answered requests has received packets, and `traffic` makes them more.
+fn assert_metrics(cluster: &Cluster, node: &str, traffic: impl Fn()) {
+    const RECEIVED: &str = "kubevirt_vmi_network_receive_packets_total";
+    let received = |more_than: f64| {
+        let received = || of_web(&scrape(cluster), RECEIVED).filter(|(packets, _)| *packets > more_than);
+        wait_for("received packets in the metrics", START, received).0
+    };
+    let (before, labels) = received(3.0);
+    let expected = [("node", node), ("namespace", "vms"), ("interface", "default")];
+    assert!(expected.iter().all(|(name, value)| labels.get(name) == Some(*value)), "{labels:?}");
+    traffic();
+    received(before);
+    let scrapes = scrape(cluster);
+    let value = |metric: &str| of_web(&scrapes, metric).unwrap_or_else(|| panic!("no {metric}")).0;
+    let (resident, memory) = (value("kubevirt_vmi_memory_resident_bytes"), value("kubevirt_vmi_memory_domain_bytes"));
+    assert!(resident > 16e6 && memory > 64e6 && value("kubevirt_vmi_cpu_usage_seconds_total") > 0.5, "{resident} {memory}");
+    assert!(of_web(&scrapes, "kubevirt_vmi_info").is_some_and(|(_, labels)| labels.get("phase") == Some("running")));
+    let leading = scrapes.iter().flat_map(|scrape| &scrape.samples);
+    let leading = leading.filter(|sample| sample.metric == "tapvisor_node_agent_answers").count();
+    assert_eq!(leading, tests::cluster::NODES.len(), "one replica exports each agent");
 }
 
 /// One Secret, one pod, at most three updates and patches, and at most one event.

@@ -206,6 +206,13 @@ fn ctl_answers(vm: &Launched<'_>) {
         command
     };
     let state = || Ran::of(&mut ctl(&["status"])).json()["state"].clone();
+    let counters = Ran::of(&mut ctl(&["counters"])).json();
+    let (nic, process) = (&counters["nics"][0], &counters["process"]);
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    assert!(number(&nic["sent"]["packets"]) > 1 && number(&nic["received"]["bytes"]) > 100, "{counters}");
+    // The guest's memory alone is more, and a guest that has booted took longer.
+    let (resident, user) = (number(&process["residentBytes"]), number(&process["userMilliseconds"]));
+    assert!(resident > 16 << 20 && user > 100, "{counters}");
     Ran::of(&mut ctl(&["probe"])).assert_ok();
     assert_eq!(state(), json!("running"));
     Ran::of(&mut ctl(&["pause"])).assert_ok();

@@ -3,6 +3,7 @@
 //! Guarantees: an agent speaks only for pods that the API server has placed on its own node. Without an agent an instance's
 //! phases come from its pod alone.
 
+mod list;
 mod reports;
 mod requests;
 mod stream;
@@ -22,6 +23,7 @@ use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use list::AgentList;
 pub(crate) use reports::Reports;
 pub(crate) use requests::{AgentError, LauncherClient};
 
@@ -38,6 +40,8 @@ pub(crate) struct Agents {
     pub(crate) changed: mpsc::UnboundedSender<PodUid>,
     /// The certificate to show and the authorities to trust; `None` until they are made.
     pub(crate) tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// The agents that are ready.
+    pub(crate) list: Arc<AgentList>,
     /// Counts the streams.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -56,8 +60,8 @@ impl Drop for Reading {
 
 /// An agent's pod that can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Agent {
-    node: String,
+pub(crate) struct Agent {
+    pub(crate) node: String,
     address: IpAddr,
 }
 
@@ -97,6 +101,7 @@ impl Agents {
                 let task = tokio::spawn(self.clone().read(agent.clone()));
                 streams.insert(name, Reading { agent, task });
             }
+            self.list.set(streams.values().map(|stream| &stream.agent));
         }
     }
 
@@ -162,7 +167,9 @@ mod tests {
     #[test]
     fn a_stream_that_begins_again_forgets_launchers_that_are_gone() {
         let (changed, mut told) = mpsc::unbounded_channel();
-        let agents = Agents { reports: Arc::default(), changed, tls: watch::channel(None).1, metrics: Arc::default() };
+        let tls = watch::channel(None).1;
+        let list = Arc::new(AgentList::new(tls.clone()));
+        let agents = Agents { reports: Arc::default(), changed, tls, list, metrics: Arc::default() };
         let pod: PodUid = "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap();
         let running =
             LauncherReport { status: Some(Status::new(State::Running)), ..LauncherReport::new(pod.clone(), "node1") };

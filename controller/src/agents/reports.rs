@@ -16,6 +16,12 @@ impl Reports {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(node)?.get(&pod).cloned()
     }
 
+    /// Every report, with the node whose agent made it.
+    pub(crate) fn all(&self) -> Vec<(String, LauncherReport)> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.iter().flat_map(|(node, of_node)| of_node.values().map(|report| (node.clone(), report.clone()))).collect()
+    }
+
     /// Takes a report in; says whether it changes anything.
     pub(super) fn put(&self, node: &str, report: LauncherReport) -> bool {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -36,8 +36,14 @@ struct Context {
     config: ClusterConfig,
 }
 
-/// Runs the controller of machines, for ever.
-pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfig, metrics: &Metrics) {
+/// Runs the controller of machines, for ever. `publish` gets its caches of instances and machines.
+pub(crate) async fn run(
+    client: Client,
+    recorder: Recorder,
+    config: ClusterConfig,
+    metrics: &Metrics,
+    publish: impl FnOnce(Store<VirtualMachineInstance>, Store<VirtualMachine>),
+) {
     let (instances, writer) = reflector::store();
     let owned = watcher(Api::<VirtualMachineInstance>::all(client.clone()), watcher::Config::default());
     let owned = reflector(writer, owned).default_backoff().touched_objects();
@@ -46,6 +52,7 @@ pub(crate) async fn run(client: Client, recorder: Recorder, config: ClusterConfi
         watcher(Api::<ControllerRevision>::all(client.clone()), watcher::Config::default().labels(REVISION_OF));
     let starts = reflector(writer, starts).default_backoff().touched_objects();
     let controller = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default());
+    publish(instances.clone(), controller.store());
     let sweep = abandoned::release(client.clone(), recorder.clone(), instances.clone(), controller.store());
     let filled = [cache::filled(&instances), cache::filled(&revisions)];
     let context = Context { client, instances, revisions, filled, recorder, config };

@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::net::IpAddr;
 
 use crate::agent::{Execute, Executed, GuestInfo};
+use crate::counters::Counters;
 use crate::outcome::Outcome;
 pub use crate::status::{
     Accelerator, ConfinementStatus, EngineKind, LeaseStatus, NicStatus, ServiceStatus, State, Status, VERSION,
@@ -21,6 +22,8 @@ pub use crate::status::{
 pub enum Verb {
     /// Reports the machine's state: [`Report::Status`].
     Status,
+    /// Reports what the machine has used: [`Report::Counters`].
+    Counters,
     /// Presses the power button once.
     Powerdown,
     /// Presses the power button; ends the machine by force after the grace period.
@@ -147,6 +150,11 @@ pub enum Report {
         /// How the program ended in the guest, and what it wrote.
         executed: Executed,
     },
+    /// Answer to [`Verb::Counters`].
+    Counters {
+        /// What the machine has used.
+        counters: Box<Counters>,
+    },
     /// For all other verbs: an empty object.
     Done {},
 }
@@ -203,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::agent::{AgentStatus, CredentialsStatus, GuestInterface, GuestOs};
+    use crate::counters::{NicCounters, ProcessCounters, TrafficCounters};
     use crate::outcome::Verdict;
 
     fn golden(messages: &[String]) {
@@ -228,6 +237,13 @@ mod tests {
             frozen: true,
             credentials: Some(CredentialsStatus { synchronized: false, message: "no user".to_owned() }),
         }
+    }
+
+    fn counters() -> Counters {
+        let received = TrafficCounters { bytes: 4242, packets: 42, dropped: 2, errors: 1 };
+        let nic = NicCounters { name: "default".to_owned(), received, ..NicCounters::default() };
+        let process = ProcessCounters { user_milliseconds: 1500, system_milliseconds: 20, resident_bytes: 6 << 20 };
+        Counters { memory_bytes: 1 << 20, process: Some(process), nics: vec![nic] }
     }
 
     fn status() -> Status {
@@ -276,6 +292,7 @@ mod tests {
             Answer::Ok { id: id(), ok: Report::Status(Box::new(status())) },
             Answer::Ok { id: id(), ok: Report::Guest { guest: Box::default() } },
             Answer::Ok { id: id(), ok: Report::Executed { executed } },
+            Answer::Ok { id: id(), ok: Report::Counters { counters: Box::new(counters()) } },
         ];
         let messages = answers.map(Message::Answer).into_iter();
         let messages: Vec<_> = messages.chain(events.map(|event| Message::Event { event })).collect();

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod chain;
 pub mod client;
 pub mod control;
+pub mod counters;
 pub mod launch_file;
 pub mod options;
 pub mod outcome;

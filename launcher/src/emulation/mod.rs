@@ -25,6 +25,7 @@ use process::{Handle, Process};
 use qemu_events::QemuEvents;
 
 use crate::confine::landlock::{self, Access};
+use crate::counters::Account;
 use crate::engine::{Command, Confine, Done, Engine, EngineError, Event, Events, Parts, Running};
 use crate::sys::kvm_probe::NODE;
 use block::Layer;
@@ -46,6 +47,7 @@ pub(crate) struct Emulation {
 struct Qemu {
     monitor: Monitor,
     handle: Handle,
+    account: Option<Account>,
 }
 
 impl Engine for Emulation {
@@ -80,6 +82,7 @@ impl Engine for Emulation {
         let (arguments, inherited) = inherit(self.accelerator, parts, theirs.into())?;
         tracing::debug!(?program, ?arguments, "starting QEMU");
         let process = Process::spawn(&program, &arguments, &inherited, rules)?;
+        let account = process.account();
         confine(Confine::AllThreads);
         let process = Process::follow(process);
         // Only QEMU holds them from here on, so that its end is the end of each of them.
@@ -105,7 +108,7 @@ impl Engine for Emulation {
                     first.send(Event::Paused);
                 }
                 let monitor = Monitor::start(monitor).map_err(system("no thread for the monitor"))?;
-                Ok(Box::new(Qemu { monitor, handle }))
+                Ok(Box::new(Qemu { monitor, handle, account }))
             }
             Err(error) => {
                 handle.signal(Signal::SIGKILL);
@@ -154,6 +157,10 @@ impl Running for Qemu {
             return done(Ok(()));
         }
         self.monitor.execute(commands, done);
+    }
+
+    fn take_account(&mut self) -> Option<Account> {
+        self.account.take()
     }
 
     fn show(&mut self, client: OwnedFd, done: Done) {
@@ -262,7 +269,7 @@ mod tests {
         let (_answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let process = Process::follow(Process::spawn(Path::new("/bin/sleep"), &["60".into()], &[], None).unwrap());
         let monitor = Monitor::start(qmp::Client::new(ours, answers)).unwrap();
-        let mut qemu = Qemu { monitor, handle: process.handle() };
+        let mut qemu = Qemu { monitor, handle: process.handle(), account: None };
         let (done, finished) = mpsc::channel();
         let done = move || {
             let done = done.clone();

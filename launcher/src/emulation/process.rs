@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::counters::Account;
 use crate::engine::EngineError;
 use crate::orphans;
 use crate::sys::child;
@@ -52,6 +53,13 @@ impl Handle {
 /// A process that was just started and is not waited for yet.
 #[derive(Debug)]
 pub(crate) struct Started(Child);
+
+impl Started {
+    /// What it uses; opened before this process confines itself.
+    pub(crate) fn account(&self) -> Option<Account> {
+        Account::of(self.0.id())
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Process {

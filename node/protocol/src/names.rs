@@ -6,6 +6,9 @@ pub const PORT: u16 = 8186;
 /// The stream of launchers; [`WATCH`] is its only query.
 pub const LAUNCHERS_PATH: &str = "/v1/launchers";
 
+/// What all launchers of the node have used, a [`NodeCounters`](crate::NodeCounters). Agents of older releases answer 404.
+pub const COUNTERS_PATH: &str = "/v1/counters";
+
 /// What an `Upgrade` header names for a stream of raw bytes, as [`CONSOLE`] is.
 pub const STREAM_PROTOCOL: &str = "tapvisor-stream";
 

@@ -6,6 +6,7 @@
 
 mod actions;
 mod conversation;
+pub(crate) mod counters;
 mod folder;
 mod reports;
 

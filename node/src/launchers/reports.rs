@@ -72,6 +72,13 @@ impl Reports {
         unsent
     }
 
+    /// The pods whose launcher answers and has not ended.
+    pub(super) fn answering(&self) -> Vec<PodUid> {
+        let is_answering =
+            |report: &&LauncherReport| report.status.is_some() && report.outcome.is_none() && report.problem.is_none();
+        self.lock().values().filter(is_answering).map(|report| report.pod_uid.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PodUid, LauncherReport>> {
         // A map of values is whole after every step.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
