@@ -20,7 +20,7 @@ const CONTROLLER: &str = "system:serviceaccount:tapvisor:tapvisor-controller";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        // spec: CTRL-13, OPS-1, OPS-2
+        // spec: CTRL-13, CTRL-36, OPS-1, OPS-2
         trial("an applied VM serves HTTP through a Service and leaves nothing", applied),
     ]
 }
@@ -158,6 +158,12 @@ fn applied() {
         }
     });
     delete_and_assert_gone(&cluster, &vmi);
+    let uid = vmi["metadata"]["uid"].as_str().expect("a UID");
+    let about = format!("--field-selector=involvedObject.uid={uid}");
+    let reasons = cluster.kubectl(&["-n", "vms", "get", "events", &about, "-o", "jsonpath={.items[*].reason}"]).text();
+    for reason in ["Started", "ShuttingDown", "Stopped", "Deleted"] {
+        assert_eq!(reasons.split_ascii_whitespace().filter(|told| *told == reason).count(), 1, "{reason}: {reasons}");
+    }
     cluster.kubectl(&["-n", "vms", "delete", "service", "web"]).assert_ok();
 }
 
@@ -201,7 +207,10 @@ fn assert_metrics(cluster: &Cluster, node: &str, traffic: impl Fn()) {
     let scrapes = scrape(cluster);
     let value = |metric: &str| of_web(&scrapes, metric).unwrap_or_else(|| panic!("no {metric}")).0;
     let (resident, memory) = (value("kubevirt_vmi_memory_resident_bytes"), value("kubevirt_vmi_memory_domain_bytes"));
-    assert!(resident > 16e6 && memory > 64e6 && value("kubevirt_vmi_cpu_usage_seconds_total") > 0.5, "{resident} {memory}");
+    assert!(
+        resident > 16e6 && memory > 64e6 && value("kubevirt_vmi_cpu_usage_seconds_total") > 0.5,
+        "{resident} {memory}"
+    );
     assert!(of_web(&scrapes, "kubevirt_vmi_info").is_some_and(|(_, labels)| labels.get("phase") == Some("running")));
     let leading = scrapes.iter().flat_map(|scrape| &scrape.samples);
     let leading = leading.filter(|sample| sample.metric == "tapvisor_node_agent_answers").count();

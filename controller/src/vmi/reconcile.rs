@@ -119,13 +119,22 @@ pub(crate) async fn reconcile(
         now: Timestamp::now(),
     });
     let steps = Steps { object: &object, client: &context.client, config: &config };
-    if steps.write_instance(&plan).await? {
-        events::publish(&context.recorder, &object, &plan.status).await;
+    let done = done(&object, &plan);
+    if steps.write_instance(&plan).await? || done.is_shut_down {
+        events::publish(&context.recorder, &object, &plan.status, done).await;
     }
     for action in &plan.actions {
         steps.execute(action, &launch).await?;
     }
     Ok(plan.retry_after.map_or_else(Next::await_change, Next::requeue))
+}
+
+/// What a plan does to an instance that is deleted.
+fn done(object: &VirtualMachineInstance, plan: &Plan) -> events::Done {
+    let is_deleted = object.metadata.deletion_timestamp.is_some();
+    let is_held = object.finalizers().iter().any(|name| name == FINALIZER);
+    let deletes = plan.actions.iter().any(|action| matches!(action, Action::DeletePod { .. }));
+    events::Done { is_shut_down: is_deleted && deletes, is_let_go: is_deleted && is_held && !plan.finalizer }
 }
 
 /// The claims that an instance names and that exist.
