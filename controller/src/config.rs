@@ -25,6 +25,28 @@ pub(crate) struct ClusterConfig {
     pub(crate) migrations: MigrationLimits,
 }
 
+/// What the deletion of the KubeVirt object makes of VMs. Without a word VMs keep it, where KubeVirt would remove them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum UninstallStrategy {
+    /// The object cannot be deleted while there are VMs.
+    #[default]
+    BlockUninstallIfWorkloadsExist,
+    /// They are deleted.
+    RemoveWorkloads,
+}
+
+impl UninstallStrategy {
+    /// By its name in `spec.uninstallStrategy`; `None` for another.
+    pub(crate) fn read(name: &Value) -> Option<Self> {
+        match name.as_str().unwrap_or_default() {
+            "" if name.is_null() || name.is_string() => Some(Self::default()),
+            "BlockUninstallIfWorkloadsExist" => Some(Self::BlockUninstallIfWorkloadsExist),
+            "RemoveWorkloads" => Some(Self::RemoveWorkloads),
+            _ => None,
+        }
+    }
+}
+
 /// How many migrations may have a target pod at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MigrationLimits {
@@ -126,6 +148,13 @@ impl ClusterConfig {
                 Some(number) => *limit = number,
                 None => errors.push(wrong(path, "a whole number above 0", &value)),
             }
+        }
+        let strategy = object.spec.fields.get("uninstallStrategy").unwrap_or(&Value::Null);
+        if UninstallStrategy::read(strategy).is_none() {
+            errors.push(ConfigError {
+                path: "spec.uninstallStrategy".to_owned(),
+                reason: format!("must be BlockUninstallIfWorkloadsExist or RemoveWorkloads, is {strategy}"),
+            });
         }
         let annotations = object.metadata.annotations.iter().flatten();
         for (_, value) in annotations.filter(|(key, _)| *key == WIRING_CHANNEL) {

@@ -23,6 +23,7 @@ use crate::metrics;
 use crate::migration;
 use crate::monitor::Monitor;
 use crate::tls::ServerCertificate;
+use crate::uninstall;
 use crate::vm::VirtualMachine;
 use crate::vm::instancetype::resolve::{self, ExpandError};
 
@@ -36,6 +37,8 @@ const REVIEWS: [(&str, Subject); 3] = [
 const EVICTIONS: &str = "/validate/evictions";
 /// Where it asks about migrations.
 const MIGRATIONS: &str = "/validate/virtualmachineinstancemigrations";
+/// Where it asks about deletions of the KubeVirt object.
+const UNINSTALLATIONS: &str = "/validate/uninstallations";
 /// Longest review: the API server takes objects of at most 3 MiB, and a review can hold two.
 const MAX_BODY: usize = 8 << 20;
 /// Longest a client may take for the header of a request.
@@ -145,18 +148,21 @@ async fn expanded(client: &Client, vm: VirtualMachine) -> Result<VirtualMachine,
 async fn review(request: Request<Incoming>, server: Arc<Server>) -> Answer {
     let path = request.uri().path();
     let subject = REVIEWS.iter().find(|(known, _)| *known == path).map(|(_, subject)| *subject);
-    let (is_migration, is_of_client) = (path == MIGRATIONS, [EVICTIONS, MIGRATIONS].contains(&path));
-    if request.method() != Method::POST || (subject.is_none() && !is_of_client) {
+    let of_client = [EVICTIONS, MIGRATIONS, UNINSTALLATIONS].into_iter().find(|known| *known == path);
+    if request.method() != Method::POST || (subject.is_none() && of_client.is_none()) {
         return plain(StatusCode::NOT_FOUND, "not found\n");
     }
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("the review cannot be read: {error}\n")),
     };
-    let answered = match subject {
-        Some(subject) => admission::answer(subject, &body, &server.config, |vm| expanded(&server.client, vm)).await,
-        None if is_migration => migration::admission::answer(&server.client, &body).await,
-        None => eviction::answer(&server.client, &body).await,
+    let answered = match (subject, of_client) {
+        (Some(subject), _) => {
+            admission::answer(subject, &body, &server.config, |vm| expanded(&server.client, vm)).await
+        }
+        (None, Some(MIGRATIONS)) => migration::admission::answer(&server.client, &body).await,
+        (None, Some(UNINSTALLATIONS)) => uninstall::admission::answer(&server.client, &body).await,
+        (None, _) => eviction::answer(&server.client, &body).await,
     };
     match answered {
         Ok(answer) => {

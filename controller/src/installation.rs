@@ -95,7 +95,8 @@ async fn put_in_force(
     }
     let complaints = read.err().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let status = status(object, &complaints);
-    if object.status.as_ref() == Some(&status) {
+    // Clients that wait for an uninstallation look at the object, not at its status.
+    if object.status.as_ref() == Some(&status) || object.metadata.deletion_timestamp.is_some() {
         return;
     }
     let api: Api<KubeVirt> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());

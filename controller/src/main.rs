@@ -27,6 +27,7 @@ mod review;
 mod subresources;
 mod template;
 mod tls;
+mod uninstall;
 mod vm;
 mod vmi;
 mod writer;
@@ -217,6 +218,7 @@ async fn control(
         instances,
         orphans,
         installation::run(client.clone(), publish, defaults),
+        uninstall::run(client.clone(), namespace),
         certificates::maintain(client.clone(), namespace),
         agents.follow(client, namespace),
     );

@@ -38,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(10);
 /// The longest wait for the head of the API server's answer; the API server itself gives up after 60 s.
 const LONGEST_ANSWER: Duration = Duration::from_secs(70);
+/// How long a launcher may be known whose pod is gone: kubelet's folders are looked at every second.
+const LAST_LAUNCHER: Duration = Duration::from_secs(5);
 const RUNTIMES: [&str; 2] = ["/run/containerd/containerd.sock", "/run/crio/crio.sock"];
 
 /// Why the agent ends.
@@ -93,15 +95,28 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), AgentError> {
     let config = Config::infer().await.map_err(kube::Error::InferConfig)?;
     // A connection can be lost without notice.
     let client = ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(LONGEST_ANSWER)).build();
+    let reports = Arc::new(Reports::new(&args.node_name));
     let served = tokio::select! {
-        served = serve(&args, client.clone()) => served,
+        served = serve(&args, client.clone(), Arc::clone(&reports)) => served,
         _ = terminated.recv() => Ok(()),
     };
     if served.is_ok() && is_uninstalled(client).await {
-        tracing::info!("the agent is being uninstalled: the host is put back");
-        undo(&args.host)?;
+        put_back(&args.host, &reports, LAST_LAUNCHER).await?;
     }
     served
+}
+
+/// Undoes what the agent changed, unless VMs are left after `patience`: their DEL needs the plugin.
+async fn put_back(host: &HostArgs, reports: &Reports, patience: Duration) -> Result<(), AgentError> {
+    let mut changes = reports.changes();
+    let ended = changes.wait_for(|_| reports.running() == 0);
+    if tokio::time::timeout(patience, ended).await.is_err() {
+        let launchers = reports.running();
+        tracing::warn!(launchers, "the agent is being uninstalled while VMs run here: the CNI plugin stays for them");
+        return Ok(());
+    }
+    tracing::info!("the agent is being uninstalled: the host is put back");
+    undo(host)
 }
 
 /// Undoes what the agent changed on the host. Every step is tried; the first failure is returned.
@@ -131,11 +146,10 @@ fn chain(host: &HostArgs, has_drop_ins: bool) -> Chain {
     Chain { folder: host.cni_conf_dir.clone(), mode: host.chain, has_drop_ins }
 }
 
-async fn serve(args: &RunArgs, client: Client) -> Result<(), AgentError> {
+async fn serve(args: &RunArgs, client: Client, reports: Arc<Reports>) -> Result<(), AgentError> {
     let nodes: Api<Node> = Api::all(client);
     let is_ready = Arc::new(AtomicBool::new(false));
     tokio::spawn(probes::serve(listen(names::PROBE_PORT).await?, Arc::clone(&is_ready)));
-    let reports = Arc::new(Reports::new(&args.node_name));
     let pods = args.kubelet_root.join("pods");
     let explainer =
         Explainer { runtime: runtime_socket(args), socket: explain::SOCKET.into(), node: args.node_name.clone() };
@@ -283,11 +297,9 @@ async fn collect_garbage(args: RunArgs, mut networks: watch::Receiver<String>) {
 mod tests {
     use super::*;
 
-    // spec: NODE-4
-    #[test]
-    fn an_uninstallation_puts_all_back_even_when_a_step_fails() {
-        let root = tempfile::tempdir().unwrap();
-        let at = |name: &str| root.path().join(name);
+    /// A host with the plugin in its place, below a folder.
+    fn installed(root: &Path) -> HostArgs {
+        let at = |name: &str| root.join(name);
         for folder in ["net.d", "bin", "cdi"] {
             std::fs::create_dir(at(folder)).unwrap();
         }
@@ -306,11 +318,37 @@ mod tests {
         cni::install(&at("plugins"), &at("bin")).unwrap();
         devices::write_cdi(&at("cdi"), &[Device::Tun]).unwrap();
         chain(&host, true).ensure().unwrap();
+        host
+    }
+
+    // spec: NODE-4
+    #[test]
+    fn an_uninstallation_puts_all_back_even_when_a_step_fails() {
+        let root = tempfile::tempdir().unwrap();
+        let (at, host) = (|name: &str| root.path().join(name), installed(root.path()));
         let missing = HostArgs { cni_conf_dir: at("absent"), ..host.clone() };
         assert!(undo(&missing).is_err());
         assert_eq!(std::fs::read_dir(at("bin")).unwrap().count() + std::fs::read_dir(at("cdi")).unwrap().count(), 0);
         undo(&host).unwrap();
         assert_eq!(std::fs::read_dir(at("net.d")).unwrap().count(), 1);
+    }
+
+    // spec: OPS-6
+    #[tokio::test]
+    async fn an_agent_that_ends_leaves_the_plugin_to_vms_that_need_its_del() {
+        let root = tempfile::tempdir().unwrap();
+        let (host, reports) = (installed(root.path()), Reports::new("node1"));
+        let count = |name: &str| std::fs::read_dir(root.path().join(name)).unwrap().count();
+        let before = (count("bin"), count("net.d"));
+        let pod = "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap();
+        let running = protocol::control::Status::new(protocol::control::State::Running);
+        reports.update(&pod, |report| report.status = Some(running));
+        put_back(&host, &reports, Duration::from_millis(10)).await.unwrap();
+        assert_eq!((count("bin"), count("net.d")), before);
+        let outcome = protocol::outcome::Outcome::failed("killed".to_owned());
+        reports.update(&pod, |report| report.outcome = Some(outcome));
+        put_back(&host, &reports, Duration::from_secs(60)).await.unwrap();
+        assert_eq!((count("bin"), count("net.d")), (0, 1));
     }
 
     #[test]

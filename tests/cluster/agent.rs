@@ -30,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the agent reports launchers by pod and follows no hostile link", hostile),
         // spec: NODE-2
         trial("the agent registers its devices again when kubelet restarts", kubelet_restarts),
+        // spec: OPS-4, OPS-5
+        trial("deleting the KubeVirt object ends 5 VMs and puts the nodes back", ended_by_object),
         // spec: NODE-4
         trial("an uninstallation puts the nodes back and leaves nothing", uninstalled),
     ]
@@ -330,13 +332,79 @@ fn kubelet_restarts() {
 }
 
 /// The last trial: nothing is installed afterwards.
-fn uninstalled() {
-    let cluster = installed();
+/// Five VMs without a guest: two machines, a set of one, two instances.
+fn five_vms() -> Value {
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "domain": {"memory": {"guest": "1Mi"}, "devices": {"interfaces": [{"name": "default", "masquerade": {}}]}},
+        "networks": [{"name": "default", "pod": {}}],
+    });
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "kubevirt.io/v1", "kind": kind, "metadata": {"namespace": "vms", "name": name}, "spec": spec});
+    let template = json!({"metadata": {"labels": {"of": "set"}}, "spec": spec});
+    let machine = |name| object("VirtualMachine", name, json!({"runStrategy": "Always", "template": {"spec": spec}}));
+    let selector = json!({"matchLabels": {"of": "set"}});
+    let set = json!({"replicas": 1, "selector": selector, "template": template});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        machine("last-1"), machine("last-2"), object("VirtualMachineInstanceReplicaSet", "last-set", set),
+        object("VirtualMachineInstance", "last-4", spec.clone()), object("VirtualMachineInstance", "last-5", spec.clone()),
+    ]})
+}
+
+/// Deletes what other trials have left: VMs, and pods with the network of one.
+fn delete_vms(cluster: &Cluster) {
     for kind in ["virtualmachineinstancereplicasets", "virtualmachines", "virtualmachineinstances"] {
         let kind = format!("{kind}.kubevirt.io");
         cluster.kubectl(&["delete", &kind, "--all", "--all-namespaces", "--timeout=170s"]).assert_ok();
     }
+    let pods = cluster.kubectl(&["-n", "vms", "get", "pods", "-o", "json"]).json();
+    let wired = pods["items"].as_array().into_iter().flatten();
+    let wired = wired.filter(|pod| pod["metadata"]["annotations"]["tapvisor.io/wiring"].is_string());
+    for pod in wired.filter_map(|pod| pod["metadata"]["name"].as_str()) {
+        cluster.kubectl(&["-n", "vms", "delete", "pod", pod, "--timeout=170s"]).assert_ok();
+    }
+}
+
+/// Nothing of the agent's, and no VM's network.
+const PUT_BACK: &str = r#"
+    ! grep -rq tapvisor /etc/cni/net.d && [ ! -e /opt/cni/bin/tapvisor ] && [ -z "$(ls /run/cdi)" ]
+    for netns in /run/netns/*; do
+        ! nsenter --net="$netns" ip -o link | grep -E 'k6t-|svc-|tap[0-9]' || exit 1
+        ! nsenter --net="$netns" nft list tables | grep tapvisor || exit 1
+    done
+    ! nft list tables | grep tapvisor"#;
+
+fn ended_by_object() {
+    let cluster = installed();
+    delete_vms(&cluster);
+    cluster.apply(&five_vms().to_string()).assert_ok();
+    let phases = || cluster.kubectl(&["-n", "vms", "get", "vmi", "-o", "jsonpath={.items[*].status.phase}"]).stdout();
+    wait_for("five VMs", MOMENT, || (phases() == ["Running"; 5].join(" ")).then_some(()));
+    let delete = ["-n", "tapvisor", "delete", "kubevirt", "kubevirt", "--timeout=170s"];
+    cluster.kubectl(&delete).assert_fails(1, &["there are still", "uninstallStrategy: RemoveWorkloads"]);
+    assert_eq!(phases(), ["Running"; 5].join(" "));
+    assert!(cluster.kubectl(&["-n", "tapvisor", "get", "daemonset", "tapvisor-node"]).is_ok());
+    let strategy = json!({"spec": {"uninstallStrategy": "RemoveWorkloads"}}).to_string();
+    cluster.kubectl(&["-n", "tapvisor", "patch", "kubevirt", "kubevirt", "--type=merge", "-p", &strategy]).assert_ok();
+    cluster.kubectl(&delete).assert_ok();
+    let kinds = "vm,vmi,vmirs,pods";
+    let left = cluster.kubectl(&["-n", "vms", "get", kinds, "-o", "name"]).text();
+    let left: Vec<_> = left.lines().filter(|name| name.contains("last")).collect();
+    assert!(left.is_empty(), "{left:#?}");
+    for node in NODES {
+        on(&cluster, node, PUT_BACK).assert_ok();
+    }
+}
+
+fn uninstalled() {
+    let cluster = installed();
+    delete_vms(&cluster);
     let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
+    // Once more, and without a KubeVirt object: then the agents alone put their nodes back.
+    cluster.kubectl(&["apply", "--server-side", "-f", &manifest]).assert_ok();
+    for node in NODES {
+        let chained = format!("[ -e {DROP_IN} ] && [ -e /opt/cni/bin/tapvisor ]");
+        wait_for(&format!("{node} to be chained again"), MOMENT, || on(&cluster, node, &chained).is_ok().then_some(()));
+    }
     cluster.kubectl(&["delete", "-f", &manifest, "--timeout=170s"]).assert_ok();
     let kinds = "crds,clusterroles,clusterrolebindings,validatingwebhookconfigurations,validatingadmissionpolicies,\
         validatingadmissionpolicybindings,priorityclasses,apiservices,namespaces";
@@ -344,9 +412,7 @@ fn uninstalled() {
     let left: Vec<_> = left.lines().filter(|name| name.contains("tapvisor") || name.contains("kubevirt")).collect();
     assert!(left.is_empty(), "{left:#?}");
     for node in NODES {
-        let is_clean = format!(
-            "[ ! -e {DROP_IN} ] && [ ! -e /run/tapvisor/explain.sock ] && [ ! -e /opt/cni/bin/tapvisor ] && [ -z \"$(ls /run/cdi)\" ] && ! grep -rq tapvisor /etc/cni/net.d"
-        );
+        let is_clean = format!("[ ! -e /run/tapvisor/explain.sock ]; {PUT_BACK}");
         wait_for(&format!("{node} to be put back"), MOMENT, || on(&cluster, node, &is_clean).is_ok().then_some(()));
         let name = format!("unwired-{node}");
         cluster.apply(&wired(&name, node).to_string()).assert_ok();

@@ -23,7 +23,7 @@ impl Reports {
     }
 
     /// Replaces what is known of a pod by what `change` makes of it.
-    pub(super) fn update(&self, pod: &PodUid, change: impl FnOnce(&mut LauncherReport)) {
+    pub(crate) fn update(&self, pod: &PodUid, change: impl FnOnce(&mut LauncherReport)) {
         let mut known = self.lock();
         let fresh = || LauncherReport::new(pod.clone(), &self.node);
         let report = known.entry(pod.clone()).or_insert_with(fresh);
@@ -77,6 +77,11 @@ impl Reports {
         let is_answering =
             |report: &&LauncherReport| report.status.is_some() && report.outcome.is_none() && report.problem.is_none();
         self.lock().values().filter(is_answering).map(|report| report.pod_uid.clone()).collect()
+    }
+
+    /// How many launchers have not said that they have ended.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().values().filter(|report| report.outcome.is_none() && !report.is_gone()).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PodUid, LauncherReport>> {
