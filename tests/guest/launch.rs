@@ -1,6 +1,7 @@
 //! The VM process alone, as a pod's container would run it: uid 107, no capabilities, taps wired by other people's tools.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an unprivileged launcher boots, serves leases, powers off on SIGTERM", boots_and_stops),
         // spec: DISK-1
         trial("a guest with two queues and disks on every bus boots by its firmware", boots_from_disk),
+        // spec: VOL-9
+        trial("a disk that a VM writes to is refused to a second VM, which says so", in_use),
         // spec: LAUNCH-4
         trial("a guest's panic ends its launcher with 7 and its reset does not", resets_and_panics),
         trial("a killed launcher takes QEMU with it", dies_together),
@@ -257,6 +260,29 @@ fn boots_from_disk() {
         std::fs::read(world.path("/run/guest/disk.img")).is_ok_and(|after| after == before),
         "the image was written to"
     );
+}
+
+/// As two pods on one claim of one node have it.
+fn in_use() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, open) = (folder.path().join("disk.img"), std::fs::Permissions::from_mode);
+    std::fs::write(&path, vec![0; 1 << 20]).expect("a disk");
+    std::fs::set_permissions(&path, open(0o666)).expect("a disk for user 107");
+    std::fs::set_permissions(folder.path(), open(0o755)).expect("a folder for user 107");
+    let disk = json!({"name": "data", "bus": "virtio", "source": {"file": {"path": path, "format": "raw"}}});
+    let machine = json!({"boot": "bios", "memoryBytes": 1 << 20, "disks": [disk]});
+    let worlds = [World::bare(), World::bare()];
+    let pods = worlds.each_ref().map(|world| Pod::new(world, 1));
+    let first = pods[0].launch(&machine);
+    let running = |vm: &Launched<'_>| vm.ask(&json!({"verb": "status"}))["ok"]["state"] == "running";
+    let control = worlds[0].path("/run/vm/control.sock");
+    wait_for("the first VM", BOOT, || (control.exists() && running(&first)).then_some(()));
+    let (code, outcome) = pods[1].launch(&machine).end();
+    assert_eq!((code, &outcome["outcome"]), (Some(1), &json!("failed")), "{outcome}");
+    assert!(outcome["reason"].as_str().is_some_and(|reason| reason.contains("lock")), "{outcome}");
+    assert!(running(&first));
+    first.ask(&json!({"verb": "stop", "graceSeconds": 0}));
+    assert_eq!(first.end().0, Some(0));
 }
 
 fn resets_and_panics() {
