@@ -35,7 +35,7 @@ mod tests {
 
     // spec: OPS-1
     #[test]
-    fn counters_have_the_documented_text_and_those_of_another_release_are_read() {
+    fn counters_have_the_documented_text_and_later_ones_are_read() {
         let pod_uid: PodUid = "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap();
         let counters = Counters { memory_bytes: 1 << 20, ..Counters::default() };
         let node = NodeCounters { launchers: vec![LauncherCounters { pod_uid, counters }] };
