@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an unprivileged launcher boots, serves leases, powers off on SIGTERM", boots_and_stops),
         // spec: DISK-1
         trial("a guest with two queues and disks on every bus boots by its firmware", boots_from_disk),
-        // spec: VOL-9
+        // spec: VOL-11
         trial("a disk that a VM writes to is refused to a second VM, which says so", in_use),
         // spec: LAUNCH-4
         trial("a guest's panic ends its launcher with 7 and its reset does not", resets_and_panics),
