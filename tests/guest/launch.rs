@@ -32,6 +32,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a guest with two queues and disks on every bus boots by its firmware", boots_from_disk),
         // spec: VOL-11
         trial("a disk that a VM writes to is refused to a second VM, which says so", in_use),
+        // spec: DISK-10
+        trial("a guest boots by its firmware from a disk on USB", boots_from_usb),
         // spec: LAUNCH-4
         trial("a guest's panic ends its launcher with 7 and its reset does not", resets_and_panics),
         trial("a killed launcher takes QEMU with it", dies_together),
@@ -283,6 +285,20 @@ fn in_use() {
     assert!(running(&first));
     first.ask(&json!({"verb": "stop", "graceSeconds": 0}));
     assert_eq!(first.end().0, Some(0));
+}
+
+fn boots_from_usb() {
+    let world = World::bare();
+    let pod = Pod::new(&world, 1);
+    let source = json!({"overlay": {"path": "/run/guest/disk.img", "format": "raw"}});
+    let vm = pod.launch(&json!({"boot": "bios", "disks": [{"name": "root", "bus": "usb", "source": source}]}));
+    vm.wait_told("GUEST lease4 eth0", 1);
+    vm.type_line(
+        "for at in /sys/bus/pci/devices/*; do [ $(cat $at/class) != 0x0c0330 ] || echo controller ${at##*:}; done",
+    );
+    vm.wait_told("controller 07.1", 1);
+    vm.ask(&json!({"verb": "stop", "graceSeconds": 0}));
+    assert_eq!(vm.end().0, Some(0));
 }
 
 fn resets_and_panics() {

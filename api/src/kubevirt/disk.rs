@@ -44,6 +44,8 @@ const DEFAULT_BUS: Bus = Bus::Sata;
 const MAX_DISKS: usize = 256;
 /// Ports of the machine's AHCI controller.
 const SATA_PORTS: usize = 6;
+/// Ports of the machine's xHCI controller.
+const USB_PORTS: usize = 15;
 /// PCI functions that are left for disks.
 const MAX_VIRTIO_DISKS: usize = 176;
 /// Annotation that says how the file of a hostDisk holds the disk; the volume's name follows.
@@ -97,20 +99,22 @@ pub(super) fn read(volumes: &[Node<'_>], disks: &[Node<'_>], boot_orders: &mut B
 #[derive(Default)]
 struct Ports {
     sata: usize,
+    usb: usize,
     virtio: usize,
 }
 
 impl Ports {
     fn take(&mut self, bus: Bus, node: &Node<'_>) {
-        let (used, most, hint) = match bus {
-            Bus::Sata => (&mut self.sata, SATA_PORTS, "; a disk without a bus is on sata, others are virtio and scsi"),
-            Bus::Virtio => (&mut self.virtio, MAX_VIRTIO_DISKS, ""),
+        const OTHERS: &str = "; a disk without a bus is on sata, others are virtio and scsi";
+        let (used, most, name, hint) = match bus {
+            Bus::Sata => (&mut self.sata, SATA_PORTS, "sata", OTHERS),
+            Bus::Virtio => (&mut self.virtio, MAX_VIRTIO_DISKS, "virtio", ""),
+            Bus::Usb => (&mut self.usb, USB_PORTS, "usb", ""),
             Bus::Scsi => return,
         };
         *used += 1;
         if *used == most + 1 {
-            let bus = if bus == Bus::Sata { "sata" } else { "virtio" };
-            node.refuse(format!("is disk {used} on bus {bus}, which has room for {most}{hint}"));
+            node.refuse(format!("is disk {used} on bus {name}, which has room for {most}{hint}"));
         }
     }
 }
@@ -220,8 +224,8 @@ fn read_device(disk: &Fields<'_>, boot_orders: &mut BootOrders) -> Device {
 
 fn read_target(target: &Fields<'_>) -> (Bus, bool) {
     target.unsupported(&["pciAddress"]);
-    let buses = &[("virtio", Bus::Virtio), ("sata", Bus::Sata), ("scsi", Bus::Scsi)];
-    let bus = target.one_of("bus", buses, &["usb"]).unwrap_or(DEFAULT_BUS);
+    let buses = &[("virtio", Bus::Virtio), ("sata", Bus::Sata), ("scsi", Bus::Scsi), ("usb", Bus::Usb)];
+    let bus = target.one_of("bus", buses, &[]).unwrap_or(DEFAULT_BUS);
     (bus, target.boolean("readonly").unwrap_or(false))
 }
 

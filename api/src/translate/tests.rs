@@ -172,6 +172,8 @@ fn a_bus_has_no_more_disks_than_ports() {
     let error = refused("sata", 7).unwrap_err();
     assert!(error.contains("devices.disks[6]: is disk 7 on bus sata, which has room for 6"), "{error}");
     assert!(refused("virtio", 177).unwrap_err().contains("is disk 177 on bus virtio, which has room for 176"));
+    let error = refused("usb", 15).and_then(|_| refused("usb", 16)).map(drop).unwrap_err();
+    assert!(error.contains("devices.disks[15]: is disk 16 on bus usb, which has room for 15"), "{error}");
     // A disk without a bus is on sata, as under KubeVirt.
     let error = manifest::parse(
         &spec("sata", 6).replace("volumes: [", "volumes: [{name: more, emptyDisk: {capacity: 1Mi}}, "),

@@ -46,6 +46,8 @@ pub enum Bus {
     Sata,
     /// A LUN of a virtio-scsi controller.
     Scsi,
+    /// A port of an xHCI controller.
+    Usb,
 }
 
 /// How a disk's writes reach the host's storage.

@@ -2,7 +2,7 @@
 //!
 //! Everything a manifest's author chose goes into JSON arguments, where it is data; the rest is numbers and our own words.
 //! PCI layout: the VGA adapter at slot 1, NICs behind root ports at slot 2 and 3, so that the first is `enp1s0` as under KubeVirt; fixed devices
-//! at slots 4 to 7 and 30; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
+//! at slots 4 to 7 and 30, the USB controller beside the panic device; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
 
 use std::os::fd::RawFd;
 
@@ -22,6 +22,7 @@ const RNG_SLOT: &str = "4.0";
 const WATCHDOG_SLOT: &str = "5.0";
 const SCSI_SLOT: &str = "6.0";
 const PANIC_SLOT: &str = "7.0";
+const USB_SLOT: &str = "7.1";
 const SERIAL_SLOT: &str = "1e.0";
 /// How a guest's agent finds its channel.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
@@ -31,6 +32,8 @@ const FIRST_DISK_SLOT: usize = 8;
 const FUNCTIONS: usize = 8;
 const MAX_NICS: usize = 16;
 const MAX_VIRTIO_DISKS: usize = 22 * FUNCTIONS;
+/// Ports of the xHCI controller, of either speed: the most that it can have.
+const USB_PORTS: usize = 15;
 /// Ports of the AHCI controller that is part of q35.
 const SATA_PORTS: usize = 6;
 
@@ -118,6 +121,9 @@ fn check_limits(machine: &Machine) -> Result<(), EngineError> {
     }
     if on(Bus::Sata) > SATA_PORTS {
         return over("SATA disks", on(Bus::Sata), SATA_PORTS);
+    }
+    if on(Bus::Usb) > USB_PORTS {
+        return over("USB disks", on(Bus::Usb), USB_PORTS);
     }
     Ok(())
 }
@@ -225,7 +231,16 @@ fn fixed_devices(line: &mut Line, machine: &Machine) {
         device["disable-legacy"] = json!("on");
         line.device(device);
     }
-    line.device(at("pvpanic-pci", "panic0", PANIC_SLOT));
+    let mut panic = at("pvpanic-pci", "panic0", PANIC_SLOT);
+    if machine.disks.iter().any(|disk| disk.bus == Bus::Usb) {
+        let mut device = at("qemu-xhci", "usb0", USB_SLOT);
+        (device["p2"], device["p3"]) = (json!(USB_PORTS), json!(USB_PORTS));
+        panic["multifunction"] = json!(true);
+        line.device(panic);
+        line.device(device);
+    } else {
+        line.device(panic);
+    }
 }
 
 /// The port alone: no guest program is needed for the machine to run.
@@ -337,6 +352,7 @@ struct Places {
     virtio: usize,
     sata: usize,
     scsi: usize,
+    usb: usize,
 }
 
 fn drive(index: usize, disk: &Disk, boot_index: Option<usize>, places: &mut Places) -> Result<Value, EngineError> {
@@ -354,6 +370,12 @@ fn drive(index: usize, disk: &Disk, boot_index: Option<usize>, places: &mut Plac
         (Bus::Sata, cdrom) => {
             let driver = if cdrom { "ide-cd" } else { "ide-hd" };
             json!({"driver": driver, "bus": format!("ide.{}", take(&mut places.sata))})
+        }
+        (Bus::Usb, true) => {
+            return Err(EngineError::Unsupported(format!("disk {:?}: a CD-ROM cannot be on usb", disk.name)));
+        }
+        (Bus::Usb, false) => {
+            json!({"driver": "usb-storage", "bus": "usb0.0", "port": (take(&mut places.usb) + 1).to_string()})
         }
         (Bus::Scsi, cdrom) => {
             let driver = if cdrom { "scsi-cd" } else { "scsi-hd" };

@@ -100,6 +100,15 @@ fn a_layout_that_is_full_is_refused_with_the_number() {
     machine.nics = vec![machine.nics[0].clone(); 17];
     let error = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap_err().to_string();
     assert_eq!(error, "the machine has 17 NICs, at most 16 are supported");
+    let mut machine = machine_for_tests();
+    let disk = json!({"name": "data", "bus": "usb", "cdrom": true, "source": {"empty": {"capacityBytes": 4096}}});
+    machine.disks = vec![serde_json::from_value(disk).unwrap()];
+    let error = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap_err().to_string();
+    assert!(error.ends_with("a CD-ROM cannot be on usb"), "{error}");
+    let disk = Disk { cdrom: false, ..machine.disks[0].clone() };
+    machine.disks = vec![disk; 16];
+    let error = arguments(&machine, Accelerator::Tcg, &descriptors(&machine)).unwrap_err().to_string();
+    assert_eq!(error, "the machine has 16 USB disks, at most 15 are supported");
 }
 
 #[test]
