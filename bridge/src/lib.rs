@@ -4,7 +4,8 @@
 //! apply. CHECK compares `Desired` with the facts; DEL and GC go by the record and need neither the previous result nor the
 //! namespace.
 //! Guarantees: what is outside the pod's namespace is recorded before the first change; an ADD that fails leaves nothing of the
-//! attachment, its addresses included, but what its network shares (the bridge, the gateway, the tables); the cost of a call does not grow with the number of pods, but for DEL of masqueraded ones.
+//! attachment, its addresses included, but what its network shares (the bridge, the gateway, the tables), and takes nothing
+//! from another attachment; the cost of a call does not grow with the number of pods, but for DEL of masqueraded ones.
 //! Assumptions: the runtime runs one operation on a container at a time; no other program uses tables named
 //! `tapvisor-bridge` on the host.
 

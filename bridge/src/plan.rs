@@ -52,13 +52,11 @@ fn bridge(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>
             mac: Some(macs.bridge),
             promiscuous: conf.promiscuous.then_some(true),
             bridge: settings,
-            ..LinkChange::up()
+            ..LinkChange::default()
         };
         let mut ops = vec![Op::CreateLink(NewLink { name: name.clone(), kind: NewLinkKind::Bridge, set })];
-        // The host's routes are not the network's business.
-        if has_ipv6(host) && conf.mtu.is_none_or(|mtu| mtu.value() >= IPV6_LEAST_MTU) {
-            ops.push(Op::WriteSysctl { key: Sysctl::ipv6_conf(&name, "accept_ra"), value: "0".to_owned() });
-        }
+        ops.extend(refuse_routes(desired, host));
+        ops.push(Op::SetLink { link: name, set: LinkChange::up() });
         return Ok(ops);
     };
     let missing = settings.map(|mut wanted| {
@@ -76,7 +74,17 @@ fn bridge(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>
         bridge: missing.filter(|missing| *missing != Default::default()),
         ..LinkChange::default()
     };
-    Ok((!set.is_empty()).then_some(Op::SetLink { link: name, set }).into_iter().collect())
+    // One that is down may be what a call left that was killed.
+    let mut ops: Vec<_> = refuse_routes(desired, host).into_iter().filter(|_| !link.up).collect();
+    ops.extend((!set.is_empty()).then_some(Op::SetLink { link: name, set }));
+    Ok(ops)
+}
+
+/// The host's routes are not the network's business: what the bridge is told before it is up.
+fn refuse_routes(desired: &Desired<'_>, host: &Facts) -> Option<Op> {
+    let carries = has_ipv6(host) && desired.conf.mtu.is_none_or(|mtu| mtu.value() >= IPV6_LEAST_MTU);
+    let key = Sysctl::ipv6_conf(&desired.conf.bridge, "accept_ra");
+    carries.then(|| Op::WriteSysctl { key, value: "0".to_owned() })
 }
 
 /// The gateway's addresses on the bridge, or on a link of the VLAN, and forwarding.
@@ -123,17 +131,32 @@ pub(crate) fn advertised_links(host: &Facts) -> Vec<IfName> {
 fn vlan_gateway(desired: &Desired<'_>, vlan: VlanId, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
     let bridge = &desired.conf.bridge;
     let (link, port) = names::vlan_gateway(bridge, vlan)?;
-    if host.link(&link).is_some() {
-        let is_ours = host.link(&port).is_some_and(|port| port.master.as_ref() == Some(bridge));
-        let foreign = Refusal::VlanGateway { link, bridge: bridge.clone() };
-        return if is_ours { Ok(Vec::new()) } else { Err(foreign) };
+    let end = host.link(&port);
+    let is_joined = end.is_some_and(|end| end.master.as_ref() == Some(bridge));
+    let mut ops = Vec::new();
+    match host.link(&link) {
+        None => {
+            let set = LinkChange { mac: Some(macs.gateway), mtu: desired.conf.mtu, ..LinkChange::up() };
+            let kind = NewLinkKind::Veth { peer: port.clone() };
+            ops.push(Op::CreateLink(NewLink { name: link, kind, set }));
+        }
+        Some(near) => {
+            let is_free = end.is_some_and(|end| end.master.is_none() && near.peer_index == Some(end.index));
+            if !is_joined && !is_free {
+                return Err(Refusal::VlanGateway { link, bridge: bridge.clone() });
+            }
+        }
     }
-    let set = LinkChange { mac: Some(macs.gateway), mtu: desired.conf.mtu, ..LinkChange::up() };
-    let cable = NewLink { name: link, kind: NewLinkKind::Veth { peer: port.clone() }, set };
-    let join = LinkChange { mtu: desired.conf.mtu, master: Some(Master::Link(bridge.clone())), ..LinkChange::up() };
-    let mut ops = vec![Op::CreateLink(cable), Op::SetLink { link: port.clone(), set: join }];
-    ops.extend(leave_default_vlan(desired, &port));
-    ops.push(Op::AddVlans(PortVlans::native(port, vlan)));
+    if !is_joined {
+        let join = LinkChange { mtu: desired.conf.mtu, master: Some(Master::Link(bridge.clone())), ..LinkChange::up() };
+        ops.push(Op::SetLink { link: port.clone(), set: join });
+        ops.extend(leave_default_vlan(desired, &port));
+    }
+    // Last: what has it is complete.
+    let native = PortVlans::native(port, vlan);
+    if !host.vlans.iter().any(|held| held.pvid && held.overlaps(&native)) {
+        ops.push(Op::AddVlans(native));
+    }
     Ok(ops)
 }
 

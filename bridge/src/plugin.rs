@@ -140,8 +140,8 @@ fn join(
     records.create(network, key.as_str(), &record.to_bytes())?;
     let macs = NewMacs { bridge: random_mac(), host_end: random_mac(), gateway: random_mac() };
     let sandbox = call.netns.path().to_string_lossy();
-    let lock = || Ok(records.lock(verbs::PATIENCE)?);
-    let added = verbs::add(kernels, &desired, addresses, (&sandbox, &macs), lock);
+    let hold = |kind| Ok(records.hold(kind, verbs::PATIENCE)?);
+    let added = verbs::add(kernels, &desired, addresses, (&sandbox, &macs), hold);
     let waits = conf.duplicate_detection && desired.has_ipv6();
     let added = added.and_then(|result| match waits {
         true => verbs::await_addresses(kernels, &desired).map(|()| result),

@@ -58,7 +58,7 @@ fn ends(number: u8) -> Ends {
 fn add(kernels: &mut FakePair, conf: &Conf, number: u8, mut ipam: CniResult) -> Result<CniResult, BridgeError> {
     let desired = Desired::of(conf, ends(number), &mut ipam)?;
     verbs::refuse_occupied(kernels, &desired.pod_end)?;
-    verbs::add(kernels, &desired, ipam, ("/run/netns/pod", &macs()), || Ok(()))
+    verbs::add(kernels, &desired, ipam, ("/run/netns/pod", &macs()), |_| Ok(()))
 }
 
 /// Makes what is shared alone.
@@ -99,6 +99,94 @@ fn an_add_that_is_broken_at_any_step_leaves_at_most_what_is_shared() {
             let before = if step < shared.steps() { empty() } else { shared.facts() };
             assert_eq!(kernels.facts(), before, "step {step}");
         }
+    }
+}
+
+/// A pair of namespaces in which another program joins the bridge just before the step that fails.
+struct Joined(FakePair, usize);
+
+impl hostnet::KernelPair for Joined {
+    fn gather(&mut self, ask: &Both<hostnet::Ask>) -> Result<PairFacts, hostnet::KernelError> {
+        self.0.gather(ask)
+    }
+
+    fn execute(&mut self, steps: &[Step]) -> Result<(), hostnet::Failure> {
+        let outcome = self.0.execute(steps);
+        if outcome.is_err() && self.1 == 0 {
+            let join = hostnet::op::LinkChange {
+                master: Some(hostnet::op::Master::Link(name("br0"))),
+                ..hostnet::op::LinkChange::up()
+            };
+            let kind = hostnet::op::NewLinkKind::Veth { peer: name("far") };
+            let port = hostnet::op::NewLink { name: name("other"), kind, set: join };
+            self.0.execute(&[Step::host(Op::CreateLink(port))]).unwrap();
+            self.1 = 1;
+        }
+        outcome
+    }
+}
+
+// spec: L2-SHARED-1
+#[test]
+fn a_bridge_that_another_joined_stays_when_its_add_fails() {
+    for conf in [conf(&json!({"isGateway": true, "ipMasq": true})), everything()] {
+        let mut shared = FakePair::new(empty());
+        make_shared(&mut shared, &conf).unwrap();
+        // With the first step the bridge is there.
+        for step in 1..shared.steps() {
+            let mut kernels = Joined(FakePair::new(empty()).failing_after(step), 0);
+            let mut ipam = addresses();
+            let desired = Desired::of(&conf, ends(0), &mut ipam).unwrap();
+            let error = verbs::make_shared(&mut kernels, &desired, &macs()).unwrap_err();
+            let BridgeError::Apply(error) = error else { panic!("step {step}: {error}") };
+            assert_eq!(error.left, ["br0 stays: other joined it meanwhile"], "step {step}");
+            let facts = kernels.0.facts().host;
+            assert_eq!(facts.link(&name("other")).unwrap().master, Some(name("br0")), "step {step}");
+            // The next call makes what is missing.
+            let made = add(&mut kernels.0, &conf, 0, addresses()).unwrap();
+            check(&mut kernels.0, &conf, 0, made).unwrap();
+        }
+    }
+}
+
+// spec: L2-SHARED-2
+#[test]
+fn what_a_killed_add_left_of_the_shared_part_is_completed() {
+    for conf in [conf(&json!({})), conf(&json!({"isGateway": true, "ipMasq": true})), everything()] {
+        let mut whole = FakePair::new(empty());
+        add(&mut whole, &conf, 0, addresses()).unwrap();
+        let mut shared = FakePair::new(empty());
+        make_shared(&mut shared, &conf).unwrap();
+        let mut ipam = addresses();
+        let desired = Desired::of(&conf, ends(0), &mut ipam).unwrap();
+        let ops = super::plan::shared(&desired, &empty().host, &macs()).unwrap();
+        let steps: Vec<_> = ops.into_iter().map(Step::host).collect();
+        assert_eq!(steps.len(), shared.steps());
+        for killed_after in 1..steps.len() {
+            let mut kernels = FakePair::new(empty());
+            kernels.execute(&steps[..killed_after]).unwrap();
+            add(&mut kernels, &conf, 0, addresses()).unwrap();
+            assert_eq!(kernels.facts(), whole.facts(), "killed after step {killed_after}");
+        }
+    }
+}
+
+// spec: L2-SHARED-1
+#[test]
+fn one_call_makes_what_is_shared_while_no_other_builds_on_it() {
+    let conf = everything();
+    let mut kernels = FakePair::new(empty());
+    for (number, expected) in [(0, "Shared Exclusive Shared"), (1, "Shared")] {
+        let mut ipam = addresses();
+        let desired = Desired::of(&conf, ends(number), &mut ipam).unwrap();
+        let held = std::cell::RefCell::new(Vec::new());
+        let hold = |kind| {
+            held.borrow_mut().push(format!("{kind:?}"));
+            Ok(())
+        };
+        let added = verbs::add(&mut kernels, &desired, CniResult::default(), ("/run/netns/pod", &macs()), hold);
+        added.unwrap();
+        assert_eq!(held.take().join(" "), expected);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cni_protocol::spec::CniResult;
 use hostnet::sysctl::Sysctl;
-use hostnet::{Ask, Both, Facts, KernelPair, PairFacts, PairPlan, Step, pair};
+use hostnet::{Ask, Both, Facts, KernelPair, LockKind, PairFacts, PairPlan, Step, pair};
 use terms::IfName;
 
 use super::desired::Desired;
@@ -52,20 +52,26 @@ fn add_advertised(kernels: &mut impl KernelPair, host: &mut Facts) -> Result<(),
 /// Makes an attachment and says what the runtime is told.
 ///
 /// What all attachments share is made by one call at a time, and stays when the rest of the call fails: another attachment may
-/// be on it by then. Nearly every call finds it as it must be and takes no lock.
+/// be on it by then. Nearly every call finds it as it must be. While one makes it, and takes it back where it cannot, no other
+/// reads it or builds on it.
 pub(crate) fn add<L>(
     kernels: &mut impl KernelPair,
     desired: &Desired<'_>,
     ipam: CniResult,
     (sandbox, macs): (&str, &NewMacs),
-    lock: impl FnOnce() -> Result<L, BridgeError>,
+    hold: impl Fn(LockKind) -> Result<L, BridgeError>,
 ) -> Result<CniResult, BridgeError> {
+    let mut held = hold(LockKind::Shared)?;
     let mut facts = host_facts(kernels, desired)?;
     if !plan::shared(desired, &facts.host, macs)?.is_empty() {
-        let _held = lock()?;
+        drop(held);
+        let alone = hold(LockKind::Exclusive)?;
         make_shared(kernels, desired, macs)?;
+        drop(alone);
+        held = hold(LockKind::Shared)?;
         facts = host_facts(kernels, desired)?;
     }
+    let _held = held;
     pair::apply(kernels, &facts, &plan::own(desired, &facts, macs))?;
     Ok(reply::result(desired, ipam, (sandbox, macs.host_end), &facts.host)?)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::facts::{Ask, Facts};
 use crate::kernel::{Failure, Kernel, KernelError};
 use crate::op::{Op, Plan};
+use terms::IfName;
 
 /// A plan that failed, and how undoing it went.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +29,7 @@ impl fmt::Display for ApplyError {
 /// Carries out `plan`, which was made on the snapshot `before`; on failure puts everything back as it was.
 ///
 /// Undoing goes by a fresh snapshot: what of the plan is there that was not, goes; what was and is not, comes back. Messages
-/// that the kernel took after the failed one are so undone too.
+/// that the kernel took after the failed one are so undone too. A bridge that another link has joined meanwhile stays.
 ///
 /// # Errors
 /// The operation that failed, and what of the plan could not be undone.
@@ -48,8 +49,26 @@ pub fn undo(kernel: &mut (impl Kernel + ?Sized), before: &Facts, plan: &Plan) ->
     let mut ask = Ask::default();
     plan.ops.iter().for_each(|op| op.concerns(&mut ask));
     let now = kernel.gather(&ask)?;
-    let inverse: Vec<Op> = plan.ops.iter().rev().filter_map(|op| op.inverse(before, &now)).collect();
-    Ok(tear_down(kernel, &inverse).into_iter().map(|failure| in_words(&failure)).collect())
+    let mut inverse: Vec<Op> = plan.ops.iter().rev().filter_map(|op| op.inverse(before, &now)).collect();
+    let mut left = Vec::new();
+    inverse.retain(|op| spare(joined(op, &plan.ops.iter().collect::<Vec<_>>(), &now), &mut left));
+    left.extend(tear_down(kernel, &inverse).into_iter().map(|failure| in_words(&failure)));
+    Ok(left)
+}
+
+/// A link whose removal would undo a creation, and a port of it that is not the plan's: it joined after the creation, so the
+/// link is in use and stays.
+pub(crate) fn joined(undo: &Op, plan: &[&Op], now: &Facts) -> Option<(IfName, IfName)> {
+    let Op::DeleteLink { link } = undo else { return None };
+    let is_own = |port: &IfName| plan.iter().any(|op| op.joins() == Some(port));
+    let mut ports = now.links.iter().filter(|port| port.master.as_ref() == Some(link));
+    ports.find(|port| !is_own(&port.name)).map(|port| (link.clone(), port.name.clone()))
+}
+
+/// Whether a step of undoing is carried out; notes what stays.
+pub(crate) fn spare(joined: Option<(IfName, IfName)>, left: &mut Vec<String>) -> bool {
+    left.extend(joined.iter().map(|(link, port)| format!("{link} stays: {port} joined it meanwhile")));
+    joined.is_none()
 }
 
 /// Carries out every operation whatever became of the others; what is gone already counts as removed, and what was to be set on

@@ -103,6 +103,17 @@ impl Flow {
 }
 
 impl Op {
+    /// The link that it makes a port of another.
+    pub(crate) fn joins(&self) -> Option<&IfName> {
+        let (link, set) = match self {
+            Self::CreateLink(new) => (&new.name, &new.set),
+            Self::CreateTap(new) => (&new.name, &new.set),
+            Self::SetLink { link, set } => (link, set),
+            _ => return None,
+        };
+        matches!(set.master, Some(Master::Link(_))).then_some(link)
+    }
+
     /// Whether it takes something away, so that finding it gone is as good.
     #[must_use]
     pub fn removes(&self) -> bool {

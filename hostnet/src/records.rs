@@ -3,13 +3,13 @@
 //! *Guarantees.* A record is one file of root's on tmpfs: it dies with the reboot that ends what it is about. It is made
 //! exclusively, so two calls never share one; a process that is killed leaves either none or one that is read again.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use locks::{Lock, LockError, Locks};
+use locks::{Holder, Lock, LockError, LockKind, Locks, lock_file};
 use terms::NetworkName;
 
 /// Separates network and key; neither contains it.
@@ -124,6 +124,27 @@ impl Records {
         self.locks.lock(&target, patience)
     }
 
+    /// Takes part in what all calls of this plugin share (`Shared`), or keeps all others from it (`Exclusive`), until the result
+    /// is dropped or the process ends. The folder itself is locked: nothing is written, and no other user can open it.
+    ///
+    /// # Errors
+    /// When other processes hold it for longer than `patience`, or there can be no folder.
+    pub fn hold(&self, kind: LockKind, patience: Duration) -> Result<File, LockError> {
+        let io = |action, source| LockError::Io { action, path: self.folder.clone(), source };
+        let folder = match File::open(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_folder().map_err(|error| io(error.action, error.source))?;
+                File::open(&self.folder)
+            }
+            folder => folder,
+        };
+        let folder = folder.map_err(|source| io("open", source))?;
+        match lock_file(&folder, kind, patience).map_err(|source| io("lock", source))? {
+            true => Ok(folder),
+            false => Err(LockError::Busy { holder: Holder::default(), patience }),
+        }
+    }
+
     fn make_folder(&self) -> Result<(), RecordError> {
         let made = DirBuilder::new().mode(0o700).create(&self.folder);
         match made {
@@ -192,6 +213,19 @@ mod tests {
         }
         assert_eq!(records.keys(&network("blue")).unwrap(), ["a", "b"]);
         assert_eq!(records.keys(&network("blue.2")).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn many_take_part_in_what_is_shared_or_one_has_it_alone() {
+        let (_folder, records) = bench();
+        let hold = |kind| records.hold(kind, Duration::ZERO);
+        let (one, two) = (hold(LockKind::Shared).unwrap(), hold(LockKind::Shared).unwrap());
+        assert!(matches!(hold(LockKind::Exclusive), Err(LockError::Busy { .. })));
+        drop((one, two));
+        let alone = hold(LockKind::Exclusive).unwrap();
+        assert!(matches!(hold(LockKind::Shared), Err(LockError::Busy { .. })));
+        drop(alone);
+        drop(hold(LockKind::Shared).unwrap());
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn every_case_holds() {
     }
 }
 
-// spec: L2-PLAN
+// spec: L2-PLAN, L2-SHARED-1
 #[test]
 fn every_case_of_two_namespaces_holds() {
     for (sentence, case) in cases::PAIR_CASES {

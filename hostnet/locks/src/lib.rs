@@ -67,7 +67,7 @@ pub enum LockError {
 }
 
 /// The process that holds a lock, as it wrote down itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Holder(Option<String>);
 
 impl fmt::Display for Holder {

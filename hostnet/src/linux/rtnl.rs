@@ -102,7 +102,8 @@ impl Linux<'_> {
             Op::DeleteVlans(vlans) => (0, RouteNetlinkMessage::DelLink(bridge::vlans(self.index(&vlans.link)?, vlans))),
             Op::DeleteLink { link } => {
                 let index = self.index(link)?;
-                self.indices.retain(|(name, _)| name != link);
+                // With it go the other end of a cable and the links built on it.
+                self.indices.clear();
                 (0, RouteNetlinkMessage::DelLink(link::by_index(index)))
             }
             Op::DeleteGroup { group: 0 } => {

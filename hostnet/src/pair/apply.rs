@@ -1,7 +1,7 @@
 //! Carrying out a plan over two namespaces, undoing it if it fails, and tearing down.
 
 use super::{Both, KernelPair, PairFacts, PairPlan, Step};
-use crate::apply::{ApplyError, is_of_a_link};
+use crate::apply::{ApplyError, is_of_a_link, joined, spare};
 use crate::facts::Ask;
 use crate::kernel::{Failure, KernelError};
 
@@ -31,9 +31,12 @@ pub fn undo(
         step.op.concerns_away(ask.at_mut(step.at.other()));
     }
     let now = kernels.gather(&ask)?;
-    let inverse: Vec<Step> = plan.steps.iter().rev().flat_map(|step| step.inverse(before, &now)).collect();
-    let failures = tear_down(kernels, &inverse);
-    Ok(failures.into_iter().map(|failure| format!("{failure}: {}", failure.error)).collect())
+    let mut inverse: Vec<Step> = plan.steps.iter().rev().flat_map(|step| step.inverse(before, &now)).collect();
+    let mut left = Vec::new();
+    let ops = plan.steps.iter().map(|step| &step.op).collect::<Vec<_>>();
+    inverse.retain(|step| spare(joined(&step.op, &ops, now.at(step.at)), &mut left));
+    left.extend(tear_down(kernels, &inverse).into_iter().map(|failure| format!("{failure}: {}", failure.error)));
+    Ok(left)
 }
 
 /// Carries out every step whatever became of the others; what is gone already counts as removed, and what was to be set on a

@@ -2,7 +2,7 @@
 
 use hostnet::facts::{Address, Ask, Route};
 use hostnet::op::{LinkChange, Master, NewLink, NewLinkKind, PeerSettings, PortChange};
-use hostnet::pair::{apply, tear_down};
+use hostnet::pair::{apply, tear_down, undo};
 use hostnet::sysctl::Sysctl;
 use hostnet::{Both, KernelPair, Op, PairFacts, PairPlan, Place, Step};
 
@@ -15,6 +15,7 @@ pub(crate) const PAIR_CASES: &[PairCase] = &[
     ("a link moves under a new name, down and bare, and back", moved),
     ("a name that is taken stops a move and a cable", taken),
     ("a plan over both that fails leaves both as they were", failure),
+    ("a bridge that another link joined stays when its plan is undone", joined),
     ("tearing down goes on past failures in both", tear_downs),
 ];
 
@@ -140,6 +141,34 @@ fn failure(kernels: &mut dyn KernelPair) {
     assert_eq!((error.cause.index, error.cause.what.as_str()), (7, "set up of link nope in the pod"));
     assert!(error.left.is_empty(), "{error}");
     assert_eq!(essence(&gather(kernels)), essence(&before));
+}
+
+fn joined(kernels: &mut dyn KernelPair) {
+    let veth = |own: &str, peer: &str, set: LinkChange| {
+        Op::CreateLink(NewLink { name: name(own), kind: NewLinkKind::Veth { peer: name(peer) }, set })
+    };
+    let before = gather(kernels);
+    let steps = vec![
+        Step::host(bridge()),
+        Step::host(veth("g0", "g1", LinkChange::up())),
+        Step::host(Op::SetLink { link: name("g1"), set: port() }),
+        Step::host(across("v0", "eth0", port())),
+        Step::host(address("br0", "10.77.0.1/24")),
+    ];
+    let plan = PairPlan { steps };
+    // The plan's own ports keep no bridge.
+    kernels.execute(&plan.steps).unwrap();
+    assert_eq!(undo(kernels, &before, &plan).unwrap(), Vec::<String>::new());
+    assert_eq!(essence(&gather(kernels)), essence(&before));
+    kernels.execute(&plan.steps).unwrap();
+    kernels.execute(&[Step::host(veth("w0", "w1", port()))]).unwrap();
+    assert_eq!(undo(kernels, &before, &plan).unwrap(), ["br0 stays: w0 joined it meanwhile"]);
+    let facts = gather(kernels).host;
+    let mut names: Vec<_> = facts.links.iter().map(|link| link.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["br0", "lo", "w0", "w1"]);
+    assert_eq!(facts.link(&name("w0")).unwrap().master, Some(name("br0")));
+    assert!(facts.addresses_of(&name("br0")).any(|held| held.address.to_string() == "10.77.0.1/24"));
 }
 
 fn tear_downs(kernels: &mut dyn KernelPair) {

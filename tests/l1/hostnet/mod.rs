@@ -18,7 +18,7 @@ use tests::{Ns, World, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("the real kernel keeps the rules that the fake one keeps", same_cases),
-        // spec: L2-PLAN
+        // spec: L2-PLAN, L2-SHARED-1
         trial("two real namespaces keep the rules that two fake ones keep", same_pair_cases),
     ];
     trials.extend(links::trials());

@@ -25,6 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a bridge removed underneath is noticed, deleted and made again", bridge_removed),
         // spec: L2-CONF
         trial("a link with the name of the host's end stays as it is", collision),
+        // spec: L2-SHARED-1
+        trial("an ADD that fails takes no bridge away from another's pod", shared_failure),
     ]
 }
 
@@ -182,6 +184,43 @@ fn collision() {
     let refusal = refused(&pod, &conf(&json!({})));
     assert!(refusal.contains(&format!("{end}, the name of the host's end, is on the host already")), "{refusal}");
     assert_eq!(left(&world).trim(), end, "nothing but the other's link");
+}
+
+/// Twenty calls at once on one bridge: those of one network can never make its gateway, those of the other need none.
+fn shared_failure() {
+    let world = world();
+    // An IPv6 address cannot be added to a link that has no IPv6: the gateway fails after the bridge is there.
+    world.sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1").assert_ok();
+    let failing = conf(&json!({"name": "red"}));
+    let mut plain = conf(&json!({"ipam": {}}));
+    plain["isDefaultGateway"] = json!(false);
+    for round in 0..2 {
+        let pods: Vec<_> = (0..20).map(|number| world.ns(&format!("p{round}-{number}"))).collect();
+        let mut script = String::new();
+        for (number, pod) in pods.iter().enumerate() {
+            let (conf, path, name) = (if number % 2 == 0 { &failing } else { &plain }, pod.path(), pod.name());
+            script.push_str(&format!(
+                "(CNI_COMMAND=ADD CNI_CONTAINERID=c-{name} CNI_IFNAME=eth0 CNI_NETNS={path} CNI_PATH=/opt/cni/bin {OURS} >/tmp/{name} 2>&1 <<'.' && echo 0 >/tmp/{name}.code || echo 1 >/tmp/{name}.code\n{conf}\n.\n) &\n"
+            ));
+        }
+        world.sh(&format!("{script}wait")).assert_ok();
+        let ports = world.sh("ip -br link show master blue0 | wc -l").text();
+        let codes = |parity: usize| {
+            let codes = pods
+                .iter()
+                .skip(parity)
+                .step_by(2)
+                .map(|pod| world.sh(&format!("cat /tmp/{}.code", pod.name())).text());
+            codes.map(|code| code.trim().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!((codes(0), codes(1)), (vec!["1".to_owned(); 10], vec!["0".to_owned(); 10]), "round {round}");
+        assert_eq!(ports.trim(), "10", "round {round}");
+        for (number, pod) in pods.iter().enumerate() {
+            call(pod, OURS, "DEL", if number % 2 == 0 { &failing } else { &plain }).assert_ok();
+        }
+        assert_eq!(left(&world), "");
+        world.sh("ip link delete blue0").assert_ok();
+    }
 }
 
 fn faults() {
