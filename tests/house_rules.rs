@@ -44,6 +44,7 @@ const EDGES: [(&str, &[&str]); 28] = [
         &[
             "api",
             "block",
+            "bridge",
             "cni-protocol",
             "hostnet",
             "images",

@@ -2,6 +2,7 @@
 
 use hostnet::facts::{Address, Link, LinkKind, Route};
 use hostnet::{Facts, PairFacts};
+use terms::IfName;
 
 use super::desired::{DEFAULT_VLAN, Desired};
 use super::error::Refusal;
@@ -12,7 +13,12 @@ use super::rules::CHECKED_GROUP;
 /// the host, more addresses and routes, the MTU of the pod's link.
 pub(crate) fn differences(desired: &Desired<'_>, facts: &PairFacts) -> Result<Vec<String>, Refusal> {
     let mut found = Vec::new();
-    bridge(desired, &facts.host, &mut found)?;
+    if desired.conf.point_to_point {
+        cable(desired, &facts.host, &mut found);
+    } else {
+        bridge(desired, &facts.host, &mut found)?;
+    }
+    forwarding(&facts.host, &mut found);
     port(desired, &facts.host, &mut found);
     pod(desired, facts, &mut found);
     if !desired.elements.is_empty() {
@@ -46,13 +52,25 @@ fn bridge(desired: &Desired<'_>, host: &Facts, found: &mut Vec<String>) -> Resul
     let gateway_link = desired.gateway_link()?;
     let lacks = |wanted: &&terms::IpNetwork| !host.addresses_of(&gateway_link).any(|held| held.address == **wanted);
     found.extend(desired.gateways.iter().filter(lacks).map(|wanted| format!("{gateway_link} has no address {wanted}")));
+    Ok(())
+}
+
+fn cable(desired: &Desired<'_>, host: &Facts, found: &mut Vec<String>) {
+    let end = &desired.host_end;
+    let held = |wanted: &&Address| host.addresses_of(end).any(|held| held.address == wanted.address);
+    let lost = desired.cable.addresses.iter().filter(|wanted| !held(wanted));
+    found.extend(lost.map(|wanted| format!("the host's end {end} has no address {}", wanted.address)));
+    let lost = desired.cable.routes.iter().filter(|wanted| !host.routes.iter().any(|held| leads_alike(wanted, held)));
+    found.extend(lost.map(|wanted| format!("the host has no {wanted}")));
+}
+
+fn forwarding(host: &Facts, found: &mut Vec<String>) {
     for is_ipv4 in [true, false] {
         let key = existing::forwarding(is_ipv4);
         if host.sysctl(&key).is_some_and(|value| value == "0") {
             found.push(format!("the host does not forward: {key} is 0"));
         }
     }
-    Ok(())
 }
 
 fn port(desired: &Desired<'_>, host: &Facts, found: &mut Vec<String>) {
@@ -64,9 +82,12 @@ fn port(desired: &Desired<'_>, host: &Facts, found: &mut Vec<String>) {
     if !link.up {
         found.push(format!("the host's end {name} is down"));
     }
-    if link.master.as_ref() != Some(&desired.conf.bridge) {
-        let master = link.master.as_ref().map_or("no bridge".to_owned(), |master| format!("bridge {master}"));
-        found.push(format!("the host's end {name} is in {master}, expected {}", desired.conf.bridge));
+    let expected = (!desired.conf.point_to_point).then_some(&desired.conf.bridge);
+    if link.master.as_ref() != expected {
+        let words =
+            |master: Option<&IfName>| master.map_or("no bridge".to_owned(), |master| format!("bridge {master}"));
+        let (is, expected) = (words(link.master.as_ref()), words(expected));
+        found.push(format!("the host's end {name} is in {is}, expected {expected}"));
     }
     let port = link.port.unwrap_or_default();
     for (what, is, wanted) in

@@ -11,6 +11,8 @@ use terms::{IfName, MacAddr, Mtu, VlanId};
 pub(crate) struct Conf {
     /// The bridge.
     pub(crate) bridge: IfName,
+    /// There is none: the host routes to each pod by its own cable, as the reference plugin `ptp` does.
+    pub(crate) point_to_point: bool,
     /// The bridge has the gateway's addresses, and the host forwards.
     pub(crate) is_gateway: bool,
     /// The pod's default routes lead there.
@@ -52,7 +54,8 @@ pub(crate) struct Conf {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Raw {
-    bridge: String,
+    bridge: Option<String>,
+    point_to_point: bool,
     is_gateway: bool,
     is_default_gateway: bool,
     force_address: bool,
@@ -81,7 +84,8 @@ struct Raw {
 impl Default for Raw {
     fn default() -> Self {
         Self {
-            bridge: "cni0".to_owned(),
+            bridge: None,
+            point_to_point: false,
             is_gateway: false,
             is_default_gateway: false,
             force_address: false,
@@ -164,7 +168,11 @@ impl Conf {
     }
 
     fn check(raw: Raw, mac: Option<MacAddr>) -> Result<Self, String> {
-        let bridge: IfName = raw.bridge.parse().map_err(|error| format!("bridge: {error}"))?;
+        if raw.point_to_point {
+            refuse_bridged(&raw)?;
+        }
+        let name = raw.bridge.as_deref().unwrap_or("cni0");
+        let bridge: IfName = name.parse().map_err(|error| format!("bridge: {error}"))?;
         let mtu = some(raw.mtu).map(Mtu::try_from).transpose().map_err(|error| format!("mtu: {error}"))?;
         let vlan = some(raw.vlan).map(VlanId::try_from).transpose().map_err(|error| format!("vlan: {error}"))?;
         let trunk = trunk(raw.vlan_trunk.as_deref().unwrap_or_default())?;
@@ -188,7 +196,8 @@ impl Conf {
         }
         Ok(Self {
             bridge,
-            is_gateway: raw.is_gateway || raw.is_default_gateway,
+            point_to_point: raw.point_to_point,
+            is_gateway: raw.is_gateway || raw.is_default_gateway || raw.point_to_point,
             is_default_gateway: raw.is_default_gateway,
             force_address: raw.force_address,
             masquerade: raw.ip_masq,
@@ -218,6 +227,31 @@ impl Conf {
     /// Whether ports take part in VLANs.
     pub(crate) fn has_vlans(&self) -> bool {
         self.settings.vlan_filtering == Some(true)
+    }
+}
+
+/// A cable that the host routes to has an address at each end, and nothing of a bridge.
+fn refuse_bridged(raw: &Raw) -> Result<(), String> {
+    if raw.ipam.as_ref().is_none_or(|ipam| ipam.kind.is_empty()) {
+        return Err("pointToPoint: routes lead to addresses: ipam is missing".to_owned());
+    }
+    let of_bridges = [
+        ("bridge", raw.bridge.is_some()),
+        ("hairpinMode", raw.hairpin_mode),
+        ("promiscMode", raw.promisc_mode),
+        ("portIsolation", raw.port_isolation),
+        ("macspoofchk", raw.macspoofchk),
+        ("forceAddress", raw.force_address),
+        ("vlan", raw.vlan != 0),
+        ("vlanTrunk", raw.vlan_trunk.is_some()),
+        ("multicastSnooping", raw.multicast_snooping.is_some()),
+        ("multicastQuerier", raw.multicast_querier.is_some()),
+        ("groupFwdMask", raw.group_fwd_mask.is_some()),
+        ("ageingTimeSeconds", raw.ageing_time_seconds.is_some()),
+    ];
+    match of_bridges.into_iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(format!("pointToPoint: there is no bridge: leave {field} out")),
+        None => Ok(()),
     }
 }
 
@@ -297,7 +331,7 @@ mod tests {
         assert!(read(&json!({"isDefaultGateway": true}), "").unwrap().is_gateway);
     }
 
-    // spec: L2-CONF
+    // spec: L2-CONF, L2-CABLE
     #[test]
     fn bad_values_are_refused_by_field_and_value() {
         for (own, expected) in [
@@ -311,6 +345,11 @@ mod tests {
             (json!({"ipMasqBackend": "pf"}), "ipMasqBackend \"pf\""),
             (json!({"ipam": {"type": "../x"}}), "ipam.type: "),
             (json!({"groupFwdMask": 3}), "groupFwdMask: "),
+            (json!({"pointToPoint": true}), "pointToPoint: routes lead to addresses: ipam is missing"),
+            (
+                json!({"pointToPoint": true, "vlan": 7, "ipam": {"type": "host-local"}}),
+                "pointToPoint: there is no bridge: leave vlan out",
+            ),
             (json!({"runtimeConfig": {"mac": "01:00:00:00:00:00"}}), "runtimeConfig.mac: "),
         ] {
             let error = read(&own, "").unwrap_err();

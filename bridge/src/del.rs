@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hostnet::nft::Command;
-use hostnet::{Kernel, Op, Records, tear_down};
+use cni_protocol::spec::Error;
+use hostnet::nft::{Command, TableId, Transaction};
+use hostnet::{Ask, Kernel, LockKind, Op, Records, tear_down};
 use terms::{IfName, NetworkName};
 
 use super::error::BridgeError;
 use super::names::Key;
-use super::record::Record;
+use super::record::{Record, records};
 use super::verbs::PATIENCE;
 
 /// Removes what is on the host; the pod's end goes with the cable. Goes on past failures and returns them in words.
@@ -55,6 +56,29 @@ fn shared(records: &Records, network: &NetworkName, key: &Key) -> Result<BTreeSe
         all.extend(link.flat_map(|link| record.masqueraded.iter().map(|ip| (link.clone(), *ip))));
     }
     Ok(all)
+}
+
+/// Removes tables of the plugin that no attachment has elements in. Nothing else ever does: they are shared.
+///
+/// # Errors
+/// When the kernel cannot be read or refuses, or other calls do not end.
+pub fn remove_unused(kernel: &mut impl Kernel, tables: &[TableId]) -> Result<(), Error> {
+    let read = |kernel: &mut dyn Kernel| {
+        let facts = kernel.gather(&Ask::default().with_tables(tables.iter().cloned()));
+        let mut found = facts.map_err(BridgeError::from)?.tables;
+        found.retain(|table| table.sets.iter().all(|set| set.elements.is_empty()));
+        Ok::<_, Error>(found)
+    };
+    if read(kernel)?.is_empty() {
+        return Ok(());
+    }
+    let _alone = records().hold(LockKind::Exclusive, PATIENCE).map_err(BridgeError::from)?;
+    let unused: Vec<_> = read(kernel)?.into_iter().map(|table| Command::DeleteTable(table.id)).collect();
+    if unused.is_empty() {
+        return Ok(());
+    }
+    kernel.execute(&[Op::Nft(Transaction { commands: unused })]).map_err(|failure| BridgeError::from(failure.error))?;
+    Ok(())
 }
 
 fn in_words(kernel: &mut impl Kernel, ops: &[Op]) -> Vec<String> {

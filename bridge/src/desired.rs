@@ -26,7 +26,16 @@ pub(crate) struct Desired<'a> {
     pub(crate) routes: Vec<Route>,
     /// The gateway's addresses, if the bridge has them.
     pub(crate) gateways: Vec<IpNetwork>,
+    /// Without a bridge, what the host's end has: the gateway's addresses, and routes to the pod's.
+    pub(crate) cable: Cable,
     pub(crate) elements: Elements,
+}
+
+/// The host's end of a cable that is no port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cable {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) routes: Vec<Route>,
 }
 
 /// Names and addresses of Ethernet that are not the configuration's.
@@ -44,19 +53,31 @@ impl<'a> Desired<'a> {
     /// `result` is IPAM's; its default routes and gateways are completed as the reference plugin does.
     pub(crate) fn of(conf: &'a Conf, ends: Ends, result: &mut CniResult) -> Result<Self, Refusal> {
         let Ends { host_end, pod_end, pod_mac } = ends;
-        let gateways = complete(conf, result)?;
+        let mut gateways = complete(conf, result)?;
         let addresses = result.ips.iter().map(|ip| Address {
-            flags: AddressFlags { nodad: !conf.duplicate_detection, ..permanent() },
+            flags: AddressFlags {
+                nodad: !conf.duplicate_detection,
+                no_prefix_route: conf.point_to_point,
+                ..permanent()
+            },
             ..Address::permanent(pod_end.clone(), ip.address)
         });
-        let routes = result.routes.iter().map(|route| own_route(route, &pod_end, result)).collect();
-        let gateway_link = gateway_link(conf)?;
+        let mut cable = Cable::default();
+        let mut routes = Vec::new();
+        if conf.point_to_point {
+            cable = Cable::of(&host_end, result)?;
+            routes = to_gateways(&pod_end, result)?;
+            gateways.clear();
+        }
+        routes.extend(result.routes.iter().map(|route| own_route(route, &pod_end, result)));
+        let gateway_link = gateway_link(conf, &host_end)?;
         let masqueraded = result.ips.iter().map(|ip| (gateway_link.clone(), ip.address.ip()));
         Ok(Self {
             conf,
             addresses: addresses.collect(),
             routes,
             gateways,
+            cable,
             elements: Elements {
                 owner: conf.checks_mac.then(|| (host_end.clone(), pod_mac)),
                 masqueraded: masqueraded.filter(|_| conf.masquerade).collect(),
@@ -69,7 +90,13 @@ impl<'a> Desired<'a> {
 
     /// The link that has the gateway's addresses.
     pub(crate) fn gateway_link(&self) -> Result<IfName, Refusal> {
-        gateway_link(self.conf)
+        gateway_link(self.conf, &self.host_end)
+    }
+
+    /// Whether the host must forward packets of a family.
+    pub(crate) fn forwards(&self, is_ipv4: bool) -> bool {
+        let own = self.cable.addresses.iter().map(|held| held.address);
+        self.gateways.iter().copied().chain(own).any(|address| address.is_ipv4() == is_ipv4)
     }
 
     /// The port's settings that are not those of a new one.
@@ -96,7 +123,44 @@ impl<'a> Desired<'a> {
     }
 }
 
-fn gateway_link(conf: &Conf) -> Result<IfName, Refusal> {
+impl Cable {
+    fn of(host_end: &IfName, result: &CniResult) -> Result<Self, Refusal> {
+        let mut cable = Self::default();
+        for ip in &result.ips {
+            let gateway = Address::permanent(host_end.clone(), gateway_of(ip)?.into());
+            if !cable.addresses.contains(&gateway) {
+                cable.addresses.push(gateway);
+            }
+            cable.routes.push(Route::by(host_end.clone(), ip.address.ip().into()));
+        }
+        Ok(cable)
+    }
+}
+
+/// The way to the gateway, and by it to all others of the network.
+fn to_gateways(pod_end: &IfName, result: &CniResult) -> Result<Vec<Route>, Refusal> {
+    let mut routes: Vec<Route> = Vec::new();
+    for ip in &result.ips {
+        let gateway = gateway_of(ip)?;
+        let network = IpNetwork::new(ip.address.network(), ip.address.prefix());
+        let network = network.map_err(|_| Refusal::NoGateway(ip.address))?;
+        for route in [Route::by(pod_end.clone(), gateway.into()), Route::via(pod_end.clone(), network, gateway)] {
+            if !routes.iter().any(|held| held.is_same_entry(&route)) {
+                routes.push(route);
+            }
+        }
+    }
+    Ok(routes)
+}
+
+fn gateway_of(ip: &spec::IpConfig) -> Result<IpAddr, Refusal> {
+    ip.gateway.filter(|gateway| *gateway != ip.address.ip()).ok_or(Refusal::NoGateway(ip.address))
+}
+
+fn gateway_link(conf: &Conf, host_end: &IfName) -> Result<IfName, Refusal> {
+    if conf.point_to_point {
+        return Ok(host_end.clone());
+    }
     match conf.vlan {
         Some(vlan) => Ok(names::vlan_gateway(&conf.bridge, vlan)?.0),
         None => Ok(conf.bridge.clone()),

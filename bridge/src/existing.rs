@@ -24,16 +24,14 @@ pub(crate) fn forwarding(is_ipv4: bool) -> Sysctl {
 
 /// What of the host a plan is made on.
 pub(crate) fn host_ask(desired: &Desired<'_>) -> Result<Ask, Refusal> {
-    let mut named = vec![desired.conf.bridge.clone(), desired.host_end.clone()];
-    let mut sysctls = vec![ipv6()];
-    if !desired.gateways.is_empty() {
-        if let Some(vlan) = desired.conf.vlan {
-            let (link, port) = names::vlan_gateway(&desired.conf.bridge, vlan)?;
-            named.extend([link, port]);
-        }
-        let of = |is_ipv4: bool| desired.gateways.iter().any(|gateway| gateway.is_ipv4() == is_ipv4);
-        sysctls.extend([true, false].into_iter().filter(|family| of(*family)).map(forwarding));
+    let bridge = (!desired.conf.point_to_point).then(|| desired.conf.bridge.clone());
+    let mut named: Vec<_> = bridge.into_iter().chain([desired.host_end.clone()]).collect();
+    if let Some(vlan) = desired.conf.vlan.filter(|_| !desired.gateways.is_empty()) {
+        let (link, port) = names::vlan_gateway(&desired.conf.bridge, vlan)?;
+        named.extend([link, port]);
     }
+    let families = [true, false].into_iter().filter(|family| desired.forwards(*family));
+    let sysctls = std::iter::once(ipv6()).chain(families.map(forwarding));
     Ok(Ask {
         addresses: !desired.gateways.is_empty(),
         table_ids: !desired.elements.is_empty(),

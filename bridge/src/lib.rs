@@ -26,4 +26,6 @@ mod rules;
 mod tests;
 mod verbs;
 
+pub use del::remove_unused;
 pub use plugin::Bridge;
+pub use rules::table_ids;

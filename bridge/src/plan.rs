@@ -25,8 +25,12 @@ const IPV6_LEAST_MTU: u32 = 1280;
 /// What the network's attachments share and is not there yet: the bridge, the gateway, the tables. It outlives them all.
 pub(crate) fn shared(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
     existing::refuse_impossible(desired, host)?;
-    let mut ops = bridge(desired, host, macs)?;
-    ops.extend(gateway(desired, host, macs)?);
+    let mut ops = Vec::new();
+    if !desired.conf.point_to_point {
+        ops.extend(bridge(desired, host, macs)?);
+        ops.extend(gateway(desired, host, macs)?);
+    }
+    ops.extend(forwarding(desired, host));
     ops.extend(desired.elements.missing_tables(host));
     Ok(ops)
 }
@@ -87,7 +91,7 @@ fn refuse_routes(desired: &Desired<'_>, host: &Facts) -> Option<Op> {
     carries.then(|| Op::WriteSysctl { key, value: "0".to_owned() })
 }
 
-/// The gateway's addresses on the bridge, or on a link of the VLAN, and forwarding.
+/// The gateway's addresses on the bridge, or on a link of the VLAN.
 fn gateway(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op>, Refusal> {
     if desired.gateways.is_empty() {
         return Ok(Vec::new());
@@ -102,10 +106,15 @@ fn gateway(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op
     let held = |wanted| host.addresses_of(&link).any(|held| held.address == wanted);
     let missing = desired.gateways.iter().filter(|wanted| !held(**wanted));
     ops.extend(missing.map(|wanted| Op::AddAddress(Address::permanent(link.clone(), *wanted))));
+    Ok(ops)
+}
+
+fn forwarding(desired: &Desired<'_>, host: &Facts) -> Vec<Op> {
+    let mut ops = Vec::new();
     for is_ipv4 in [true, false] {
         let key = existing::forwarding(is_ipv4);
         let is_off = host.sysctl(&key).is_some_and(|value| value != "1");
-        if is_off && desired.gateways.iter().any(|gateway| gateway.is_ipv4() == is_ipv4) {
+        if is_off && desired.forwards(is_ipv4) {
             if !is_ipv4 {
                 // Forwarding deletes routes of router advertisements, unless these are accepted in spite of it.
                 ops.extend(
@@ -118,7 +127,7 @@ fn gateway(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Result<Vec<Op
             ops.push(Op::WriteSysctl { key, value: "1".to_owned() });
         }
     }
-    Ok(ops)
+    ops
 }
 
 /// Links with routes that a router advertisement made.
@@ -160,7 +169,7 @@ fn vlan_gateway(desired: &Desired<'_>, vlan: VlanId, host: &Facts, macs: &NewMac
     Ok(ops)
 }
 
-/// The pod's cable, its end on the host a port of the bridge.
+/// The pod's cable, its end on the host a port of the bridge, or with addresses of its own.
 fn port(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Vec<Op> {
     let conf = desired.conf;
     let has_ipv6 = has_ipv6(host) && conf.mtu.is_none_or(|mtu| mtu.value() >= IPV6_LEAST_MTU);
@@ -170,17 +179,28 @@ fn port(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Vec<Op> {
         mac: Some(macs.host_end),
         group: conf.checks_mac.then_some(rules::CHECKED_GROUP),
         // A port has no addresses and solicits no router.
-        addr_gen_mode: has_ipv6.then_some(AddrGenMode::None),
-        master: Some(Master::Link(conf.bridge.clone())),
+        addr_gen_mode: (has_ipv6 && !conf.point_to_point).then_some(AddrGenMode::None),
+        master: (!conf.point_to_point).then(|| Master::Link(conf.bridge.clone())),
         port: desired.port(),
         ..LinkChange::up()
     };
     let kind = NewLinkKind::VethAcross { peer: desired.pod_end.clone(), set: peer };
+    let solicits = conf.point_to_point && has_ipv6 && desired.has_ipv6();
+    let set = LinkChange { up: set.up.filter(|_| !solicits), ..set };
     let mut ops = vec![Op::CreateLink(NewLink { name: desired.host_end.clone(), kind, set })];
+    if solicits {
+        // No other station is on the cable. While the link-local address is checked, the host would not look for the pod to pass
+        // packets on to it.
+        let key = Sysctl::ipv6_conf(&desired.host_end, "accept_dad");
+        ops.push(Op::WriteSysctl { key, value: "0".to_owned() });
+        ops.push(Op::SetLink { link: desired.host_end.clone(), set: LinkChange::up() });
+    }
     if conf.has_vlans() {
         ops.extend(leave_default_vlan(desired, &desired.host_end));
     }
     ops.extend(desired.vlans().into_iter().map(Op::AddVlans));
+    ops.extend(desired.cable.addresses.iter().cloned().map(Op::AddAddress));
+    ops.extend(desired.cable.routes.iter().cloned().map(Op::AddRoute));
     ops
 }
 

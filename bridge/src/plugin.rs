@@ -107,6 +107,9 @@ impl Plugin for Bridge {
         let args = cni_protocol::plugin::Args::default();
         let conf = Conf::read(&call.conf, &args)?;
         let not_ready = |why: String| Error::new(Code::NOT_AVAILABLE, why);
+        if conf.point_to_point {
+            return Ipam::of(conf.ipam).map_or(Ok(()), |ipam| ipam.status(&call.conf));
+        }
         let facts = Linux::here().gather(&Ask::of_links([conf.bridge.clone()]));
         let facts = facts.map_err(|error| not_ready(format!("links cannot be read: {error}")))?;
         if let Some(link) = facts.link(&conf.bridge).filter(|link| link.kind != LinkKind::Bridge) {

@@ -7,9 +7,6 @@ use terms::{IfName, MacAddr};
 use super::desired::Desired;
 use super::error::Refusal;
 
-/// Where the pod's link is among the interfaces.
-const POD: usize = 2;
-
 /// `host` is what the attachment was made on.
 pub(crate) fn result(
     desired: &Desired<'_>,
@@ -31,14 +28,17 @@ pub(crate) fn result(
         sandbox: sandbox.to_owned(),
         ..Interface::default()
     };
-    let bridge = &desired.conf.bridge;
-    let mut interfaces =
-        vec![shared(bridge), Interface { mtu, ..with_mac(&desired.host_end, Some(host_end_mac)) }, pod];
+    let bridge = (!desired.conf.point_to_point).then_some(&desired.conf.bridge);
+    let mut interfaces: Vec<_> = bridge.into_iter().map(shared).collect();
+    interfaces.push(Interface { mtu, ..with_mac(&desired.host_end, Some(host_end_mac)) });
+    let pod_index = interfaces.len();
+    interfaces.push(pod);
     let gateway_link = desired.gateway_link()?;
-    if gateway_link != *bridge && !desired.gateways.is_empty() {
+    if bridge.is_some_and(|bridge| gateway_link != *bridge) && !desired.gateways.is_empty() {
         interfaces.push(shared(&gateway_link));
     }
-    let ips = ipam.ips.into_iter().map(|ip| cni_protocol::spec::IpConfig { interface: Some(POD), ..ip }).collect();
+    let ips =
+        ipam.ips.into_iter().map(|ip| cni_protocol::spec::IpConfig { interface: Some(pod_index), ..ip }).collect();
     let dns = desired.conf.dns.clone().unwrap_or(ipam.dns);
     Ok(CniResult { interfaces, ips, routes: ipam.routes, dns })
 }

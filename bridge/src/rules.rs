@@ -32,7 +32,8 @@ pub(crate) struct Elements {
     pub(crate) masqueraded: Vec<(IfName, IpAddr)>,
 }
 
-pub(crate) fn table_ids() -> [TableId; 2] {
+/// The plugin's tables on the host.
+pub fn table_ids() -> [TableId; 2] {
     [TableId::new(Family::Bridge, NAME), TableId::new(Family::Inet, NAME)]
 }
 
@@ -152,7 +153,8 @@ fn spoof_check() -> Table {
         .chain(Chain::filter("spoof-check", Hook::Prerouting, FIRST).rule(rule))
 }
 
-/// Translates what comes from a pod and leaves by another link than its bridge.
+/// Translates what comes from a pod and leaves by another link than its bridge, but not to another such pod: both are of this
+/// host, and without a bridge they may be of one network.
 fn masquerading() -> Table {
     let families =
         [(ValueKind::Ipv4, Field::IpSaddr, Field::IpDaddr), (ValueKind::Ipv6, Field::Ip6Saddr, Field::Ip6Daddr)];
@@ -163,6 +165,7 @@ fn masquerading() -> Table {
         let rule = Rule::named("beyond the network")
             .in_set([Field::Iifname, source], set)
             .not_in_set([Field::Oifname, source], set)
+            .not_in_set([Field::Oifname, destination], set)
             .when(destination, Test::NotWithin(groups))
             .masquerade();
         chain = chain.rule(rule);

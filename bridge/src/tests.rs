@@ -21,7 +21,10 @@ fn name(text: &str) -> IfName {
 }
 
 fn conf(own: &Value) -> Conf {
-    let mut conf = json!({"cniVersion": "1.0.0", "name": "net", "bridge": "br0"});
+    let mut conf = json!({"cniVersion": "1.0.0", "name": "net"});
+    if own.get("pointToPoint").is_none() {
+        conf["bridge"] = "br0".into();
+    }
     conf.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
     let mut version = Version::NEWEST;
     let conf = NetConf::parse(conf.to_string().into_bytes(), &mut version).unwrap();
@@ -80,10 +83,59 @@ fn everything() -> Conf {
     )
 }
 
+fn cable() -> Conf {
+    conf(&json!({"pointToPoint": true, "isDefaultGateway": true, "ipMasq": true, "ipam": {"type": "host-local"}}))
+}
+
+// spec: L2-CABLE
+#[test]
+fn without_a_bridge_the_host_routes_to_each_pod_by_its_own_cable() {
+    let conf = cable();
+    let mut kernels = FakePair::new(empty());
+    let made = add(&mut kernels, &conf, 0, addresses()).unwrap();
+    let facts = kernels.facts();
+    let words = |facts: &Facts| {
+        let addresses = facts.addresses.iter().map(|held| format!("{} {}", held.link, held.address));
+        addresses.chain(facts.routes.iter().map(ToString::to_string)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(&facts.host),
+        ["veth0 10.77.0.1/32", "veth0 fd77::1/128", "route 10.77.0.5/32 dev veth0", "route fd77::5/128 dev veth0",]
+    );
+    assert_eq!(
+        words(&facts.pod),
+        [
+            "eth0 10.77.0.5/24",
+            "eth0 fd77::5/64",
+            "route 10.77.0.1/32 dev eth0",
+            "route 10.77.0.0/24 via 10.77.0.1 dev eth0",
+            "route fd77::1/128 dev eth0",
+            "route fd77::/64 via fd77::1 dev eth0",
+            "route 0.0.0.0/0 via 10.77.0.1 dev eth0",
+            "route ::/0 via fd77::1 dev eth0",
+        ]
+    );
+    let names: Vec<_> = made.interfaces.iter().map(|link| link.name.as_str()).collect();
+    assert_eq!((names, made.ips[1].interface), (vec!["veth0", "eth0"], Some(1)));
+    check(&mut kernels, &conf, 0, made.clone()).unwrap();
+    for (op, expected) in [
+        (Op::DeleteRoute(facts.host.routes[1].clone()), "the host has no route fd77::5/128"),
+        (
+            Op::DeleteAddress { link: name("veth0"), address: "10.77.0.1/32".parse().unwrap() },
+            "the host's end veth0 has no address 10.77.0.1/32",
+        ),
+    ] {
+        let mut broken = kernels.clone();
+        broken.execute(&[Step::host(op)]).unwrap();
+        let error = check(&mut broken, &conf, 0, made.clone()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
 // spec: L2-PLAN
 #[test]
 fn an_add_that_is_broken_at_any_step_leaves_at_most_what_is_shared() {
-    for conf in [conf(&json!({})), conf(&json!({"isGateway": true, "ipMasq": true})), everything()] {
+    for conf in [conf(&json!({})), conf(&json!({"isGateway": true, "ipMasq": true})), everything(), cable()] {
         let steps = {
             let mut kernels = FakePair::new(empty());
             add(&mut kernels, &conf, 0, addresses()).unwrap();

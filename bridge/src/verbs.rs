@@ -120,7 +120,9 @@ pub(crate) fn await_addresses(kernels: &mut impl KernelPair, desired: &Desired<'
 pub(crate) fn check(kernels: &mut impl KernelPair, desired: &Desired<'_>) -> Result<(), BridgeError> {
     let host = existing::host_ask(desired)?.with_tables(existing::tables_of(desired));
     let pod = Ask::network();
-    let facts = kernels.gather(&Both { host: Ask { table_ids: false, ..host }, pod })?;
+    let of_cable = desired.conf.point_to_point;
+    let host = Ask { table_ids: false, addresses: host.addresses || of_cable, routes: of_cable, ..host };
+    let facts = kernels.gather(&Both { host, pod })?;
     let differences = check::differences(desired, &facts)?;
     if differences.is_empty() { Ok(()) } else { Err(BridgeError::Drift(differences)) }
 }

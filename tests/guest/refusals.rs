@@ -240,8 +240,11 @@ fn host_lacks() {
     host.world.sh(&format!("cp '{tapvisor}' /run/tapvisor-copy; chmod 0755 /run/tapvisor-copy")).assert_ok();
     let unprivileged = unprivileged.map(|word| if word == tapvisor { "/run/tapvisor-copy" } else { word });
     host.world.run(&unprivileged).assert_fails(6, &["this command needs root"]);
-    let without_plugins = ["env", "CNI_PATH=/run/none", &tapvisor, "run", "-f", "/run/bad.yaml"];
-    let words = ["tapvisor-default", "\"ptp\"", "/run/none", "containernetworking-plugins"];
+    let other = r#"{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.9.0.0/24"}}]}"#;
+    host.world.write("/run/other.conflist", other);
+    let without_plugins =
+        ["env", "CNI_PATH=/run/none", &tapvisor, "run", "--network", "/run/other.conflist", "-f", "/run/bad.yaml"];
+    let words = ["network other", "\"ptp\"", "/run/none", "containernetworking-plugins"];
     host.world.run(&without_plugins).assert_fails(6, &words);
     host.assert_as_before();
     let (no_tun, tun) = ("mount -t tmpfs tmpfs /dev/net", "umount /dev/net");

@@ -77,7 +77,7 @@ impl Host {
         assert!(mounts.is_empty(), "{mounts}");
         let folders = "/run/tapvisor /var/cache/tapvisor/scratch";
         let files = format!(
-            "find {folders} -mindepth 1 ! -path /run/tapvisor/lock ! -path /run/tapvisor/locks 2>/dev/null || true"
+            "find {folders} -mindepth 1 ! -path /run/tapvisor/lock ! -path /run/tapvisor/locks ! '(' -path /run/tapvisor/bridge -empty ')' ! '(' -path /run/tapvisor/addresses -empty ')' 2>/dev/null || true"
         );
         let files = self.world.sh(&files).text();
         assert!(files.is_empty(), "{files}");

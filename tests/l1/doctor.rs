@@ -76,10 +76,12 @@ fn fit() {
 /// A thing taken away in front of the command, and how grave that is.
 fn missing() {
     const FORWARDING: &str = "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys;";
+    let no_plugin =
+        format!("export CNI_PATH=/nowhere; mount --bind /dev/null {};", dist_file("tapvisor-bridge").display());
     let cases = [
         ("mount -t tmpfs tmpfs /dev/net;", "/dev/net/tun", "error", "cannot be opened"),
         ("export PATH=/nowhere;", "engine", "error", "qemu-system-x86_64: not installed"),
-        ("export CNI_PATH=/nowhere;", "CNI plugins", "error", "missing: ptp"),
+        (&no_plugin, "CNI plugins", "error", "missing: tapvisor-bridge"),
         (FORWARDING, "IPv4 forwarding", "error", "cannot be written"),
         (FORWARDING, "IPv6 forwarding", "error", "cannot be written"),
         ("setpriv --reuid 65534 --clear-groups", "user", "error", "not root"),

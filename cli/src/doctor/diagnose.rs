@@ -263,7 +263,7 @@ fn plugins(seen: &Seen) -> Finding {
             Severity::Error,
             format!("missing: {}", missing.join(", ")),
             "The default network cannot be attached.",
-            "Install the package containernetworking-plugins, and tapvisor-cni next to this program; CNI_PATH names other folders.",
+            "Install tapvisor-cni and tapvisor-bridge next to this program; CNI_PATH names other folders.",
         ),
     }
 }

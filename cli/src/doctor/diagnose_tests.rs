@@ -83,7 +83,7 @@ fn what_is_wrong_comes_with_consequence_and_remedy() {
         has_vhost_net: false,
         has_qemu: false,
         launcher: Err("/usr/local/bin/tapvisor-launcher: No such file or directory".to_owned()),
-        missing_plugins: vec!["ptp".to_owned()],
+        missing_plugins: vec!["tapvisor-bridge".to_owned()],
         fwd: Some(Err("operation not supported".to_owned())),
         vm_users: VmUsers { range: Err("is none".to_owned()), others: Vec::new(), are_mapped: true },
         isolation: Some(Ok(vec!["VM processes have no PID namespace".to_owned()])),

@@ -25,6 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a bridge removed underneath is noticed, deleted and made again", bridge_removed),
         // spec: L2-CONF
         trial("a link with the name of the host's end stays as it is", collision),
+        // spec: L2-CABLE
+        trial("pods on cables of their own reach each other and the outside", cables),
         // spec: L2-SHARED-1
         trial("an ADD that fails takes no bridge away from another's pod", shared_failure),
     ]
@@ -184,6 +186,44 @@ fn collision() {
     let refusal = refused(&pod, &conf(&json!({})));
     assert!(refusal.contains(&format!("{end}, the name of the host's end, is on the host already")), "{refusal}");
     assert_eq!(left(&world).trim(), end, "nothing but the other's link");
+}
+
+fn cables() {
+    let world = world();
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let mut conf = conf(&json!({"pointToPoint": true, "ipMasq": true}));
+    conf.as_object_mut().expect("an object").remove("bridge");
+    let (first, second) = (add(&one, OURS, &conf), add(&two, OURS, &conf));
+    assert_eq!(world.run(&["ip", "-j", "link", "show", "type", "bridge"]).text().trim(), "[]");
+    for (pod, other) in [(&one, &second), (&two, &first)] {
+        for is_ipv4 in [true, false] {
+            assert!(reaches(pod, &address(other, is_ipv4)), "the other pod, {}", address(other, is_ipv4));
+        }
+        assert!(reaches(pod, "10.77.1.1") && reaches(pod, "fd77:1::1"), "the host");
+        assert!(reaches(pod, Outside::V4) && reaches(pod, Outside::V6), "the outside");
+    }
+    // A pod sees the other's own address, not the host's.
+    let seen = one.sh(&format!(
+        "timeout 20 tcpdump -nli eth0 -c 1 'icmp[icmptype] == icmp-echo' 2>/dev/null & sleep 1; nsenter --net={} ping -c 3 -i 0.3 {} >/dev/null; wait",
+        two.path(),
+        address(&first, true)
+    ));
+    assert!(
+        seen.text().contains(&format!("IP {} > {}", address(&second, true), address(&first, true))),
+        "{}",
+        seen.account()
+    );
+    for (pod, made) in [(&one, &first), (&two, &second)] {
+        call(pod, OURS, "CHECK", made).assert_ok();
+    }
+    let end = first["prevResult"]["interfaces"][0]["name"].as_str().expect("the host's end");
+    world.sh(&format!("ip route del {} dev {end}", address(&first, true))).assert_ok();
+    let checked = call(&one, OURS, "CHECK", &first);
+    assert!(checked.stdout().contains("the host has no route"), "{}", checked.account());
+    for (pod, made) in [(&one, &first), (&two, &second)] {
+        call(pod, OURS, "DEL", made).assert_ok();
+    }
+    assert_eq!(left(&world), "");
 }
 
 /// Twenty calls at once on one bridge: those of one network can never make its gateway, those of the other need none.

@@ -14,11 +14,13 @@ pub(super) fn diagnose(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// The bridge of a configuration list of the reference plugin `bridge`.
+/// The bridge of a configuration list of the reference plugin `bridge` or of `tapvisor-bridge`.
 fn bridge_of(config: &Value) -> Option<&str> {
     /// What the plugin takes where nothing is said.
     const DEFAULT: &str = "cni0";
-    let bridge = config.get("plugins")?.as_array()?.iter().find(|plugin| plugin["type"] == "bridge")?;
+    let bridge = config.get("plugins")?.as_array()?.iter().find(|plugin| {
+        plugin["type"] == "bridge" || (plugin["type"] == "tapvisor-bridge" && plugin["pointToPoint"] != true)
+    })?;
     Some(bridge.get("bridge").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or(DEFAULT))
 }
 

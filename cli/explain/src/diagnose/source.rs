@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use hostnet::nft::{ChainFacts, Hook, RuleFacts, Statement, TableFacts};
-use serde_json::Value;
+use hostnet::nft::{ChainFacts, ElementKey, Hook, RuleFacts, Statement, TableFacts, Test, Value};
 use wiring::Family;
 
 use super::{Case, Findings, NicView, Words};
@@ -31,20 +30,32 @@ pub(super) fn diagnose(case: &Case<'_>, nic: &NicView<'_>, findings: &mut Findin
     findings.add(Severity::Error, Code::MasqueradeGone, Some(&nic.interface.name), "host", words);
 }
 
-fn has_ip_masq(config: &Value) -> bool {
+fn has_ip_masq(config: &serde_json::Value) -> bool {
     config.to_string().contains("\"ipMasq\":true")
 }
 
-/// Whether a rule names the address, or masquerades whatever address there is, in a table with a chain at the hook behind
-/// routing. The reference plugins make a rule for each address.
+/// Whether a rule names the address, or masquerades whatever address there is or those of a set that holds it, in a table with
+/// a chain at the hook behind routing. The reference plugins make a rule for each address, `tapvisor-bridge` an element.
 fn is_masqueraded(tables: &[TableFacts], address: IpAddr) -> bool {
     let is_behind_routing = |chain: &ChainFacts| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Postrouting);
     let concerned = tables.iter().filter(|table| firewall::concerns(table.id.family, address));
     let rules = concerned
         .filter(|table| table.chains.iter().any(is_behind_routing))
-        .flat_map(|table| table.chains.iter().flat_map(|chain| &chain.rules));
+        .flat_map(|table| table.chains.iter().flat_map(|chain| &chain.rules).map(move |rule| (table, rule)));
     let names_it = |rule: &RuleFacts| rule.statements.iter().any(|one| condition::names_address(one, address));
-    rules.into_iter().any(|rule| names_it(rule) || masquerades_any(rule))
+    rules
+        .into_iter()
+        .any(|(table, rule)| names_it(rule) || masquerades_any(rule) || masquerades_in_set(table, rule, address))
+}
+
+/// Whether a rule masquerades the addresses of a set, and the set holds this one.
+fn masquerades_in_set(table: &TableFacts, rule: &RuleFacts, address: IpAddr) -> bool {
+    let holds = |name: &str| {
+        let sets = table.sets.iter().filter(|set| set.name == name);
+        sets.flat_map(|set| &set.elements).any(|element| element.key.contains(&ElementKey::Is(Value::Ip(address))))
+    };
+    let is_in_set = |one: &Statement| matches!(one, Statement::Match { test: Test::InSet(name), .. } if holds(name));
+    rule.statements.contains(&Statement::Masquerade) && rule.statements.iter().any(is_in_set)
 }
 
 /// Whether a rule masquerades, by nft or by MASQUERADE of iptables, and asks for no part of the packet.

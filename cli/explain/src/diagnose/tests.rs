@@ -4,7 +4,8 @@ mod place;
 
 use hostnet::facts::{Link, LinkKind, Neighbour, NeighbourState, Route};
 use hostnet::nft::{
-    Base, ChainFacts, ChainKind, Counter, Family as TableFamily, Hook, Policy, Rule, RuleFacts, TableFacts, TableId,
+    Base, ChainFacts, ChainKind, Counter, Element, ElementFacts, Family as TableFamily, Field, Hook, Policy, Rule,
+    RuleFacts, SetFacts, TableFacts, TableId, Value,
 };
 use hostnet::sysctl::Sysctl;
 use hostnet::{Facts, RouteQuery};
@@ -411,6 +412,24 @@ fn a_network_that_is_to_be_masqueraded_and_is_not_is_named() {
     assert_eq!(errors(&with(vec![facts(Rule::default().masquerade())], false)), []);
     let ours = ["10.244.1.5", "fd00:10:244:1::5"].map(|ip| facts(Rule::default().saddr(ip.parse().unwrap())));
     assert_eq!(errors(&with(ours.to_vec(), false)), []);
+    // As `tapvisor-bridge` does it: the addresses are in a set of the table.
+    let by_set = |held: &[&str]| {
+        let mut vm = with(
+            vec![facts(Rule::default().in_set([Field::Iifname, Field::IpSaddr], "masqueraded").masquerade())],
+            false,
+        );
+        let element = |ip: &&str| ElementFacts {
+            key: Element::of([Value::from(&name("veth7")), Value::from(ip.parse::<std::net::IpAddr>().unwrap())]).key,
+            data: None,
+            expires_milliseconds: None,
+        };
+        let set =
+            SetFacts { name: "masqueraded".to_owned(), dynamic: false, elements: held.iter().map(element).collect() };
+        vm.host.tables.iter_mut().for_each(|table| table.sets.push(set.clone()));
+        errors(&vm)
+    };
+    assert_eq!(by_set(&["10.244.1.5", "fd00:10:244:1::5"]), []);
+    assert_eq!(by_set(&["10.244.1.5", "fd00:10:244:1::6"]), one(Code::MasqueradeGone, "host"));
     let mut unwished = with(vec![], false);
     unwished.networks[0].config["plugins"][0]["ipMasq"] = false.into();
     assert_eq!(errors(&unwished), []);

@@ -16,7 +16,7 @@ pub struct Baseline {
     pub links: BTreeSet<IfName>,
     /// Settings that plugins, or we, may change.
     pub sysctls: Settings,
-    /// The nat tables there were, with their chains.
+    /// The tables there were of those that plugins use, with their chains.
     pub nat: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -99,7 +99,9 @@ pub fn questions(links: &[Link]) -> Ask {
     };
     let per_link = ["all", "default"].map(str::to_owned).into_iter().chain(names).flat_map(settings);
     let global = GLOBAL.into_iter().map(str::parse);
-    Ask::network().with_sysctls(global.chain(per_link).flatten()).with_tables(nat_tables())
+    Ask::network()
+        .with_sysctls(global.chain(per_link).flatten())
+        .with_tables(nat_tables().into_iter().chain(bridge::table_ids()))
 }
 
 impl Baseline {
@@ -155,7 +157,9 @@ pub fn restore(before: &Baseline, now: &Facts, made: &BTreeSet<IfName>) -> Plan 
     let links = now.links.iter().filter(|link| is_left_over(link, before, now, made));
     let links = links.map(|link| Op::DeleteLink { link: link.name.clone() });
     let mut ops: Vec<_> = before.sysctls.iter().filter_map(changed).chain(links).collect();
-    let commands: Vec<_> = now.tables.iter().flat_map(|table| emptied(table, before)).collect();
+    // Those of `tapvisor-bridge` are that plugin's to remove.
+    let nat = now.tables.iter().filter(|table| nat_tables().contains(&table.id));
+    let commands: Vec<_> = nat.flat_map(|table| emptied(table, before)).collect();
     if !commands.is_empty() {
         ops.push(Op::Nft(Transaction { commands }));
     }
@@ -324,7 +328,7 @@ mod tests {
     fn every_link_and_both_pseudo_links_are_asked_about() {
         let ask = questions(&[link("eth0.5", LinkKind::Physical)]);
         assert_eq!(ask.sysctls.len(), 2 + 3 * 5);
-        assert_eq!(ask.tables.len(), 2);
+        assert_eq!(ask.tables.len(), 2 + 2);
         assert!(ask.sysctls.iter().any(|key| key.path() == "net/ipv6/conf/eth0.5/accept_ra"));
     }
 }

@@ -24,6 +24,9 @@ pub enum HostError {
     /// The host could not be read.
     #[error("cannot read the host's network")]
     Read(#[from] KernelError),
+    /// What the plugin `tapvisor-bridge` left could not be removed.
+    #[error("the host's network")]
+    Plugin(#[from] cni_protocol::spec::Error),
     /// The host could not be changed.
     #[error("the host's network")]
     Change(#[from] Failure),
@@ -141,7 +144,10 @@ impl<'a> HostGuard<'a> {
         remove_if_empty(&self.layout.vms());
         let path = self.layout.host_state();
         let Some(note) = self.note()? else { return Ok(()) };
+        let made: Vec<_> =
+            bridge::table_ids().into_iter().filter(|id| !note.before.nat.contains_key(&id.to_string())).collect();
         put_back(&mut Linux::here(), note)?;
+        bridge::remove_unused(&mut Linux::here(), &made)?;
         remove_folders(&[self.layout.ipam(), self.layout.cni_cache(), self.layout.plugin_links()])?;
         Ok(files::remove_file(&path)?)
     }

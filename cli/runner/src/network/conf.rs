@@ -15,15 +15,17 @@ pub const BINDING_KEY: &str = "vm";
 const RANGE: &str = "172.30.77.0/24";
 const RANGE6: &str = "fd77:7461:7076::/64";
 
-/// The default dual-stack network of VMs: a point-to-point link from the host to each VM's pod, with the
-/// distribution's reference plugins; addresses kept below `ipam`, so that no other user of host-local sees them.
+/// The default dual-stack network of VMs: a point-to-point link from the host to each VM's pod, so that no VM shares a segment
+/// with another; by our own plugin, addresses in process. They are kept below `ipam`, so that no other user of host-local
+/// sees them.
 #[must_use]
 pub fn built_in(ipam: &Path) -> Value {
     json!({
         "cniVersion": "1.0.0",
         "name": DEFAULT_NETWORK,
         "plugins": [{
-            "type": "ptp",
+            "type": "tapvisor-bridge",
+            "pointToPoint": true,
             "ipMasq": true,
             "ipam": {
                 "type": "host-local",
