@@ -62,6 +62,7 @@ const EDGES: [(&str, &[&str]); 28] = [
         &[
             "api",
             "block",
+            "bridge",
             "cni-protocol",
             "explain",
             "hostnet",

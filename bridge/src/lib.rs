@@ -15,6 +15,7 @@ mod del;
 mod desired;
 mod error;
 mod existing;
+mod inspect;
 mod ipam;
 mod names;
 mod plan;
@@ -27,5 +28,6 @@ mod tests;
 mod verbs;
 
 pub use del::remove_unused;
+pub use inspect::{Attached, attachments};
 pub use plugin::Bridge;
 pub use rules::table_ids;

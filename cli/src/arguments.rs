@@ -89,6 +89,9 @@ pub(crate) enum Command {
         #[arg(short, long, default_value = "table")]
         output: Output,
     },
+    /// List the host's bridges, or draw one: ports, VLANs, addresses, forwarding entries
+    #[command(subcommand)]
+    Net(Net),
     /// Remove VMs and Services; VMs that run are stopped first
     Rm(Rm),
     /// Import and list images of container disks and kernels
@@ -163,6 +166,24 @@ impl From<Engine> for EngineDemand {
             Engine::Qemu => Self::Qemu,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Net {
+    /// List the bridges with their networks, and the cables of networks without a bridge
+    Ls {
+        /// How to print
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Draw a bridge: its ports and who is behind them, VLANs, leases and the forwarding database
+    Inspect {
+        /// The bridge, or a network of tapvisor-bridge
+        name: String,
+        /// How to print
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Args)]

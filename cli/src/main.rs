@@ -11,6 +11,7 @@ mod interrupt;
 mod lifecycle;
 mod logs;
 mod names;
+mod net;
 mod plugins;
 mod progress;
 mod ps;
@@ -108,6 +109,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Pause { name } => lifecycle::pause(&name),
         Command::Unpause { name } => lifecycle::unpause(&name),
         Command::Services { output } => services::list(output),
+        Command::Net(arguments::Net::Ls { output }) => net::ls(output),
+        Command::Net(arguments::Net::Inspect { name, output }) => net::inspect(&name, output),
         Command::Rm(rm) => lifecycle::rm(&rm),
         Command::Image(command) => image::image(&command),
         Command::Explain(explain) => explain::explain(&explain),

@@ -1,5 +1,6 @@
 //! Every example runs as a user would run it, and does what its first line says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -15,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("example masquerade: both families reach the guest", || reached("masquerade.yaml", "web")),
         trial("example bridge: both families reach the guest", || reached("bridge.yaml", "db")),
         trial("example ports: only the declared port and ping reach the guest", ports),
+        // spec: NET-20
         trial("example two-nics: two guests meet on a layer-2 network", two_nics),
         // spec: DISK-1
         trial("example containerdisk: BIOS boots the disk, an empty disk is there", containerdisk),
@@ -92,6 +94,24 @@ fn two_nics() {
     let page = right.ok("timeout 60 wget -qO- http://203.0.113.1/");
     assert!(page.contains("asked by [::ffff:203.0.113.2]"), "{page}");
     assert!(!page.contains("eth1 10."), "{page}");
+    let listed = host.world.tapvisor(&["net", "inspect", "blue", "-o", "json"]).json();
+    let segment = &listed["items"][0];
+    let vms: BTreeSet<_> = segment["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| port["owner"]["vm"].clone())
+        .map(|vm| vm.to_string())
+        .collect();
+    let both = ["\"default/left\"", "\"default/right\""].map(str::to_owned);
+    assert_eq!((segment["name"].as_str(), vms), (Some("br-blue"), BTreeSet::from(both)), "{listed}");
+    let macs =
+        host.world.sh("bridge -j fdb show br br-blue | jq -r '.[] | select(.state != \"permanent\") | .mac'").text();
+    assert!(macs.lines().count() >= 2 && macs.lines().all(|mac| listed.to_string().contains(mac)), "{macs} {listed}");
+    let text = host.world.tapvisor(&["net", "ls"]).text();
+    assert!(text.lines().any(|line| line.starts_with("br-blue ") && line.contains(" blue ")), "{text}");
+    assert!(text.contains("tapvisor-default"), "{text}");
+    host.world.tapvisor(&["net", "inspect", "nowhere"]).assert_fails(4, &["nowhere: no bridge"]);
     remove(host, &path);
 }
 

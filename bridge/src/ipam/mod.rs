@@ -7,6 +7,7 @@ use cni_protocol::plugin::{Args, Attachment, AttachmentKey, NetConf, Verb};
 use cni_protocol::spec::{CniResult, Code, Error};
 
 use host_local::Pools;
+pub(crate) use host_local::leases;
 
 /// The type whose configuration and files are served in process.
 const HOST_LOCAL: &str = "host-local";

@@ -47,6 +47,13 @@ fn failed(error: &dyn std::error::Error) -> Error {
     Error::from_chain(Code::IO, error)
 }
 
+/// The addresses of an attachment by its key.
+pub(crate) fn leases(network: &terms::NetworkName, key: &str) -> Result<Vec<IpAddr>, Error> {
+    let bytes = records().read(network, key).map_err(|error| failed(&error))?;
+    let reserved = bytes.and_then(|bytes| serde_json::from_slice::<Reserved>(&bytes).ok());
+    Ok(reserved.map(|reserved| reserved.addresses).unwrap_or_default())
+}
+
 /// Reserves an address of each range set; when that fails, nothing is left of it.
 pub(super) fn add(conf: &NetConf, pools: &Pools, owner: &AttachmentKey) -> Result<CniResult, Error> {
     let store = Store::of(conf.name(), pools.data_dir.as_deref());
