@@ -84,7 +84,7 @@ impl PluginFolders {
     pub fn expect(&self, list: &ConfigList) -> Result<(), MissingPlugin> {
         let document = list.to_document();
         let of_ipam = document["plugins"].as_array().into_iter().flatten();
-        let of_ipam = of_ipam.filter_map(|plugin| plugin.pointer("/ipam/type").and_then(Value::as_str));
+        let of_ipam = of_ipam.filter_map(ipam_plugin);
         let missing = list.types().chain(of_ipam).find(|plugin| !self.has(plugin));
         missing.map_or(Ok(()), |plugin| {
             Err(MissingPlugin {
@@ -104,6 +104,13 @@ impl PluginFolders {
     fn has(&self, plugin: &str) -> bool {
         self.is_own(plugin) || self.given.iter().any(|dir| is_executable(&dir.join(plugin)))
     }
+}
+
+/// The plugin that a plugin executes for addresses. Our own has those of `host-local` in process.
+pub(super) fn ipam_plugin(plugin: &Value) -> Option<&str> {
+    let ipam = plugin.pointer("/ipam/type").and_then(Value::as_str)?;
+    let is_in_process = plugin["type"] == "tapvisor-bridge" && ipam == "host-local";
+    Some(ipam).filter(|_| !is_in_process)
 }
 
 /// The file of our own plugin of a type.
@@ -184,6 +191,20 @@ mod tests {
         let missing = folders.expect(&ConfigList::from_value(list).unwrap()).unwrap_err();
         assert_eq!(missing.plugin, "host-local");
         assert!(missing.to_string().ends_with("install the package containernetworking-plugins"), "{missing}");
+    }
+
+    // spec: NET-21
+    #[test]
+    fn our_own_plugin_needs_no_other_for_addresses_from_ranges() {
+        let dir = tempfile::tempdir().unwrap();
+        program(&dir.path().join("tapvisor-bridge"));
+        let folders = PluginFolders::new(Path::new("/nowhere"), dir.path(), Some("/nowhere"));
+        let expect = |ipam: &str| {
+            let list = json!({"cniVersion": "1.0.0", "name": "n", "plugins": [
+                {"type": "tapvisor-bridge", "ipam": {"type": ipam}}]});
+            folders.expect(&ConfigList::from_value(list).unwrap()).map_err(|missing| missing.plugin)
+        };
+        assert_eq!((expect("host-local"), expect("static")), (Ok(()), Err("static".to_owned())));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use cni_protocol::runtime::{ConfigList, Runtime};
 use serde_json::Value;
 use terms::IpNetwork;
 
+use super::plugins::ipam_plugin;
 use super::{MissingPlugin, PluginFolders};
 
 /// Why a network's configuration cannot work on this host.
@@ -186,8 +187,8 @@ pub(crate) fn reserved(range: IpNetwork) -> Option<String> {
 fn types(plugins: &[Value]) -> Vec<&str> {
     let mut types = Vec::new();
     for plugin in plugins {
-        let both = [plugin.get("type"), plugin.pointer("/ipam/type")];
-        for kind in both.into_iter().flatten().filter_map(Value::as_str) {
+        let both = [plugin.get("type").and_then(Value::as_str), ipam_plugin(plugin)];
+        for kind in both.into_iter().flatten() {
             if !types.contains(&kind) {
                 types.push(kind);
             }
