@@ -97,7 +97,7 @@ lint: setup-lint ## format, clippy, dependencies
 	@tests/setup run-deny --manifest-path fuzz/Cargo.toml check bans licenses sources
 
 .PHONY: build
-build: setup-build ## tapvisor, tapvisor-launcher and the static plugins, in target/dist
+build: setup-build ## tapvisor, tapvisor-launcher, tapvisor-dhcp and the static plugins, in target/dist
 	@tests/build
 
 .PHONY: manifest
@@ -113,13 +113,14 @@ images: setup-build ## OCI archives of the container images, into target/dist/im
 .PHONY: built
 built:
 	@test -x "$(TAPVISOR_DIST)/tapvisor" -a -x "$(TAPVISOR_DIST)/tapvisor-launcher" -a -x "$(TAPVISOR_DIST)/tapvisor-cni" -a \
-		-x "$(TAPVISOR_DIST)/tapvisor-bridge" || \
+		-x "$(TAPVISOR_DIST)/tapvisor-bridge" -a -x "$(TAPVISOR_DIST)/tapvisor-dhcp" || \
 		{ echo "nothing in $(TAPVISOR_DIST) yet: run 'make build' first" >&2; exit 2; }
 
 .PHONY: install
 install: built ## what is built, to PREFIX/bin (/usr/local) and CNI_BIN (/opt/cni/bin), below DESTDIR
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor" "$(DESTDIR)$(PREFIX)/bin/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-launcher" "$(DESTDIR)$(PREFIX)/bin/tapvisor-launcher"
+	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-dhcp" "$(DESTDIR)$(PREFIX)/bin/tapvisor-dhcp"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-cni" "$(DESTDIR)$(CNI_BIN)/tapvisor"
 	install -D -m 0755 "$(TAPVISOR_DIST)/tapvisor-bridge" "$(DESTDIR)$(CNI_BIN)/tapvisor-bridge"
 

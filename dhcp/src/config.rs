@@ -166,7 +166,7 @@ pub struct ConfigError {
     problem: String,
 }
 
-fn refuse(field: &'static str, problem: impl Into<String>) -> Result<(), ConfigError> {
+pub(crate) fn refuse(field: &'static str, problem: impl Into<String>) -> Result<(), ConfigError> {
     Err(ConfigError { field, problem: problem.into() })
 }
 
@@ -174,7 +174,7 @@ fn at_most(field: &'static str, count: usize, most: usize) -> Result<(), ConfigE
     if count <= most { Ok(()) } else { refuse(field, format!("{count} given, at most {most} can be sent")) }
 }
 
-fn text(field: &'static str, value: Option<&str>) -> Result<(), ConfigError> {
+pub(crate) fn text(field: &'static str, value: Option<&str>) -> Result<(), ConfigError> {
     let Some(value) = value else { return Ok(()) };
     if (1..=255).contains(&value.len()) && value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return Ok(());
@@ -223,27 +223,41 @@ impl Config {
         if !self.service_link_local.is_unicast_link_local() {
             return refuse("service_link_local", format!("{} is not within fe80::/10", self.service_link_local));
         }
+        self.check_parameters()?;
+        self.v4.as_ref().map_or(Ok(()), V4Config::check)?;
+        self.v6.as_ref().map_or(Ok(()), V6Config::check)
+    }
+
+    /// Checks what does not depend on one guest's addresses.
+    pub(crate) fn check_without_guest(&self) -> Result<(), ConfigError> {
+        self.check_parameters()?;
+        self.v4.as_ref().map_or(Ok(()), V4Config::check_parameters)
+    }
+
+    fn check_parameters(&self) -> Result<(), ConfigError> {
         text("hostname", self.hostname.as_deref())?;
         at_most("search", self.search.len(), 32)?;
         at_most("dns", self.dns.len(), 16)?;
-        at_most("ntp", self.ntp.len(), 16)?;
-        self.v4.as_ref().map_or(Ok(()), V4Config::check)?;
-        self.v6.as_ref().map_or(Ok(()), V6Config::check)
+        at_most("ntp", self.ntp.len(), 16)
     }
 }
 
 impl V4Config {
     fn check(&self) -> Result<(), ConfigError> {
-        let host = |field, address: Ipv4Addr| {
-            let bad = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
-            if bad || address.is_loopback() { refuse(field, format!("{address} is no host's address")) } else { Ok(()) }
-        };
         host("v4.address", self.address.ip())?;
         host("v4.server_id", self.server_id)?;
-        self.router.map_or(Ok(()), |router| host("v4.router", router))?;
         if self.server_id == self.address.ip() {
             return refuse("v4.server_id", format!("{} is the guest's own", self.server_id));
         }
+        self.private_options.iter().try_for_each(|(code, _)| match code {
+            224..=254 => Ok(()),
+            _ => refuse("v4.private_options", format!("option {code} is not from 224 to 254")),
+        })?;
+        self.check_parameters()
+    }
+
+    fn check_parameters(&self) -> Result<(), ConfigError> {
+        self.router.map_or(Ok(()), |router| host("v4.router", router))?;
         if self.lease.wire() == 0 {
             return refuse("v4.lease", "must be at least one second");
         }
@@ -254,14 +268,16 @@ impl V4Config {
         }
         text("v4.boot_file", self.boot_file.as_deref())?;
         text("v4.boot_server", self.boot_server.as_deref())?;
-        self.private_options.iter().try_for_each(|(code, value)| match (code, value.len()) {
-            (224..=254, 1..=255) => Ok(()),
-            (224..=254, bytes) => {
-                refuse("v4.private_options", format!("option {code}: {bytes} bytes, must be 1 to 255"))
-            }
-            _ => refuse("v4.private_options", format!("option {code} is not from 224 to 254")),
+        self.private_options.iter().try_for_each(|(code, value)| match value.len() {
+            1..=255 => Ok(()),
+            bytes => refuse("v4.private_options", format!("option {code}: {bytes} bytes, must be 1 to 255")),
         })
     }
+}
+
+fn host(field: &'static str, address: Ipv4Addr) -> Result<(), ConfigError> {
+    let bad = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
+    if bad || address.is_loopback() { refuse(field, format!("{address} is no host's address")) } else { Ok(()) }
 }
 
 impl V6Config {

@@ -1,5 +1,5 @@
 //! DHCPv4, DHCPv6 and router advertisements for the guest of one NIC: whole Ethernet frames in, whole Ethernet frames
-//! out.
+//! out. The engines of the boot server are in [`pool`], [`boot`] and [`tftp`].
 //!
 //! *Flow.* The caller reads a frame from the service tap, hands it to [`Engine::on_frame`] with its clock's time, writes
 //! the frames it gets back to the same tap, and calls [`Engine::on_deadline`] when [`Engine::next_deadline`] has come.
@@ -10,6 +10,7 @@
 //! *Assumptions.* The service tap carries what the guest sends to its services and, for a virtual router, the gateway's
 //! neighbour advertisements. Checksums of received frames may be unfinished (offload) and are not checked.
 
+pub mod boot;
 mod bytes;
 #[cfg(test)]
 mod captures;
@@ -19,12 +20,14 @@ mod frame;
 mod names;
 mod neighbour;
 mod observations;
+pub mod pool;
 #[cfg(test)]
 mod properties;
 mod rate_limit;
 mod router;
 #[cfg(test)]
 mod tests;
+pub mod tftp;
 mod v4;
 mod v6;
 

@@ -1,6 +1,7 @@
 //! Rung L1: real kernels' namespaces as root, everything inside worlds that the tests make.
 
 mod binding;
+mod boot;
 mod commands;
 mod confinement;
 mod dhcp;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(binding::trials());
+    trials.extend(boot::trials());
     trials.extend(commands::trials());
     trials.extend(confinement::trials());
     trials.extend(dhcp::trials());

@@ -5,6 +5,7 @@
 #[path = "../conformance/mod.rs"]
 pub mod conformance;
 
+mod boot_server;
 pub mod cluster;
 mod command;
 mod counts;
@@ -26,6 +27,7 @@ mod tftp;
 mod trial;
 mod world;
 
+pub use boot_server::BootServer;
 pub use cluster::Cluster;
 pub use command::{Ran, wait_for, wait_for_or};
 pub use counts::{Counts, count, instructions, seized};

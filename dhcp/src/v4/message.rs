@@ -25,22 +25,22 @@ const CARRIER_BYTES: usize = 28;
 /// Smallest packet every client accepts (RFC 2131 §2).
 const ACCEPTED_BYTES: u16 = 576;
 /// The bit of `flags` that asks for broadcasts.
-pub(super) const BROADCAST_FLAG: u16 = 0x8000;
+pub(crate) const BROADCAST_FLAG: u16 = 0x8000;
 
 /// A client's message.
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) xid: u32,
-    pub(super) flags: u16,
-    pub(super) ciaddr: Ipv4Addr,
-    pub(super) giaddr: Ipv4Addr,
-    pub(super) chaddr: [u8; 6],
-    pub(super) options: Options,
+pub(crate) struct Message {
+    pub(crate) xid: u32,
+    pub(crate) flags: u16,
+    pub(crate) ciaddr: Ipv4Addr,
+    pub(crate) giaddr: Ipv4Addr,
+    pub(crate) chaddr: [u8; 6],
+    pub(crate) options: Options,
 }
 
 impl Message {
     /// `None` when it is cut short, no request, not from an Ethernet client or BOOTP without options.
-    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let mut bytes = Bytes::new(payload);
         if bytes.u8()? != BOOT_REQUEST || bytes.array()? != ETHERNET {
             return None;
@@ -64,12 +64,12 @@ impl Message {
     }
 
     /// The address option `code` holds.
-    pub(super) fn address(&self, code: u8) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.options.array::<4>(code).map(Ipv4Addr::from)
     }
 
     /// Bytes of UDP payload the client takes, never more than the link carries.
-    pub(super) fn accepted_bytes(&self, link_mtu: u16) -> usize {
+    pub(crate) fn accepted_bytes(&self, link_mtu: u16) -> usize {
         let asked = self.options.array(codes::MAX_MESSAGE_BYTES).map_or(ACCEPTED_BYTES, u16::from_be_bytes);
         usize::from(asked.max(ACCEPTED_BYTES).min(link_mtu.max(ACCEPTED_BYTES))) - CARRIER_BYTES
     }
@@ -77,26 +77,27 @@ impl Message {
 
 /// A server's message.
 #[derive(Debug, Default)]
-pub(super) struct Reply {
-    pub(super) xid: u32,
-    pub(super) flags: u16,
-    pub(super) ciaddr: Option<Ipv4Addr>,
-    pub(super) yiaddr: Option<Ipv4Addr>,
-    pub(super) siaddr: Option<Ipv4Addr>,
-    pub(super) chaddr: [u8; 6],
+pub(crate) struct Reply {
+    pub(crate) xid: u32,
+    pub(crate) flags: u16,
+    pub(crate) ciaddr: Option<Ipv4Addr>,
+    pub(crate) yiaddr: Option<Ipv4Addr>,
+    pub(crate) siaddr: Option<Ipv4Addr>,
+    pub(crate) giaddr: Option<Ipv4Addr>,
+    pub(crate) chaddr: [u8; 6],
     /// At most 63 bytes, or it is left out.
-    pub(super) sname: Vec<u8>,
+    pub(crate) sname: Vec<u8>,
     /// At most 127 bytes, or it is left out.
-    pub(super) file: Vec<u8>,
+    pub(crate) file: Vec<u8>,
     /// The most important first.
-    pub(super) options: Vec<(u8, Vec<u8>)>,
+    pub(crate) options: Vec<(u8, Vec<u8>)>,
     /// As many of its names as fit behind the other options.
-    pub(super) search: Compressed,
+    pub(crate) search: Compressed,
 }
 
 impl Reply {
     /// The message in at most `room` bytes of UDP payload, and how many names of the search list it has no room for.
-    pub(super) fn encode(&self, room: usize) -> (Vec<u8>, usize) {
+    pub(crate) fn encode(&self, room: usize) -> (Vec<u8>, usize) {
         let text = |value: &[u8], bytes: usize| if value.len() < bytes { value.to_vec() } else { Vec::new() };
         let (mut sname, mut file) = (text(&self.sname, SNAME_BYTES), text(&self.file, FILE_BYTES));
         let free = |field: &[u8], bytes: usize| if field.is_empty() { bytes } else { 0 };
@@ -115,7 +116,7 @@ impl Reply {
         wire.extend(self.xid.to_be_bytes());
         wire.extend([0, 0]);
         wire.extend(self.flags.to_be_bytes());
-        for address in [self.ciaddr, self.yiaddr, self.siaddr, None] {
+        for address in [self.ciaddr, self.yiaddr, self.siaddr, self.giaddr] {
             wire.extend(octets(address));
         }
         wire.extend(self.chaddr);

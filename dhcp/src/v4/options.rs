@@ -14,11 +14,11 @@ const OVERLOAD_BYTES: usize = 3;
 
 /// Options by code. Parts of one option are joined in the order options, file, sname (RFC 3396 §5).
 #[derive(Debug, Default)]
-pub(super) struct Options(BTreeMap<u8, Vec<u8>>);
+pub(crate) struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Options {
     /// Reads the three areas. An option that is cut short ends its area; what came before it counts.
-    pub(super) fn parse(area: &[u8], file: &[u8], sname: &[u8]) -> Self {
+    pub(crate) fn parse(area: &[u8], file: &[u8], sname: &[u8]) -> Self {
         let mut options = Self::default();
         options.read(area);
         let overload = options.0.get(&OVERLOAD).and_then(|value| value.first()).copied().unwrap_or(0);
@@ -44,30 +44,30 @@ impl Options {
         }
     }
 
-    pub(super) fn bytes(&self, code: u8) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self, code: u8) -> Option<&[u8]> {
         self.0.get(&code).map(Vec::as_slice)
     }
 
     /// The value if it has exactly `N` bytes.
-    pub(super) fn array<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
         self.bytes(code)?.try_into().ok()
     }
 }
 
 /// The three areas as they will be sent.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Areas {
-    pub(super) options: Vec<u8>,
-    pub(super) file: Vec<u8>,
-    pub(super) sname: Vec<u8>,
+pub(crate) struct Areas {
+    pub(crate) options: Vec<u8>,
+    pub(crate) file: Vec<u8>,
+    pub(crate) sname: Vec<u8>,
     /// Names of the search list that fit nowhere.
-    pub(super) search_left_out: usize,
+    pub(crate) search_left_out: usize,
 }
 
 /// Places options, the most important first, into `room` bytes and then into header fields of the given sizes (zero
 /// for a field that is in use). What fits nowhere is left out; one option never spreads over two areas. The search list
 /// comes last, where most of its names fit: it takes room from no other option.
-pub(super) fn place(
+pub(crate) fn place(
     options: &[(u8, Vec<u8>)],
     search: &Compressed,
     room: usize,

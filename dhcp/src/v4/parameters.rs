@@ -76,7 +76,7 @@ fn parameter(config: &Config, v4: &V4Config, code: u8) -> Option<Vec<u8>> {
             None if code == codes::MICROSOFT_ROUTES => classless_routes(v4),
             value => value?,
         },
-        _ => return None,
+        _ => private()?,
     };
     (!value.is_empty()).then_some(value)
 }

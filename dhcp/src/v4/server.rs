@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::answers::Answers;
 use super::codes;
 use super::message::{BROADCAST_FLAG, Message, Reply};
-use super::{CLIENT_PORT, SERVER_PORT, parameters};
+use super::request::requested;
+use super::{CLIENT_PORT, SERVER_PORT};
 use crate::Frame;
 use crate::config::{Config, Lifetime, V4Config};
 use crate::frame::{Datagram, Link};
@@ -30,12 +32,13 @@ pub(crate) fn answer(
         return None;
     }
     seen.v4.received += 1;
-    let server = Server { now, config, v4, source, message: &message };
+    let server =
+        Server { now, config, v4, source, message: &message, answers: Answers { config, v4, message: &message } };
     let was_unicast = !datagram.destination.is_broadcast();
     match message.options.array(codes::MESSAGE_TYPE) {
         Some([codes::DISCOVER]) => Some(server.discover(seen)),
         Some([codes::REQUEST]) => server.request(was_unicast, seen),
-        Some([codes::INFORM]) => Some(server.inform(seen)),
+        Some([codes::INFORM]) => Some(server.send(server.answers.inform(), seen)),
         Some([codes::RELEASE]) => server.give_back(false, seen),
         Some([codes::DECLINE]) => server.give_back(true, seen),
         _ => {
@@ -51,6 +54,7 @@ struct Server<'a> {
     v4: &'a V4Config,
     source: [u8; 6],
     message: &'a Message,
+    answers: Answers<'a>,
 }
 
 impl Server<'_> {
@@ -60,10 +64,9 @@ impl Server<'_> {
         if self.message.options.bytes(codes::RAPID_COMMIT).is_some() {
             return self.ack(Phase::RapidCommit, seen);
         }
-        self.send(self.lease(codes::OFFER), seen)
+        self.send(self.answers.lease(codes::OFFER), seen)
     }
 
-    /// The four states of RFC 2131 §4.3.2 are told apart by server identifier, requested address and `ciaddr`.
     fn request(&self, was_unicast: bool, seen: &mut Observations) -> Option<Frame> {
         let server_id = self.message.address(codes::SERVER_ID);
         // The client chose another server; ours takes that as a refusal of its offer.
@@ -71,17 +74,9 @@ impl Server<'_> {
             seen.ignored.other_server += 1;
             return None;
         }
-        let ciaddr = Some(self.message.ciaddr).filter(|address| !address.is_unspecified());
-        let requested = self.message.address(codes::REQUESTED_ADDRESS);
-        let (address, phase) = match (server_id, requested, ciaddr) {
-            (Some(_), Some(address), _) | (Some(_), None, Some(address)) => (address, Phase::Selecting),
-            (None, Some(address), None) => (address, Phase::Rebooting),
-            (None, _, Some(address)) if was_unicast => (address, Phase::Renewing),
-            (None, _, Some(address)) => (address, Phase::Rebinding),
-            (_, None, None) => {
-                seen.ignored.malformed += 1;
-                return None;
-            }
+        let Some((address, phase)) = requested(self.message, was_unicast) else {
+            seen.ignored.malformed += 1;
+            return None;
         };
         if address == self.v4.address.ip() {
             return Some(self.ack(phase, seen));
@@ -106,14 +101,6 @@ impl Server<'_> {
         None
     }
 
-    /// Parameters without address and lease (RFC 2131 §4.3.5).
-    fn inform(&self, seen: &mut Observations) -> Frame {
-        let mut reply = self.reply(codes::ACK);
-        reply.ciaddr = Some(self.message.ciaddr);
-        self.add_parameters(&mut reply);
-        self.send(reply, seen)
-    }
-
     fn ack(&self, phase: Phase, seen: &mut Observations) -> Frame {
         let client_id = self.message.options.bytes(codes::CLIENT_ID).unwrap_or_default();
         let expires_at = match self.v4.lease {
@@ -123,56 +110,16 @@ impl Server<'_> {
         let client_id = Client::new(self.now, client_id, &[]).id;
         seen.v4.lease = Some(Lease { acked_at: self.now, expires_at, phase, client_id });
         seen.v4.acks += 1;
-        let mut reply = self.lease(codes::ACK);
-        reply.ciaddr = Some(self.message.ciaddr);
+        let mut reply = self.answers.lease(codes::ACK);
         if phase == Phase::RapidCommit {
             reply.options.push((codes::RAPID_COMMIT, Vec::new()));
         }
         self.send(reply, seen)
     }
 
-    /// An OFFER or ACK with everything in it.
-    fn lease(&self, kind: u8) -> Reply {
-        let mut reply = self.reply(kind);
-        reply.yiaddr = Some(self.v4.address.ip());
-        let mut seconds = |code, seconds: u32| reply.options.push((code, seconds.to_be_bytes().to_vec()));
-        seconds(codes::LEASE_SECONDS, self.v4.lease.wire());
-        if self.v4.lease != Lifetime::Infinite {
-            seconds(codes::RENEWAL_SECONDS, self.v4.lease.percent(50));
-            seconds(codes::REBINDING_SECONDS, self.v4.lease.wire().saturating_sub(self.v4.lease.wire().div_ceil(8)));
-        }
-        self.add_parameters(&mut reply);
-        reply
-    }
-
     fn nak(&self, address: Ipv4Addr, seen: &mut Observations) -> Frame {
-        let mut reply = self.reply(codes::NAK);
-        let text = format!("{address} is not this client's address, {} is", self.v4.address.ip());
-        reply.options.push((codes::MESSAGE, text.into_bytes()));
-        self.send_to(Ipv4Addr::BROADCAST, &reply, seen)
-    }
-
-    /// What every answer has: type, server, and the client's own identifier (RFC 6842).
-    fn reply(&self, kind: u8) -> Reply {
-        let mut options =
-            vec![(codes::MESSAGE_TYPE, vec![kind]), (codes::SERVER_ID, self.v4.server_id.octets().to_vec())];
-        if let Some(id) = self.message.options.bytes(codes::CLIENT_ID).filter(|id| id.len() <= 255) {
-            options.push((codes::CLIENT_ID, id.to_vec()));
-        }
-        let (xid, flags, chaddr) = (self.message.xid, self.message.flags & BROADCAST_FLAG, self.message.chaddr);
-        Reply { xid, flags, chaddr, options, ..Reply::default() }
-    }
-
-    fn add_parameters(&self, reply: &mut Reply) {
-        let addresses = self.message.options.bytes(codes::PARAMETER_LIST);
-        let (options, search) = parameters::requested(self.config, self.v4, addresses);
-        reply.options.extend(options);
-        reply.search = search;
-        // Firmware reads the header's fields, not the options.
-        let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec()).unwrap_or_default();
-        reply.file = bytes(&self.v4.boot_file);
-        reply.sname = bytes(&self.v4.boot_server);
-        reply.siaddr = self.v4.boot_server.as_ref().and_then(|server| server.parse().ok());
+        let why = format!("{address} is not this client's address, {} is", self.v4.address.ip());
+        self.send_to(Ipv4Addr::BROADCAST, &self.answers.nak(why), seen)
     }
 
     /// To the client's address where it has one, else to where it listens (RFC 2131 §4.1).

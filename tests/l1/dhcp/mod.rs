@@ -155,7 +155,7 @@ fn run_dhclient6(guest: &Ns<'_>) {
 }
 
 /// A daemon in the guest that ends with the scene.
-struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -165,7 +165,7 @@ impl Drop for Daemon {
 }
 
 /// systemd-networkd takes a writable /sys for a machine with udev and waits for it for ever.
-fn start_networkd(world: &World, guest: &Ns<'_>) -> Daemon {
+pub(crate) fn start_networkd(world: &World, guest: &Ns<'_>) -> Daemon {
     let network = "[Match]\nName=eth0\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n";
     world.write("/etc/systemd/network/10-eth0.network", network);
     let script =
