@@ -11,6 +11,7 @@ mod isolation;
 mod killed;
 mod launch;
 mod manifest;
+mod netboot;
 mod networks;
 mod nics;
 mod probes;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(examples::trials());
     trials.extend(explain::trials());
+    trials.extend(netboot::trials());
     trials.extend(networks::trials());
     trials.extend(nics::trials());
     trials.extend(by_hand::trials());

@@ -430,20 +430,21 @@ fn one_client_that_floods_is_answered_with_a_bound() {
 // spec: BOOT-2
 #[test]
 fn what_contradicts_itself_is_refused() {
-    let cases: [(&dyn Fn(&mut ServerConfig), &str); 6] = [
-        (&|config| config.address = ip(10), "subnets: 10.9.0.10 is the server's own address"),
-        (&|config| config.subnets.push(subnet("10.9.0.128/25", &[])), "overlaps with 10.9.0.128/25"),
-        (&|config| config.subnets[0].pools[0].last = [10, 9, 1, 1].into(), "pools: 10.9.0.10-10.9.1.1 is no range"),
-        (&|config| config.subnets[0].pools[0].last = ip(9), "pools: 10.9.0.10-10.9.0.9 is no range"),
+    type Change = fn(&mut ServerConfig);
+    let cases: [(Change, &str); 6] = [
+        (|config| config.address = ip(10), "subnets: 10.9.0.10 is the server's own address"),
+        (|config| config.subnets.push(subnet("10.9.0.128/25", &[])), "overlaps with 10.9.0.128/25"),
+        (|config| config.subnets[0].pools[0].last = [10, 9, 1, 1].into(), "pools: 10.9.0.10-10.9.1.1 is no range"),
+        (|config| config.subnets[0].pools[0].last = ip(9), "pools: 10.9.0.10-10.9.0.9 is no range"),
         (
-            &|config| {
+            |config| {
                 let again = config.subnets[0].pools[0];
                 config.subnets[0].pools.push(again);
             },
             "shares addresses with another pool",
         ),
         (
-            &|config| {
+            |config| {
                 let client = WhichClient::Circuit(vec![1]);
                 let reservation = Reservation { client, address: ip(255), hostname: None };
                 config.subnets[0].reservations.push(reservation);
