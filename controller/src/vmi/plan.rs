@@ -328,6 +328,10 @@ impl<'a> Planner<'a> {
             // A pod whose launcher never ran says nothing about a guest.
             Some(PodState::Ended { code: None, .. }) if !has_run => {}
             Some(PodState::Ended { code, message, .. }) if !is_final => self.settle(code, &message),
+            // Written before the kubelet knows: who asks every second sees how it ended before the object is gone.
+            _ if !is_final && let Some(outcome) = self.outcome() => {
+                self.settle(Some(outcome.exit_code().into()), &outcome.reason);
+            }
             _ => {}
         }
         if let Some(pod) = self.current().filter(|pod| pod_state::may_run(pod)) {

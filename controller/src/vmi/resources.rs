@@ -23,9 +23,11 @@ pub(super) fn resources(launch: &Launch, config: &ClusterConfig) -> Value {
     let overhead = if config.use_emulation { EMULATION_OVERHEAD } else { KVM_OVERHEAD };
     let given = &launch.instance.spec.resources;
     let vcpus = u64::from(machine.cpu.count());
-    let millicpus =
-        given.requests.cpu.as_ref().and_then(Quantity::milli_rounded_up).unwrap_or(vcpus * MILLICPUS_OF_A_VCPU);
-    let memory = given.requests.memory.as_ref().and_then(Quantity::rounded_up).unwrap_or(machine.memory_bytes);
+    // As for any container, a limit is requested where nothing else is.
+    let requested = given.requests.cpu.as_ref().or(given.limits.cpu.as_ref());
+    let millicpus = requested.and_then(Quantity::milli_rounded_up).unwrap_or(vcpus * MILLICPUS_OF_A_VCPU);
+    let requested = given.requests.memory.as_ref().or(given.limits.memory.as_ref());
+    let memory = requested.and_then(Quantity::rounded_up).unwrap_or(machine.memory_bytes);
     let mut requests = json!({
         "cpu": format!("{millicpus}m"),
         "memory": mebibytes(memory.saturating_add(overhead)),

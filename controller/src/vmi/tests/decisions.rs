@@ -283,6 +283,28 @@ fn a_deleted_instance_loses_its_pods_and_then_its_finalizer() {
     assert_eq!((plan.actions.len(), plan.finalizer), (0, false));
 }
 
+// spec: CTRL-1
+#[test]
+fn a_deleted_instance_tells_how_it_ended_as_soon_as_its_launcher_has() {
+    let mut case = Case::new(deleted(small_in(Phase::Running)), vec![launcher_pod(running(json!([])))]);
+    case.outcome = Some(Outcome { outcome: Verdict::PoweredOff, reason: "why".to_owned(), requested: true });
+    let plan = case.plan();
+    assert_eq!((plan.status.phase, plan.finalizer), (Some(Phase::Succeeded), true));
+}
+
+// spec: CTRL-52
+#[test]
+fn limits_alone_are_requested_too() {
+    let resources = json!({"limits": {"cpu": "1", "memory": "128Mi"}});
+    let object = instance(json!({"domain": {"resources": resources, "devices": {}}}));
+    let pod = pod::pod(&object, &launch(&object, &config()), &config(), 1).unwrap();
+    let resources = pod.spec.unwrap().containers[0].resources.clone().unwrap();
+    let (requests, limits) = (resources.requests.unwrap(), resources.limits.unwrap());
+    // Kubernetes then gives the pod the class Guaranteed.
+    assert_eq!((&requests["cpu"], &requests["memory"]), (&limits["cpu"], &limits["memory"]));
+    assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("1000m", "384Mi"));
+}
+
 #[test]
 fn a_pod_being_deleted_makes_the_instance_not_ready_and_starts_no_other() {
     let mut pod = launcher_pod(running(json!([gate("2026-11-29T11:59:59Z"), {"type": "Ready", "status": "True"}])));
