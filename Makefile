@@ -67,7 +67,7 @@ cluster-down: ## the end of that Kubernetes; nothing of it is left
 # Before other work on the machine, if the kernel lets us.
 run-bench = $$(chrt --fifo 1 true 2>/dev/null && echo chrt --fifo 1) "$(TAPVISOR_DIST)/bench" \
 	$(if $(QUICK),--quick) --into tests/bench/RESULTS.md
-benches := bench-start bench-wiring bench-chain bench-workers bench-tail bench-services bench-dhcp bench-path bench-run
+benches := bench-start bench-wiring bench-chain bench-bridge bench-workers bench-tail bench-services bench-dhcp bench-path bench-run
 .PHONY: bench bench-vmm $(benches)
 bench: setup-bench setup-lab ## speed and size compared with the floor and the peers, into tests/bench/RESULTS.md; bench-wiring … one section; QUICK=1 takes ten minutes
 	@tests/build bench lab

@@ -5,6 +5,7 @@
 //! of the groups that ran are replaced, those of this processor model. Timings are reported, never asserted;
 //! that a variant did its work is, and instructions, which are the same on every processor: a red gate of them fails the program.
 
+mod bridge;
 mod chain;
 mod dhcp;
 mod machine;
@@ -43,10 +44,11 @@ impl Extent {
 type Group = (&'static str, fn(Extent) -> Section);
 
 /// In the order of the report.
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     ("start", start::measure),
     ("wiring", wiring::measure),
     ("chain", chain::measure),
+    ("bridge", bridge::measure),
     ("workers", workers::measure),
     ("tail", tail::measure),
     ("services", services::measure),
