@@ -97,6 +97,10 @@ pub(crate) enum Command {
     /// Import and list images of container disks and kernels
     #[command(subcommand)]
     Image(Image),
+    /// Serve addresses and boot files to VMs that boot from a network, until interrupted
+    ///
+    /// For a network of type bridge without IPAM. Every file of the folder can be read by TFTP and HTTP on that network.
+    Netboot(Netboot),
     /// Draw a VM's network from the host to the guest, with counters, and name each fault
     ///
     /// Connects once to each declared port, from the host and from the VM's namespace, and closes the connection at once.
@@ -262,6 +266,22 @@ pub(crate) struct Doctor {
     /// Exit with 1 on warnings
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Netboot {
+    /// The network: a configuration file, or a name in /etc/tapvisor/net.d
+    #[arg(long, value_name = "CONF")]
+    pub(crate) network: String,
+    /// The folder of files to boot from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: PathBuf,
+    /// The file that VMs boot, by its name in the folder
+    #[arg(long, value_name = "FILE", default_value = "boot.ipxe")]
+    pub(crate) boot: String,
+    /// The server's address with its prefix length, if the network's bridge has none
+    #[arg(long, value_name = "ADDRESS", default_value = "10.77.0.1/24")]
+    pub(crate) address: terms::Ipv4Network,
 }
 
 #[derive(Debug, Args)]

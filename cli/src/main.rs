@@ -12,6 +12,7 @@ mod lifecycle;
 mod logs;
 mod names;
 mod net;
+mod netboot;
 mod plugins;
 mod progress;
 mod ps;
@@ -113,6 +114,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Net(arguments::Net::Inspect { name, output }) => net::inspect(&name, output),
         Command::Rm(rm) => lifecycle::rm(&rm),
         Command::Image(command) => image::image(&command),
+        Command::Netboot(netboot) => netboot::netboot(&netboot),
         Command::Explain(explain) => explain::explain(&explain),
         Command::Doctor(doctor) => doctor::doctor(&doctor),
         Command::Completion { shell } => {

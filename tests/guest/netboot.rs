@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::json;
-use tests::{BootServer, cache_file, trial, wait_for_or};
+use tests::{BootServer, cache_file, dist_file, trial, wait_for_or, workspace};
 
 use crate::manifest::{Vm, definition};
 use crate::vm::Host;
@@ -15,6 +15,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("two VMs boot from our server to a running kernel, by TFTP and HTTP", to_a_kernel),
         // spec: BOOT-13
         trial("a VM whose boot file is missing says so, and the server does", missing),
+        // spec: BOOT-14
+        trial("example netboot: a VM boots from the folder that netboot serves", example),
     ]
 }
 
@@ -122,4 +124,40 @@ fn missing() {
     wait_for_or("the reason on the console", Duration::from_secs(120), told, || guest.console());
     drop(server);
     end(host, &["by-tftp"]);
+}
+
+/// The block of this kind on the page, without its indentation.
+fn block(page: &str, kind: &str) -> String {
+    let (_, rest) = page.split_once(&format!("```{kind}\n")).expect("the page has such a block");
+    let block = rest.split("```").next().unwrap_or_default();
+    block.lines().map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
+/// What the page says, in its order.
+fn example() {
+    const COMMANDS: [&str; 2] = ["netboot --network boot --root /opt/boot", "run -f examples/netboot.yaml"];
+    let page = std::fs::read_to_string(workspace().join("dhcp/server/NETBOOT.md")).unwrap();
+    COMMANDS.into_iter().for_each(|command| assert!(page.contains(&format!("sudo tapvisor {command}\n")), "{command}"));
+    let host = Host::new();
+    host.world.write("/etc/tapvisor/net.d/boot.conflist", block(&page, "json"));
+    host.world.write("/opt/boot/boot.ipxe", block(&page, "text"));
+    write_guest(&host, "/opt/boot");
+    let log = std::fs::File::create(host.world.path("/run/netboot.log")).unwrap();
+    let mut command = host.world.command(dist_file("tapvisor"));
+    let mut netboot = command.args(COMMANDS[0].split(' ')).stderr(log).spawn().expect("the world starts programs");
+    let log = || std::fs::read_to_string(host.world.path("/run/netboot.log")).unwrap_or_default();
+    let logged = |word: &str| {
+        wait_for_or(word, Duration::from_secs(60), || log().contains(word).then_some(()), log);
+    };
+    logged("ready");
+    let manifest = workspace().join("examples/netboot.yaml").display().to_string();
+    host.world.tapvisor(&["run", "--detach", "-f", &manifest]).assert_ok();
+    let pxe = host.guest("pxe");
+    let _ = pxe.wait_told("ready", 1);
+    assert!(pxe.lease4("eth1").address.starts_with("10.77.0."), "{}", log());
+    logged("TFTP: sent");
+    host.remove(&["pxe"]).assert_ok();
+    host.world.sh("pkill -TERM -f '[t]apvisor netboot'").assert_ok();
+    assert!(netboot.wait().unwrap().success(), "{}", log());
+    host.assert_nothing_left();
 }
