@@ -2,7 +2,7 @@
 //!
 //! Everything a manifest's author chose goes into JSON arguments, where it is data; the rest is numbers and our own words.
 //! PCI layout: the VGA adapter at slot 1, NICs behind root ports at slot 2 and 3, so that the first is `enp1s0` as under KubeVirt; fixed devices
-//! at slots 4 to 7 and 30, the USB controller beside the panic device; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
+//! at slots 4 to 7 and 30, the USB controller next to the panic device; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
 
 use std::os::fd::RawFd;
 

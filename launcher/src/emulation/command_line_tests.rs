@@ -60,6 +60,7 @@ fn numbered(machine: &Machine, nics: &[PluggedIn]) -> Descriptors {
     Descriptors { monitor: 10, console: 11, agent: Some(12), nics: nics.collect(), disks: disks.collect() }
 }
 
+// spec: DISK-10
 #[test]
 fn machines_give_their_golden_command_lines() {
     let mut cases = 0;
