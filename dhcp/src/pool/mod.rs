@@ -10,6 +10,8 @@
 
 mod config;
 mod leases;
+#[cfg(test)]
+mod properties;
 mod record;
 mod relay;
 mod server;

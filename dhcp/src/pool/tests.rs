@@ -12,12 +12,12 @@ use crate::boot::BootRule;
 use crate::frame::Link;
 use crate::{Config, Frame, Lifetime, V4Config};
 
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const SERVER_MAC: MacAddr = MacAddr::local([0, 0, 0, 0, 1]);
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
-const LEASE_SECONDS: u32 = 600;
+pub(super) const LEASE_SECONDS: u32 = 600;
 
-fn at(seconds: u64) -> Duration {
+pub(super) fn at(seconds: u64) -> Duration {
     Duration::from_secs(1_000_000 + seconds)
 }
 
@@ -35,7 +35,7 @@ fn config() -> ServerConfig {
     ServerConfig { mac: SERVER_MAC, address: SERVER, subnets, boot: Vec::new(), decline_seconds: 3600 }
 }
 
-fn server() -> Server {
+pub(super) fn server() -> Server {
     Server::new(config()).unwrap()
 }
 
@@ -45,14 +45,14 @@ fn mac(number: u8) -> [u8; 6] {
 
 /// A client's message, put together option by option.
 #[derive(Clone)]
-struct Ask {
+pub(super) struct Ask {
     header: Vec<u8>,
     options: Vec<u8>,
     from: [u8; 6],
     to: Ipv4Addr,
 }
 
-fn ask(kind: MessageType, client: u8) -> Ask {
+pub(super) fn ask(kind: MessageType, client: u8) -> Ask {
     let mut header = vec![0; 240];
     header[..3].copy_from_slice(&[1, 1, 6]);
     header[28..34].copy_from_slice(&mac(client));
@@ -69,7 +69,7 @@ fn request(client: u8, address: Ipv4Addr) -> Ask {
 }
 
 impl Ask {
-    fn option(mut self, code: u8, value: &[u8]) -> Self {
+    pub(super) fn option(mut self, code: u8, value: &[u8]) -> Self {
         self.options.extend([&[code, u8::try_from(value.len()).unwrap()], value].concat());
         self
     }
@@ -79,7 +79,7 @@ impl Ask {
         self
     }
 
-    fn ciaddr(self, address: Ipv4Addr) -> Self {
+    pub(super) fn ciaddr(self, address: Ipv4Addr) -> Self {
         self.field(12, address)
     }
 
@@ -88,26 +88,26 @@ impl Ask {
         self.field(24, RELAY)
     }
 
-    fn unicast(mut self) -> Self {
+    pub(super) fn unicast(mut self) -> Self {
         self.to = SERVER;
         self
     }
 
-    fn frame(&self) -> Frame {
+    pub(super) fn frame(&self) -> Frame {
         let payload = [&self.header[..], &self.options, &[255]].concat();
         let link = Link { source: MacAddr::new(self.from).unwrap(), destination: SERVER_MAC.bytes() };
         link.udp4((Ipv4Addr::UNSPECIFIED, 68), (self.to, 67), &payload)
     }
 
-    fn send(&self, server: &mut Server, now: Duration) -> Answer {
+    pub(super) fn send(&self, server: &mut Server, now: Duration) -> Answer {
         Answer::of(server.on_frame(now, &self.frame()))
     }
 }
 
 /// What a server does, its one frame read by etherparse and dhcproto.
 #[derive(Debug)]
-struct Answer {
-    output: Output,
+pub(super) struct Answer {
+    pub(super) output: Output,
     message: Option<Message>,
     to: (Vec<u8>, Ipv4Addr, u16),
 }
@@ -127,11 +127,11 @@ impl Answer {
         Self { message: Some(message), to, output }
     }
 
-    fn kind(&self) -> Option<MessageType> {
+    pub(super) fn kind(&self) -> Option<MessageType> {
         self.message.as_ref().map(|message| message.opts().msg_type().unwrap())
     }
 
-    fn address(&self) -> Ipv4Addr {
+    pub(super) fn address(&self) -> Ipv4Addr {
         self.message.as_ref().unwrap().yiaddr()
     }
 
@@ -155,7 +155,7 @@ fn lease(server: &mut Server, client: u8, now: Duration) -> Ipv4Addr {
     ack.address()
 }
 
-fn ip(last: u8) -> Ipv4Addr {
+pub(super) fn ip(last: u8) -> Ipv4Addr {
     [10, 9, 0, last].into()
 }
 
