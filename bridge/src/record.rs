@@ -11,9 +11,10 @@ use super::rules::Elements;
 /// On tmpfs: it dies with the reboot that ends the attachment.
 const FOLDER: &str = "/run/tapvisor/bridge";
 
-/// What is outside the pod's namespace.
+/// What is outside the pod's namespace. Another release may have written it: fields that are not known are ignored, because a
+/// record that is not read counts as cut off, and what it is about would stay on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
     /// CNI_CONTAINERID, for the IPAM plugin.
     pub(crate) container_id: ContainerId,
@@ -59,6 +60,20 @@ pub(crate) fn records() -> Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As it was first written; it never changes.
+    const EARLIER: &str = r#"{"containerId":"c1","ifName":"eth0","checkedMac":"02:00:00:00:00:07","gatewayLink":"cni0","masqueraded":["10.0.0.5","fd00::5"]}"#;
+
+    // spec: OPS-8
+    #[test]
+    fn a_record_of_another_release_is_read() {
+        let earlier = Record::from_bytes(EARLIER.as_bytes()).unwrap();
+        assert_eq!((earlier.container_id.to_string(), earlier.masqueraded.len()), ("c1".to_owned(), 2));
+        let now: serde_json::Value = serde_json::from_slice(&earlier.to_bytes()).unwrap();
+        assert_eq!(now, serde_json::from_str::<serde_json::Value>(EARLIER).unwrap(), "the release before reads it");
+        let later = EARLIER.replacen('{', r#"{"later":{"a":1},"#, 1);
+        assert_eq!(Record::from_bytes(later.as_bytes()), Some(earlier));
+    }
 
     #[test]
     fn a_record_says_what_is_in_the_tables_and_one_cut_off_nothing() {

@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a guest that invents senders fills no neighbour table", flood),
         // spec: CNI-GUARD-2
         trial("a masquerade guest may use eight link-local addresses and no ninth", link_local_addresses),
-        // spec: CNI-DEL-2
+        // spec: CNI-DEL-2, OPS-8
         trial("DEL removes a wiring of the previous generation and leaves nothing", previous_generation),
     ]
 }
