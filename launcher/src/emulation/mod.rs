@@ -110,10 +110,15 @@ impl Engine for Emulation {
                 let monitor = Monitor::start(monitor).map_err(system("no thread for the monitor"))?;
                 Ok(Box::new(Qemu { monitor, handle, account }))
             }
+            // Its last words say more than that it closed the monitor; one that still runs then is killed where it is followed.
+            Err(EngineError::Ended) => {
+                let last_words = exited.recv_timeout(FLUSH_PATIENCE.saturating_mul(2));
+                Err(last_words.map_or(EngineError::Ended, EngineError::GaveUp))
+            }
             Err(error) => {
                 handle.signal(Signal::SIGKILL);
-                // Its own last words say more than a closed monitor.
-                Err(exited.recv_timeout(FLUSH_PATIENCE).map_or(error, EngineError::GaveUp))
+                drop(exited.recv_timeout(FLUSH_PATIENCE));
+                Err(error)
             }
         }
     }

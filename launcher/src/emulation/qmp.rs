@@ -26,6 +26,8 @@ const MOST_CHARS: usize = 500;
 
 /// How long a command may take before QEMU counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long its start may take: it loads its libraries, the firmware and what the guest boots from, on a host that may be busy.
+const START_PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Message {
@@ -123,7 +125,7 @@ impl Client {
     /// Waits for the greeting and answers it; QEMU's version comes back.
     pub(crate) fn negotiate(&mut self) -> Result<String, EngineError> {
         let version = loop {
-            if let Message::Greeting { version } = self.next("its greeting")? {
+            if let Message::Greeting { version } = self.next("its greeting", START_PATIENCE)? {
                 break version;
             }
         };
@@ -156,7 +158,7 @@ impl Client {
         }
         .map_err(|_| EngineError::Ended)?;
         loop {
-            match self.next(command)? {
+            match self.next(command, PATIENCE)? {
                 Message::Answer { id, result } if id == self.last_id => {
                     return result.map_err(|reason| EngineError::Refused { command, reason });
                 }
@@ -174,9 +176,9 @@ impl Client {
         self.stream.write_all(text.get(sent..).unwrap_or_default())
     }
 
-    fn next(&self, command: &'static str) -> Result<Message, EngineError> {
-        self.answers.recv_timeout(PATIENCE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => EngineError::Silent { command, seconds: PATIENCE.as_secs() },
+    fn next(&self, command: &'static str, patience: Duration) -> Result<Message, EngineError> {
+        self.answers.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => EngineError::Silent { command, seconds: patience.as_secs() },
             RecvTimeoutError::Disconnected => EngineError::Ended,
         })
     }
