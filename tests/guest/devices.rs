@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Outside, dist_file, serve_tftp, trial, wait_for};
+use tests::{Outside, dist_file, serve_tftp, trial, wait_for, wait_for_or};
 
 use crate::manifest::{Vm, definition};
 use crate::vm::Host;
@@ -35,7 +35,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The only VM of the trial, as `ps` lists it, once it has this status and `is_wanted`.
 fn wait_status(host: &Host, wanted: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let found = || Some(status(host)).filter(|vm| vm["status"] == wanted && is_wanted(vm));
-    wait_for(&format!("the VM to be {wanted}"), MOMENT, found).0
+    let account = || format!("{:#}\n{}", status(host), host.guest("many").account());
+    wait_for_or(&format!("the VM to be {wanted}"), MOMENT, found, account).0
 }
 
 fn starts_paused() {
@@ -46,7 +47,8 @@ fn starts_paused() {
     let many = host.guest("many");
     assert_eq!((&wait_status(&host, "Paused", |_| true)["reason"], many.console()), (&Value::Null, String::new()));
     host.world.tapvisor(&["unpause", "many"]).assert_ok();
-    let _ = many.wait_told("ready", 1);
+    // Its shell reads what is typed.
+    let _ = many.ok("true");
     many.type_line("poweroff -f");
     let _ = wait_status(&host, "Paused", |vm| vm["restarts"] == 1);
     host.world.tapvisor(&["unpause", "many"]).assert_ok();

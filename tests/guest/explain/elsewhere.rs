@@ -36,7 +36,12 @@ const ON_THE_HOST: [Fault; 9] = [
         "nft delete table inet mine",
     ),
     fault("forwardDrop", "host", "iptables -A FORWARD -j REJECT", "nft delete table ip filter"),
-    fault("masqueradeGone", "host", "iptables-save -t nat >/run/nat; iptables -t nat -F", "iptables-restore </run/nat"),
+    fault(
+        "masqueradeGone",
+        "host",
+        "nft list table inet tapvisor-bridge >/run/masqueraded; nft delete table inet tapvisor-bridge",
+        "nft -f /run/masqueraded",
+    ),
 ];
 
 /// Inside the namespace, through which only a masqueraded guest's packets are routed.
@@ -56,8 +61,9 @@ const IN_THE_POD: [Fault; 3] = [
     ),
 ];
 
-/// Where the network's configuration names a bridge.
-const AT_THE_BRIDGE: [Fault; 2] = [
+/// Where the network is of the reference plugin `bridge`.
+const AT_THE_BRIDGE: [Fault; 3] = [
+    fault("masqueradeGone", "host", "iptables-save -t nat >/run/nat; iptables -t nat -F", "iptables-restore </run/nat"),
     fault("wrongBridge", "END", "ip link set END nomaster", "ip link set END master br-test"),
     fault(
         "wrongBridge",
