@@ -204,9 +204,9 @@ fn second_network() {
     });
     apply(&cluster, &network);
     // Each asks the other until it answers, and shows the answer on its own web server. The guest's DHCP client, which nothing
-    // answers there, takes addresses away when it starts.
-    for (number, node, binding) in [(1, "node1", "bridge"), (2, "node2", "masquerade")] {
-        let peer = 3 - number;
+    // answers there, takes addresses away when it starts. Pods of other trials are on the same bridge, with other addresses.
+    for (number, node, binding) in [(11, "node1", "bridge"), (12, "node2", "masquerade")] {
+        let peer = 23 - number;
         let run = format!(
             "guest.run=(while+:;do+ip+addr+replace+198.51.100.{number}/24+dev+eth1;sleep+1;done)&\
              (until+timeout+20+wget+-q+-O+/www/peer+http://198.51.100.{peer}/;do+sleep+1;done)&"
@@ -221,15 +221,15 @@ fn second_network() {
             json!([{"name": "default", binding: {}}, {"name": "lan", "bridge": {}}]);
         apply(&cluster, &vmi);
     }
-    let instances = [1, 2].map(|number| (number, wait_ready(&cluster, &format!("lan{number}"))));
+    let instances = [11, 12].map(|number| (number, wait_ready(&cluster, &format!("lan{number}"))));
     for (number, vmi) in instances {
         let address = vmi["status"]["interfaces"][0]["ipAddress"].as_str().expect("an address");
         // Over the pod network, from the other node.
-        let answer = fetch_path(&cluster, "vms", &format!("client-node{}", 3 - number), address, 80, "/peer");
-        assert!(answer.contains(&format!("address eth1 198.51.100.{}/24", 3 - number)), "{answer}");
+        let answer = fetch_path(&cluster, "vms", &format!("client-node{}", 13 - number), address, 80, "/peer");
+        assert!(answer.contains(&format!("address eth1 198.51.100.{}/24", 23 - number)), "{answer}");
         assert!(answer.contains(&format!("asked by [::ffff:198.51.100.{number}]")), "{answer}");
     }
-    for number in [1, 2] {
+    for number in [11, 12] {
         cluster.kubectl(&["-n", "vms", "delete", "vmi", &format!("lan{number}"), "--wait=false"]).assert_ok();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Cluster, Ran, trial, wait_for};
+use tests::{Cluster, KERNEL_ARGUMENTS, Ran, trial, wait_for};
 
 use crate::vmi::{delete_and_assert_gone, installed, object, wait_ready};
 
@@ -29,7 +29,7 @@ fn set(name: &str) -> Value {
             "terminationGracePeriodSeconds": 5,
             "domain": {
                 "memory": {"guest": "128Mi"},
-                "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet panic=-1", "container": {
+                "firmware": {"kernelBoot": {"kernelArgs": KERNEL_ARGUMENTS, "container": {
                     "image": "localhost/tapvisor/guest-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}}},
                 "devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
             },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Cluster, Ran, trial, wait_for};
+use tests::{Cluster, KERNEL_ARGUMENTS, Ran, trial, wait_for};
 
 use crate::pods::busybox;
 use crate::vmi::{condition, delete_and_assert_gone, installed, object, wait_instance, wait_ready};
@@ -53,7 +53,7 @@ pub(crate) fn instance(name: &str, words: &str) -> Value {
             "terminationGracePeriodSeconds": 30,
             "domain": {
                 "memory": {"guest": "128Mi"},
-                "firmware": {"kernelBoot": {"kernelArgs": format!("console=ttyS0 quiet panic=-1 {words}"), "container": {
+                "firmware": {"kernelBoot": {"kernelArgs": format!("{KERNEL_ARGUMENTS} {words}"), "container": {
                     "image": "localhost/tapvisor/guest-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}}},
                 "devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
             },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Ran, cache_file, dist_file, trial, wait_for};
+use tests::{KERNEL_ARGUMENTS, Ran, cache_file, dist_file, trial, wait_for};
 
 use crate::manifest::Vm;
 use crate::vm::Host;
@@ -25,8 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn vm(words: &str) -> Vm {
     let kernel =
         json!({"image": "tapvisor/guest-agent:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"});
-    let firmware =
-        json!({"kernelBoot": {"kernelArgs": format!("console=ttyS0 quiet panic=-1 {words}"), "container": kernel}});
+    let firmware = json!({"kernelBoot": {"kernelArgs": format!("{KERNEL_ARGUMENTS} {words}"), "container": kernel}});
     Vm::new("web", "masquerade")
         .set("/domain", "firmware", firmware)
         .set("/domain", "memory", json!({"guest": "160Mi"}))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Ns, Ran, World, cache_file, dist_file, trial, wait_for};
+use tests::{KERNEL_ARGUMENTS, Ns, Ran, World, cache_file, dist_file, trial, wait_for};
 use wiring::Request;
 
 const BOOT: Duration = Duration::from_secs(180);
@@ -100,7 +100,7 @@ END"#,
             "uuid": "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f", "cpu": {"sockets": 1, "cores": self.queues, "threads": 1},
             "memoryBytes": 192 << 20, "serialConsole": true, "gracePeriodSeconds": 30, "emulation": "required",
             "boot": {"kernel": {"kernel": "/run/guest/vmlinuz", "initrd": "/run/guest/initrd.img",
-                "commandLine": "console=ttyS0 quiet panic=-1"}},
+                "commandLine": KERNEL_ARGUMENTS}},
             "nics": [{"name": "default", "model": "virtio"}]});
         for (key, value) in changes.as_object().expect("changes are an object") {
             machine[key] = value.clone();

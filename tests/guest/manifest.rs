@@ -1,6 +1,7 @@
 //! Manifests for tests: the masquerade example with other words in it.
 
 use serde_json::{Value, json};
+use tests::KERNEL_ARGUMENTS;
 
 /// A VM that boots the guest of the examples.
 #[derive(Debug, Clone)]
@@ -15,7 +16,7 @@ impl Vm {
     pub(crate) fn new(name: &str, binding: &'static str) -> Self {
         let kernel = json!({"image": "tapvisor/guest-kernel:1", "kernelPath": "/boot/vmlinuz",
             "initrdPath": "/boot/initrd.img"});
-        let firmware = json!({"kernelBoot": {"kernelArgs": "console=ttyS0 quiet panic=-1", "container": kernel}});
+        let firmware = json!({"kernelBoot": {"kernelArgs": KERNEL_ARGUMENTS, "container": kernel}});
         let domain = json!({"cpu": {"cores": 1}, "memory": {"guest": "128Mi"}, "firmware": firmware,
             "devices": {"rng": {}, "interfaces": [], "disks": []}});
         let spec = json!({"terminationGracePeriodSeconds": 15, "domain": domain, "networks": [], "volumes": []});

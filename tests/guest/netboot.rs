@@ -39,7 +39,7 @@ http: {root: /run/served}
 const SCRIPT: &str = "#!ipxe\nchain ${hostname}.ipxe\n";
 /// Kernel and initial file system come by what this script came by.
 const KERNEL: &str = "#!ipxe
-kernel vmlinuz console=ttyS0 quiet panic=-1 boot.by=${hostname} initrd=initrd.img
+kernel vmlinuz console=ttyS0 quiet panic=-1 no_timer_check boot.by=${hostname} initrd=initrd.img
 initrd initrd.img
 boot
 ";

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tests::{Guest, Outside, trial};
+use tests::{Guest, KERNEL_ARGUMENTS, Outside, trial};
 
 use crate::explain::assert_healthy;
 use crate::manifest::{Vm, definition};
@@ -57,7 +57,7 @@ fn five() {
         .set(
             "/domain/firmware/kernelBoot",
             "kernelArgs",
-            json!("console=ttyS0 quiet panic=-1 sysctl.net.ipv6.conf.default.accept_ra_rt_info_max_plen=128"),
+            json!(format!("{KERNEL_ARGUMENTS} sysctl.net.ipv6.conf.default.accept_ra_rt_info_max_plen=128")),
         );
     host.world.write("/run/vms.yaml", definitions() + &vm.yaml());
     host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();

@@ -13,6 +13,10 @@ use crate::{Ns, World, wait_for};
 /// the same time, for machines with other load.
 const BOOT: Duration = Duration::from_secs(180);
 
+/// What guests boot with, in emulation too: a kernel that looks whether its timer ticks takes one for broken that does not
+/// while the machine has no time for QEMU, and ends.
+pub const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
+
 /// The guest of a VM in the namespace `default`.
 #[derive(Debug)]
 pub struct Guest<'w> {

@@ -34,7 +34,7 @@ pub use counts::{Counts, count, instructions, seized};
 pub use dhcp_service::DhcpService;
 pub use dist::{cache_file, dist_file, workspace};
 pub use fake_guest::FakeGuest;
-pub use guest::{CommandOutput, Guest, Lease};
+pub use guest::{CommandOutput, Guest, KERNEL_ARGUMENTS, Lease};
 pub use inside::inside;
 pub use ns::Ns;
 pub use outside::Outside;

@@ -6,7 +6,7 @@ mod watch;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Guest, Outside, trial};
+use tests::{Guest, KERNEL_ARGUMENTS, Outside, trial};
 
 pub(crate) use self::asking::assert_healthy;
 use self::asking::{Place, assert_named, errors, explain, fault, wait_error};
@@ -246,7 +246,7 @@ fn bridge() {
 /// Guests that do not ask by themselves.
 fn leases() {
     let host = Host::new();
-    let arguments = json!("console=ttyS0 quiet panic=-1 guest.dhcp=none");
+    let arguments = json!(format!("{KERNEL_ARGUMENTS} guest.dhcp=none"));
     let quiet =
         |name, binding| Vm::new(name, binding).set("/domain/firmware/kernelBoot", "kernelArgs", arguments.clone());
     host.run(&[quiet("web", "masquerade"), quiet("db", "bridge")], None).assert_ok();
