@@ -98,8 +98,9 @@ fn replica_deleted() {
 /// Whether the leading controller follows the agents of all nodes.
 fn follows_agents(cluster: &Cluster) -> bool {
     let metrics = format!("/api/v1/namespaces/tapvisor/pods/{}:8080/proxy/metrics", holder(cluster));
-    let line = format!("tapvisor_controller_node_agents {}", NODES.len());
-    cluster.kubectl(&["get", "--raw", &metrics]).stdout().lines().any(|found| found == line)
+    let text = cluster.kubectl(&["get", "--raw", &metrics]).stdout();
+    let value = text.lines().find_map(|line| line.strip_prefix("tapvisor_controller_node_agents "));
+    value.and_then(|value| value.parse::<f64>().ok()) == Some(NODES.len() as f64)
 }
 
 /// A node whose cable is out until this is dropped.
