@@ -384,6 +384,27 @@ fn architecture_names_paths_that_exist() {
     none(&missing.map(|path| format!("ARCHITECTURE.md names {path}, which is not there")).collect::<Vec<_>>());
 }
 
+/// The words that a shell makes of one with braces, `a{,-b}`.
+fn expanded(word: &str) -> Vec<String> {
+    let Some((start, rest)) = word.split_once('{') else { return vec![word.to_owned()] };
+    let (inner, end) = rest.split_once('}').unwrap_or((rest, ""));
+    inner.split(',').map(|part| format!("{start}{part}{end}")).collect()
+}
+
+#[test]
+fn the_removal_names_every_file_of_an_installation() {
+    let makefile = read("Makefile");
+    let installed = makefile.lines().filter_map(|line| line.strip_prefix("\tinstall -D ")?.rsplit_once("$(DESTDIR)"));
+    let installed = installed.map(|(_, path)| path.trim_end_matches('"').replace("$(PREFIX)", "/usr/local"));
+    let installed: Vec<_> = installed.map(|path| path.replace("$(CNI_BIN)", "/opt/cni/bin")).collect();
+    assert!(installed.len() >= 5, "{installed:?}");
+    let page = read("cli/RUNNING.md");
+    let removal = page.lines().find_map(|line| line.strip_prefix("sudo rm -r ")).expect("the page removes files");
+    let removed: Vec<_> = removal.split_whitespace().flat_map(expanded).collect();
+    let missing = installed.iter().filter(|path| !removed.contains(path));
+    none(&missing.map(|path| format!("cli/RUNNING.md leaves {path}, which `make install` makes")).collect::<Vec<_>>());
+}
+
 #[test]
 fn make_test_climbs_every_rung_and_each_has_a_minimum_and_a_ceiling() {
     let rungs = read("tests/rungs");

@@ -20,10 +20,8 @@ names). Each spec of the labels `conformance` and `sig-network` has the result o
 const LABELS: [&str; 2] = ["conformance", "sig-network"];
 
 /// Words in the names of specs that cannot pass here, and why.
-const NOT_POSSIBLE: [(&str, &str); 4] = [
+const NOT_POSSIBLE: [(&str, &str); 2] = [
     ("Networkpolicy", "no NetworkPolicy engine runs in the test cluster"),
-    ("VM Live Migration Starting a VirtualMachineInstance", "live migration is not implemented"),
-    ("should remain to able resolve the VM IP", "live migration is not implemented"),
     ("Istio", "Istio does not run in the test cluster"),
 ];
 

@@ -1,11 +1,10 @@
 //! The agents that can be asked now, and what their launchers have used.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
@@ -15,8 +14,8 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 
 use super::Agent;
-use super::requests::AgentError;
-use super::stream::{StreamError, send};
+use super::requests::{self, AgentError};
+use super::stream::StreamError;
 
 /// Longest an agent may take: less than Prometheus waits for a scrape.
 const ANSWER: Duration = Duration::from_secs(6);
@@ -52,25 +51,16 @@ impl AgentList {
     pub(crate) async fn counters(&self, agent: &Agent) -> Result<NodeCounters, AgentError> {
         let node = &agent.node;
         let asked = tokio::time::timeout(ANSWER, self.ask(agent)).await;
-        let answer = asked.map_err(|_| AgentError::Time(node.clone()))??;
-        let Some(answer) = answer else { return Ok(NodeCounters::default()) };
-        let unfit = |error| AgentError::Agent(format!("the agent's answer is not understood: {error}"));
-        serde_json::from_slice(&answer).map_err(unfit)
+        match asked.map_err(|_| AgentError::Time(node.clone()))?? {
+            (StatusCode::OK, answer) => serde_json::from_slice(&answer).map_err(|error| AgentError::unfit(&error)),
+            (StatusCode::NOT_FOUND, _) => Ok(NodeCounters::default()),
+            (status, _) => Err(AgentError::Connection(node.clone(), StreamError::Status(status))),
+        }
     }
 
-    async fn ask(&self, agent: &Agent) -> Result<Option<Bytes>, AgentError> {
-        let failed = |error: StreamError| AgentError::Connection(agent.node.clone(), error);
-        let other = |error| failed(io::Error::other(error).into());
-        let tls = self.tls.borrow().clone().ok_or(AgentError::NoCertificate)?;
-        let request = Request::get(COUNTERS_PATH).header(HOST, SERVER_NAME).body(Empty::<Bytes>::new());
-        let request = request.map_err(|error| failed(io::Error::other(error).into()))?;
-        let response = send(agent.address, tls, request).await.map_err(failed)?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            status => return Err(failed(StreamError::Status(status))),
-        }
-        let body = Limited::new(response.into_body(), MAX_COUNTERS_BYTES).collect().await.map_err(other)?;
-        Ok(Some(body.to_bytes()))
+    async fn ask(&self, agent: &Agent) -> Result<(StatusCode, Bytes), AgentError> {
+        let request = Request::get(COUNTERS_PATH).header(HOST, SERVER_NAME).body(Full::default());
+        let answer = requests::ask(agent, &self.tls, request).await?;
+        requests::read(&agent.node, answer, MAX_COUNTERS_BYTES).await
     }
 }

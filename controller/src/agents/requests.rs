@@ -57,6 +57,13 @@ pub(crate) enum AgentError {
     Refused(String),
 }
 
+impl AgentError {
+    /// An answer that is not what was asked for.
+    pub(super) fn unfit(error: &serde_json::Error) -> Self {
+        Self::Agent(format!("the agent's answer is not understood: {error}"))
+    }
+}
+
 /// One launcher pod and the way to it.
 #[derive(Clone)]
 pub(crate) struct LauncherClient {
@@ -77,11 +84,11 @@ impl LauncherClient {
         let name = serde_json::to_value(verb).unwrap_or_default();
         let body = if fields.is_null() { Bytes::new() } else { fields.to_string().into() };
         let path = launcher_path(pod, name.as_str().unwrap_or_default());
-        let text = self.post(node, path, body).await?;
-        match serde_json::from_str(&text) {
+        let answer = self.post(node, path, body).await?;
+        match serde_json::from_slice(&answer) {
             Ok(Answer::Ok { ok, .. }) => Ok(ok),
             Ok(Answer::Error { error, .. }) => Err(AgentError::Refused(error)),
-            Err(error) => Err(AgentError::Agent(format!("the agent's answer is not understood: {error}"))),
+            Err(error) => Err(AgentError::unfit(&error)),
         }
     }
 
@@ -91,9 +98,8 @@ impl LauncherClient {
     /// The agent was not reached, or cannot.
     pub(crate) async fn explain(&self, node: &str, pod: &PodUid, vm: &ExplainRequest) -> Result<Value, AgentError> {
         let body = serde_json::to_vec(vm).unwrap_or_default();
-        let text = self.post(node, launcher_path(pod, EXPLAIN), body.into()).await?;
-        let unfit = |error| AgentError::Agent(format!("the agent's answer is not understood: {error}"));
-        serde_json::from_str(&text).map_err(unfit)
+        let answer = self.post(node, launcher_path(pod, EXPLAIN), body.into()).await?;
+        serde_json::from_slice(&answer).map_err(|error| AgentError::unfit(&error))
     }
 
     /// Opens a stream of bytes to a launcher.
@@ -126,8 +132,8 @@ impl LauncherClient {
                 return Err(AgentError::Taken);
             }
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let (_, text) = read(node, response).await?;
-                return Err(AgentError::Agent(text.trim_end().to_owned()));
+                let (_, text) = read(node, response, MAX_ANSWER).await?;
+                return Err(AgentError::Agent(text_of(&text)));
             }
             let upgraded = hyper::upgrade::on(response).await;
             upgraded.map(TokioIo::new).map_err(|error| AgentError::Connection(node.to_owned(), error.into()))
@@ -135,15 +141,15 @@ impl LauncherClient {
         tokio::time::timeout(ANSWER, open).await.map_err(|_| AgentError::Time(node.to_owned()))?
     }
 
-    /// The text of an answer with code 200.
-    async fn post(&self, node: &str, path: String, body: Bytes) -> Result<String, AgentError> {
+    /// The body of an answer with code 200.
+    async fn post(&self, node: &str, path: String, body: Bytes) -> Result<Bytes, AgentError> {
         let request = Request::post(path).header(HOST, SERVER_NAME).body(Full::new(body));
         let (status, text) = tokio::time::timeout(ANSWER, self.text(node, request))
             .await
             .map_err(|_| AgentError::Time(node.to_owned()))??;
         match status {
             StatusCode::OK => Ok(text),
-            _ => Err(AgentError::Agent(text.trim_end().to_owned())),
+            _ => Err(AgentError::Agent(text_of(&text))),
         }
     }
 
@@ -151,8 +157,8 @@ impl LauncherClient {
         &self,
         node: &str,
         request: Result<Request<Full<Bytes>>, hyper::http::Error>,
-    ) -> Result<(StatusCode, String), AgentError> {
-        read(node, self.send(node, request).await?).await
+    ) -> Result<(StatusCode, Bytes), AgentError> {
+        read(node, self.send(node, request).await?, MAX_ANSWER).await
     }
 
     async fn send(
@@ -160,11 +166,7 @@ impl LauncherClient {
         node: &str,
         request: Result<Request<Full<Bytes>>, hyper::http::Error>,
     ) -> Result<hyper::Response<hyper::body::Incoming>, AgentError> {
-        let failed = |error: StreamError| AgentError::Connection(node.to_owned(), error);
-        let request = request.map_err(|error| failed(io::Error::other(error).into()))?;
-        let tls = self.tls.borrow().clone().ok_or(AgentError::NoCertificate)?;
-        let agent = self.agent_on(node).await?;
-        send(agent.address, tls, request).await.map_err(failed)
+        ask(&self.agent_on(node).await?, &self.tls, request).await
     }
 
     async fn agent_on(&self, node: &str) -> Result<Agent, AgentError> {
@@ -176,12 +178,31 @@ impl LauncherClient {
     }
 }
 
-async fn read(
+/// Sends an agent a request, with the certificate of this replica.
+pub(super) async fn ask(
+    agent: &Agent,
+    tls: &watch::Receiver<Option<Arc<ClientConfig>>>,
+    request: Result<Request<Full<Bytes>>, hyper::http::Error>,
+) -> Result<hyper::Response<hyper::body::Incoming>, AgentError> {
+    let failed = |error: StreamError| AgentError::Connection(agent.node.clone(), error);
+    let request = request.map_err(|error| failed(io::Error::other(error).into()))?;
+    let tls = tls.borrow().clone().ok_or(AgentError::NoCertificate)?;
+    send(agent.address, tls, request).await.map_err(failed)
+}
+
+/// The code and the body of an agent's answer, of at most so many bytes.
+pub(super) async fn read(
     node: &str,
     response: hyper::Response<hyper::body::Incoming>,
-) -> Result<(StatusCode, String), AgentError> {
+    most: usize,
+) -> Result<(StatusCode, Bytes), AgentError> {
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = Limited::new(response.into_body(), most).collect().await;
     let body = body.map_err(|error| AgentError::Connection(node.to_owned(), io::Error::other(error).into()))?;
-    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    Ok((status, body.to_bytes()))
+}
+
+/// What an agent says that refuses.
+fn text_of(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).trim_end().to_owned()
 }

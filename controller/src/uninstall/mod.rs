@@ -82,7 +82,7 @@ async fn write_finalizers(client: &Client, object: &KubeVirt, finalizers: &[&str
     }
 }
 
-/// Until the object is let go, or another client has changed it.
+/// Until the object is let go, or is gone.
 async fn uninstall(client: &Client, namespace: &str, object: &KubeVirt) {
     tracing::info!(object = object.name_any(), "the KubeVirt object is deleted: VMs end and the nodes are put back");
     let mut told = String::new();
@@ -147,6 +147,7 @@ async fn left(client: &Client, namespace: &str, object: &KubeVirt) -> kube::Resu
     Ok(Left {
         is_namespace_deleted: home.is_none_or(|home| home.metadata.deletion_timestamp.is_some()),
         has_another: objects.iter().any(|other| is_other(&other)),
+        is_gone: !objects.iter().any(|found| found.metadata.uid == object.metadata.uid),
         workloads,
         instances,
         pods,

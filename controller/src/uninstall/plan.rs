@@ -7,7 +7,9 @@ pub(super) struct Left {
     pub(super) is_namespace_deleted: bool,
     /// Whether another KubeVirt object stays.
     pub(super) has_another: bool,
-    /// VirtualMachines, instances, sets and migrations that are not being deleted.
+    /// Whether the object is gone, because a person took its finalizer away: nothing is deleted for it any more.
+    pub(super) is_gone: bool,
+    /// VirtualMachines, instances and sets of instances that are not being deleted.
     pub(super) workloads: usize,
     /// Instances.
     pub(super) instances: usize,
@@ -43,7 +45,7 @@ pub(super) enum Step {
 
 /// Workloads first, then what their removal needs. No agent ends while a pod is there whose DEL needs the plugin.
 pub(super) fn plan(left: &Left) -> Step {
-    if left.is_namespace_deleted || left.has_another {
+    if left.is_namespace_deleted || left.has_another || left.is_gone {
         return Step::LetGo;
     }
     if left.workloads > 0 {
@@ -97,9 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_when_everything_goes_or_another_object_stays() {
+    fn nothing_is_held_when_everything_goes_or_the_object_is_not_the_last() {
         let all = Left { workloads: 1, instances: 1, pods: 1, agents: Some(AgentSet::Live), ..Left::default() };
         assert_eq!(plan(&Left { is_namespace_deleted: true, ..all.clone() }), Step::LetGo);
-        assert_eq!(plan(&Left { has_another: true, ..all }), Step::LetGo);
+        assert_eq!(plan(&Left { has_another: true, ..all.clone() }), Step::LetGo);
+        assert_eq!(plan(&Left { is_gone: true, ..all }), Step::LetGo);
     }
 }

@@ -27,8 +27,8 @@ const TABLE: [(&str, Applies); 13] = [
     ("Paused", |facts| facts.phase() == Some(Phase::Running) && facts.has("Paused", "True", None)),
     ("Running", |facts| facts.phase() == Some(Phase::Running)),
     ("ErrorPvcNotFound", |facts| facts.has("Synchronized", "False", Some("FailedPvcNotFound"))),
-    ("Provisioning", |facts| facts.has("Synchronized", "False", Some("ClaimNotFilled"))),
     ("ErrorUnschedulable", |facts| facts.has("PodScheduled", "False", Some("Unschedulable"))),
+    ("Provisioning", |facts| facts.has("Synchronized", "False", Some("ClaimNotFilled"))),
     ("ErrImagePull", |facts| facts.has("Synchronized", "False", Some("ErrImagePull"))),
     ("ImagePullBackOff", |facts| facts.has("Synchronized", "False", Some("ImagePullBackOff"))),
     ("Starting", |facts| {

@@ -41,19 +41,18 @@ pub fn open_all(machine: &Machine, scratch: &Path, mut given: Given) -> Result<V
         let given = given.remove(&disk.name);
         let mut of = Of { disk, given, scratch: scratch.join(format!("disk-{index}")), own: &[] };
         // A cloud-init volume has the place and the name that KubeVirt's has, in whose pods people and tests look for it.
-        let as_in_kubevirt =
-            |name: &str| scratch.join("cloud-init-data").join(&machine.namespace).join(&machine.name).join(name);
+        let cloud_init_folder = || scratch.join("cloud-init-data").join(&machine.namespace).join(&machine.name);
         match &disk.source {
             DiskSource::File { path, format } => of.file(path, *format),
             DiskSource::Overlay { path, format } => of.overlay(path, *format),
             DiskSource::Folder { path, capacity_bytes } => of.folder(path, *capacity_bytes),
             DiskSource::Empty { capacity_bytes } => of.empty(*capacity_bytes),
             DiskSource::NoCloud(content) => {
-                of.scratch = as_in_kubevirt("noCloud");
+                of.move_to(&cloud_init_folder(), "noCloud")?;
                 of.made("iso", |file| cloud_init::write_volume(file, machine, content))
             }
             DiskSource::ConfigDrive(content) => {
-                of.scratch = as_in_kubevirt("configdrive");
+                of.move_to(&cloud_init_folder(), "configdrive")?;
                 of.made("iso", |file| {
                     iso9660::write(file, cloud_init::CONFIG_DRIVE_LABEL, &cloud_init::config_drive(machine, content)?)
                 })
@@ -164,6 +163,13 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
+    /// Has what is made for it made in this folder, which is made first.
+    fn move_to(&mut self, folder: &Path, name: &str) -> Result<(), DiskError> {
+        std::fs::create_dir_all(folder).map_err(|source| self.system("make", folder, source))?;
+        self.scratch = folder.join(name);
+        Ok(())
+    }
+
     fn file(self, path: &Path, format: Format) -> Result<OpenDisk, DiskError> {
         let path = &self.only_file(path)?.unwrap_or_else(|| path.to_owned());
         let (top, _) = self.image(path, format, self.disk.read_only)?;
@@ -260,7 +266,6 @@ impl Of<'_> {
             }
             _ => self.system("make", &path, source),
         };
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}

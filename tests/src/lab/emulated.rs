@@ -220,8 +220,9 @@ fn qemu(folder: &Path, programs: &[PathBuf], clock: Clock) -> Command {
         let mut part = std::fs::File::open(&part).unwrap_or_else(|error| panic!("{}: {error}", part.display()));
         std::io::copy(&mut part, &mut both).expect("room for the host's initrd");
     }
-    // Its processor's thread clears bits of pending interrupts without a lock while another thread sets some (QEMU 7.2, SVM): on
-    // one processor of the machine neither can come between the other's reading and writing.
+    // In hosts that hung a timer's interrupt was pending in the APIC and the processor had not been told. Most likely QEMU 7.2
+    // lost it: the thread of a processor with SVM clears bits of what is pending without the lock under which other threads set
+    // some. With all threads on one processor of the machine none comes between another's reading and writing.
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", &one_processor(), "setpriv"]);
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-cpu", "EPYC,+svm,+npt"]);
