@@ -41,8 +41,7 @@ fn killed(process: &str) {
     kill(&host, &web, process);
     if process == "supervise" {
         // No process is left to apply the strategy: the record says so, and `rm` removes it.
-        let looked = host.world.tapvisor(&["ps"]);
-        assert!(looked.stderr().contains("default/web: its supervisor was killed"), "{}", looked.account());
+        wait_killed(&host, "web");
         host.world.tapvisor(&["stop", "web"]).assert_ok();
         assert_ended(&host, &web);
     } else {
@@ -192,9 +191,9 @@ fn full_and_damaged() {
     wait_for("the status to be written", Duration::from_secs(20), || (status(1) == "Paused").then_some(()));
 
     let file = "/run/tapvisor/vms/default.web/status.json";
-    host.world
-        .sh(&format!("kill -9 $(cat /run/tapvisor/vms/default.web/pid); sleep 1; echo '{{' > {file}"))
-        .assert_ok();
+    host.world.sh("kill -9 $(cat /run/tapvisor/vms/default.web/pid)").assert_ok();
+    wait_killed(&host, "web");
+    host.world.sh(&format!("echo '{{' > {file}")).assert_ok();
     assert_eq!((status(0), status(1)), (json!("Running"), json!("Damaged")));
     host.assert_reached(&other, "-4");
     host.remove(&["web"]).assert_ok();
@@ -204,6 +203,13 @@ fn full_and_damaged() {
     host.assert_as_before();
     host.world.sh("umount /run/tapvisor").assert_ok();
     host.assert_nothing_left();
+}
+
+/// Until a VM's supervisor has ended: a process that was sent a signal runs on for a while, and holds its locks.
+fn wait_killed(host: &Host, name: &str) {
+    let said = format!("default/{name}: its supervisor was killed");
+    let ended = || host.world.tapvisor(&["ps"]).stderr().contains(&said).then_some(());
+    wait_for("ps to say that the supervisor was killed", Duration::from_secs(60), ended);
 }
 
 /// Kills the VM's own process of a kind.

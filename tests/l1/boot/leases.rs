@@ -106,7 +106,7 @@ fn exhausted() {
 fn refused() {
     let world = World::bare();
     let server = segment(&world);
-    let running = BootServer::start(&server, POOL);
+    let mut running = BootServer::start(&server, POOL);
     let program = tests::dist_file("tapvisor-dhcp").display().to_string();
     let serve = |configuration: &str, expected: &str| {
         world.write("/run/conf.yaml", configuration);
@@ -121,7 +121,6 @@ fn refused() {
         "subnets[0]: pools: 10.9.0.1-10.9.0.103 holds the router, 10.9.0.1",
     );
     serve(&POOL.replace("router", "routers"), "subnets[0].routers: unknown field `routers`");
-    drop(running);
-    server.sh("kill -9 $(pidof tapvisor-dhcp)").assert_ok();
+    running.kill();
     serve(&format!("tftp: {{root: /run/none}}{POOL}"), "tftp.root: cannot open the folder /run/none");
 }
