@@ -58,13 +58,22 @@ pub(crate) async fn wait_alone(client: Client) {
     }
 }
 
+/// What the KubeVirt object says, for those who work by it.
+#[derive(Clone)]
+pub(crate) struct Published {
+    /// The configuration in force.
+    pub(crate) config: watch::Sender<ClusterConfig>,
+    /// The resourceVersion of the object that was looked at last.
+    pub(crate) followed: watch::Sender<Option<u64>>,
+}
+
 /// Puts the configuration of the object that exists in force, before the first pass over an instance.
-pub(crate) async fn adopt(client: Client, publish: watch::Sender<ClusterConfig>) {
-    let defaults = publish.borrow().clone();
+pub(crate) async fn adopt(client: Client, publish: &Published) {
+    let defaults = publish.config.borrow().clone();
     match Api::<KubeVirt>::all(client.clone()).list(&ListParams::default()).await {
         Ok(objects) => {
             for object in objects {
-                put_in_force(&client, &publish, &defaults, &object).await;
+                put_in_force(&client, publish, &defaults, &object).await;
             }
         }
         Err(error) => tracing::warn!(%error, "KubeVirt objects cannot be listed: the defaults are in force"),
@@ -72,7 +81,7 @@ pub(crate) async fn adopt(client: Client, publish: watch::Sender<ClusterConfig>)
 }
 
 /// Follows changes of the KubeVirt object for ever.
-pub(crate) async fn run(client: Client, publish: watch::Sender<ClusterConfig>, defaults: ClusterConfig) {
+pub(crate) async fn run(client: Client, publish: Published, defaults: ClusterConfig) {
     let objects = watcher(Api::<KubeVirt>::all(client.clone()), watcher::Config::default());
     let mut objects = std::pin::pin!(objects.default_backoff().applied_objects());
     while let Some(object) = objects.next().await {
@@ -83,16 +92,13 @@ pub(crate) async fn run(client: Client, publish: watch::Sender<ClusterConfig>, d
     }
 }
 
-async fn put_in_force(
-    client: &Client,
-    publish: &watch::Sender<ClusterConfig>,
-    defaults: &ClusterConfig,
-    object: &KubeVirt,
-) {
+async fn put_in_force(client: &Client, publish: &Published, defaults: &ClusterConfig, object: &KubeVirt) {
     let read = ClusterConfig::read(defaults, object);
     if let Ok(config) = &read {
-        publish.send_if_modified(|current| std::mem::replace(current, config.clone()) != *config);
+        publish.config.send_if_modified(|current| std::mem::replace(current, config.clone()) != *config);
     }
+    let version = object.resource_version().and_then(|version| version.parse().ok());
+    publish.followed.send_if_modified(|current| std::mem::replace(current, version) != version);
     let complaints = read.err().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let status = status(object, &complaints);
     // Clients that wait for an uninstallation look at the object, not at its status.

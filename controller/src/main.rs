@@ -51,6 +51,7 @@ use tokio::sync::{mpsc, watch};
 use agents::{AgentList, Agents, Reports};
 use config::ClusterConfig;
 use http::Server;
+use installation::Published;
 use lease::Lease;
 use metrics::Metrics;
 use monitor::{Monitor, Sources};
@@ -184,12 +185,14 @@ async fn control(
     // Decides about pods alone: no client of the servers waits for this answer.
     let defaults = ClusterConfig { mounts_images: installation::mounts_images(&client).await, ..options.config() };
     let (publish, config) = watch::channel(defaults.clone());
+    let (publish_version, followed) = watch::channel(None);
+    let publish = Published { config: publish, followed: publish_version };
     let (changed, launchers) = mpsc::unbounded_channel();
     let reports = Arc::new(Reports::default());
     let list = Arc::new(AgentList::new(tls.clone()));
-    let agents =
-        Agents { reports: Arc::clone(&reports), changed, tls, list: Arc::clone(&list), metrics: Arc::clone(&metrics) };
-    installation::adopt(client.clone(), publish.clone()).await;
+    let (of_agents, agent_list, agent_metrics) = (Arc::clone(&reports), Arc::clone(&list), Arc::clone(&metrics));
+    let agents = Agents { reports: of_agents, changed, tls, list: agent_list, metrics: agent_metrics, followed };
+    installation::adopt(client.clone(), &publish).await;
     let recorder = events::recorder(client.clone(), &options.identity);
     let sets = replicaset::reconcile::run(client.clone(), recorder.clone(), &metrics);
     let machines =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use crate::args::{HostArgs, RunArgs};
 use crate::cni::{self, Chain};
 use crate::devices::{self, Device, Found};
 use crate::explain::{self, Explainer};
+use crate::health::{self, FollowedVersion};
 use crate::launchers::{self, Launchers, Reports};
 use crate::node_object;
 use crate::plugin::{self, Access};
@@ -154,7 +155,10 @@ async fn serve(args: &RunArgs, client: Client, reports: Arc<Reports>) -> Result<
     let explainer =
         Explainer { runtime: runtime_socket(args), socket: explain::SOCKET.into(), node: args.node_name.clone() };
     let launchers = Arc::new(Launchers::new(pods.clone()));
-    let api = api::Api { reports: Arc::clone(&reports), launchers, explainer };
+    let followed = FollowedVersion::default();
+    let health = listen_on(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], names::HEALTH_PORT).await?;
+    tokio::spawn(health::serve(health, args.certificates.clone(), Arc::clone(&followed)));
+    let api = api::Api { reports: Arc::clone(&reports), launchers, explainer, followed };
     tokio::spawn(api::serve(listen(names::PORT).await?, args.certificates.clone(), api));
     tokio::spawn(launchers::follow(pods, reports));
     let runtime = runtime_of(&nodes, &args.node_name).await;
@@ -169,13 +173,15 @@ async fn serve(args: &RunArgs, client: Client, reports: Arc<Reports>) -> Result<
     Ok(())
 }
 
+/// On all of the pod's addresses. A pod without IPv6 has no such address.
 async fn listen(port: u16) -> Result<TcpListener, AgentError> {
-    // A pod without IPv6 has no such address.
-    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
-    };
-    listener.map_err(AgentError::system("listen"))
+    listen_on(&[Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()], port).await
+}
+
+/// On the first of these addresses that can be listened on.
+async fn listen_on(addresses: &[IpAddr], port: u16) -> Result<TcpListener, AgentError> {
+    let addresses: Vec<_> = addresses.iter().map(|address| SocketAddr::new(*address, port)).collect();
+    TcpListener::bind(&addresses[..]).await.map_err(AgentError::system("listen"))
 }
 
 /// The runtime's name and version, as kubelet says; asked for until there is an answer.

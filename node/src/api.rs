@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -17,12 +17,8 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use node_protocol::{Line, PodUid, PodUidError, names};
+use node_protocol::{Followed, Line, PodUid, PodUidError, names};
 use protocol::control::{Request as ControlRequest, Verb};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -30,7 +26,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::explain::Explainer;
+use crate::health::FollowedVersion;
 use crate::launchers::{Launchers, Reports, Stream as LauncherStream, counters};
+use crate::tls;
 
 /// A stream to a launcher is no connection any more: each launcher has one of each kind.
 const MAX_CONNECTIONS: usize = 64;
@@ -52,6 +50,8 @@ pub(crate) struct Api {
     pub(crate) launchers: Arc<Launchers>,
     /// What explains their networks.
     pub(crate) explainer: Explainer,
+    /// Which configuration the controller follows, as it says.
+    pub(crate) followed: FollowedVersion,
 }
 
 /// Serves the API until the process ends.
@@ -82,7 +82,7 @@ async fn connection(
     certificates: &Path,
     api: Api,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let config = match tls(certificates) {
+    let config = match tls::for_own_clients(certificates) {
         Ok(config) => config,
         Err(error) => {
             tracing::warn!(folder = %certificates.display(), %error, "no certificate for the API yet");
@@ -110,38 +110,13 @@ fn keep_alive(stream: &tokio::net::TcpStream) -> nix::Result<()> {
     setsockopt(stream, sockopt::TcpKeepCount, &3)
 }
 
-/// The configuration from the files of a `kubernetes.io/tls` Secret and `ca.crt`.
-///
-/// # Errors
-/// The first file that is missing or unfit.
-fn tls(folder: &Path) -> io::Result<ServerConfig> {
-    let unfit = |name: &str, error: &dyn std::fmt::Display| io::Error::other(format!("{name}: {error}"));
-    let read = |name: &str| {
-        let found = CertificateDer::pem_file_iter(folder.join(name)).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        found.map_err(|error| unfit(name, &error))
-    };
-    let mut authorities = RootCertStore::empty();
-    for authority in read("ca.crt")? {
-        authorities.add(authority).map_err(|error| unfit("ca.crt", &error))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(&provider));
-    let clients = clients.build().map_err(|error| unfit("ca.crt", &error))?;
-    let key = PrivateKeyDer::from_pem_file(folder.join("tls.key")).map_err(|error| unfit("tls.key", &error))?;
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(io::Error::other)?.with_client_cert_verifier(clients);
-    config.with_single_cert(read("tls.crt")?, key).map_err(|error| unfit("tls.crt", &error))
-}
-
 async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
     if let Some(path) = request.uri().path().strip_prefix(names::LAUNCHERS_PATH).filter(|path| !path.is_empty()) {
         let path = path.to_owned();
-        return match action(request, &path, api).await {
-            Ok(response) => response,
-            Err((status, message)) => text(status, message + "\n"),
-        };
+        return action(request, &path, api).await.unwrap_or_else(|(status, message)| text(status, message + "\n"));
     }
     let reports = &api.reports;
+    let refused = |(status, message): Refusal| text(status, message + "\n");
     match (request.method(), request.uri().path(), request.uri().query()) {
         (&Method::GET, names::LAUNCHERS_PATH, query) => {
             let is_watch = query == Some(names::WATCH);
@@ -155,17 +130,27 @@ async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
         }
         (&Method::GET, names::COUNTERS_PATH, None) => {
             let counters = counters::of_all(reports, &api.launchers).await;
-            json(&counters).unwrap_or_else(|(status, message)| text(status, message + "\n"))
+            json(&counters).unwrap_or_else(refused)
         }
+        (&Method::PUT, names::CONFIGURATION_PATH, None) => follow(request, &api.followed).await.unwrap_or_else(refused),
         (_, names::LAUNCHERS_PATH, _) => text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
         _ => {
-            let paths = format!("there are only {} and {}\n", names::LAUNCHERS_PATH, names::COUNTERS_PATH);
-            text(StatusCode::NOT_FOUND, paths)
+            let paths = [names::LAUNCHERS_PATH, names::COUNTERS_PATH, names::CONFIGURATION_PATH].join(", ");
+            text(StatusCode::NOT_FOUND, format!("there are only {paths}\n"))
         }
     }
 }
 
 type Refusal = (StatusCode, String);
+
+/// Takes in which configuration the controller follows.
+async fn follow(request: Request<Incoming>, version: &FollowedVersion) -> Result<Response<Body>, Refusal> {
+    let bad = |message| (StatusCode::BAD_REQUEST, message);
+    let body = body(request).await.map_err(bad)?;
+    let followed: Followed = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
+    version.store(followed.resource_version, Ordering::Release);
+    Ok(text(StatusCode::NO_CONTENT, String::new()))
+}
 
 /// Answers below a launcher's path: `/{pod UID}/{verb or stream}`.
 async fn action(request: Request<Incoming>, path: &str, api: &Api) -> Result<Response<Body>, Refusal> {

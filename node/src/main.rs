@@ -13,11 +13,13 @@ mod devices;
 mod explain;
 mod files;
 mod grpc;
+mod health;
 mod launchers;
 mod node_object;
 mod plugin;
 mod probes;
 mod processor;
+mod tls;
 
 use std::process::ExitCode;
 

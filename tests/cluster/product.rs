@@ -43,6 +43,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a VM in a restricted pod serves HTTP through a Service across nodes", vm_behind_service),
         // spec: K8S-5
         trial("the manifest of an installation is what its parts make", manifest_is_current),
+        // spec: NODE-9
+        trial("each agent says that a changed configuration is followed", configuration_followed),
     ]
 }
 
@@ -107,4 +109,26 @@ fn manifest_is_current() {
     let path = format!("{}:{}", cache_file("cluster/bin").display(), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(workspace().join("deploy/manifest"));
     Ran::of(command.arg("--check").env("PATH", path)).assert_ok();
+}
+
+/// As a client of KubeVirt asks: by a forwarded port, with two slashes, and without looking at the certificate.
+fn configuration_followed() {
+    let cluster = installed();
+    let label = json!({"metadata": {"labels": {"changed": "by-a-trial"}}}).to_string();
+    let patch = ["-n", "tapvisor", "patch", "kubevirt", "kubevirt", "--type=merge", "-o", "json", "-p", &label];
+    let changed = cluster.kubectl(&patch).json();
+    let version = changed["metadata"]["resourceVersion"].as_str().expect("every object has one").to_owned();
+    let names = ["-n", "tapvisor", "get", "pods", "-l", "app=tapvisor-node", "-o", "name"];
+    let agents = cluster.kubectl(&names).text();
+    assert_eq!(agents.lines().count(), tests::cluster::NODES.len());
+    for agent in agents.lines() {
+        let script = r#"kubectl -n tapvisor port-forward "$0" 18443:8443 >/dev/null 2>&1 & trap "kill $!" EXIT
+            for _ in $(seq 60); do
+                said=$(curl -ks https://127.0.0.1:18443//healthz | jq -r '."config-resource-version"' || true)
+                [ "${said:-0}" -lt "$1" ] || exit 0
+                sleep 1
+            done
+            echo "the agent says ${said:-nothing}, the object has $1"; exit 1"#;
+        Ran::of(cluster.command("bash").args(["-euo", "pipefail", "-c", script, agent, &version])).assert_ok();
+    }
 }

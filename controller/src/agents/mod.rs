@@ -3,6 +3,7 @@
 //! Guarantees: an agent speaks only for pods that the API server has placed on its own node. Without an agent an instance's
 //! phases come from its pod alone.
 
+mod followed;
 mod list;
 mod reports;
 mod requests;
@@ -44,17 +45,19 @@ pub(crate) struct Agents {
     pub(crate) list: Arc<AgentList>,
     /// Counts the streams.
     pub(crate) metrics: Arc<Metrics>,
+    /// The version of the KubeVirt object that was looked at last, which agents are told.
+    pub(crate) followed: watch::Receiver<Option<u64>>,
 }
 
-/// A stream that is read until this is dropped.
+/// A stream that is read, and an agent that is told the version of the configuration, until this is dropped.
 struct Reading {
     agent: Agent,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -98,8 +101,9 @@ impl Agents {
             }
             streams.remove(&name);
             if let Some(agent) = agent {
-                let task = tokio::spawn(self.clone().read(agent.clone()));
-                streams.insert(name, Reading { agent, task });
+                let told = followed::tell(agent.clone(), self.tls.clone(), self.followed.clone());
+                let tasks = [tokio::spawn(self.clone().read(agent.clone())), tokio::spawn(told)];
+                streams.insert(name, Reading { agent, tasks });
             }
             self.list.set(streams.values().map(|stream| &stream.agent));
         }
@@ -169,7 +173,8 @@ mod tests {
         let (changed, mut told) = mpsc::unbounded_channel();
         let tls = watch::channel(None).1;
         let list = Arc::new(AgentList::new(tls.clone()));
-        let agents = Agents { reports: Arc::default(), changed, tls, list, metrics: Arc::default() };
+        let followed = watch::channel(None).1;
+        let agents = Agents { reports: Arc::default(), changed, tls, list, metrics: Arc::default(), followed };
         let pod: PodUid = "5d1f1c2e-1e0b-4b7c-9d1a-0c5b6a7d8e9f".parse().unwrap();
         let running =
             LauncherReport { status: Some(Status::new(State::Running)), ..LauncherReport::new(pod.clone(), "node1") };

@@ -9,6 +9,9 @@ pub const LAUNCHERS_PATH: &str = "/v1/launchers";
 /// What all launchers of the node have used, a [`NodeCounters`](crate::NodeCounters). Agents of older releases answer 404.
 pub const COUNTERS_PATH: &str = "/v1/counters";
 
+/// `PUT` of a [`Followed`](crate::Followed): which KubeVirt object is in force. Agents of older releases answer 404.
+pub const CONFIGURATION_PATH: &str = "/v1/configuration";
+
 /// What an `Upgrade` header names for a stream of raw bytes, as [`CONSOLE`] is.
 pub const STREAM_PROTOCOL: &str = "tapvisor-stream";
 
@@ -35,6 +38,10 @@ pub const WATCH: &str = "watch=true";
 
 /// TCP port of the agent's probes, for kubelet: plain HTTP, `GET /healthz` and `GET /readyz`, no other path.
 pub const PROBE_PORT: u16 = 8187;
+
+/// TCP port, on the loopback of the agent's pod alone, of what `kubectl port-forward` reaches: HTTPS, `GET /healthz` as
+/// KubeVirt's virt-handler answers it.
+pub const HEALTH_PORT: u16 = 8443;
 
 /// The DNS name in the agent's certificate: clients connect to an address and verify this name. The certificate is for
 /// servers alone (extended key usage serverAuth), so that no node can be a client of another.
