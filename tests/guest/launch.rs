@@ -1,9 +1,10 @@
 //! The VM process alone, as a pod's container would run it: uid 107, no capabilities, taps wired by other people's tools.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -264,27 +265,56 @@ fn boots_from_disk() {
     );
 }
 
-/// As two pods on one claim of one node have it.
+/// A loop device over a file, which goes with this.
+struct Loop(String);
+
+impl Loop {
+    fn of(file: &Path) -> Self {
+        Self(Ran::of(Command::new("losetup").args(["--find", "--show"]).arg(file)).text().trim().to_owned())
+    }
+
+    /// Makes another node of it, as a container has one.
+    fn node_in(&self, world: &World, path: &str) {
+        let number = std::fs::metadata(&self.0).expect("it was just made").rdev();
+        let [major, minor] =
+            [nix::sys::stat::major(number), nix::sys::stat::minor(number)].map(|part| part.to_string());
+        world.run(&["mknod", "-m", "0666", path, "b", &major, &minor]).assert_ok();
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+/// As two pods on one claim of one node have it: a file system in common, or a node each of one block device.
 fn in_use() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, open) = (folder.path().join("disk.img"), std::fs::Permissions::from_mode);
-    std::fs::write(&path, vec![0; 1 << 20]).expect("a disk");
-    std::fs::set_permissions(&path, open(0o666)).expect("a disk for user 107");
+    for file in [&path, &folder.path().join("device")] {
+        std::fs::write(file, vec![0; 1 << 20]).expect("a disk");
+        std::fs::set_permissions(file, open(0o666)).expect("a disk for user 107");
+    }
     std::fs::set_permissions(folder.path(), open(0o755)).expect("a folder for user 107");
-    let disk = json!({"name": "data", "bus": "virtio", "source": {"file": {"path": path, "format": "raw"}}});
-    let machine = json!({"boot": "bios", "memoryBytes": 1 << 20, "disks": [disk]});
-    let worlds = [World::bare(), World::bare()];
-    let pods = worlds.each_ref().map(|world| Pod::new(world, 1));
-    let first = pods[0].launch(&machine);
-    let running = |vm: &Launched<'_>| vm.ask(&json!({"verb": "status"}))["ok"]["state"] == "running";
-    let control = worlds[0].path("/run/vm/control.sock");
-    wait_for("the first VM", BOOT, || (control.exists() && running(&first)).then_some(()));
-    let (code, outcome) = pods[1].launch(&machine).end();
-    assert_eq!((code, &outcome["outcome"]), (Some(1), &json!("failed")), "{outcome}");
-    assert!(outcome["reason"].as_str().is_some_and(|reason| reason.contains("lock")), "{outcome}");
-    assert!(running(&first));
-    first.ask(&json!({"verb": "stop", "graceSeconds": 0}));
-    assert_eq!(first.end().0, Some(0));
+    let device = Loop::of(&folder.path().join("device"));
+    for path in [&*path, Path::new("/dev/net/disk")] {
+        let worlds = [World::bare(), World::bare()];
+        let pods = worlds.each_ref().map(|world| Pod::new(world, 1));
+        worlds.iter().for_each(|world| device.node_in(world, "/dev/net/disk"));
+        let disk = json!({"name": "data", "bus": "virtio", "source": {"file": {"path": path, "format": "raw"}}});
+        let machine = json!({"boot": "bios", "memoryBytes": 1 << 20, "disks": [disk]});
+        let first = pods[0].launch(&machine);
+        let running = |vm: &Launched<'_>| vm.ask(&json!({"verb": "status"}))["ok"]["state"] == "running";
+        let control = worlds[0].path("/run/vm/control.sock");
+        wait_for("the first VM", BOOT, || (control.exists() && running(&first)).then_some(()));
+        let (code, outcome) = pods[1].launch(&machine).end();
+        assert_eq!((code, &outcome["outcome"]), (Some(1), &json!("failed")), "{outcome}");
+        assert!(outcome["reason"].as_str().is_some_and(|reason| reason.contains("lock")), "{outcome}");
+        assert!(running(&first));
+        first.ask(&json!({"verb": "stop", "graceSeconds": 0}));
+        assert_eq!(first.end().0, Some(0));
+    }
 }
 
 fn boots_from_usb() {

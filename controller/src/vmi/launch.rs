@@ -30,6 +30,8 @@ pub(crate) const KERNEL: &str = "/run/tapvisor-kernel";
 pub(crate) const SECRETS: &str = "/run/tapvisor-secrets";
 /// Where each volume that is files is mounted, in a folder with the volume's name.
 pub(crate) const FILES: &str = "/run/tapvisor-files";
+/// Longest launch file: a Secret holds 1 MiB.
+const MAX_FILE: usize = 1 << 20;
 /// The folder of a container disk's image that holds its only file.
 pub(crate) const DISK_FOLDER: &str = "/disk";
 
@@ -99,6 +101,12 @@ fn launch(
     let translation =
         translate(&instance, &context).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let file = LaunchFile::new(translation.machine.clone(), translation.wiring.clone());
+    let bytes = serde_json::to_vec(&file).map_err(|error| vec![error.to_string()])?.len();
+    if bytes > MAX_FILE {
+        return Err(vec![format!(
+            "spec: makes a launch file of {bytes} bytes, at most {MAX_FILE} fit into its Secret: name a Secret with cloud-init data by secretRef"
+        )]);
+    }
     Ok(Launch { instance, translation, file, places })
 }
 

@@ -32,6 +32,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// How long the kubelet may take to count the gate into the pod's readiness before the guest is reported as not ready.
 const GATE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Reason of the condition that says that the API server refuses an object of the instance, as KubeVirt has it.
+const FAILED_CREATE: &str = "FailedCreate";
+
 /// How long after its grace period a pod may still be there before that is reported.
 const OVERDUE: Duration = Duration::from_secs(15);
 
@@ -113,6 +116,13 @@ pub(crate) fn plan(observed: &Observed<'_>) -> Plan {
         planner.run();
     }
     planner.finish()
+}
+
+/// The status after the API server refused to create an object of the instance: for a quota, a policy, its size.
+pub(crate) fn refused(status: InstanceStatus, message: &str, now: Timestamp) -> InstanceStatus {
+    let mut status = StatusWriter::new(status, now);
+    status.condition("Synchronized", "False", FAILED_CREATE, message);
+    status.into_status()
 }
 
 struct Planner<'a> {
@@ -203,7 +213,8 @@ impl<'a> Planner<'a> {
         self.finalizer = true;
         self.status.enter(Phase::Scheduling);
         self.status.condition("Ready", "False", "GuestNotRunning", "the launcher pod has not started");
-        if attempt == 1 {
+        // A refusal stays until the pod exists.
+        if attempt == 1 && self.status.message("Synchronized", FAILED_CREATE).is_none() {
             self.status.remove_conditions(&["Synchronized"]);
         }
         self.actions.extend([Action::CreateSecret, Action::CreatePod { attempt }]);
@@ -230,7 +241,12 @@ impl<'a> Planner<'a> {
                     self.status.message(condition, &reason).filter(|told| is_same_but_for_addresses(told, &message));
                 self.status.condition(condition, "False", &reason, &told.unwrap_or(message));
             }
-            None => self.status.remove_conditions(&["PodScheduled"]),
+            None => {
+                self.status.remove_conditions(&["PodScheduled"]);
+                if self.status.message("Synchronized", FAILED_CREATE).is_some() {
+                    self.status.remove_conditions(&["Synchronized"]);
+                }
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::claims::{Claims, is_being_filled};
 use super::launch::{self, Launch};
 use super::names::{CREATED_BY, INSTANCE_ID, MIGRATION, OUTCOME, UNPAUSED_GATE};
-use super::plan::{Action, FINALIZER, Observed, Plan, plan};
+use super::plan::{Action, FINALIZER, Observed, Plan, plan, refused};
 use super::pod;
 use super::{pod_state, sandbox};
 use crate::agents::Reports;
@@ -28,6 +28,8 @@ use crate::objects::VirtualMachineInstance;
 use crate::{MANAGER, events};
 
 const RETRY: Duration = Duration::from_secs(2);
+/// A quota, a policy or the object's size does not change with the next try.
+const RETRY_REFUSED: Duration = Duration::from_secs(10);
 
 /// What a reconciliation works with.
 pub(crate) struct Context {
@@ -59,6 +61,15 @@ pub(crate) enum ReconcileError {
         #[source]
         source: kube::Error,
     },
+    /// The API server does not take an object, for what it is or for what else is there.
+    #[error("cannot {what}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
     /// A defect of this program.
     #[error("cannot build {what}")]
     Shape {
@@ -68,6 +79,13 @@ pub(crate) enum ReconcileError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl ReconcileError {
+    /// What a user of the instance is told, where the API server refuses an object.
+    fn refusal(&self) -> Option<String> {
+        matches!(self, Self::Refused { .. }).then(|| protocol::chain::chain(self))
+    }
 }
 
 pub(super) fn api_error(what: String) -> impl FnOnce(kube::Error) -> ReconcileError {
@@ -124,7 +142,14 @@ pub(crate) async fn reconcile(
         events::publish(&context.recorder, &object, &plan.status, done).await;
     }
     for action in &plan.actions {
-        steps.execute(action, &launch).await?;
+        if let Err(error) = steps.execute(action, &launch).await {
+            let Some(message) = error.refusal() else { return Err(error) };
+            let plan = Plan { status: refused(plan.status.clone(), &message, Timestamp::now()), ..plan };
+            if steps.write_instance(&plan).await? {
+                events::publish(&context.recorder, &object, &plan.status, events::Done::default()).await;
+            }
+            return Ok(Next::requeue(RETRY_REFUSED));
+        }
     }
     Ok(plan.retry_after.map_or_else(Next::await_change, Next::requeue))
 }
@@ -247,6 +272,9 @@ impl Steps<'_> {
         let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         match api.create(&parameters, object).await {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(source @ kube::Error::Api(_)) if is_refusal(&source) => {
+                Err(ReconcileError::Refused { what: format!("create {}", object.name_any()), source })
+            }
             other => other.map(drop).map_err(api_error(format!("create {}", object.name_any()))),
         }
     }
@@ -267,6 +295,11 @@ impl Steps<'_> {
         let patched = self.namespaced::<Pod>().patch_status(name, &PatchParams::default(), &patch).await;
         gone_is_fine(patched.map(drop), format!("set the readiness gate of pod {name}"))
     }
+}
+
+/// Forbidden, too large or invalid.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [400, 403, 413, 422].contains(&status.code))
 }
 
 /// Takes our finalizer from a pod; one that is gone needs none.

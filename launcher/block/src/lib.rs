@@ -72,6 +72,14 @@ pub enum DiskError {
         /// The group that tried to open it.
         gid: u32,
     },
+    /// Another process has the block device for itself.
+    #[error("disk {disk:?}: block device {path:?} is locked: another VM writes to it, or it is mounted")]
+    InUse {
+        /// Name of the disk in the manifest.
+        disk: String,
+        /// Path of the device.
+        path: PathBuf,
+    },
     /// It is a folder, a socket, a pipe, or one that another user may have put there.
     #[error("disk {disk:?}: {path:?} {source}")]
     Refused {

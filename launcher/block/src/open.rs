@@ -351,6 +351,7 @@ impl Of<'_> {
                 DiskError::Missing { disk: self.disk.name.clone(), path: path.to_owned() }
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => self.denied(path, read_only),
+            io::ErrorKind::ResourceBusy => DiskError::InUse { disk: self.disk.name.clone(), path: path.to_owned() },
             _ => self.system("open", path, source),
         }
     }

@@ -64,10 +64,11 @@ struct Walked {
     there: Option<File>,
 }
 
-/// Opens a disk's file or block device, for writing too if asked.
+/// Opens a disk's file or block device, for writing too if asked. A block device that is written to is this process' alone as
+/// long as the descriptor or a copy of it is open.
 ///
 /// # Errors
-/// Why it is not opened.
+/// Why it is not opened; [`io::ErrorKind::ResourceBusy`] where another process has the block device for itself, or it is mounted.
 pub fn open(path: &Path, writable: bool, own: &[&Path]) -> Result<File, PathError> {
     let there = walk(path, own)?.there.ok_or(Errno::ENOENT)?;
     let kind = there.metadata()?.file_type();
@@ -76,7 +77,9 @@ pub fn open(path: &Path, writable: bool, own: &[&Path]) -> Result<File, PathErro
     }
     // By the descriptor: the very file that was looked at.
     let again = PathBuf::from(format!("/proc/self/fd/{}", there.as_raw_fd()));
-    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let mut flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    // Each pod has a device node of its own, so locks of files do not meet; the kernel knows one device (open(2), O_EXCL).
+    flags.set(OFlag::O_EXCL, writable && kind.is_block_device());
     Ok(OpenOptions::new().read(true).write(writable).custom_flags(flags.bits()).open(again)?)
 }
 

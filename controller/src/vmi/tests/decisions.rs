@@ -99,6 +99,56 @@ fn a_running_launcher_first_gets_its_gate_opened_without_a_status_write() {
     assert_eq!(Some(plan.status), object.status);
 }
 
+// spec: CTRL-37
+#[test]
+fn what_the_api_server_refuses_to_create_is_told_until_the_pod_exists() {
+    let mut case = Case::new(small(), vec![]);
+    let first = case.plan();
+    let why = "cannot create virt-launcher-web-1: exceeded quota";
+    case.object.status = Some(refused(first.status, why, now()));
+    let again = case.plan();
+    assert_eq!(again.actions, first.actions);
+    let expected = Some(("False", "FailedCreate", why));
+    assert_eq!((told(&again, "Synchronized"), again.status.phase), (expected, Some(Phase::Scheduling)));
+    // A refusal for the same reason is no write.
+    assert_eq!(Some(refused(again.status, why, now())), case.object.status);
+    case.pods = vec![launcher_pod(json!({"phase": "Pending"}))];
+    assert_eq!(told(&case.plan(), "Synchronized"), None);
+}
+
+// spec: CTRL-38
+#[test]
+fn a_machine_that_fits_into_no_secret_is_refused_with_its_size() {
+    let with = |bytes: usize| {
+        let mut object = small();
+        object.spec.fields["domain"]["devices"]["disks"] = json!([{"name": "seed", "disk": {"bus": "virtio"}}]);
+        let seed = json!([{"name": "seed", "cloudInitNoCloud": {"userData": "#".repeat(bytes)}}]);
+        object.spec.fields.insert("volumes".to_owned(), seed);
+        launch::read(&object, &config()).launch
+    };
+    assert!(with(1000 << 10).is_ok());
+    let refused = with(1 << 20).unwrap_err();
+    assert!(refused.len() == 1 && refused[0].contains("at most 1048576 fit into its Secret"), "{refused:?}");
+    assert!(refused[0].len() < 300, "{refused:?}");
+}
+
+// spec: CTRL-12
+#[test]
+fn a_pod_of_a_node_that_is_out_of_service_is_released_and_the_next_starts() {
+    // What Kubernetes makes of it: failed, and deleted by force.
+    let lost = json!({"phase": "Failed", "reason": "NodeOutOfService", "message": "node is out of service"});
+    let mut pod = launcher_pod(lost);
+    pod.metadata.finalizers = Some(vec![OUTCOME.to_owned()]);
+    pod.metadata.deletion_timestamp = serde_json::from_value(json!(NOW)).unwrap();
+    let plan = Case::new(small_in(Phase::Running), vec![pod.clone()]).plan();
+    assert_eq!(plan.status.phase, Some(Phase::Failed));
+    assert!(pod_state::is_to_release(&pod));
+    let mut next = Case::new(small(), vec![]);
+    next.earlier = vec![pod];
+    let release = Action::ReleasePod { name: "virt-launcher-web-1".to_owned() };
+    assert_eq!(next.plan().actions, [Action::CreateSecret, Action::CreatePod { attempt: 1 }, release]);
+}
+
 fn gate(at: &str) -> Value {
     json!({"type": UNPAUSED_GATE, "status": "True", "lastTransitionTime": at})
 }
