@@ -2,6 +2,7 @@
 
 mod host;
 mod manifests;
+mod memory;
 mod network;
 mod vmm;
 
@@ -29,8 +30,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // There is one host, and QEMU ends with the thread that started it: cases run in this one.
     arguments.test_threads = Some(1);
-    let trials =
-        [host::trials(), vmm::trials(), network::trials(), manifests::trials()].into_iter().flatten().collect();
+    let trials = [host::trials(), vmm::trials(), memory::trials(), network::trials(), manifests::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(LAB.lock().unwrap_or_else(PoisonError::into_inner).take());
     conclusion.exit_code()

@@ -24,8 +24,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bzImage reaches init with 2 processors and 128 MiB", || reaches_init("bzImage", 2, 128)),
         // spec: LAB-3
         trial("bzImage reaches init with 5 GiB", || reaches_init("bzImage", 1, 5120)),
-        // spec: LAB-16
-        trial("a guest's memory is mapped by huge pages", huge_pages),
         // spec: LAB-4
         trial("a reset by the guest is no power-off", guest_resets),
         // spec: LAB-4
@@ -74,20 +72,6 @@ fn reaches_init(kernel: &str, processors: u32, mebibytes: u32) {
     // The kernel keeps a part for itself.
     let given = mebibytes * 1024;
     assert!((given / 2..given).contains(&kibibytes), "{finished}");
-}
-
-fn huge_pages() {
-    let script = "cat /sys/kernel/mm/transparent_hugepage/enabled
-        before=$(cat /sys/kernel/debug/kvm/pf_fixed)
-        vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet lab.end=stay' 1 128 >/tmp/guest 2>&1 &
-        until grep 'guest: shell' /tmp/guest 2>/dev/null; do sleep 1; done
-        echo \"faults: $(($(cat /sys/kernel/debug/kvm/pf_fixed) - before))\"";
-    let finished = crate::run("huge pages", script, LIMIT);
-    assert_eq!(finished.code, 0, "{finished}");
-    assert!(!finished.output.contains("[never]"), "this host's kernel gives no huge pages: {finished}");
-    let faults = finished.output.lines().find_map(|line| line.strip_prefix("faults: ")).unwrap_or_default();
-    // A boot touches some 20,000 pages of 4 KiB, and 60 of 2 MiB.
-    assert!(faults.parse::<u32>().is_ok_and(|faults| (1..2000).contains(&faults)), "{finished}");
 }
 
 fn guest_resets() {

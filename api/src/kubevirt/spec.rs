@@ -200,7 +200,11 @@ impl Devices {
         devices.unsupported(UNSUPPORTED_DEVICES);
         let graphics = ["autoattachInputDevice", "inputs", "video"];
         devices.ignored(Scope::Everywhere, "the graphics device is a VGA adapter with keyboard and mouse", &graphics);
-        devices.ignored(Scope::Everywhere, "there is no memory balloon", &["autoattachMemBalloon"]);
+        devices.ignored(
+            Scope::Everywhere,
+            "engine kvm always has a memory balloon, QEMU has none",
+            &["autoattachMemBalloon"],
+        );
         devices.ignored(Scope::Everywhere, "each disk has one queue", &["blockMultiQueue"]);
         devices.boolean("disableHotplug");
         if let Some(node) = devices.field("logSerialConsole")

@@ -5,7 +5,7 @@ use wiring::{Binding, Interface};
 
 pub(super) const FIRMWARE: &str = "machine.boot: engine kvm boots a kernel directly and has no firmware";
 
-/// Slots of PCI bus 0 without those of the host bridge and the entropy source.
+/// Slots of PCI bus 0 without those of the host bridge, the entropy source and the balloon.
 const MOST_NICS: usize = 29;
 /// Processors whose APIC ids have 8 bits, as far as tried.
 const MOST_PROCESSORS: u32 = 64;

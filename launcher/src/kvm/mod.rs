@@ -107,7 +107,7 @@ fn vmm_parts(kvm: OwnedFd, parts: Parts) -> Result<vmm::Parts, EngineError> {
         console,
         nics: nics_of(&machine, nics),
         random,
-        balloon: false,
+        balloon: true,
         resets: match machine.reboot_policy {
             RebootPolicy::Reboot => Resets::Boot,
             RebootPolicy::Terminate => Resets::End,

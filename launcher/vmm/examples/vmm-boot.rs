@@ -97,7 +97,9 @@ fn save(folder: &str, controller: &Controller) -> Result<(), String> {
 }
 
 fn print(bytes: &[u8]) {
-    drop(std::io::stdout().write_all(bytes));
+    // At once, also a part of a line: scripts wait for it.
+    let mut out = std::io::stdout();
+    drop(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
 /// Copies the console to standard output and reacts to what appears on it.
