@@ -1,14 +1,17 @@
 //! The host of the lab under QEMU: an emulated AMD processor with SVM, so that its kernel offers a real KVM.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use machine::base64;
 use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -29,21 +32,21 @@ const MEMORY_MIB: &str = "4096";
 /// without it for impossible, unless it is told not to look.
 const KERNEL: &str = "console=ttyS0 panic=-1 quiet unknown_nmi_panic=1 panic_print=0x41 no_timer_check";
 
-/// The host has not answered.
+/// The host has not answered, or QEMU has ended.
 #[derive(Debug)]
 pub struct Hang {
     after: Duration,
+    ended: Option<ExitStatus>,
     console: String,
 }
 
 impl fmt::Display for Hang {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no answer for {} s; console of the host, and its processors' registers:\n{}",
-            self.after.as_secs(),
-            self.console
-        )
+        match self.ended {
+            Some(status) => write!(f, "QEMU ended with {status} after {} s", self.after.as_secs())?,
+            None => write!(f, "no answer for {} s", self.after.as_secs())?,
+        }
+        write!(f, "; errors of QEMU, console of the host, and its processors' registers:\n{}", self.console)
     }
 }
 
@@ -76,20 +79,29 @@ impl Emulated {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("agent");
         let listener = UnixListener::bind(&socket).expect("a socket for the agent");
-        let mut command = qemu(folder.path(), programs, clock);
+        // QEMU has mapped it when the host answers.
+        let initrd = initrd(programs);
+        let mut command = qemu(&initrd, clock);
         // To say that it lives takes a counting host instructions.
         let alive = if clock == Clock::Wall { "lab.alive" } else { "" };
         command.args(["-append", &format!("{KERNEL} {alive}")]).arg("-monitor");
         command.arg(format!("unix:{},server=on,wait=off", folder.path().join("monitor").display()));
         command.arg("-serial").arg(format!("file:{}", folder.path().join("console").display()));
         command.arg("-serial").arg(format!("unix:{}", socket.display()));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut qemu = command.spawn().expect("setpriv of util-linux starts QEMU");
-        let agent = accept(&listener, &mut qemu);
+        let errors = File::create(folder.path().join("errors")).expect("a file for QEMU's errors");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        let started = Instant::now();
+        let mut qemu = command.spawn().expect("taskset and setpriv of util-linux start QEMU");
+        let Some(agent) = accept(&listener, &mut qemu) else {
+            let ended = qemu.try_wait().expect("QEMU is a child of this process");
+            drop(qemu.kill().and_then(|()| qemu.wait()));
+            let console = std::fs::read_to_string(folder.path().join("errors")).unwrap_or_default();
+            return Err(Hang { after: started.elapsed(), ended, console });
+        };
         let silence = if clock == Clock::Wall { SILENCE } else { Duration::MAX };
         let mut host = Self { qemu, agent: BufReader::new(agent), folder, requests: 0, silence };
-        let ready = host.line_until(Instant::now() + BOOT);
-        if ready.as_deref() == Some("READY") { Ok(host) } else { Err(host.hang(BOOT, 0)) }
+        let ready = host.line_until(started + BOOT);
+        if ready.as_deref() == Some("READY") { Ok(host) } else { Err(host.hang(started.elapsed(), 0)) }
     }
 
     /// Runs a script to its end.
@@ -131,6 +143,11 @@ impl Emulated {
 
     /// Has the host write what it does, and ends it.
     fn hang(&mut self, after: Duration, logged: usize) -> Hang {
+        let errors = std::fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default();
+        let ended = self.qemu.try_wait().expect("QEMU is a child of this process");
+        if ended.is_some() {
+            return Hang { after, ended, console: format!("{errors}\n{}", self.console(logged)) };
+        }
         let asked = UnixStream::connect(self.folder.path().join("monitor")).and_then(|mut monitor| {
             monitor.write_all(b"info registers -a\ninfo lapic\nnmi\n")?;
             // Answered until QEMU ends, with the kernel's end.
@@ -140,8 +157,8 @@ impl Emulated {
             Ok(answer)
         });
         let answer = asked.unwrap_or_else(|error| format!("the monitor: {error}").into_bytes());
-        let console = format!("{}\n{}", self.console(logged), String::from_utf8_lossy(&answer));
-        Hang { after, console }
+        let console = format!("{errors}\n{}\n{}", self.console(logged), String::from_utf8_lossy(&answer));
+        Hang { after, ended, console }
     }
 
     /// A line of the agent without its end; nothing when there is none by `deadline`.
@@ -178,21 +195,22 @@ impl Drop for Emulated {
     }
 }
 
-/// The connection of QEMU's second serial port.
-fn accept(listener: &UnixListener, qemu: &mut Child) -> UnixStream {
+/// The connection of QEMU's second serial port; nothing when QEMU ends, or makes none.
+fn accept(listener: &UnixListener, qemu: &mut Child) -> Option<UnixStream> {
     listener.set_nonblocking(true).expect("a socket need not block");
     let deadline = Instant::now() + BOOT;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false).expect("a socket may block");
-                return stream;
+                return Some(stream);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => panic!("the agent's socket: {error}"),
         }
-        let ended = qemu.try_wait().expect("QEMU is a child of this process");
-        assert!(ended.is_none() && Instant::now() < deadline, "QEMU did not start: {ended:?}");
+        if qemu.try_wait().expect("QEMU is a child of this process").is_some() || Instant::now() >= deadline {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -209,17 +227,7 @@ fn one_processor() -> String {
 ///
 /// It has one processor. Of two, each in a thread of QEMU, both now and then stay for good in the handler of a breakpoint while
 /// the kernel patches its own code, which KVM makes it do with the first and the last machine.
-fn qemu(folder: &Path, programs: &[PathBuf], clock: Clock) -> Command {
-    let packed = folder.join("programs.cpio");
-    let packing = Command::new(workspace().join("tests/lab/programs")).arg(&packed).args(programs).status();
-    assert!(packing.is_ok_and(|status| status.success()), "the programs under test could not be packed");
-    // A kernel unpacks archives that follow each other into one file system.
-    let initrd = folder.join("initrd");
-    let mut both = std::fs::File::create(&initrd).expect("a file for the host's initrd");
-    for part in [image("host.cpio"), packed] {
-        let mut part = std::fs::File::open(&part).unwrap_or_else(|error| panic!("{}: {error}", part.display()));
-        std::io::copy(&mut part, &mut both).expect("room for the host's initrd");
-    }
+fn qemu(initrd: &File, clock: Clock) -> Command {
     // In hosts that hung a timer's interrupt was pending in the APIC and the processor had not been told. Most likely QEMU 7.2
     // lost it: the thread of a processor with SVM clears bits of what is pending without the lock under which other threads set
     // some. With all threads on one processor of the machine none comes between another's reading and writing.
@@ -232,14 +240,33 @@ fn qemu(folder: &Path, programs: &[PathBuf], clock: Clock) -> Command {
     }
     // The option ROMs of a display and a NIC would cost seconds.
     command.args(["-M", "q35", "-m", MEMORY_MIB, "-nodefaults", "-display", "none", "-vga", "none"]);
-    command.args(["-nic", "none", "-no-reboot", "-kernel"]).arg(image("vmlinuz")).arg("-initrd").arg(initrd);
+    command.args(["-nic", "none", "-no-reboot", "-kernel"]).arg(image("vmlinuz"));
+    command.arg("-initrd").arg(format!("/proc/{}/fd/{}", std::process::id(), initrd.as_raw_fd()));
     command
+}
+
+/// The host's file system and the programs under test, in memory: a disk may be full, and a process that is killed would leave
+/// 250 MB on it. A kernel unpacks archives that follow each other into one file system.
+fn initrd(programs: &[PathBuf]) -> File {
+    let both = memfd_create("initrd", MFdFlags::MFD_CLOEXEC).expect("a file in memory for the host's initrd");
+    let mut both = File::from(both);
+    let host = image("host.cpio");
+    let copied = File::open(&host).and_then(|mut file| std::io::copy(&mut file, &mut both));
+    copied.unwrap_or_else(|error| panic!("{} cannot be copied into memory: {error}", host.display()));
+    let packer = workspace().join("tests/lab/programs");
+    // The copy of the descriptor goes on where this one is.
+    let end = both.try_clone().expect("a second descriptor of a file in memory");
+    let packed = Command::new(&packer).args(programs).stdin(Stdio::null()).stdout(end).stderr(Stdio::piped()).output();
+    let packed = packed.unwrap_or_else(|error| panic!("{} cannot be executed: {error}", packer.display()));
+    let errors = String::from_utf8_lossy(&packed.stderr);
+    assert!(packed.status.success(), "{} ended with {}: {errors}", packer.display(), packed.status);
+    both
 }
 
 /// A shell in the host on this terminal, until it ends.
 pub(super) fn shell(programs: &[PathBuf]) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut command = qemu(folder.path(), programs, Clock::Wall);
+    let initrd = initrd(programs);
+    let mut command = qemu(&initrd, Clock::Wall);
     command.args(["-append", &format!("{KERNEL} lab.shell"), "-serial", "mon:stdio"]);
     let status = command.status().expect("setpriv of util-linux starts QEMU");
     assert!(status.success(), "QEMU ended with {status}");

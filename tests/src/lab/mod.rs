@@ -55,6 +55,8 @@ pub struct Lab {
     place: Place,
     programs: Vec<PathBuf>,
     restarts_left: u32,
+    /// Why the host does not boot, once it may not be tried again: no case then waits for another boot.
+    broken: Option<String>,
 }
 
 impl Lab {
@@ -65,14 +67,15 @@ impl Lab {
     #[must_use]
     pub fn new(programs: Vec<PathBuf>) -> Self {
         let place = if has_real_kvm() { Place::Machine } else { Place::Emulated(None, Clock::Wall) };
-        Self { place, programs, restarts_left: RESTARTS }
+        Self { place, programs, restarts_left: RESTARTS, broken: None }
     }
 
     /// An emulated host whose clock counts the instructions of its one processor as nanoseconds, not booted yet: what a script
     /// measures with it is the same on every machine, however busy.
     #[must_use]
     pub fn counting(programs: Vec<PathBuf>) -> Self {
-        Self { place: Place::Emulated(None, Clock::Instructions), programs, restarts_left: RESTARTS_COUNTING }
+        let place = Place::Emulated(None, Clock::Instructions);
+        Self { place, programs, restarts_left: RESTARTS_COUNTING, broken: None }
     }
 
     /// Runs a shell script to its end. `$LAB` holds `bin` (in its PATH), `guest` (bzImage, vmlinux, initrd) and `images` (what manifests boot); `$IP` is
@@ -82,6 +85,7 @@ impl Lab {
     /// # Panics
     /// When the host cannot be started, or hangs once more; with its console.
     pub fn run(&mut self, case: &str, script: &str, limit: Duration) -> Finished {
+        assert!(self.broken.is_none(), "the host did not boot earlier: {}", self.broken.as_deref().unwrap_or_default());
         match &mut self.place {
             Place::Machine => on_this_machine(&self.programs, script, limit),
             Place::Emulated(host, clock) => {
@@ -89,6 +93,7 @@ impl Lab {
                     Some(running) => Ok(running),
                     None => Emulated::boot(&self.programs, *clock),
                 };
+                let is_booted = booted.is_ok();
                 let ran = booted.and_then(|mut running| running.run(script, limit).map(|finished| (running, finished)));
                 let hang = match ran {
                     Ok((running, finished)) => {
@@ -97,6 +102,9 @@ impl Lab {
                     }
                     Err(hang) => hang,
                 };
+                if self.restarts_left == 0 && !is_booted {
+                    self.broken = Some(hang.to_string().lines().next().unwrap_or_default().to_owned());
+                }
                 assert!(self.restarts_left > 0, "the host hung once more in {case:?}\n{hang}");
                 self.restarts_left -= 1;
                 eprintln!("lab: the host hung in {case:?} and is restarted\n{hang}");
