@@ -58,6 +58,11 @@ lab: setup-lab ## a shell in that virtual host
 	@tests/build lab
 	@cargo run --quiet --package tests --bin lab
 
+.PHONY: cluster-upgrade
+cluster-upgrade: setup-cluster images ## VMs that run on while this release takes the place of the one before, and back; FROM=COMMIT (HEAD~1)
+	@before=$$(tests/release_before $(or $(FROM),HEAD~1)); \
+		RELEASE_BEFORE=$$before cargo test --quiet --package tests --test cluster -- "VMs run on through an upgrade"
+
 .PHONY: cluster cluster-down
 cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with Tapvisor installed; it stays when the shell ends
 	@cargo run --quiet --package tests --bin cluster shell

@@ -16,6 +16,7 @@ mod rbac;
 mod reach;
 mod sets;
 mod silent;
+mod upgrade;
 mod virtctl;
 mod virtctl_machines;
 mod virtctl_ssh;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
     trials.extend(explain::trials());
     trials.extend(rbac::trials());
     trials.extend(end::trials());
+    trials.extend(upgrade::trials());
     let ran = tests::main(trials);
     // They stop nodes, take the Lease, change the configuration, and what the runtime executes for every pod.
     let mut alone = silent::trials();

@@ -154,8 +154,17 @@ impl Cluster {
         for image in IMAGES {
             self.import(&images.join(image));
         }
-        let manifest = workspace().join("deploy/tapvisor.yaml").display().to_string();
-        self.kubectl(&["apply", "--server-side", "-f", &manifest]).assert_ok();
+        let manifest = workspace().join("deploy/tapvisor.yaml");
+        self.install(&std::fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display())));
+    }
+
+    /// Installs the release of a manifest, whose images the nodes have, or upgrades to it. Returns when controller and agents
+    /// are ready.
+    ///
+    /// # Panics
+    /// When it cannot be installed.
+    pub fn install(&self, manifest: &str) {
+        self.apply(manifest).assert_ok();
         for kind in ["virtualmachineinstances", "kubevirts"] {
             let name = format!("crd/{kind}.kubevirt.io");
             self.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"]).assert_ok();
@@ -164,6 +173,22 @@ impl Cluster {
         for workload in ["deployment/tapvisor-controller", "daemonset/tapvisor-node", "daemonset/tapvisor-explain"] {
             let rollout = || self.kubectl(&["-n", "tapvisor", "rollout", "status", workload, "--timeout=20s"]);
             wait_for(&format!("{workload} to be ready"), BOOT, || rollout().is_ok().then_some(()));
+        }
+    }
+
+    /// Imports the images of a release under another tag than the 1 that they carry.
+    ///
+    /// # Panics
+    /// When they cannot be imported.
+    pub fn import_release(&self, images: &Path, tag: &str) {
+        for image in IMAGES {
+            self.import(&images.join(image));
+            let name = format!("localhost/tapvisor/{}", image.trim_end_matches(".tar"));
+            let line =
+                r#"ctr --namespace k8s.io images tag --force "$0:1" "$0:$1"; ctr --namespace k8s.io images rm "$0:1""#;
+            for node in NODES {
+                Ran::of(self.on_node(node, "bash").args(["-euo", "pipefail", "-c", line, &name, tag])).assert_ok();
+            }
         }
     }
 
