@@ -236,10 +236,10 @@ pub(crate) struct Explain {
     /// The VM: NAME or NAMESPACE/NAME
     pub(crate) name: String,
     /// A VM in a cluster: the context of a kubeconfig file. Needs kubectl
-    #[arg(long, conflicts_with_all = ["watch", "port"])]
+    #[arg(long, conflicts_with = "port")]
     pub(crate) context: Option<String>,
     /// A VM in a cluster: the kubeconfig file. Needs kubectl
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["watch", "port"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "port")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The namespace of a VM in a cluster; the context's if absent
     #[arg(short, long, requires = "cluster")]

@@ -98,6 +98,7 @@ async fn put_in_force(client: &Client, publish: &Published, defaults: &ClusterCo
         publish.config.send_if_modified(|current| std::mem::replace(current, config.clone()) != *config);
     }
     let version = object.resource_version().and_then(|version| version.parse().ok());
+    tracing::info!(version, is_in_force = read.is_ok(), "a KubeVirt object was read");
     publish.followed.send_if_modified(|current| std::mem::replace(current, version) != version);
     let complaints = read.err().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let status = status(object, &complaints);

@@ -7,8 +7,18 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use protocol::agent::GuestOs;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+
+/// Reads a field of a status that another release may have written: what cannot be read counts as absent and is written again.
+/// A watch ends at the first object that cannot be read, so one would hide all others.
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
 
 /// `spec` of a VirtualMachineInstance, as it was written.
 #[derive(CustomResource, Debug, Clone, Default, Serialize, Deserialize)]
@@ -31,29 +41,33 @@ pub(crate) struct InstanceSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct InstanceStatus {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) phase: Option<Phase>,
     /// When each phase began.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) phase_transition_timestamps: Vec<PhaseTransition>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) node_name: Option<String>,
     /// The node of each launcher pod that exists, by the pod's UID.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) active_pods: BTreeMap<String, String>,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) conditions: Vec<Condition>,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) interfaces: Vec<InterfaceStatus>,
     /// What the guest's agent says of the guest's operating system.
-    #[serde(rename = "guestOSInfo", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", rename = "guestOSInfo", skip_serializing_if = "Option::is_none")]
     pub(crate) guest_os_info: Option<GuestOs>,
     /// `frozen` while the guest's file systems are.
-    #[serde(rename = "fsFreezeStatus", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", rename = "fsFreezeStatus", skip_serializing_if = "Option::is_none")]
     pub(crate) fs_freeze_status: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) qos_class: Option<String>,
     /// User id of the launcher.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) runtime_user: Option<i64>,
     /// The ControllerRevision with the spec of its VirtualMachine when it was started.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) virtual_machine_revision_name: Option<String>,
 }
 
@@ -175,4 +189,35 @@ pub(crate) struct InstallationStatus {
     /// The release that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) observed_kube_virt_version: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::migration::object::Migration;
+    use crate::vm::VirtualMachine;
+
+    // spec: CTRL-39
+    #[test]
+    fn a_status_of_another_release_hides_no_object() {
+        let status = json!({"phase": "Running", "phaseTransitionTimestamps": "x", "interfaces": [{"queueCount": -1}],
+            "conditions": [{"type": 1}], "created": "yes", "ready": true, "startFailure": {"consecutiveFailCount": -1},
+            "runtimeUser": "107", "activePods": {"a": "node1"}, "migrationState": 7, "later": {"field": 1}});
+        let of = |kind: &str| {
+            json!({"apiVersion": "kubevirt.io/v1", "kind": kind, "metadata": {"name": "older"}, "status": status,
+                "spec": {"vmiName": "older", "later": true}})
+        };
+        let vmi: VirtualMachineInstance = serde_json::from_value(of("VirtualMachineInstance")).unwrap();
+        let read = vmi.status.unwrap();
+        assert_eq!((read.phase, read.runtime_user, read.conditions.len()), (Some(Phase::Running), None, 0));
+        assert_eq!(read.active_pods.len(), 1);
+        let vm: VirtualMachine = serde_json::from_value(of("VirtualMachine")).unwrap();
+        let read = vm.status.unwrap();
+        assert_eq!((read.created, read.ready, read.start_failure), (false, true, None));
+        assert_eq!(read.other["later"], json!({"field": 1}), "it is kept");
+        let migration: Migration = serde_json::from_value(of("VirtualMachineInstanceMigration")).unwrap();
+        assert!(migration.status.unwrap().migration_state.is_none());
+    }
 }

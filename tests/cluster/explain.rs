@@ -1,10 +1,13 @@
 //! `tapvisor explain --context`: the network of a VM in the cluster, seen from a person's machine.
 
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
-use tests::{Cluster, Ran, dist_file, trial, wait_for};
+use tests::{Cluster, Ran, dist_file, trial, wait_for, wait_for_or};
 
 use crate::vmi::{delete_and_assert_gone, installed, wait_instance};
 use crate::vmi_trouble::{apply, instance};
@@ -13,7 +16,7 @@ const MOMENT: Duration = Duration::from_secs(180);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        // spec: EXPL-20, EXPL-21, EXPL-22
+        // spec: EXPL-20, EXPL-21, EXPL-22, EXPL-23
         trial("explain shows a VM's network from outside the cluster, and its faults", explained),
     ]
 }
@@ -21,6 +24,35 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn explain(cluster: &Cluster, words: &[&str]) -> Ran {
     let program = dist_file("tapvisor").display().to_string();
     Ran::of(cluster.command(&program).arg("explain").args(words))
+}
+
+/// `explain --watch` until it ends or this is dropped, with what it prints in a file.
+struct Watch {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Watch {
+    fn start(cluster: &Cluster, words: &[&str]) -> Self {
+        let file = cluster.logs().join("explain-watch.txt");
+        let mut command = cluster.world().command_without_limit("env");
+        command.args(cluster.environment().map(|(name, value)| format!("{name}={value}")));
+        command.arg(dist_file("tapvisor")).args(["explain", "--watch"]).args(words);
+        command.stdin(Stdio::null()).stdout(File::create(&file).expect("a file can be made"));
+        Self { child: command.spawn().expect("nsenter starts"), file }
+    }
+
+    fn wait_for(&self, text: &str) {
+        let seen = || std::fs::read_to_string(&self.file).unwrap_or_default();
+        wait_for_or(&format!("{text:?} of --watch"), MOMENT, || seen().contains(text).then_some(()), seen);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The context of the cluster's kubeconfig file.
@@ -66,9 +98,16 @@ fn explained() {
         let net = format!("--net=/run/netns/{namespace}");
         Ran::of(cluster.on_node(node, "nsenter").args([&net, "ip", "link", "set", "k6t-eth0", state])).assert_ok();
     };
+    let mut watch = Watch::start(&cluster, &["--context", &context, "vms/explained"]);
+    watch.wait_for("vms/explained is Running on node");
     tap("down");
+    watch.wait_for("wrong: tapDown");
     let (broken, is_ok) = json("explained");
     assert!(!is_ok && codes(&broken).contains(&"tapDown"), "{broken}");
     tap("up");
+    watch.wait_for("mended: tapDown");
     delete_and_assert_gone(&cluster, &vmi);
+    watch.wait_for("vms/explained was removed");
+    let ended = wait_for("--watch to end", MOMENT, || watch.child.try_wait().expect("a child can be waited for")).0;
+    assert_eq!(ended.code(), Some(4));
 }

@@ -10,6 +10,7 @@ mod hostile;
 mod images;
 mod migrations;
 mod nodes;
+mod older;
 mod pods;
 mod product;
 mod rbac;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
     trials.extend(vm_ends::trials());
     trials.extend(sets::trials());
     trials.extend(claims::trials());
+    trials.extend(older::trials());
     trials.extend(files::trials());
     trials.extend(migrations::trials());
     trials.extend(vmi_trouble::trials());

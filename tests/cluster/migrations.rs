@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a migration readies a pod on the other node and says why it fails", readies),
         // spec: MIG-2, MIG-4
         trial("virtctl migrate waits for a node, migrate-cancel removes its pod", cancelled),
-        // spec: MIG-2
+        // spec: MIG-2, CTRL-37
         trial("a migration that a quota has no room for is told and held back", no_room),
     ]
 }
@@ -117,8 +117,18 @@ fn no_room() {
     });
     apply(&cluster, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "narrow"}}));
     apply(&cluster, &quota);
-    let mut vmi = instance("narrow", "");
+    let mut vmi = instance("wide", "");
     vmi["metadata"]["namespace"] = json!("narrow");
+    vmi["spec"]["domain"]["memory"]["guest"] = json!("1Gi");
+    apply(&cluster, &vmi);
+    wait_for("the quota to be told", MOMENT, || {
+        let vmi = cluster.kubectl(&["-n", "narrow", "get", "vmi", "wide", "-o", "json"]).json();
+        condition(&vmi, "Synchronized")
+            .filter(|text| text.starts_with("False FailedCreate") && text.contains("exceeded quota"))
+    });
+    cluster.kubectl(&["-n", "narrow", "delete", "vmi", "wide", "--timeout=60s"]).assert_ok();
+    vmi["metadata"]["name"] = json!("narrow");
+    vmi["spec"]["domain"]["memory"]["guest"] = json!("128Mi");
     apply(&cluster, &vmi);
     let get = || cluster.kubectl(&["-n", "narrow", "get", "vmi", "narrow", "-o", "json"]);
     wait_for("the instance to run", MOMENT, || (get().json()["status"]["phase"] == "Running").then_some(()));

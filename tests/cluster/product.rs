@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Cluster, Ran, cache_file, trial, workspace};
+use tests::{Cluster, Ran, cache_file, trial, wait_for, workspace};
 
 use crate::pods::{busybox, cluster_ips, dual_stack, fetch, wait_running};
 use crate::vmi::installed;
+use crate::vmi_trouble::holder;
 
 /// How long a change of the configuration may take to be in force.
-const IN_FORCE: Duration = Duration::from_secs(2);
+const IN_FORCE: Duration = Duration::from_secs(60);
 
 /// A configuration by an annotation of the KubeVirt object, which is gone when this is dropped.
 pub(crate) struct Annotated<'a>(&'a Cluster, &'static str);
@@ -25,9 +26,25 @@ impl<'a> Annotated<'a> {
 
     fn write(&self, value: &Value) {
         let change = json!({"metadata": {"annotations": {self.1: value}}});
-        let patch = ["-n", "tapvisor", "patch", "kubevirt", "kubevirt", "--type=merge", "-p"];
-        self.0.kubectl(&[&patch[..], &[&change.to_string()]].concat()).assert_ok();
-        std::thread::sleep(IN_FORCE);
+        let version = ["-o", "jsonpath={.metadata.resourceVersion}", "--type=merge", "-p"];
+        let patch = [&["-n", "tapvisor", "patch", "kubevirt", "kubevirt"], &version[..]].concat();
+        let patched = self.0.kubectl(&[&patch[..], &[&change.to_string()]].concat()).text();
+        let patched: u64 = patched.trim().parse().expect("a number");
+        // The controller writes which one it has read.
+        let is_read = |line: &str| {
+            let version = line.split_once("version=\"")?.1.split('"').next()?;
+            version
+                .parse::<u64>()
+                .ok()
+                .filter(|version| *version >= patched && line.contains("KubeVirt object was read"))
+        };
+        wait_for("the configuration to be in force", IN_FORCE, || {
+            self.0
+                .kubectl(&["-n", "tapvisor", "logs", &holder(self.0), "--since=5m"])
+                .stdout()
+                .lines()
+                .find_map(is_read)
+        });
     }
 }
 

@@ -1,13 +1,15 @@
 //! The ways to a VM in a cluster, and what it finds in itself. One VM with everything serves most trials, two more are on a
 //! second network.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Cluster, Ran, trial, wait_for};
+use tests::{Cluster, Ran, trial, wait_for, wait_for_or};
 
 use crate::pods::{dual_stack, fetch_path, in_pod};
 use crate::vmi::{condition, installed, wait_instance, wait_ready};
@@ -15,7 +17,7 @@ use crate::vmi_trouble::{apply, instance};
 
 const MOMENT: Duration = Duration::from_secs(90);
 /// Where the tunnel to the VM ends in the cluster's world.
-const FORWARDED: &str = "127.0.0.1:18080";
+const FORWARDED: &str = "127.0.0.1:18180";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -119,39 +121,42 @@ fn probes() {
     wait_ready(&cluster, "front");
 }
 
-/// A kubectl that goes on for some seconds.
-struct Running(Child);
+/// A kubectl that goes on until this is dropped, with what it writes in a file.
+struct Running {
+    child: Child,
+    file: PathBuf,
+}
 
 impl Running {
-    fn start(cluster: &Cluster, seconds: u64, arguments: &[&str]) -> Self {
-        let mut command = cluster.command("bash");
-        let line = format!("exec timeout {seconds} kubectl -n vms \"$@\" 2>&1");
-        command.args(["-c", &line, "kubectl"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        Self(command.spawn().expect("nsenter (package util-linux) starts"))
+    fn start(cluster: &Cluster, verb: &str, arguments: &[&str]) -> Self {
+        let file = cluster.logs().join(format!("kubectl-{verb}.txt"));
+        let mut command = cluster.world().command_without_limit("env");
+        command.args(cluster.environment().map(|(name, value)| format!("{name}={value}")));
+        command.args(["kubectl", "-n", "vms", verb]).args(arguments).stdin(Stdio::null());
+        let output = File::create(&file).expect("a file can be made");
+        command.stdout(output.try_clone().expect("a descriptor can be copied")).stderr(output);
+        Self { child: command.spawn().expect("nsenter (package util-linux) starts"), file }
     }
 
-    /// Waits for its end; returns what it wrote.
-    fn end(mut self) -> String {
-        let mut text = String::new();
-        let mut stdout = self.0.stdout.take().expect("stdout was asked for");
-        std::io::Read::read_to_string(&mut stdout, &mut text).expect("UTF-8");
-        text
+    fn wrote(&self) -> String {
+        std::fs::read_to_string(&self.file).unwrap_or_default()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 fn kubectl() {
     let (cluster, pod) = front();
     let (address, port) = FORWARDED.split_once(':').expect("address and port");
-    let forward = Running::start(&cluster, 15, &["port-forward", "--address", address, &pod, &format!("{port}:80")]);
+    let forward = Running::start(&cluster, "port-forward", &["--address", address, &pod, &format!("{port}:80")]);
     let url = format!("http://{FORWARDED}/");
     let ask = || Some(cluster.world().run(&["curl", "-s", "-m", "5", &url])).filter(Ran::is_ok);
-    let answer = wait_for("an answer through the tunnel", MOMENT, ask).0.text();
+    let answer = wait_for_or("an answer through the tunnel", MOMENT, ask, || forward.wrote()).0.text();
     assert!(answer.contains("guest front"), "{answer}");
 
     // The launcher's log is there, and nothing of the guest's console is in it.
@@ -159,18 +164,19 @@ fn kubectl() {
     let log = cluster.kubectl(&["-n", "vms", "logs", &pod]).text();
     assert!(log.contains("QEMU is ready") && !log.contains("GUEST"), "{log}");
 
-    let attached = Running::start(&cluster, 8, &["attach", &pod]);
+    let attached = Running::start(&cluster, "attach", &[&pod]);
     let ctl = |verb: &str| {
         let launcher = ["-n", "vms", "exec", &pod, "--", "/usr/bin/tapvisor-launcher", "ctl", verb];
         cluster.kubectl(&launcher).assert_ok();
     };
-    std::thread::sleep(Duration::from_secs(2));
-    ctl("pause");
-    ctl("unpause");
-    let text = attached.end();
-    assert!(text.contains("Paused"), "{text}");
+    // What was logged before it was attached, it does not show.
+    let shown = || {
+        ctl("pause");
+        ctl("unpause");
+        attached.wrote().contains("Paused").then_some(())
+    };
+    wait_for_or("what the launcher logs", MOMENT, shown, || attached.wrote());
     wait_ready(&cluster, "front");
-    drop(forward);
 }
 
 fn volumes() {

@@ -56,29 +56,29 @@ fn wait_counts(cluster: &Cluster, set: &str, replicas: u64, ready: u64) {
 
 fn scaled() {
     let cluster = installed();
-    let mut wrong = set("front");
+    let mut wrong = set("fleet");
     wrong["spec"]["template"]["spec"]["domain"]["typo"] = json!(1);
     wrong["spec"]["selector"] = json!({"matchLabels": {"app": "other"}});
     let paths = ["spec.template.metadata.labels: ", "spec.template.spec.domain.typo: unknown field"];
     cluster.apply(&wrong.to_string()).assert_fails(1, &paths);
-    cluster.apply(&set("front").to_string()).assert_ok();
-    wait_counts(&cluster, "front", 1, 1);
-    let first = instances(&cluster, "front");
+    cluster.apply(&set("fleet").to_string()).assert_ok();
+    wait_counts(&cluster, "fleet", 1, 1);
+    let first = instances(&cluster, "fleet");
     cluster.kubectl(&["-n", "vms", "delete", "vmi", &first[0], "--timeout=170s"]).assert_ok();
-    let replaced = || Some(instances(&cluster, "front")).filter(|names| names.len() == 1 && *names != first);
+    let replaced = || Some(instances(&cluster, "fleet")).filter(|names| names.len() == 1 && *names != first);
     wait_for("another instance", START, replaced);
     let scale = |replicas: &str| {
-        cluster.kubectl(&["-n", "vms", "scale", "vmirs", "front", &format!("--replicas={replicas}")]).assert_ok();
+        cluster.kubectl(&["-n", "vms", "scale", "vmirs", "fleet", &format!("--replicas={replicas}")]).assert_ok();
     };
     scale("2");
-    wait_for("two instances", START, || (instances(&cluster, "front").len() == 2).then_some(()));
+    wait_for("two instances", START, || (instances(&cluster, "fleet").len() == 2).then_some(()));
     scale("0");
-    wait_counts(&cluster, "front", 0, 0);
-    wait_for("no instance", START, || instances(&cluster, "front").is_empty().then_some(()));
+    wait_counts(&cluster, "fleet", 0, 0);
+    wait_for("no instance", START, || instances(&cluster, "fleet").is_empty().then_some(()));
     scale("1");
-    wait_for("an instance", START, || (instances(&cluster, "front").len() == 1).then_some(()));
-    cluster.kubectl(&["-n", "vms", "delete", "vmirs", "front", "--timeout=170s"]).assert_ok();
-    wait_for("the instance to be collected", START, || instances(&cluster, "front").is_empty().then_some(()));
+    wait_for("an instance", START, || (instances(&cluster, "fleet").len() == 1).then_some(()));
+    cluster.kubectl(&["-n", "vms", "delete", "vmirs", "fleet", "--timeout=170s"]).assert_ok();
+    wait_for("the instance to be collected", START, || instances(&cluster, "fleet").is_empty().then_some(()));
 }
 
 fn not_supported() {
@@ -121,18 +121,18 @@ fn evict(cluster: &Cluster, pod: &str) -> Ran {
 
 fn evicted() {
     let cluster = installed();
-    let mut vmi = set("evicted")["spec"]["template"].take();
+    let mut vmi = set("drained")["spec"]["template"].take();
     vmi["apiVersion"] = json!("kubevirt.io/v1");
     vmi["kind"] = json!("VirtualMachineInstance");
-    vmi["metadata"] = json!({"namespace": "vms", "name": "evicted", "labels": {"app": "evicted"}});
+    vmi["metadata"] = json!({"namespace": "vms", "name": "drained", "labels": {"app": "drained"}});
     vmi["spec"]["evictionStrategy"] = json!("External");
     cluster.apply(&vmi.to_string()).assert_ok();
-    let running = wait_ready(&cluster, "evicted");
+    let running = wait_ready(&cluster, "drained");
     let label = format!("kubevirt.io/created-by={}", running["metadata"]["uid"].as_str().expect("a UID"));
     let pods = cluster.kubectl(&["-n", "vms", "get", "pods", "-l", &label, "-o", "jsonpath={.items[*].metadata.name}"]);
     let pod = pods.text();
-    evict(&cluster, pod.trim()).assert_fails(1, &["Eviction triggered evacuation of VMI \"vms/evicted\""]);
-    let marked = object(&cluster, "vmi", "evicted").expect("it runs");
+    evict(&cluster, pod.trim()).assert_fails(1, &["Eviction triggered evacuation of VMI \"vms/drained\""]);
+    let marked = object(&cluster, "vmi", "drained").expect("it runs");
     assert_eq!(marked["status"]["evacuationNodeName"], running["status"]["nodeName"], "{marked:#}");
     evict(&cluster, pod.trim()).assert_fails(1, &["Evacuation in progress: Eviction triggered evacuation of VMI"]);
     assert!(object(&cluster, "pod", pod.trim()).is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_null()));

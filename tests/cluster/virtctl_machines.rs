@@ -95,19 +95,19 @@ fn expanded() {
     let size = json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineInstancetype",
         "metadata": {"namespace": "vms", "name": "tiny"}, "spec": {"cpu": {"guest": 2}, "memory": {"guest": "96Mi"}}});
     cluster.apply(&size.to_string()).assert_ok();
-    let mut vm = machine("sized", "Halted");
+    let mut vm = machine("expanded", "Halted");
     vm["spec"]["template"]["spec"]["domain"]["memory"].take();
     vm["spec"]["instancetype"] = json!({"kind": "VirtualMachineInstancetype", "name": "tiny"});
     cluster.apply(&vm.to_string()).assert_ok();
-    let sized = virtctl(&cluster, &["expand", "--vm", "sized", "-o", "json"]);
+    let sized = virtctl(&cluster, &["expand", "--vm", "expanded", "-o", "json"]);
     let spec = &sized.json()["spec"];
     assert_eq!(spec["template"]["spec"]["domain"]["memory"]["guest"], "96Mi", "{}", sized.account());
     assert!(spec["instancetype"].is_null(), "{spec:#}");
     vm["spec"]["instancetype"]["name"] = json!("none");
-    let file = "/run/sized.json";
+    let file = "/run/expanded.json";
     std::fs::write(cluster.world().path(file), vm.to_string()).expect("the world has a /run");
     virtctl(&cluster, &["expand", "--file", file]).assert_fails(1, &["none"]);
-    cluster.kubectl(&["-n", "vms", "delete", "vm/sized", "virtualmachineinstancetype/tiny"]).assert_ok();
+    cluster.kubectl(&["-n", "vms", "delete", "vm/expanded", "virtualmachineinstancetype/tiny"]).assert_ok();
 }
 
 fn created() {

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -36,6 +37,7 @@ struct Terminal {
     child: Child,
     typed: ChildStdin,
     seen: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -49,13 +51,13 @@ impl Terminal {
         let (typed, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
         let seen = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&seen);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 sink.lock().expect("no reader panics").push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
         });
-        Self { child, typed, seen }
+        Self { child, typed, seen, reader }
     }
 
     fn console(shared: &Shared) -> Self {
@@ -95,7 +97,7 @@ impl Terminal {
         let (code, _) = wait_for("the program in the terminal to end", ANSWER, || {
             self.child.try_wait().expect("a child can be waited for")
         });
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for("the last of what it wrote", ANSWER, || self.reader.is_finished().then_some(()));
         (code.code(), self.seen())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::{Cluster, Ran, trial, wait_for};
 
 use crate::vmi::{condition, installed, object, writes};
-use crate::vmi_trouble::{apply, instance};
+use crate::vmi_trouble::{apply, instance, on_launcher};
 
 /// A launcher pod and its guest, on two processors that run a cluster too.
 const START: Duration = Duration::from_secs(240);
@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a VM deleted with orphans leaves its instance, the next takes it over", orphan),
         // spec: VM-8
         trial("admission names every wrong field of a VM by its path", admission),
-        // spec: VM-16
+        // spec: VM-16, VM-30
         trial("a VM keeps the size and preference of its first start", sized),
     ]
 }
@@ -99,18 +99,6 @@ pub(crate) fn delete_and_assert_gone(cluster: &Cluster, name: &str) {
     wait_for(&format!("what {name} owned to be collected"), START, || (left() == 0).then_some(()));
 }
 
-fn kill_launcher(cluster: &Cluster, vmi: &Value) {
-    let (node, name) =
-        (vmi["status"]["nodeName"].as_str().expect("a node"), vmi["metadata"]["name"].as_str().expect("a name"));
-    let kill = format!(
-        "ctr --namespace k8s.io containers list --quiet 'labels.\"io.kubernetes.container.name\"==compute' |
-        while read -r id; do
-            if ctr --namespace k8s.io containers info \"$id\" | grep -q virt-launcher-{name}; then ctr --namespace k8s.io tasks kill --signal SIGKILL \"$id\"; fi
-        done"
-    );
-    Ran::of(cluster.on_node(node, "bash").args(["-euo", "pipefail", "-c", &kill])).assert_ok();
-}
-
 fn always() {
     let cluster = installed();
     apply(&cluster, &machine("always", "Always", "guest.run=sleep+25;poweroff+-f"));
@@ -147,7 +135,7 @@ fn rerun_on_failure() {
     apply(&cluster, &machine("ends", "RerunOnFailure", "guest.run=poweroff+-f"));
     apply(&cluster, &machine("fails", "RerunOnFailure", ""));
     let first = wait_next(&cluster, "fails", "");
-    kill_launcher(&cluster, &first);
+    on_launcher(&cluster, &first, "ctr --namespace k8s.io tasks kill --signal SIGKILL \"$id\"").assert_ok();
     let second = wait_next(&cluster, "fails", &uid(&first));
     request(&cluster, "fails", &json!([{"action": "Stop", "uid": uid(&second)}]));
     wait_stopped(&cluster, "fails");
@@ -218,9 +206,9 @@ fn admission() {
 
 fn sized() {
     let cluster = installed();
-    let instancetype = |memory: &str| {
+    let instancetype = |name: &str, memory: &str| {
         json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineInstancetype",
-            "metadata": {"namespace": "vms", "name": "small"}, "spec": {"cpu": {"guest": 1}, "memory": {"guest": memory}}})
+            "metadata": {"namespace": "vms", "name": name}, "spec": {"cpu": {"guest": 1}, "memory": {"guest": memory}}})
     };
     let preference = json!({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineClusterPreference",
         "metadata": {"name": "linux"}, "spec": {"preferredTerminationGracePeriodSeconds": 4}});
@@ -231,7 +219,7 @@ fn sized() {
     cluster
         .apply(&vm.to_string())
         .assert_fails(1, &["spec.instancetype.name: VirtualMachineInstancetype \"small\" does not exist"]);
-    apply(&cluster, &instancetype("136Mi"));
+    apply(&cluster, &instancetype("small", "136Mi"));
     apply(&cluster, &preference);
     let conflict = "VM field(s) spec.template.spec.domain.memory.guest conflicts with selected instance type";
     cluster.apply(&vm.to_string()).assert_fails(1, &[conflict]);
@@ -247,10 +235,17 @@ fn sized() {
     let status = object(&cluster, "vm", "sized").expect("it exists")["status"].clone();
     let kept = status["instancetypeRef"]["controllerRevisionRef"]["name"].as_str().expect("a revision").to_owned();
     assert!(object(&cluster, "controllerrevisions.apps", &kept).is_some(), "{status:#}");
-    apply(&cluster, &instancetype("160Mi"));
+    apply(&cluster, &instancetype("small", "160Mi"));
     request(&cluster, "sized", &json!([{"action": "Stop", "uid": uid(&first)}, {"action": "Start"}]));
     assert_eq!(memory(&wait_next(&cluster, "sized", &uid(&first))), "136Mi");
+    // Another one is for the next start.
+    apply(&cluster, &instancetype("large", "144Mi"));
+    let restart = |vm: &Value| condition(vm, "RestartRequired").is_some_and(|text| text.starts_with("True"));
+    assert!(!restart(&object(&cluster, "vm", "sized").expect("it runs")));
+    patch(&cluster, "sized", &json!({"spec": {"instancetype": {"name": "large"}}})).assert_ok();
+    let vm = wait_vm(&cluster, "sized", "to need a restart for its instancetype", restart);
+    assert_eq!(memory(&object(&cluster, "vmi", "sized").expect("it runs")), "136Mi", "{vm:#}");
     delete_and_assert_gone(&cluster, "sized");
     cluster.kubectl(&["delete", "virtualmachineclusterpreferences", "linux"]).assert_ok();
-    cluster.kubectl(&["-n", "vms", "delete", "virtualmachineinstancetypes", "small"]).assert_ok();
+    cluster.kubectl(&["-n", "vms", "delete", "virtualmachineinstancetypes", "small", "large"]).assert_ok();
 }

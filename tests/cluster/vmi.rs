@@ -160,7 +160,9 @@ fn applied() {
     delete_and_assert_gone(&cluster, &vmi);
     let uid = vmi["metadata"]["uid"].as_str().expect("a UID");
     let about = format!("--field-selector=involvedObject.uid={uid}");
-    let reasons = cluster.kubectl(&["-n", "vms", "get", "events", &about, "-o", "jsonpath={.items[*].reason}"]).text();
+    let told = || cluster.kubectl(&["-n", "vms", "get", "events", &about, "-o", "jsonpath={.items[*].reason}"]).text();
+    // The last one is written when it is gone.
+    let reasons = wait_for("the events of a life", START, || Some(told()).filter(|told| told.contains("Deleted"))).0;
     for reason in ["Started", "ShuttingDown", "Stopped", "Deleted"] {
         assert_eq!(reasons.split_ascii_whitespace().filter(|told| *told == reason).count(), 1, "{reason}: {reasons}");
     }

@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: CTRL-14
         trial("admission refuses fields by path, changes of a VM, a forged status", admission),
+        // spec: CTRL-38
+        trial("a VM of a megabyte runs, one that fits into no Secret is refused", megabyte),
         // spec: CTRL-15
         trial("a missing image or Secret, too few CPUs, a refused ADD are conditions", obstacles),
         // spec: CTRL-16
@@ -38,7 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Trials that no other may disturb.
 pub(crate) fn alone() -> Vec<Trial> {
     vec![
-        // spec: CTRL-16
+        // spec: CTRL-16, CTRL-40
         trial("how a VM ended is known although no controller ran meanwhile", ended_unseen),
         // spec: CTRL-28
         trial("a replica that loses its Lease goes on serving and leads again", lease_lost),
@@ -107,20 +109,45 @@ fn assert_obstacle(cluster: &Cluster, vmi: &Value, kind: &str, words: &[&str]) {
     let told = |vmi: &Value| condition(vmi, kind).is_some_and(|text| words.iter().all(|word| text.contains(word)));
     let found = wait_instance(cluster, name, &format!("to have {kind} with {words:?}"), told);
     assert!(["Scheduling", "Pending"].contains(&found["status"]["phase"].as_str().unwrap_or_default()), "{found:#}");
-    let events = cluster.kubectl(&[
-        "-n",
-        "vms",
-        "get",
-        "events",
-        "-o",
-        "json",
-        "--field-selector",
-        &format!("involvedObject.name={name}"),
-    ]);
-    let events = events.json()["items"].as_array().cloned().unwrap_or_default();
-    assert!(events.iter().all(|event| event["type"] == "Normal"), "{events:#?}");
-    assert_eq!(events.len(), 1, "{events:#?}");
+    let about = format!("--field-selector=involvedObject.name={name}");
+    let told = || {
+        let events = cluster.kubectl(&["-n", "vms", "get", "events", "-o", "json", &about]).json();
+        events["items"].as_array().filter(|events| !events.is_empty()).cloned()
+    };
+    // It is written after the condition.
+    let events = wait_for(&format!("an event about {name}"), HAND_OVER, told).0;
+    assert!(events.len() == 1 && events[0]["type"] == "Normal", "{events:#?}");
     delete_and_assert_gone(cluster, &found);
+}
+
+/// A VM without a kernel and a disk to boot from, with so many KiB of cloud-init data.
+fn with_data(name: &str, kibibytes: usize) -> Value {
+    let mut vmi = instance(name, "");
+    let spec = &mut vmi["spec"];
+    spec["terminationGracePeriodSeconds"] = json!(0);
+    spec["domain"]["memory"]["guest"] = json!("1Mi");
+    spec["domain"].as_object_mut().expect("an object").remove("firmware");
+    spec["domain"]["devices"]["disks"] = json!([{"name": "seed", "disk": {"bus": "virtio"}}]);
+    spec["volumes"] = json!([{"name": "seed", "cloudInitNoCloud": {"userData": "#".repeat(kibibytes << 10)}}]);
+    vmi
+}
+
+fn megabyte() {
+    let cluster = installed();
+    let machine = |name: &str, kibibytes| {
+        let spec = with_data(name, kibibytes)["spec"].take();
+        json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"namespace": "vms", "name": name},
+            "spec": {"runStrategy": "Always", "template": {"spec": spec}}})
+    };
+    for larger in [with_data("larger", 1100), machine("larger", 1100)] {
+        let refused = cluster.apply(&larger.to_string());
+        refused.assert_fails(1, &["at most 1048576 fit into its Secret"]);
+        assert!(refused.stderr().len() < 1000, "{}", refused.account());
+    }
+    // Its instance, the Secret and the ControllerRevision hold the same data.
+    apply(&cluster, &machine("large", 1000));
+    wait_instance(&cluster, "large", "to run", |vmi| vmi["status"]["phase"] == "Running");
+    crate::vm::delete_and_assert_gone(&cluster, "large");
 }
 
 fn obstacles() {
@@ -213,8 +240,13 @@ fn ended_unseen() {
     let phase =
         ["-n", "vms", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "-l", &label, "--timeout=170s"];
     let seen = cluster.kubectl(&phase);
+    let refused = cluster.apply(&instance("unchecked", "").to_string());
+    let labelled = patch(&cluster, "unseen", &json!({"metadata": {"labels": {"note": "mine"}}}));
     scale_controller(&cluster, 2);
     seen.assert_ok();
+    // Nothing is accepted that no controller has checked; what exists can be labelled.
+    refused.assert_fails(1, &["failed calling webhook \"instances.tapvisor.io\""]);
+    labelled.assert_ok();
     let ended = wait_instance(&cluster, "unseen", "to end", |vmi| {
         ["Succeeded", "Failed"].contains(&vmi["status"]["phase"].as_str().unwrap_or_default())
     });

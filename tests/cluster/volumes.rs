@@ -38,7 +38,8 @@ fn claims() {
     wait_running(&cluster, "vms", "storage");
     let line = "echo kept >/folder/file; cat /folder/file; echo kept | dd of=/dev/disk bs=512 conv=sync 2>/dev/null; head -c 5 /dev/disk";
     assert_eq!(in_pod(&cluster, "vms", "storage", line).text(), "kept\nkept\n");
-    let claims = cluster.kubectl(&["-n", "vms", "get", "pvc", "-o", "json"]).json();
+    // Other trials have claims of their own.
+    let claims = cluster.kubectl(&["-n", "vms", "get", "pvc", "folder", "device", "-o", "json"]).json();
     for claim in claims["items"].as_array().expect("a list") {
         let volume = claim["spec"]["volumeName"].as_str().expect("it is bound");
         assert!(volume.starts_with("node2-"), "{claim:#}");

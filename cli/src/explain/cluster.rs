@@ -3,17 +3,21 @@
 //! kubectl sends the request: it knows contexts and every way to log in to a cluster, and users who name a context have it.
 
 use std::io;
-use std::process::Command;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use explain::Explanation;
+use explain::{Explanation, changes};
 use terms::ObjectKey;
 
+use super::follow::{say, tell};
 use crate::arguments::Explain;
 use crate::failure::{Exit, Failure};
-use crate::names;
+use crate::{names, terminal};
 
 /// The agent ends an explanation sooner.
 const PATIENCE: &str = "--request-timeout=30s";
+/// Between two questions of `--watch`.
+const PERIOD: Duration = Duration::from_secs(2);
 const NAMESPACE: &str = "jsonpath={.contexts[0].context.namespace}";
 
 /// Asks the cluster.
@@ -25,6 +29,41 @@ pub(super) fn explain(arguments: &Explain) -> Result<Explanation, Failure> {
     let answer = kubectl(arguments, &["get", PATIENCE, "--raw", &path(&key)])?;
     let unfit = |error| Failure::new(Exit::Failed, format!("the cluster's answer is no explanation: {error}"));
     serde_json::from_str(&answer).map_err(unfit)
+}
+
+/// The whole picture once, then what changes, until it is interrupted or the VM is removed.
+///
+/// # Errors
+/// The first answer is none.
+pub(super) fn watch(arguments: &Explain) -> Result<ExitCode, Failure> {
+    let mut before = explain(arguments)?;
+    tell(&before, arguments.output, None);
+    let mut told = Vec::new();
+    loop {
+        std::thread::sleep(PERIOD);
+        if terminal::is_lost() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        match explain(arguments) {
+            Ok(after) => {
+                let lines = changes(&before, &after);
+                if !lines.is_empty() {
+                    tell(&after, arguments.output, Some(&lines));
+                }
+                (before, told) = (after, Vec::new());
+            }
+            Err(failure) if failure.code == Exit::NotFound as u8 => {
+                say(arguments.output, &format!("{}/{} was removed", before.namespace, before.name));
+                return Ok(ExitCode::from(Exit::NotFound as u8));
+            }
+            // The VM may start again, and a controller or an agent be replaced.
+            Err(failure) if failure.messages == told => {}
+            Err(failure) => {
+                failure.messages.iter().for_each(|message| say(arguments.output, message));
+                told = failure.messages;
+            }
+        }
+    }
 }
 
 /// The VM's namespace is the name's, the option's, or the context's.
@@ -100,9 +139,7 @@ mod tests {
         }
         let twice = parse(&["--context", "lab", "-n", "a", "b/web"]).unwrap();
         assert_eq!(key(&twice, || Ok(String::new())).unwrap_err().code, 2);
-        let conflicts =
-            [&["-n", "vms", "web"][..], &["--context", "c", "-w", "web"], &["--context", "c", "-p1", "web"]];
-        for words in conflicts {
+        for words in [&["-n", "vms", "web"][..], &["--context", "c", "-p1", "web"]] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

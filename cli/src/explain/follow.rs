@@ -87,7 +87,7 @@ impl Looks<'_> {
 }
 
 /// The first time all of it; then for people the lines, for programs the whole on one line.
-fn tell(explanation: &Explanation, output: Output, lines: Option<&[String]>) {
+pub(super) fn tell(explanation: &Explanation, output: Output, lines: Option<&[String]>) {
     match (output, lines) {
         (Output::Json, _) => {
             let document = json!({"apiVersion": "tapvisor.io/v1", "kind": "Explanation", "items": [explanation]});
@@ -98,7 +98,7 @@ fn tell(explanation: &Explanation, output: Output, lines: Option<&[String]>) {
     }
 }
 
-fn say(output: Output, line: &str) {
+pub(super) fn say(output: Output, line: &str) {
     if output == Output::Table {
         let seconds = unix_seconds() % 86_400;
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -24,6 +24,9 @@ const PLAIN_WIDTH: usize = 120;
 /// Looks, diagnoses, draws; and with `--watch` tells what changes until it is interrupted.
 pub(crate) fn explain(arguments: &Explain) -> Result<ExitCode, Failure> {
     if arguments.context.is_some() || arguments.kubeconfig.is_some() {
+        if arguments.watch {
+            return cluster::watch(arguments);
+        }
         return Ok(end(&cluster::explain(arguments)?, arguments.output));
     }
     let key = names::vm(&arguments.name)?;

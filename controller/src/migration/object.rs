@@ -7,7 +7,7 @@ use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::objects::Condition;
+use crate::objects::{Condition, lenient};
 
 /// `spec` of a VirtualMachineInstanceMigration.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,12 +37,14 @@ pub(crate) struct MigrationSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct MigrationStatus {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) phase: Option<MigrationPhase>,
     /// When each phase began.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) phase_transition_timestamps: Vec<MigrationTransition>,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) conditions: Vec<Condition>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) migration_state: Option<MigrationState>,
 }
 

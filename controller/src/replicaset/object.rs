@@ -5,7 +5,7 @@ use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::objects::Condition;
+use crate::objects::{Condition, lenient};
 
 /// `spec` of a VirtualMachineInstanceReplicaSet.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,10 +41,14 @@ pub(crate) struct ReplicaSetSpec {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ReplicaSetStatus {
     /// Instances that have neither ended nor been deleted.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) replicas: u32,
     /// Those of them that are ready.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) ready_replicas: u32,
     /// The selector as text, for autoscalers.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) label_selector: String,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) conditions: Vec<Condition>,
 }

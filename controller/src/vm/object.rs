@@ -8,7 +8,7 @@ use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::objects::Condition;
+use crate::objects::{Condition, lenient};
 
 /// `spec` of a VirtualMachine, as it was written.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,27 +32,30 @@ pub(crate) struct MachineSpec {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct MachineStatus {
     /// Whether its instance exists.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) created: bool,
     /// Whether its instance is ready.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) ready: bool,
     /// The state in one word, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) printable_status: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) conditions: Vec<Condition>,
     /// The run strategy under which it last had an instance; absent until the first start.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) run_strategy: Option<String>,
     /// Starts and stops that users asked for, the first to be executed first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
     pub(crate) state_change_requests: Vec<StateChangeRequest>,
     /// Starts that failed before the guest ran, in a row.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) start_failure: Option<StartFailure>,
     /// Generation of the VirtualMachine that the instance runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) observed_generation: Option<i64>,
     /// Generation of the VirtualMachine at that time.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub(crate) desired_generation: Option<i64>,
     /// Fields of other releases; they are kept as they are.
     #[serde(flatten)]
