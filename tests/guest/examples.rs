@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("example masquerade: both families reach the guest", || reached("masquerade.yaml", "web")),
         trial("example bridge: both families reach the guest", || reached("bridge.yaml", "db")),
         trial("example ports: only the declared port and ping reach the guest", ports),
-        // spec: NET-20
+        // spec: NET-20, L2-STORY
         trial("example two-nics: two guests meet on a layer-2 network", two_nics),
         // spec: DISK-1
         trial("example containerdisk: BIOS boots the disk, an empty disk is there", containerdisk),
@@ -86,11 +86,15 @@ fn two_nics() {
     let host = Host::new();
     let path = run(&host, "two-nics.yaml");
     let (left, right) = (host.guest("left"), host.guest("right"));
+    // What the page says is typed at their consoles.
+    let page = std::fs::read_to_string(tests::workspace().join("bridge/LAYER2.md")).unwrap();
     for (guest, address) in [(&left, "203.0.113.1"), (&right, "203.0.113.2")] {
         assert_eq!(guest.lease4("eth0").address, "10.0.2.2/24");
-        let _ = guest.ok(&format!("ip addr add {address}/24 dev eth1"));
+        let typed = format!("ip addr add {address}/24 dev eth1");
+        assert!(page.contains(&typed), "{typed}");
+        let _ = guest.ok(&typed);
     }
-    let _ = left.ok("ping -c 2 -W 5 203.0.113.2");
+    let _ = right.ok("ping -c 2 -W 5 203.0.113.1");
     let page = right.ok("timeout 60 wget -qO- http://203.0.113.1/");
     assert!(page.contains("asked by [::ffff:203.0.113.2]"), "{page}");
     assert!(!page.contains("eth1 10."), "{page}");

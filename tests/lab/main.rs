@@ -1,6 +1,7 @@
 //! Rung L2: cases in the lab's host, which is booted once for all of them.
 
 mod host;
+mod layer2;
 mod manifests;
 mod memory;
 mod network;
@@ -15,7 +16,7 @@ use tests::dist_file;
 use tests::lab::{Finished, Lab};
 
 /// What `tests/build lab` has built.
-const PROGRAMS: [&str; 4] = ["tapvisor", "tapvisor-cni", "tapvisor-launcher", "vmm-boot"];
+const PROGRAMS: [&str; 5] = ["tapvisor", "tapvisor-bridge", "tapvisor-cni", "tapvisor-launcher", "vmm-boot"];
 
 static LAB: Mutex<Option<Lab>> = Mutex::new(None);
 
@@ -30,10 +31,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // There is one host, and QEMU ends with the thread that started it: cases run in this one.
     arguments.test_threads = Some(1);
-    let trials = [host::trials(), vmm::trials(), memory::trials(), network::trials(), manifests::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials =
+        [host::trials(), vmm::trials(), memory::trials(), network::trials(), layer2::trials(), manifests::trials()];
+    let trials = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(LAB.lock().unwrap_or_else(PoisonError::into_inner).take());
     conclusion.exit_code()

@@ -3,5 +3,5 @@
 use tests::dist_file;
 
 fn main() {
-    tests::lab::shell(&["tapvisor", "tapvisor-cni", "tapvisor-launcher", "vmm-boot"].map(dist_file));
+    tests::lab::shell(&["tapvisor", "tapvisor-bridge", "tapvisor-cni", "tapvisor-launcher", "vmm-boot"].map(dist_file));
 }

@@ -17,7 +17,7 @@ const EXHAUSTED: &str = "mkdir -p /var/lib/cni/networks/$NETWORK; \
 const WITHOUT_RULES: &str = "nft flush chain inet tapvisor-bridge leaving";
 
 pub(super) fn subjects() -> Vec<Subject> {
-    vec![network(), without_addresses()]
+    vec![network(), without_addresses(), point_to_point()]
 }
 
 fn ours(note: &str, conf: Value) -> Subject {
@@ -128,5 +128,39 @@ fn without_addresses() -> Subject {
         unready: vec![on_node("the bridge's name taken", "ip link add suite0 type ifb")],
         exempt: BTreeMap::from([(12, "layer 2: it calls no IPAM plugin")]),
         ..ours(" layer 2", json!({"type": "tapvisor-bridge", "bridge": "suite0"}))
+    }
+}
+
+/// Without a bridge: the host routes to each pod by its own cable.
+fn point_to_point() -> Subject {
+    let conf = json!({"type": "tapvisor-bridge", "pointToPoint": true, "ipMasq": true, "ipam": addresses()});
+    Subject {
+        shared: None,
+        breakages: vec![
+            in_pod("interface gone", "ip link del eth0"),
+            in_pod("interface down", "ip link set eth0 down"),
+            in_pod("interface's mac changed", "ip link set eth0 address 02:00:00:00:66:66"),
+            in_pod("address gone", "ip -4 addr flush dev eth0"),
+            in_pod("default route gone", "ip -4 route del default"),
+            on_node("node's end in a bridge", "ip link add other0 type bridge; ip link set $HOSTIF master other0"),
+            on_node("node's end down", "ip link set $HOSTIF down"),
+            on_node("node's end without the gateway", "ip addr flush dev $HOSTIF"),
+            on_node("node's route to the pod gone", "ip -4 route flush dev $HOSTIF"),
+            on_node("masquerading's rules gone", WITHOUT_RULES),
+            on_node("masquerading's elements gone", "nft flush set inet tapvisor-bridge masqueraded4"),
+            on_node("forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward"),
+            on_node("reservation gone", "rm /run/tapvisor/networks/$NETWORK/10.*"),
+        ],
+        tolerances: vec![
+            on_node("node's end's mac changed by udev", "ip link set $HOSTIF address 02:00:00:00:77:77"),
+            in_pod("extra route", "ip route add 192.0.2.0/24 dev eth0"),
+            in_pod("mtu changed by a later plugin", "ip link set eth0 mtu 1400"),
+        ],
+        uprootings: vec![on_node("with the tables gone", "nft flush ruleset")],
+        changed_conf: json!({"ipMasq": false, "ipam": {"ranges": [[{"subnet": "10.78.9.0/24"}]]}}),
+        unready: vec![on_node("pool exhausted", EXHAUSTED)],
+        runtime_options: vec![requested_mac("", "02:00:00:00:77:01")],
+        exempt: BTreeMap::from([(15, "the node has one route per address: two pods with one address cannot be")]),
+        ..ours(" without a bridge", conf)
     }
 }

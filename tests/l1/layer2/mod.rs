@@ -1,8 +1,11 @@
 //! `tapvisor-bridge` on the real kernel: traffic, also with the reference plugin, and faults.
 
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use tests::{Ns, Outside, Ran, World, dist_file, trial};
+use tests::{Ns, Outside, Ran, World, dist_file, trial, wait_for};
 
 const OURS: &str = "/opt/cni/bin/tapvisor-bridge";
 const REFERENCE: &str = "/usr/lib/cni/bridge";
@@ -27,6 +30,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a link with the name of the host's end stays as it is", collision),
         // spec: L2-CABLE
         trial("pods on cables of their own reach each other and the outside", cables),
+        // spec: L2-MCAST
+        trial("a group reaches those that joined it alone, or all without snooping", multicast),
+        // spec: L2-MTU
+        trial("frames of 9000 bytes pass between pods, and to the gateway", jumbo),
         // spec: L2-SHARED-1
         trial("an ADD that fails takes no bridge away from another's pod", shared_failure),
     ]
@@ -139,6 +146,74 @@ fn isolation() {
     let (first, second) = (add(&one, OURS, &isolated), add(&two, OURS, &isolated));
     assert!(reaches(&one, "10.77.1.1") && reaches(&two, "fd77:1::1"));
     assert!(!reaches(&one, &address(&second, true)) && !reaches(&two, &address(&first, false)));
+}
+
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 77, 0, 1);
+
+/// Sends frames to a group until what comes of them is as it must be; says how often they came to who joined and to who did not.
+fn group_frames(sender: &Ns<'_>, joined: &Ns<'_>, bystander: &Ns<'_>, settled: impl Fn(u64, u64) -> bool) {
+    let count =
+        "nft add table netdev t; nft add chain netdev t c '{ type filter hook ingress device eth0 priority 0; }'
+        nft add rule netdev t c ip daddr 239.77.0.1 counter";
+    [joined, bystander].into_iter().for_each(|pod| pod.sh(count).assert_ok());
+    let came = |pod: &Ns<'_>| {
+        let counted =
+            pod.sh("nft -j list table netdev t | jq '[.nftables[].rule.expr[]?.counter.packets | numbers] | add'");
+        counted.text().trim().parse::<u64>().expect("nft counts")
+    };
+    let address = |pod: &Ns<'_>| {
+        let links = pod.run(&["ip", "-j", "-4", "addr", "show", "dev", "eth0"]).json();
+        links[0]["addr_info"][0]["local"].as_str().expect("an address").parse::<Ipv4Addr>().expect("one of IPv4")
+    };
+    let from = address(joined);
+    let _member = joined.enter(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5000)).expect("a port");
+        socket.join_multicast_v4(&GROUP, &from).expect("a group");
+        socket
+    });
+    let socket = sender.enter(|| UdpSocket::bind((address(sender), 0)).expect("a port"));
+    wait_for("the group's frames to come where they must alone", Duration::from_secs(90), || {
+        let before = (came(joined), came(bystander));
+        for _ in 0..5 {
+            socket.send_to(b"frame", (GROUP, 5000)).expect("a route to the group");
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        settled(came(joined) - before.0, came(bystander) - before.1).then_some(())
+    });
+}
+
+fn multicast() {
+    for (setting, settled) in [
+        (
+            json!({"multicastSnooping": true, "multicastQuerier": true}),
+            (|joined, other| joined == 5 && other == 0) as fn(u64, u64) -> bool,
+        ),
+        (json!({"multicastSnooping": false}), |joined, other| joined == 5 && other == 5),
+    ] {
+        let world = world();
+        let pods = ["one", "two", "three"].map(|name| world.ns(name));
+        let conf = conf(&setting);
+        let made = pods.each_ref().map(|pod| add(pod, OURS, &conf));
+        let [one, two, three] = &pods;
+        group_frames(one, two, three, settled);
+        call(one, OURS, "CHECK", &made[0]).assert_ok();
+    }
+}
+
+fn jumbo() {
+    let world = world();
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let large = conf(&json!({"mtu": 9000}));
+    add(&one, OURS, &large);
+    let second = add(&two, OURS, &large);
+    // Whole: they must not be fragmented. What an IP and an ICMP header leave of 9000 bytes.
+    for (address, bytes) in [(address(&second, true), "8972"), (address(&second, false), "8952")] {
+        one.run(&["ping", "-c", "1", "-W", "5", "-M", "do", "-s", bytes, &address]).assert_ok();
+    }
+    for (address, bytes) in [("10.77.1.1", "8972"), ("fd77:1::1", "8952")] {
+        two.run(&["ping", "-c", "1", "-W", "5", "-M", "do", "-s", bytes, address]).assert_ok();
+    }
+    assert!(!one.run(&["ping", "-c", "1", "-W", "2", "-M", "do", "-s", "8973", "10.77.1.1"]).is_ok());
 }
 
 /// What attachments leave on the host: links, reservations, records, elements of nft sets.

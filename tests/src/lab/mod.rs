@@ -151,8 +151,13 @@ fn on_this_machine(programs: &[PathBuf], script: &str, limit: Duration) -> Finis
     // All that the script starts is in a PID namespace of its own and ends with it.
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net", "sh", "-c"]);
-    // What programs keep there is this script's own.
-    command.arg("mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/cache && exec timeout -k 5 \"$@\"");
+    // What programs keep there, and what a script puts there, is this script's own.
+    command.arg(
+        "set -e; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/cache; for folder in etc opt; do
+            mkdir -p /run/.lab/$folder/upper /run/.lab/$folder/work
+            mount -t overlay overlay -o lowerdir=/$folder,upperdir=/run/.lab/$folder/upper,workdir=/run/.lab/$folder/work /$folder
+        done; exec timeout -k 5 \"$@\"",
+    );
     command.args(["sh", &limit.as_secs().to_string(), "sh", "-c", script]);
     command.env("LAB", lab.path()).env("IP", "ip").env("PATH", path).stdin(Stdio::null());
     let started = Instant::now();
