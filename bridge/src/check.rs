@@ -6,8 +6,8 @@ use terms::IfName;
 
 use super::desired::{DEFAULT_VLAN, Desired};
 use super::error::Refusal;
-use super::existing;
 use super::rules::CHECKED_GROUP;
+use super::{existing, uplink};
 
 /// Compares an attachment with the facts of both namespaces. What others may change is not looked at: Ethernet addresses on
 /// the host, more addresses and routes, the MTU of the pod's link.
@@ -49,6 +49,7 @@ fn bridge(desired: &Desired<'_>, host: &Facts, found: &mut Vec<String>) -> Resul
     differs("multicastQuerier", wanted.multicast_querier.is_some_and(|value| value != settings.multicast_querier));
     differs("groupFwdMask", wanted.group_fwd_mask.is_some_and(|value| value != settings.group_fwd_mask));
     differs("ageingTimeSeconds", wanted.ageing_seconds.is_some_and(|value| value != settings.ageing_seconds));
+    found.extend(uplink::differences(desired, host));
     let gateway_link = desired.gateway_link()?;
     let lacks = |wanted: &&terms::IpNetwork| !host.addresses_of(&gateway_link).any(|held| held.address == **wanted);
     found.extend(desired.gateways.iter().filter(lacks).map(|wanted| format!("{gateway_link} has no address {wanted}")));

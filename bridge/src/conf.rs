@@ -15,6 +15,8 @@ pub(crate) struct Conf {
     pub(crate) point_to_point: bool,
     /// The bridge has the gateway's addresses, and the host forwards.
     pub(crate) is_gateway: bool,
+    /// A link of the host that is a port of the bridge while there are attachments.
+    pub(crate) uplink: Option<IfName>,
     /// The pod's default routes lead there.
     pub(crate) is_default_gateway: bool,
     /// An address that the bridge has instead of the gateway's is replaced, not refused.
@@ -56,6 +58,7 @@ pub(crate) struct Conf {
 struct Raw {
     bridge: Option<String>,
     point_to_point: bool,
+    uplink: Option<String>,
     is_gateway: bool,
     is_default_gateway: bool,
     force_address: bool,
@@ -86,6 +89,7 @@ impl Default for Raw {
         Self {
             bridge: None,
             point_to_point: false,
+            uplink: None,
             is_gateway: false,
             is_default_gateway: false,
             force_address: false,
@@ -173,6 +177,11 @@ impl Conf {
         }
         let name = raw.bridge.as_deref().unwrap_or("cni0");
         let bridge: IfName = name.parse().map_err(|error| format!("bridge: {error}"))?;
+        let uplink = raw.uplink.as_deref().map(str::parse::<IfName>).transpose();
+        let uplink = uplink.map_err(|error| format!("uplink: {error}"))?;
+        if uplink.as_ref() == Some(&bridge) {
+            return Err(format!("uplink: {bridge} is the bridge itself: name a link of the host"));
+        }
         let mtu = some(raw.mtu).map(Mtu::try_from).transpose().map_err(|error| format!("mtu: {error}"))?;
         let vlan = some(raw.vlan).map(VlanId::try_from).transpose().map_err(|error| format!("vlan: {error}"))?;
         let trunk = trunk(raw.vlan_trunk.as_deref().unwrap_or_default())?;
@@ -197,6 +206,7 @@ impl Conf {
         Ok(Self {
             bridge,
             point_to_point: raw.point_to_point,
+            uplink,
             is_gateway: raw.is_gateway || raw.is_default_gateway || raw.point_to_point,
             is_default_gateway: raw.is_default_gateway,
             force_address: raw.force_address,
@@ -237,6 +247,7 @@ fn refuse_bridged(raw: &Raw) -> Result<(), String> {
     }
     let of_bridges = [
         ("bridge", raw.bridge.is_some()),
+        ("uplink", raw.uplink.is_some()),
         ("hairpinMode", raw.hairpin_mode),
         ("promiscMode", raw.promisc_mode),
         ("portIsolation", raw.port_isolation),
@@ -345,6 +356,8 @@ mod tests {
             (json!({"ipMasqBackend": "pf"}), "ipMasqBackend \"pf\""),
             (json!({"ipam": {"type": "../x"}}), "ipam.type: "),
             (json!({"groupFwdMask": 3}), "groupFwdMask: "),
+            (json!({"uplink": "eth0/1"}), "uplink: "),
+            (json!({"bridge": "br7", "uplink": "br7"}), "uplink: br7 is the bridge itself"),
             (json!({"pointToPoint": true}), "pointToPoint: routes lead to addresses: ipam is missing"),
             (
                 json!({"pointToPoint": true, "vlan": 7, "ipam": {"type": "host-local"}}),

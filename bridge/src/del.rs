@@ -10,8 +10,7 @@ use terms::{IfName, NetworkName};
 
 use super::error::BridgeError;
 use super::names::Key;
-use super::record::{Record, records};
-use super::verbs::PATIENCE;
+use super::record::{PATIENCE, Record, records};
 
 /// Removes what is on the host; the pod's end goes with the cable. Goes on past failures and returns them in words.
 pub(crate) fn links(kernel: &mut impl Kernel, key: &Key) -> Vec<String> {

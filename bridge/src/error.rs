@@ -23,6 +23,19 @@ pub(crate) enum Refusal {
     OtherAddress { bridge: IfName, found: IpNetwork, wanted: IpNetwork },
     #[error("{link} for the gateway of the VLAN is there already and is no cable of bridge {bridge}")]
     VlanGateway { link: IfName, bridge: IfName },
+    #[error("uplink {0} is not on the host")]
+    NoUplink(IfName),
+    #[error("uplink {0} is a bridge or a loopback, which cannot be a port of a bridge")]
+    UplinkKind(IfName),
+    #[error("uplink {uplink} is in {master} already: take it out of there, or name {master} as the bridge")]
+    UplinkTaken { uplink: IfName, master: IfName },
+    #[error(
+        "uplink {uplink} has {what}, which nothing would answer for while it is a port: move its addresses and routes to bridge \
+         {bridge} and make it a port yourself, or name a link without any"
+    )]
+    UplinkUsed { uplink: IfName, what: String, bridge: IfName },
+    #[error("mtu {mtu}: uplink {uplink} passes at most {most} bytes: set mtu to at most that, or the uplink's to more")]
+    UplinkMtu { mtu: u32, uplink: IfName, most: u32 },
     #[error("address {0} has no gateway, and its network has no address for one")]
     NoGateway(IpNetwork),
     #[error("mtu {mtu}: the pod has IPv6 addresses, which need at least 1280")]

@@ -25,7 +25,8 @@ pub(crate) fn forwarding(is_ipv4: bool) -> Sysctl {
 /// What of the host a plan is made on.
 pub(crate) fn host_ask(desired: &Desired<'_>) -> Result<Ask, Refusal> {
     let bridge = (!desired.conf.point_to_point).then(|| desired.conf.bridge.clone());
-    let mut named: Vec<_> = bridge.into_iter().chain([desired.host_end.clone()]).collect();
+    let mut named: Vec<_> =
+        bridge.into_iter().chain([desired.host_end.clone()]).chain(desired.conf.uplink.clone()).collect();
     if let Some(vlan) = desired.conf.vlan.filter(|_| !desired.gateways.is_empty()) {
         let (link, port) = names::vlan_gateway(&desired.conf.bridge, vlan)?;
         named.extend([link, port]);

@@ -5,7 +5,7 @@
 //! namespace.
 //! Guarantees: what is outside the pod's namespace is recorded before the first change; an ADD that fails leaves nothing of the
 //! attachment, its addresses included, but what its network shares (the bridge, the gateway, the tables), and takes nothing
-//! from another attachment; the cost of a call does not grow with the number of pods, but for DEL of masqueraded ones.
+//! from another attachment; an uplink is put back with the last attachment; the cost of a call does not grow with the number of pods, but for DEL of masqueraded ones.
 //! Assumptions: the runtime runs one operation on a container at a time; no other program uses tables named
 //! `tapvisor-bridge` on the host.
 
@@ -25,6 +25,7 @@ mod reply;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod verbs;
 
 pub use del::remove_unused;

@@ -8,7 +8,7 @@ use terms::{IfName, MacAddr, VlanId};
 
 use super::desired::{DEFAULT_VLAN, Desired};
 use super::error::Refusal;
-use super::{existing, names, rules};
+use super::{existing, names, rules, uplink};
 
 /// Addresses of links on the host that are made. Ours from the beginning: udev and the kernel leave them alone, and a bridge
 /// keeps its address whatever ports come and go.
@@ -28,6 +28,7 @@ pub(crate) fn shared(desired: &Desired<'_>, host: &Facts, macs: &NewMacs) -> Res
     let mut ops = Vec::new();
     if !desired.conf.point_to_point {
         ops.extend(bridge(desired, host, macs)?);
+        ops.extend(uplink::joining(desired, host)?);
         ops.extend(gateway(desired, host, macs)?);
     }
     ops.extend(forwarding(desired, host));

@@ -14,8 +14,8 @@ use super::error::{BridgeError, Refusal};
 use super::ipam::Ipam;
 use super::names::Key;
 use super::plan::NewMacs;
-use super::record::{Record, records};
-use super::{del, verbs};
+use super::record::{PATIENCE, Record, records};
+use super::{del, uplink, verbs};
 
 /// The plugin. A verb leaves the thread that called it in either namespace: one call, one process.
 #[derive(Debug, Clone, Default)]
@@ -110,10 +110,14 @@ impl Plugin for Bridge {
         if conf.point_to_point {
             return Ipam::of(conf.ipam).map_or(Ok(()), |ipam| ipam.status(&call.conf));
         }
-        let facts = Linux::here().gather(&Ask::of_links([conf.bridge.clone()]));
+        let named = std::iter::once(conf.bridge.clone()).chain(conf.uplink.clone());
+        let facts = Linux::here().gather(&Ask::of_links(named));
         let facts = facts.map_err(|error| not_ready(format!("links cannot be read: {error}")))?;
         if let Some(link) = facts.link(&conf.bridge).filter(|link| link.kind != LinkKind::Bridge) {
             return Err(not_ready(Refusal::NoBridge(link.name.clone()).to_string()));
+        }
+        if let Some(gone) = conf.uplink.as_ref().filter(|name| facts.link(name).is_none()) {
+            return Err(not_ready(Refusal::NoUplink(gone.clone()).to_string()));
         }
         Ipam::of(conf.ipam).map_or(Ok(()), |ipam| ipam.status(&call.conf))
     }
@@ -136,6 +140,7 @@ fn join(
         container_id: call.attachment.container_id.clone(),
         if_name: call.attachment.if_name.clone(),
         checked_mac: conf.checks_mac.then_some(pod_mac),
+        uplink: conf.uplink.clone(),
         gateway_link: (!masqueraded.is_empty()).then(|| desired.gateway_link()).transpose()?,
         masqueraded,
     };
@@ -143,8 +148,9 @@ fn join(
     records.create(network, key.as_str(), &record.to_bytes())?;
     let macs = NewMacs { bridge: random_mac(), host_end: random_mac(), gateway: random_mac() };
     let sandbox = call.netns.path().to_string_lossy();
-    let hold = |kind| Ok(records.hold(kind, verbs::PATIENCE)?);
-    let added = verbs::add(kernels, &desired, addresses, (&sandbox, &macs), hold);
+    let hold = |kind| Ok(records.hold(kind, PATIENCE)?);
+    let added = verbs::remember_uplink(kernels, &desired, hold)
+        .and_then(|()| verbs::add(kernels, &desired, addresses, (&sandbox, &macs), hold));
     let waits = conf.duplicate_detection && desired.has_ipv6();
     let added = added.and_then(|result| match waits {
         true => verbs::await_addresses(kernels, &desired).map(|()| result),
@@ -155,7 +161,7 @@ fn join(
         let left = match error {
             // Before the first change of what is the attachment's: what has its name is another's.
             BridgeError::Refused(_) => {
-                records.remove(network, key.as_str()).map_err(|error| BridgeError::from(error).into())
+                uplink::forget(&mut Linux::here(), network, key, Some(&record)).map_err(Error::from)
             }
             // Undone already, but for what came after the plan.
             _ => remove(network, key, || Ok(())),
@@ -183,13 +189,15 @@ fn remove(network: &NetworkName, key: &Key, release: impl FnOnce() -> Result<(),
     let mut left = del::links(&mut kernel, key);
     let read = records.read(network, key.as_str()).map_err(BridgeError::from);
     let record = read.map(|bytes| bytes.and_then(|bytes| Record::from_bytes(&bytes)));
-    match record {
-        Ok(Some(record)) => match del::elements(&mut kernel, &records, network, key, &record) {
+    let record = record.unwrap_or_else(|error| {
+        left.push(Error::from(error).to_string());
+        None
+    });
+    if let Some(record) = &record {
+        match del::elements(&mut kernel, &records, network, key, record) {
             Ok(more) => left.extend(more),
             Err(error) => left.push(Error::from(error).to_string()),
-        },
-        Ok(None) => {}
-        Err(error) => left.push(Error::from(error).to_string()),
+        }
     }
     // Afterwards: the next owner of the addresses may have the same elements.
     let released = release();
@@ -198,7 +206,7 @@ fn remove(network: &NetworkName, key: &Key, release: impl FnOnce() -> Result<(),
         return Err(BridgeError::TearDown(left).into());
     }
     released?;
-    Ok(records.remove(network, key.as_str()).map_err(BridgeError::from)?)
+    Ok(uplink::forget(&mut kernel, network, key, record.as_ref())?)
 }
 
 /// Removes an attachment that the runtime no longer knows.

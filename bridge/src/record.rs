@@ -1,6 +1,7 @@
 //! The record of an attachment: what DEL and GC must know that the attachment's key does not tell.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hostnet::{Locks, Records};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use super::rules::Elements;
 
 /// On tmpfs: it dies with the reboot that ends the attachment.
 const FOLDER: &str = "/run/tapvisor/bridge";
+
+/// How long a call waits for another one. Calls take milliseconds; runtimes wait for minutes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is outside the pod's namespace. Another release may have written it: fields that are not known are ignored, because a
 /// record that is not read counts as cut off, and what it is about would stay on the host.
@@ -23,6 +27,9 @@ pub(crate) struct Record {
     /// The pod's Ethernet address, if it is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checked_mac: Option<MacAddr>,
+    /// The link that the network's bridge reaches the outside by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uplink: Option<IfName>,
     /// The link by which masqueraded packets come in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gateway_link: Option<IfName>,
@@ -81,6 +88,7 @@ mod tests {
             container_id: "c1".parse().unwrap(),
             if_name: "eth0".parse().unwrap(),
             checked_mac: Some("02:00:00:00:00:07".parse().unwrap()),
+            uplink: Some("eth7".parse().unwrap()),
             gateway_link: Some("cni0".parse().unwrap()),
             masqueraded: vec!["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
         };

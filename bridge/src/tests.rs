@@ -354,3 +354,79 @@ fn a_pod_without_addresses_is_joined_and_may_stay_down() {
     assert!(!kernels.facts().pod.link(&name("eth1")).unwrap().up);
     check(&mut kernels, &down, 1, made).unwrap();
 }
+
+/// A host with a link that no program uses.
+fn with_uplink() -> PairFacts {
+    let mut facts = empty();
+    facts.host.links.push(Link::new(7, name("lan0"), LinkKind::Physical));
+    facts
+}
+
+// spec: L2-UPLINK-1
+#[test]
+fn an_uplink_joins_the_bridge_in_the_vlans_of_its_attachments() {
+    let plain = conf(&json!({"uplink": "lan0"}));
+    let mut kernels = FakePair::new(with_uplink());
+    let made = add(&mut kernels, &plain, 0, addresses()).unwrap();
+    let link = kernels.facts().host.link(&name("lan0")).cloned().unwrap();
+    assert_eq!((link.master, link.up), (Some(name("br0")), true));
+    check(&mut kernels, &plain, 0, made.clone()).unwrap();
+    let out = hostnet::op::LinkChange { master: Some(hostnet::op::Master::None), ..Default::default() };
+    for (op, expected) in [
+        (Op::SetLink { link: name("lan0"), set: out }, "uplink lan0 is not in bridge br0"),
+        (Op::DeleteLink { link: name("lan0") }, "uplink lan0 is not there"),
+    ] {
+        let mut broken = kernels.clone();
+        broken.execute(&[Step::host(op)]).unwrap();
+        let error = check(&mut broken, &plain, 0, made.clone()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let tagged = json!({"uplink": "lan0", "vlan": 105, "vlanTrunk": [{"minID": 100, "maxID": 110}]});
+    let tagged = conf(&tagged);
+    let mut kernels = FakePair::new(with_uplink());
+    let made = add(&mut kernels, &tagged, 0, CniResult::default()).unwrap();
+    let held: Vec<_> = kernels.facts().host.vlans_of(&name("lan0")).map(ToString::to_string).collect();
+    let holds = |id: u64| kernels.facts().host.vlans_of(&name("lan0")).any(|held| held.holds(id.try_into().unwrap()));
+    assert!((100..=110).all(holds) && !holds(99) && !holds(111), "{held:?}");
+    check(&mut kernels, &tagged, 0, made).unwrap();
+}
+
+// spec: L2-UPLINK-1
+#[test]
+fn an_add_with_an_uplink_that_is_broken_leaves_the_uplink_as_it_was() {
+    let conf = conf(&json!({"uplink": "lan0", "vlan": 7}));
+    let mut whole = FakePair::new(with_uplink());
+    make_shared(&mut whole, &conf).unwrap();
+    for broken_at in 0..whole.steps() {
+        let mut kernels = FakePair::new(with_uplink()).failing_after(broken_at);
+        make_shared(&mut kernels, &conf).unwrap_err();
+        assert_eq!(kernels.facts(), with_uplink(), "step {broken_at}");
+    }
+}
+
+// spec: L2-UPLINK-2
+#[test]
+fn an_uplink_that_cannot_be_joined_safely_is_refused_by_name() {
+    let refused = |own: Value, facts: PairFacts| {
+        let error = add(&mut FakePair::new(facts.clone()), &conf(&own), 0, CniResult::default()).unwrap_err();
+        error.to_string()
+    };
+    let plain = || json!({"uplink": "lan0"});
+    assert_eq!(refused(plain(), empty()), "uplink lan0 is not on the host");
+    let large = json!({"uplink": "lan0", "mtu": 9000});
+    assert!(refused(large, with_uplink()).starts_with("mtu 9000: uplink lan0 passes at most 1500 bytes"));
+    let mut facts = with_uplink();
+    let address = hostnet::facts::Address::permanent(name("lan0"), "192.0.2.2/24".parse().unwrap());
+    facts.host.addresses.push(address);
+    assert!(
+        refused(plain(), facts).starts_with("uplink lan0 has address 192.0.2.2/24, which nothing would answer for")
+    );
+    let mut facts = with_uplink();
+    facts.host.routes.push(hostnet::facts::Route::by(name("lan0"), "198.51.100.0/24".parse().unwrap()));
+    assert!(refused(plain(), facts).starts_with("uplink lan0 has route 198.51.100.0/24"));
+    let mut facts = with_uplink();
+    facts.host.links.push(Link::new(8, name("br8"), LinkKind::Bridge));
+    facts.host.links[1].master = Some(name("br8"));
+    assert!(refused(plain(), facts.clone()).starts_with("uplink lan0 is in br8 already"));
+    assert!(refused(json!({"uplink": "br8"}), facts).starts_with("uplink br8 is a bridge"));
+}

@@ -10,10 +10,7 @@ use terms::IfName;
 use super::desired::Desired;
 use super::error::{BridgeError, Refusal};
 use super::plan::{self, NewMacs};
-use super::{check, existing, reply};
-
-/// How long a call waits for another one. Calls take milliseconds; runtimes wait for minutes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+use super::{check, existing, reply, uplink};
 
 /// Refuses a pod that has such a link already.
 pub(crate) fn refuse_occupied(kernels: &mut impl KernelPair, pod_end: &IfName) -> Result<(), BridgeError> {
@@ -24,6 +21,29 @@ pub(crate) fn refuse_occupied(kernels: &mut impl KernelPair, pod_end: &IfName) -
     }
 }
 
+/// Records what the uplink is like, unless it is a port already. The attachment's own record must be there: from then on no
+/// other DEL takes the uplink out.
+pub(crate) fn remember_uplink<L>(
+    kernels: &mut impl KernelPair,
+    desired: &Desired<'_>,
+    hold: impl Fn(LockKind) -> Result<L, BridgeError>,
+) -> Result<(), BridgeError> {
+    if desired.conf.uplink.is_none() {
+        return Ok(());
+    }
+    for kind in [LockKind::Shared, LockKind::Exclusive] {
+        let _held = hold(kind)?;
+        let host = host_facts(kernels, desired)?.host;
+        if uplink::is_port(desired, &host)? {
+            return Ok(());
+        }
+        if kind == LockKind::Exclusive {
+            uplink::record(desired, &host)?;
+        }
+    }
+    Ok(())
+}
+
 /// What ADD must know of the host.
 fn host_facts(kernels: &mut impl KernelPair, desired: &Desired<'_>) -> Result<PairFacts, BridgeError> {
     let mut facts = kernels.gather(&Both { host: existing::host_ask(desired)?, pod: Ask::default() })?;
@@ -31,7 +51,19 @@ fn host_facts(kernels: &mut impl KernelPair, desired: &Desired<'_>) -> Result<Pa
     if facts.host.sysctl(&forwarding).is_some_and(|value| value == "0") {
         add_advertised(kernels, &mut facts.host)?;
     }
+    if uplink::is_to_join(desired, &facts.host) {
+        add_network(kernels, &mut facts.host)?;
+    }
     Ok(facts)
+}
+
+/// Adds all links, addresses and routes of the host: what an uplink is used for.
+#[cold]
+fn add_network(kernels: &mut impl KernelPair, host: &mut Facts) -> Result<(), BridgeError> {
+    let ask = Both { host: Ask { bridging: true, ..Ask::network() }, pod: Ask::default() };
+    let all = kernels.gather(&ask)?.host;
+    (host.links, host.addresses, host.routes) = (all.links, all.addresses, all.routes);
+    Ok(())
 }
 
 /// Adds the routes of the host, and whether their links accept router advertisements.

@@ -75,7 +75,7 @@ pub(crate) fn turns(variants: usize, round: usize) -> impl Iterator<Item = usize
 }
 
 #[cfg(test)]
-mod tests {
+mod order {
     use std::collections::BTreeMap;
 
     use super::*;

@@ -114,7 +114,7 @@ pub const GROUPS: [Group; 24] = [
     group(8, "ADD: result is true", Versions::Each, no_interfaces, result::truth),
     group(9, "ADD: existing interface", Versions::Newest, nothing_to_occupy, result::occupied),
     group(10, "ADD: unusable namespace", Versions::Newest, ipam, netns::run),
-    // spec: CNI-UNDO-1, L2-UNDO
+    // spec: CNI-UNDO-1, L2-UNDO, L2-UPLINK-1
     group(11, "faults at every kernel step", Versions::Newest, no_exemption, fault::run),
     // spec: L2-IPAM-2
     group(12, "ADD: IPAM fails", Versions::Newest, no_delegate, address::run),

@@ -121,13 +121,23 @@ fn without_addresses() -> Subject {
             in_pod("interface gone", "ip link del eth0"),
             in_pod("interface down", "ip link set eth0 down"),
             on_node("node's end not in the bridge", "ip link set $HOSTIF nomaster"),
+            on_node("uplink not in the bridge", "ip link set up0 nomaster"),
             on_node("bridge gone", "ip link del suite0"),
+            // Last: without it there is no ADD any more.
+            on_node("uplink gone", "ip link del up0"),
         ],
-        tolerances: vec![in_pod("layer 2 without IPAM", "true")],
-        uprootings: vec![on_node("with the bridge gone", "ip link del suite0")],
-        unready: vec![on_node("the bridge's name taken", "ip link add suite0 type ifb")],
+        tolerances: vec![in_pod("layer 2 without IPAM", "true"), on_node("uplink unplugged", "ip link set up1 down")],
+        uprootings: vec![
+            on_node("with the bridge gone", "ip link del suite0"),
+            on_node("with the uplink gone", "ip link del up0"),
+        ],
+        unready: vec![
+            on_node("the bridge's name taken", "ip link add suite0 type ifb"),
+            on_node("uplink gone", "ip link del up0"),
+        ],
         exempt: BTreeMap::from([(12, "layer 2: it calls no IPAM plugin")]),
-        ..ours(" layer 2", json!({"type": "tapvisor-bridge", "bridge": "suite0"}))
+        node: "ip link add up0 type veth peer name up1; ip link set up1 up",
+        ..ours(" layer 2", json!({"type": "tapvisor-bridge", "bridge": "suite0", "uplink": "up0"}))
     }
 }
 

@@ -30,6 +30,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a link with the name of the host's end stays as it is", collision),
         // spec: L2-CABLE
         trial("pods on cables of their own reach each other and the outside", cables),
+        // spec: L2-UPLINK-1
+        trial("an uplink joins a segment to its network until the last DEL", uplink),
+        // spec: L2-UPLINK-1
+        trial("an uplink that is unplugged or gone keeps nothing from DEL", uplink_gone),
+        // spec: L2-UPLINK-2
+        trial("an uplink in use is refused by name, and stays as it is", uplink_refused),
         // spec: L2-MCAST
         trial("a group reaches those that joined it alone, or all without snooping", multicast),
         // spec: L2-MTU
@@ -146,6 +152,98 @@ fn isolation() {
     let (first, second) = (add(&one, OURS, &isolated), add(&two, OURS, &isolated));
     assert!(reaches(&one, "10.77.1.1") && reaches(&two, "fd77:1::1"));
     assert!(!reaches(&one, &address(&second, true)) && !reaches(&two, &address(&first, false)));
+}
+
+/// A link of the host that is down, and a station at its other end.
+fn station(world: &World) -> Ns<'_> {
+    let station = world.ns("station");
+    world
+        .sh("ip link add lan0 type veth peer name eth0 netns station; ip -n station address add 10.77.1.250/24 dev eth0
+            ip -n station link set eth0 up")
+        .assert_ok();
+    station
+}
+
+/// What other people's tools say of the link.
+fn lan0(world: &World) -> String {
+    let fields = ".[0] | [.flags, .mtu, .master, .address, .promiscuity, .addr_info]";
+    world.sh(&format!("ip -j -d address show lan0 | jq -c '{fields}'")).text()
+}
+
+fn uplink() {
+    let world = world();
+    let station = station(&world);
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let before = lan0(&world);
+    let conf = conf(&json!({"uplink": "lan0"}));
+    let (first, second) = (add(&one, OURS, &conf), add(&two, OURS, &conf));
+    wait_for("a pod to reach the station", Duration::from_secs(60), || reaches(&one, "10.77.1.250").then_some(()));
+    assert!(reaches(&station, &address(&second, true)));
+    for (pod, made) in [(&one, &first), (&two, &second)] {
+        call(pod, OURS, "CHECK", made).assert_ok();
+    }
+    call(&one, OURS, "DEL", &first).assert_ok();
+    assert!(reaches(&two, "10.77.1.250"), "another attachment has the uplink yet");
+    call(&two, OURS, "DEL", &second).assert_ok();
+    assert_eq!((lan0(&world), left(&world)), (before, String::new()));
+    // One that an administrator made a port stays one.
+    world.sh("ip link set lan0 master blue0 up").assert_ok();
+    let made = add(&one, OURS, &conf);
+    call(&one, OURS, "DEL", &made).assert_ok();
+    assert!(lan0(&world).contains("\"blue0\""), "{}", lan0(&world));
+    assert_eq!(left(&world), "");
+}
+
+fn uplink_gone() {
+    let world = world();
+    let station = station(&world);
+    let (one, two) = (world.ns("one"), world.ns("two"));
+    let conf = conf(&json!({"uplink": "lan0"}));
+    let first = add(&one, OURS, &conf);
+    station.run(&["ip", "link", "set", "eth0", "down"]).assert_ok();
+    let second = add(&two, OURS, &conf);
+    assert!(reaches(&one, &address(&second, true)), "the segment is one without its uplink");
+    call(&one, OURS, "CHECK", &first).assert_ok();
+    world.sh("ip link delete lan0").assert_ok();
+    let checked = call(&one, OURS, "CHECK", &first);
+    assert!(checked.stdout().contains("uplink lan0 is not there"), "{}", checked.account());
+    let status = call(&one, OURS, "STATUS", &{
+        let mut conf = conf.clone();
+        conf["cniVersion"] = json!("1.1.0");
+        conf
+    });
+    assert!(status.stdout().contains("uplink lan0 is not on the host"), "{}", status.account());
+    assert!(refused(&world.ns("three"), &conf).contains("uplink lan0 is not on the host"));
+    for (pod, made) in [(&one, &first), (&two, &second)] {
+        call(pod, OURS, "DEL", made).assert_ok();
+    }
+    assert_eq!(left(&world), "");
+}
+
+fn uplink_refused() {
+    let world = world();
+    let _station = station(&world);
+    let pod = world.ns("pod");
+    let conf = |own: &Value| {
+        let mut conf = conf(&json!({"uplink": "lan0"}));
+        own.as_object().expect("an object").iter().for_each(|(key, value)| conf[key] = value.clone());
+        conf
+    };
+    world.sh("ip link set lan0 up; ip address add 198.51.100.7/24 dev lan0").assert_ok();
+    let before = lan0(&world);
+    let refusal = refused(&pod, &conf(&json!({})));
+    assert!(refusal.contains("uplink lan0 has address 198.51.100.7/24"), "{refusal}");
+    assert_eq!((lan0(&world), left(&world)), (before, String::new()));
+    world.sh("ip address delete 198.51.100.7/24 dev lan0; ip route add 198.51.100.0/24 dev lan0").assert_ok();
+    let refusal = refused(&pod, &conf(&json!({})));
+    assert!(refusal.contains("uplink lan0 has route 198.51.100.0/24 dev lan0"), "{refusal}");
+    world.sh("ip route delete 198.51.100.0/24 dev lan0; ip link set lan0 mtu 1400").assert_ok();
+    let refusal = refused(&pod, &conf(&json!({})));
+    assert!(refusal.contains("mtu 1500: uplink lan0 passes at most 1400 bytes"), "{refusal}");
+    world.sh("ip link add other0 type bridge; ip link set lan0 master other0").assert_ok();
+    let refusal = refused(&pod, &conf(&json!({"mtu": 1400})));
+    assert!(refusal.contains("uplink lan0 is in other0 already"), "{refusal}");
+    assert_eq!(left(&world), "");
 }
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 77, 0, 1);
