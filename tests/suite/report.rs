@@ -19,10 +19,23 @@ names). Each spec of the labels `conformance` and `sig-network` has the result o
 /// The labels of Ginkgo whose specs all have a row.
 const LABELS: [&str; 2] = ["conformance", "sig-network"];
 
+const NO_VLANS: &str = "bridges of the test cluster's kernel have no VLANs";
+const NAMES: &str = "demands KubeVirt's names of interfaces in the pod: wiring is by redirect";
+
 /// Words in the names of specs that cannot pass here, and why.
-const NOT_POSSIBLE: [(&str, &str); 2] = [
+const NOT_POSSIBLE: [(&str, &str); 12] = [
     ("Networkpolicy", "no NetworkPolicy engine runs in the test cluster"),
     ("Istio", "Istio does not run in the test cluster"),
+    ("SRIOV", "no node of the test cluster has an SR-IOV device"),
+    ("[test_id:676]", NO_VLANS),
+    ("[test_id:1577]", NO_VLANS),
+    ("[test_id:1578]", NO_VLANS),
+    ("[test_id:1756]", NO_VLANS),
+    ("[test_id:1757]", NO_VLANS),
+    ("correct MTU on the secondary interface", NO_VLANS),
+    ("Duplicate Address Detection", NAMES),
+    ("[sig-network]with bridge networking", NAMES),
+    ("[test_id:1777]", NAMES),
 ];
 
 /// How many specs of a run had which end.
