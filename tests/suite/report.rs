@@ -23,7 +23,7 @@ const NO_VLANS: &str = "bridges of the test cluster's kernel have no VLANs";
 const NAMES: &str = "demands KubeVirt's names of interfaces in the pod: wiring is by redirect";
 
 /// Words in the names of specs that cannot pass here, and why.
-const NOT_POSSIBLE: [(&str, &str); 15] = [
+const NOT_POSSIBLE: [(&str, &str); 17] = [
     ("Networkpolicy", "no NetworkPolicy engine runs in the test cluster"),
     ("Istio", "Istio does not run in the test cluster"),
     ("SRIOV", "no node of the test cluster has an SR-IOV device"),
@@ -36,6 +36,8 @@ const NOT_POSSIBLE: [(&str, &str); 15] = [
     ("Duplicate Address Detection", NAMES),
     ("[sig-network]with bridge networking", NAMES),
     ("[test_id:1777]", NAMES),
+    ("[test_id:1781]", NAMES),
+    ("MTU verification should have the correct MTU", NAMES),
     ("[test_id:1539]", NAMES),
     ("[test_id:1541]", NAMES),
     ("[test_id:1542]", NAMES),

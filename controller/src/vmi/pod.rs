@@ -41,9 +41,9 @@ const COPIED: [&str; 8] = [
     "topologySpreadConstraints",
 ];
 
-/// Label of nodes whose agent is ready.
 /// Annotation of an instance whose launcher is to fail, so that what follows can be tried.
 const FAILS: &str = "kubevirt.io/func-test-virt-launcher-fail-fast";
+/// Label of nodes whose agent is ready.
 const SCHEDULABLE: &str = "kubevirt.io/schedulable";
 
 /// Name of the pod of an attempt.
@@ -131,6 +131,11 @@ pub(crate) fn pod(
         if let Some(value) = object.spec.fields.get(field).filter(|value| !value.is_null()) {
             spec[field] = value.clone();
         }
+    }
+    // As they are understood: the API server may refuse numbers with leading zeros in a pod.
+    let name_servers = &launch.instance.spec.dns.nameservers;
+    if !name_servers.is_empty() {
+        spec["dnsConfig"]["nameservers"] = json!(name_servers);
     }
     spec["nodeSelector"]["kubernetes.io/arch"] = json!("amd64");
     if config.requires_agent() {
