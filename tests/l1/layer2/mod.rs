@@ -38,6 +38,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an uplink in use is refused by name, and stays as it is", uplink_refused),
         // spec: L2-MCAST
         trial("a group reaches those that joined it alone, or all without snooping", multicast),
+        // spec: L2-GROUPS
+        trial("LLDP passes a bridge whose groupFwdMask has its bit, and no other", reserved_group),
+        // spec: L2-AGEING
+        trial("a station that is silent for the ageing time is forgotten", ageing),
         // spec: L2-MTU
         trial("frames of 9000 bytes pass between pods, and to the gateway", jumbo),
         // spec: L2-SHARED-1
@@ -296,6 +300,60 @@ fn multicast() {
         group_frames(one, two, three, settled);
         call(one, OURS, "CHECK", &made[0]).assert_ok();
     }
+}
+
+/// Sends a frame of LLDP (IEEE 802.1AB: group 01:80:c2:00:00:0e, type 0x88cc).
+const LLDP: &str = "python3 -c \"
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(('eth0', 0))
+own = bytes.fromhex(open('/sys/class/net/eth0/address').read().strip().replace(':', ''))
+s.send(bytes.fromhex('0180c200000e') + own + bytes.fromhex('88cc') + bytes(46))\"";
+
+fn reserved_group() {
+    for (own, passes) in [(json!({"groupFwdMask": 0x4000}), true), (json!({}), false)] {
+        let world = world();
+        let (one, two) = (world.ns("one"), world.ns("two"));
+        let conf = conf(&own);
+        let made = add(&one, OURS, &conf);
+        let second = add(&two, OURS, &conf);
+        two.sh(
+            "nft add table netdev t; nft add chain netdev t c '{ type filter hook ingress device eth0 priority 0; }'
+            nft add rule netdev t c ether daddr 01:80:c2:00:00:0e counter",
+        )
+        .assert_ok();
+        one.sh(LLDP).assert_ok();
+        let count = || {
+            let count = "nft -j list table netdev t | jq '[.nftables[].rule.expr[]?.counter.packets | numbers] | add'";
+            two.sh(count).text().trim().to_owned()
+        };
+        if passes {
+            wait_for("the frame to come", Duration::from_secs(60), || (count() == "1").then_some(()));
+        }
+        // What was sent after it on the same way has come.
+        assert!(reaches(&one, &address(&second, true)));
+        assert_eq!(count(), if passes { "1" } else { "0" });
+        call(&one, OURS, "CHECK", &made).assert_ok();
+    }
+}
+
+fn ageing() {
+    let world = world();
+    let pod = world.ns("pod");
+    let made = add(&pod, OURS, &conf(&json!({"ageingTimeSeconds": 2})));
+    let mac = pod.run(&["ip", "-j", "link", "show", "eth0"]).json()[0]["address"].as_str().expect("one").to_owned();
+    let is_known = || {
+        let learned = "bridge -j fdb show br blue0 | jq -r '.[] | select(.state != \"permanent\") | .mac'";
+        world.sh(learned).text().contains(&mac)
+    };
+    wait_for("the bridge to learn where the pod is", Duration::from_secs(60), || {
+        let _ = reaches(&pod, "10.77.1.1");
+        is_known().then_some(())
+    });
+    pod.run(&["ip", "link", "set", "eth0", "arp", "off"]).assert_ok();
+    pod.sh("ip -6 address flush dev eth0; ip -4 address flush dev eth0").assert_ok();
+    wait_for("the bridge to forget it", Duration::from_secs(120), || (!is_known()).then_some(()));
+    call(&pod, OURS, "DEL", &made).assert_ok();
 }
 
 fn jumbo() {
