@@ -89,6 +89,7 @@ fn main() -> ExitCode {
     alone.extend(hostile::trials());
     alone.extend(images::trials());
     alone.extend(vmi_trouble::alone());
+    alone.extend(claims::alone());
     alone.extend(agent::trials());
     let agent = tests::main_of(1, alone);
     let ran = if ran == ExitCode::SUCCESS { agent } else { ran };

@@ -12,6 +12,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("roles allow each virtctl verb as in KubeVirt, in their namespace", roles),
         // spec: SUB-2
         trial("virtctl is believed by the front proxy alone, not by headers", forged),
+        // spec: NODE-10
+        trial("the token of a node's agent changes its own Node and no other", agents_token),
     ]
 }
 
@@ -34,7 +36,25 @@ const VERBS: [(&[&str], &[&str]); 15] = [
     (&["migrate", "none"], &["migrate"]),
 ];
 
+/// A verb of Kubernetes on an object that does not exist, or a subresource that virtctl has no verb for, and the roles that have it.
+const REQUESTS: [(&[&str], &[&str]); 11] = [
+    (&["get", "vm", "none"], &["admin", "edit", "view"]),
+    (&["get", "vmi", "none"], &["admin", "edit", "view"]),
+    (&["get", "virtualmachineinstancetypes", "none"], &["admin", "edit", "view"]),
+    (&["delete", "vm", "none"], &["admin", "edit"]),
+    (&["delete", "vmi", "none"], &["admin", "edit"]),
+    (&["delete", "vmirs", "none"], &["admin", "edit"]),
+    (&["delete", "virtualmachineinstancemigrations.kubevirt.io", "none"], &["migrate"]),
+    (&["get", "secret", "none"], &[]),
+    (&["get", "pod", "none"], &[]),
+    (&["freeze"], &["admin", "edit"]),
+    (&["unfreeze"], &["admin", "edit"]),
+];
+
 const ROLES: [&str; 4] = ["admin", "edit", "view", "migrate"];
+
+/// An instance that does not exist, in the subresource API.
+const NONE: &str = "/apis/subresources.kubevirt.io/v1/namespaces/vms/virtualmachineinstances/none";
 
 /// Makes a ServiceAccount with a role in namespace `vms`, and a kubeconfig with its token; returns the file's path.
 fn user(cluster: &Cluster, role: &str) -> String {
@@ -47,15 +67,45 @@ fn user(cluster: &Cluster, role: &str) -> String {
     for object in [account, binding] {
         cluster.apply(&object.to_string()).assert_ok();
     }
+    log_in(cluster, "vms", &name, "")
+}
+
+/// A kubeconfig with a token of a ServiceAccount; returns the file's path.
+fn log_in(cluster: &Cluster, namespace: &str, name: &str, bound_to: &str) -> String {
     let file = format!("/run/{name}.kubeconfig");
     let script = format!(
         "kubectl config view --raw --minify | sed '/client-certificate-data\\|client-key-data/d' >{file}
-        kubectl --kubeconfig {file} config set-credentials user --token=\"$(kubectl -n vms create token {name})\"
+        kubectl --kubeconfig {file} config set-credentials user --token=\"$(kubectl -n {namespace} create token {name} {bound_to})\"
         kubectl --kubeconfig {file} auth whoami -o json"
     );
     let ran = Ran::of(cluster.command("bash").args(["-euo", "pipefail", "-c", &script]));
-    assert!(ran.stdout().contains(&format!("system:serviceaccount:vms:{name}")), "{}", ran.account());
+    assert!(ran.stdout().contains(&format!("system:serviceaccount:{namespace}:{name}")), "{}", ran.account());
     file
+}
+
+/// An agent that was taken over has its pod's token.
+fn agents_token() {
+    let cluster = available();
+    let list = ["-n", "tapvisor", "get", "pods", "-l", "app=tapvisor-node", "--field-selector", "spec.nodeName=node1"];
+    let pods = cluster.kubectl(&[&list[..], &["-o", "jsonpath={.items[0].metadata.name}"]].concat()).text();
+    let bound_to = format!("--bound-object-kind Pod --bound-object-name {}", pods.trim());
+    let refusal = "a node agent may change only the Node that its own token was issued on";
+    for (label, bound_to, node, expected) in [
+        ("tapvisor-trial=own", &*bound_to, "node1", None),
+        ("tapvisor-trial=other", &bound_to, "node2", Some(refusal)),
+        ("tapvisor-trial=unbound", "", "node1", Some(refusal)),
+    ] {
+        let file = log_in(&cluster, "tapvisor", "tapvisor-node", bound_to);
+        let kubectl = |words: &[&str]| cluster.kubectl(&[&["--kubeconfig", &file], words].concat());
+        let labelled = kubectl(&["label", "node", node, label, "--overwrite"]);
+        match expected {
+            None => labelled.assert_ok(),
+            Some(refusal) => labelled.assert_fails(1, &[refusal]),
+        }
+        kubectl(&["-n", "tapvisor", "get", "secrets"]).assert_fails(1, &["forbidden"]);
+        kubectl(&["delete", "node", node]).assert_fails(1, &["forbidden"]);
+    }
+    cluster.kubectl(&["label", "node", "node1", "tapvisor-trial-"]).assert_ok();
 }
 
 fn try_as(cluster: &Cluster, file: &str, namespace: &str, arguments: &[&str]) -> Ran {
@@ -65,6 +115,17 @@ fn try_as(cluster: &Cluster, file: &str, namespace: &str, arguments: &[&str]) ->
 
 fn roles() {
     let cluster = available();
+    // The cluster's own roles have them, too.
+    for (role, subresource, expected) in [
+        ("admin", "virtualmachineinstances/console", true),
+        ("edit", "virtualmachineinstances/console", true),
+        ("edit", "virtualmachines/migrate", false),
+        ("view", "virtualmachineinstances/guestosinfo", true),
+        ("view", "virtualmachineinstances/console", false),
+    ] {
+        let rules = cluster.kubectl(&["get", "clusterrole", role, "-o", "jsonpath={.rules[*].resources[*]}"]).text();
+        assert_eq!(rules.split_whitespace().any(|name| name == subresource), expected, "{role} {subresource}");
+    }
     for role in ROLES {
         let file = user(&cluster, role);
         for (arguments, allowed) in VERBS {
@@ -76,9 +137,20 @@ fn roles() {
             let expected = allowed.contains(&role);
             assert!(is_done == expected && is_refused != expected, "{role}, allowed {expected}: {}", ran.account());
         }
+        for (arguments, allowed) in REQUESTS {
+            let path = format!("{NONE}/{}", arguments[0]);
+            let subresource = ["replace", "--raw", &path, "-f", "-"];
+            let is_subresource = arguments.len() == 1;
+            let mut kubectl = cluster.command("kubectl");
+            kubectl.args(["--kubeconfig", &file, "--namespace", "vms"]);
+            kubectl.args(if is_subresource { &subresource[..] } else { arguments });
+            let ran = Ran::with_input(&mut kubectl, br#"{"unfreezeTimeout": "0s"}"#);
+            let expected = if allowed.contains(&role) { "NotFound" } else { "Forbidden" };
+            assert!(ran.stderr().contains(&format!("({expected})")), "{role}, {expected}: {}", ran.account());
+        }
         // No subresource of KubeVirt, so virtctl has no verb for it.
-        let explain = "/apis/subresources.kubevirt.io/v1/namespaces/vms/virtualmachineinstances/none/explain";
-        let explained = cluster.kubectl(&["--kubeconfig", &file, "get", "--raw", explain]);
+        let explain = format!("{NONE}/explain");
+        let explained = cluster.kubectl(&["--kubeconfig", &file, "get", "--raw", &explain]);
         let expected = if role == "migrate" { "Forbidden" } else { "NotFound" };
         assert!(explained.stderr().contains(expected), "{role}: {}", explained.account());
         let elsewhere = try_as(&cluster, &file, "default", &["pause", "vmi", "none"]);

@@ -1,10 +1,10 @@
 //! VirtualMachines whose guests end: a start that fails again and again, and a run strategy of one run.
 
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{Cluster, trial};
 
-use crate::vm::{delete_and_assert_gone, machine, uid, wait_vm, word};
+use crate::vm::{delete_and_assert_gone, machine, request, uid, wait_vm, word};
 use crate::vmi::{condition, installed, object};
 use crate::vmi_trouble::apply;
 
@@ -12,6 +12,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: VM-31
         trial("a VM that fails before its guest runs is tried again, ever later", crash_loop),
+        // spec: VM-33
+        trial("a VM that is run by hand stays as its guest's crash left it", crashed),
         // spec: VM-32
         trial("a VM that runs once is not tried again after its guest ended", once),
     ]
@@ -51,6 +53,21 @@ fn crash_loop() {
 fn timestamp(cluster: &Cluster, text: &str) -> u64 {
     let ran = tests::Ran::of(cluster.command("date").args(["-d", text, "+%s"]));
     ran.text().trim().parse().unwrap_or_else(|_| panic!("{text:?} is no time: {}", ran.account()))
+}
+
+fn crashed() {
+    let cluster = installed();
+    apply(&cluster, &machine("panics", "Manual", "guest.run=echo+c+>/proc/sysrq-trigger"));
+    request(&cluster, "panics", &json!([{"action": "Start"}]));
+    let stopped =
+        wait_vm(&cluster, "panics", "to be stopped", |vm| word(vm) == "Stopped" && vm["status"]["created"] == true);
+    let vmi = object(&cluster, "vmi", "panics").expect("it is kept, to be looked at");
+    assert_eq!(vmi["status"]["phase"], "Failed", "{vmi:#}");
+    // The launcher's code for a guest that crashed.
+    let told = condition(&vmi, "Synchronized").unwrap_or_default();
+    assert!(told.contains("LauncherFailed") && told.contains("code 7"), "{told}");
+    assert!(stopped["status"]["startFailure"].is_null(), "a guest that ran is no start that failed: {stopped:#}");
+    delete_and_assert_gone(&cluster, "panics");
 }
 
 fn once() {
