@@ -19,7 +19,7 @@ use wiring::Owner;
 
 const FEWEST_MANIFESTS: usize = 23;
 
-// spec: API-1, API-2, API-3, SVC-8, VOL-9, VOL-10
+// spec: API-1, API-2, API-3, NIC-8, SVC-8, VOL-9, VOL-10
 #[test]
 fn each_manifest_gives_its_expected_result() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");

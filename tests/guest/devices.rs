@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: CLI-19
         trial("a guest with startStrategy Paused starts paused, after a restart too", starts_paused),
-        // spec: LAUNCH-7
+        // spec: LAUNCH-7, NIC-8
         trial("a NIC that is down has no carrier and no lease; acpiIndex is seen", link_down),
         // spec: DHCP-12
         trial("the lease has the host's real name server and those of dnsConfig", name_servers),
@@ -62,7 +62,7 @@ fn link_down() {
     let cable = json!({"cniVersion": "1.0.0", "type": "ptp", "ipam": ipam});
     let vm = Vm::new("many", "masquerade")
         .set("/domain/devices/interfaces/0", "acpiIndex", json!(7))
-        .on("off", json!({"masquerade": {}, "state": "down"}));
+        .on("off", json!({"masquerade": {}, "state": "down", "pciAddress": "0000:81:00.0"}));
     host.world.write("/run/vms.yaml", definition("off", &cable) + &vm.yaml());
     host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
     let many = host.guest("many");
@@ -71,6 +71,7 @@ fn link_down() {
     assert_eq!(carriers.lines().collect::<Vec<_>>(), ["1", "0"]);
     assert_eq!(many.told("lease4 eth1"), Vec::<String>::new());
     assert_eq!(many.ok("cat /sys/class/net/eth0/device/../acpi_index").trim(), "7");
+    assert_eq!(many.ok("basename $(readlink -f /sys/class/net/eth1/device/..)").trim(), "0000:81:00.0");
     host.assert_removed(&["many"]);
 }
 

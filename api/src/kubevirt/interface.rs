@@ -9,7 +9,7 @@ use wiring::{Binding, MASQUERADE_GATEWAY_MAC};
 use super::boot_order::BootOrders;
 use super::texts::{is_port_name, plain_ipv4};
 use crate::reader::{Fields, Node};
-use machine::{DhcpOptions, NicModel, PrivateOption};
+use machine::{DhcpOptions, FIRST_PCI_BUS, NicModel, PrivateOption};
 
 /// An interface's own fields.
 pub(super) struct Interface {
@@ -19,6 +19,7 @@ pub(super) struct Interface {
     pub(super) ports: Vec<Port>,
     pub(super) boot_order: Option<u32>,
     pub(super) acpi_index: Option<u32>,
+    pub(super) pci_bus: Option<u8>,
     pub(super) dhcp: DhcpOptions,
     pub(super) link_down: bool,
 }
@@ -46,7 +47,7 @@ const REMOVED_BINDINGS: &[&str] = &["macvtap", "passt", "slirp"];
 
 /// Reads an element of `interfaces` but for its name.
 pub(super) fn read(interface: &Fields<'_>, boot_orders: &mut BootOrders) -> Interface {
-    interface.unsupported(&["pciAddress", "portRanges", "tag"]);
+    interface.unsupported(&["portRanges", "tag"]);
     Interface {
         binding: read_binding(interface),
         model: interface.one_of("model", MODELS, &["igb", "ne2k_pci", "pcnet"]).unwrap_or_default(),
@@ -54,9 +55,27 @@ pub(super) fn read(interface: &Fields<'_>, boot_orders: &mut BootOrders) -> Inte
         ports: read_ports(&interface.items("ports")),
         boot_order: boot_orders.read(interface),
         acpi_index: interface.set("acpiIndex").and_then(|node| node.integer(1..=16_383)),
+        pci_bus: interface.set("pciAddress").and_then(|node| read_pci_bus(&node)),
         dhcp: interface.field("dhcpOptions").and_then(|node| node.fields(read_dhcp)).unwrap_or_default(),
         link_down: interface.one_of("state", &[("up", false), ("down", true)], &["absent"]).unwrap_or(false),
     }
+}
+
+/// The bus of an address: behind the port of a bus of its own a NIC is in slot 0.
+fn read_pci_bus(node: &Node<'_>) -> Option<u8> {
+    let digits = node.text()?.strip_prefix("0000:").and_then(|rest| rest.strip_suffix(":00.0"));
+    let digits = digits.filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let bus = digits.and_then(|text| u8::from_str_radix(text, 16).ok()).filter(|bus| *bus >= FIRST_PCI_BUS);
+    if bus.is_none() {
+        let first = pci_address(FIRST_PCI_BUS);
+        node.expected(format_args!("a PCI address from {first} to 0000:ff:00.0, where the NIC is alone on its bus"));
+    }
+    bus
+}
+
+/// The address of a NIC that is alone on a bus.
+pub(super) fn pci_address(bus: u8) -> String {
+    format!("0000:{bus:02x}:00.0")
 }
 
 fn read_binding(interface: &Fields<'_>) -> Option<Binding> {

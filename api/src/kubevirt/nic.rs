@@ -7,7 +7,7 @@ use wiring::{Binding, Request};
 
 use super::Network;
 use super::boot_order::BootOrders;
-use super::interface::{self, Interface, Port};
+use super::interface::{self, Interface, Port, pci_address};
 use super::network::{self, NamedNetwork};
 use super::texts::read_name;
 use crate::reader::{Fields, Node, Scope};
@@ -34,6 +34,8 @@ pub struct Nic {
     pub boot_order: Option<u32>,
     /// Index for predictable names.
     pub acpi_index: Option<u32>,
+    /// The PCI bus that it is alone on.
+    pub pci_bus: Option<u8>,
     /// Extra DHCP options.
     pub dhcp: DhcpOptions,
     /// Whether the link starts without carrier.
@@ -80,7 +82,8 @@ pub(super) fn read(
         }
     }
     check_ports(&interfaces, &joined);
-    check_acpi_indices(&interfaces, &joined);
+    check_taken(&interfaces, &joined, "acpiIndex", |nic| nic.acpi_index.map(|index| index.to_string()));
+    check_taken(&interfaces, &joined, "pciAddress", |nic| nic.pci_bus.map(pci_address));
     joined
 }
 
@@ -95,6 +98,7 @@ fn default_nic() -> Nic {
         ports: Vec::new(),
         boot_order: None,
         acpi_index: None,
+        pci_bus: None,
         dhcp: DhcpOptions::default(),
         link_down: false,
     }
@@ -129,7 +133,7 @@ fn read_networks<'a>(networks: &[Node<'a>]) -> BTreeMap<String, NamedNetwork<'a>
 
 fn join(node: &Node<'_>, name: String, interface: Interface, named: NamedNetwork<'_>) -> Option<Nic> {
     let network = named.network?;
-    let Interface { binding, model, mac, ports, boot_order, acpi_index, dhcp, link_down } = interface;
+    let Interface { binding, model, mac, ports, boot_order, acpi_index, pci_bus, dhcp, link_down } = interface;
     let binding = binding.unwrap_or(DEFAULT_BINDING);
     if binding != Binding::Masquerade {
         if !ports.is_empty() {
@@ -144,14 +148,28 @@ fn join(node: &Node<'_>, name: String, interface: Interface, named: NamedNetwork
         }
     }
     let network_position = named.position;
-    Some(Nic { name, network, network_position, binding, model, mac, ports, boot_order, acpi_index, dhcp, link_down })
+    Some(Nic {
+        name,
+        network,
+        network_position,
+        binding,
+        model,
+        mac,
+        ports,
+        boot_order,
+        acpi_index,
+        pci_bus,
+        dhcp,
+        link_down,
+    })
 }
 
-fn check_acpi_indices(interfaces: &[Node<'_>], nics: &[Nic]) {
+/// Reports a value that two interfaces have.
+fn check_taken(interfaces: &[Node<'_>], nics: &[Nic], field: &str, value: impl Fn(&Nic) -> Option<String>) {
     let mut taken = BTreeMap::new();
-    for (nic, index) in nics.iter().filter_map(|nic| Some((nic, nic.acpi_index?))) {
-        if let (Some(other), Some(node)) = (taken.insert(index, &nic.name), node_of(interfaces, nic)) {
-            node.named("acpiIndex").refuse(format!("{index} is taken by interface {other:?}"));
+    for (nic, value) in nics.iter().filter_map(|nic| Some((nic, value(nic)?))) {
+        if let (Some(other), Some(node)) = (taken.insert(value.clone(), &nic.name), node_of(interfaces, nic)) {
+            node.named(field).refuse(format!("{value} is taken by interface {other:?}"));
         }
     }
 }

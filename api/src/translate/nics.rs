@@ -109,6 +109,7 @@ fn guest_nic(nic: &kubevirt::Nic) -> Nic {
         link_down: nic.link_down,
         boot_order: nic.boot_order,
         acpi_index: nic.acpi_index,
+        pci_bus: nic.pci_bus,
         dhcp: nic.dhcp.clone(),
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentUse, SshKeys};
 pub use disk::{Bus, Cache, CloudInit, Content, Disk, DiskFile, DiskFormat, DiskSource, FileSet, MAX_FILES_BYTES};
-pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
+pub use nic::{DhcpOptions, FIRST_PCI_BUS, Nic, NicModel, PrivateOption};
 
 /// A virtual machine: everything the guest can see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

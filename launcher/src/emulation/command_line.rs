@@ -253,9 +253,18 @@ fn agent_channel(line: &mut Line, agent: RawFd) {
 }
 
 fn network(line: &mut Line, index: usize, nic: &Nic, with: &NicDescriptors, boot_index: Option<usize>) {
-    let port = FIRST_PORT_SLOT + index / FUNCTIONS;
+    let place = format!("{:x}.{:x}", FIRST_PORT_SLOT + index / FUNCTIONS, index % FUNCTIONS);
     let mut root_port = json!({"driver": "pcie-root-port", "id": format!("port{index}"), "bus": "pcie.0",
-        "addr": format!("{port:x}.{:x}", index % FUNCTIONS), "chassis": index + 1, "multifunction": true});
+        "addr": place, "chassis": index + 1, "multifunction": true});
+    // Numbers of buses behind ports are the firmware's, one after the other; behind a root of its own the port's bus is the next.
+    if let Some(bus) = nic.pci_bus {
+        let root = format!("root{index}");
+        line.device(
+            json!({"driver": "pxb-pcie", "id": root, "bus": "pcie.0", "addr": place, "bus_nr": bus.saturating_sub(1),
+            "multifunction": true}),
+        );
+        (root_port["bus"], root_port["addr"]) = (json!(root), json!("0.0"));
+    }
     if nic.model == NicModel::Virtio {
         // Modern virtio needs no I/O ports, and sixteen bridges would use them all up.
         root_port["io-reserve"] = json!(0);

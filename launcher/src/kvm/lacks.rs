@@ -55,6 +55,9 @@ fn lacks_of_nic(nic: &machine::Nic, interface: &Interface) -> Option<(&'static s
     if nic.acpi_index.is_some() {
         return Some(("acpiIndex", "gives its NICs no index".to_owned()));
     }
+    if nic.pci_bus.is_some() {
+        return Some(("pciBus", "gives its NICs no bus of their own".to_owned()));
+    }
     if interface.binding == Binding::Sriov {
         return Some(("name", format!("has no passthrough devices, and {:?} has binding sriov", nic.name)));
     }
@@ -84,7 +87,7 @@ mod tests {
     #[test]
     fn what_our_machine_lacks_is_named_by_its_field() {
         assert_eq!(lacks_with(|_| {}), None);
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             (|file| file["machine"]["graphics"] = json!(true), "machine.graphics: "),
             (|file| file["machine"]["boot"] = json!("bios"), "machine.boot: "),
             (|file| file["machine"]["watchdog"] = json!("reset"), "machine.watchdog: "),
@@ -94,6 +97,7 @@ mod tests {
             (|file| file["machine"]["cpu"]["cores"] = json!(65), "machine.cpu: "),
             (|file| file["machine"]["nics"][0]["model"] = json!("e1000"), "machine.nics[0].model: "),
             (|file| file["machine"]["nics"][0]["acpiIndex"] = json!(3), "machine.nics[0].acpiIndex: "),
+            (|file| file["machine"]["nics"][0]["pciBus"] = json!(129), "machine.nics[0].pciBus: "),
         ];
         for (change, path) in cases {
             let found = lacks_with(change).unwrap_or_else(|| panic!("{path} is not refused"));
