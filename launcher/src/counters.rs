@@ -17,6 +17,7 @@ use protocol::counters::{Counters, NicCounters, ProcessCounters, TrafficCounters
 use terms::IfName;
 
 use crate::control::Call;
+use crate::engine::QueueReader;
 
 /// Calls that may wait for the kernel.
 const MOST_CALLS: usize = 16;
@@ -75,6 +76,8 @@ pub(crate) struct Meter<K> {
     pub(crate) memory_bytes: u64,
     /// Name in the manifest and tap of each NIC, in the machine's order.
     pub(crate) nics: Vec<(String, IfName)>,
+    /// The queues of each NIC, or none.
+    pub(crate) queues: Vec<QueueReader>,
 }
 
 impl<K: Kernel + Send + 'static> Meter<K> {
@@ -99,10 +102,13 @@ impl<K: Kernel + Send + 'static> Meter<K> {
             true => hostnet::Facts::default(),
             false => self.kernel.gather(&Ask { links_named, statistics: true, ..Ask::default() })?,
         };
-        let nics = self.nics.iter().map(|(name, tap)| {
+        let queues = self.queues.iter().map(Some).chain(std::iter::repeat(None));
+        let nics = self.nics.iter().zip(queues).map(|((name, tap), queues)| {
             let link = facts.links.iter().find(|link| link.name == *tap);
             let counted = link.and_then(|link| link.statistics).unwrap_or_default();
-            NicCounters { name: name.clone(), received: received(&counted), sent: sent(&counted) }
+            let (data_path, queues) = queues.map(|read| read()).unzip();
+            let (received, sent, queues) = (received(&counted), sent(&counted), queues.unwrap_or_default());
+            NicCounters { name: name.clone(), received, sent, data_path, queues }
         });
         let process = self.account.as_ref().and_then(Account::read);
         Ok(Counters { memory_bytes: self.memory_bytes, process, nics: nics.collect() })
@@ -139,6 +145,7 @@ mod tests {
     use hostnet::kernel::Failure;
     use hostnet::nft::Table;
     use hostnet::op::Op;
+    use protocol::counters::{DataPath, QueuePairCounters};
 
     use super::*;
 
@@ -186,12 +193,16 @@ mod tests {
     fn a_guest_receives_what_its_tap_sends() {
         let tap = |name: &str| name.parse().unwrap();
         let nics = vec![("default".to_owned(), tap("k6t-eth0")), ("gone".to_owned(), tap("tap1"))];
-        let mut meter = Meter { kernel: OneTap, account: None, memory_bytes: 1 << 20, nics };
+        let pair = QueuePairCounters { filtered: 3, ..QueuePairCounters::default() };
+        let queues: Vec<QueueReader> = vec![Box::new(move || (DataPath::Launcher, vec![pair]))];
+        let mut meter = Meter { kernel: OneTap, account: None, memory_bytes: 1 << 20, nics, queues };
         let counters = meter.read().unwrap();
         let [default, gone] = &counters.nics[..] else { panic!("{counters:?}") };
         let received = TrafficCounters { bytes: 900, packets: 0, dropped: 2, errors: 0 };
         let sent = TrafficCounters { bytes: 700, packets: 7, dropped: 0, errors: 0 };
         assert_eq!((&*default.name, default.received, default.sent), ("default", received, sent));
         assert_eq!((gone.received, counters.memory_bytes), (TrafficCounters::default(), 1 << 20));
+        assert_eq!((default.data_path, &default.queues[..]), (Some(DataPath::Launcher), &[pair][..]));
+        assert_eq!((gone.data_path, gone.queues.len()), (None, 0));
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use machine::{Machine, WatchdogAction};
 use protocol::control::EngineKind;
+use protocol::counters::{DataPath, QueuePairCounters};
 use terms::{MacAddr, Mtu};
 
 use block::OpenDisk;
@@ -119,12 +120,20 @@ pub trait Running {
         None
     }
 
+    /// Reads the queues of each NIC, in the machine's order; none where the engine does not count them. Returned once.
+    fn take_queues(&mut self) -> Vec<QueueReader> {
+        Vec::new()
+    }
+
     /// Begins to show the guest's screen to a client of VNC (RFC 6143), and calls `done` as [`Self::command`] does.
     fn show(&mut self, client: OwnedFd, done: Done) {
         drop(client);
         done(Err(EngineError::Unsupported("this engine shows no screen".to_owned())));
     }
 }
+
+/// What moves the frames of a NIC, and counters of its pairs of queues, whenever it is called.
+pub type QueueReader = Box<dyn Fn() -> (DataPath, Vec<QueuePairCounters>) + Send>;
 
 /// Takes the result of [`Running::command`]: an error when the machine has ended, or the engine refuses or does not answer.
 pub type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;

@@ -213,7 +213,8 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     let agent = channel.map(|channel| start_agent(channel, &machine, &input)).transpose()?;
     let nics = wired.iter().map(|nic| (nic.name.clone(), nic.tap.clone())).collect();
     let account = running.take_account().or(own);
-    let meter = Meter { kernel, account, memory_bytes: machine.memory_bytes, nics }.start();
+    let queues = running.take_queues();
+    let meter = Meter { kernel, account, memory_bytes: machine.memory_bytes, nics, queues }.start();
     let meter = meter.map_err(system("start a thread for counters"))?;
     let (console, control) = doors.serve(args, input)?;
     let description = Description { incoming: args.incoming, machine, choice, wired, services, confinement };

@@ -1,5 +1,6 @@
 //! Rung L2: cases in the lab's host, which is booted once for all of them.
 
+mod control;
 mod host;
 mod layer2;
 mod manifests;
@@ -31,8 +32,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // There is one host, and QEMU ends with the thread that started it: cases run in this one.
     arguments.test_threads = Some(1);
-    let trials =
-        [host::trials(), vmm::trials(), memory::trials(), network::trials(), layer2::trials(), manifests::trials()];
+    let trials = [
+        host::trials(),
+        vmm::trials(),
+        memory::trials(),
+        network::trials(),
+        layer2::trials(),
+        manifests::trials(),
+        control::trials(),
+    ];
     let trials = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(LAB.lock().unwrap_or_else(PoisonError::into_inner).take());

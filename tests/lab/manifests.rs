@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// What the scripts have in common: a network, the examples, and questions to the guests.
-const PRELUDE: &str = r#"
+pub(crate) const PRELUDE: &str = r#"
 set -e
 mkdir -p /var/cache/tapvisor
 # What a case left that failed.
@@ -66,7 +66,7 @@ memory() {
 "#;
 
 /// A manifest of `examples/`, for a script.
-fn manifest(name: &str) -> String {
+pub(crate) fn manifest(name: &str) -> String {
     let text = std::fs::read(workspace().join("examples").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     base64::encode(&text)
 }

@@ -23,7 +23,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(finished.output.contains("worker: vhost-"), "{finished}");
             moved_by(&finished, "VhostNet");
             // What the kernel moves, this process does not count.
-            assert!(finished.output.contains("QueueCounts { frames: 0, bytes: 0, dropped: 0 }"), "{finished}");
+            assert!(
+                finished.output.contains("QueueCounts { frames: 0, bytes: 0, dropped: 0, filtered: 0 }"),
+                "{finished}"
+            );
         }),
         // spec: LAB-13
         trial("a guest of 2 processors uses 2 pairs of queues", || several_queues("pairs=2", "Own")),
@@ -93,6 +96,8 @@ fn run(case: &str, mtu: u32, devices: &[&str], host: &str, guest: &str, reaction
 
 /// A listener ends its side when its input ends, so it has one that does not; it sends what it is sent.
 const UP: &str = "ip link set eth0 up; ip addr add 192.0.2.2/24 dev eth0";
+/// Not one packet is counted: on a busy machine one may be late, or lost with the neighbour that the host has forgotten.
+const REACHES: &str = "until ping -c 1 -w 5 192.0.2.1 >/dev/null; do :; done; echo host-reached";
 
 fn streams(words: &str) -> Finished {
     let host = "head -c 5000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent
@@ -100,10 +105,10 @@ fn streams(words: &str) -> Finished {
         tail -f /dev/null | busybox nc -l -p 5001 | wc -c &
         (until grep -h '^vhost-' /proc/[0-9]*/comm 2>/dev/null | sed 's/^/worker: /' | grep .; do sleep 1; done) &";
     let guest = format!(
-        "{UP}; ping -c 3 -w 30 192.0.2.1; nc 192.0.2.1 5000 | md5sum; head -c 3000000 /dev/zero | nc 192.0.2.1 5001; echo all-sent; read -t 2"
+        "{UP}; {REACHES}; nc 192.0.2.1 5000 | md5sum; head -c 3000000 /dev/zero | nc 192.0.2.1 5001; echo all-sent; read -t 2"
     );
     let finished = run("streams of frames", 1500, &[words], host, &guest, "all-sent report");
-    assert!(finished.output.contains("3 packets received"), "{finished}");
+    assert!(finished.output.contains("host-reached\n"), "{finished}");
     assert!(finished.output.contains("\n3000000\n"), "{finished}");
     let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
     assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
@@ -112,13 +117,13 @@ fn streams(words: &str) -> Finished {
 
 fn several_queues(words: &str, path: &str) {
     let guest = format!(
-        "{UP}; ls /sys/class/net/eth0/queues | tr '\\n' ' '; echo; ping -c 5 -w 30 192.0.2.1; \
+        "{UP}; ls /sys/class/net/eth0/queues | tr '\\n' ' '; echo; {REACHES}; \
          nc 192.0.2.1 5000 | md5sum; echo all-sent; read -t 2; grep -c 'virtio0-input\\|virtio0-output' /proc/interrupts"
     );
     let host = "head -c 2000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent; busybox nc -l -p 5000 </tmp/sent &";
     let finished = run("several queues", 1500, &[words], host, &guest, "all-sent report");
     assert!(finished.output.contains("rx-0 rx-1 tx-0 tx-1"), "{finished}");
-    assert!(finished.output.contains("5 packets received"), "{finished}");
+    assert!(finished.output.contains("host-reached\n"), "{finished}");
     assert!(finished.output.contains("\n4\n"), "four interrupts of queues\n{finished}");
     let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
     assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
@@ -128,15 +133,12 @@ fn several_queues(words: &str, path: &str) {
 fn mtus() {
     // Of several devices each is tried alone: the host sees one subnet.
     let guest = "for n in 0 1 2; do m=$(cat /sys/class/net/eth$n/mtu); echo mtu $m; ip link set eth$n up; ip addr add 192.0.2.2/24 dev eth$n; \
-        sleep 1; ping -c 2 -w 20 -s $((m - 28)) 192.0.2.1 | grep received; ip addr del 192.0.2.2/24 dev eth$n; ip link set eth$n down; done";
+        until ping -c 1 -w 5 -s $((m - 28)) 192.0.2.1 >/dev/null; do :; done; echo whole; ip addr del 192.0.2.2/24 dev eth$n; ip link set eth$n down; done";
     // The neighbour moves from device to device.
     let host = "(while sleep 1; do $IP neigh flush dev far; done) &";
     let finished = run("MTUs", 9000, &["mtu=1280", "mtu=1500 vhost", "mtu=9000"], host, guest, "");
     for mtu in [1280, 1500, 9000] {
-        assert!(
-            finished.output.contains(&format!("mtu {mtu}\n2 packets transmitted, 2 packets received")),
-            "{finished}"
-        );
+        assert!(finished.output.contains(&format!("mtu {mtu}\nwhole\n")), "{finished}");
     }
 }
 
@@ -144,10 +146,10 @@ fn link(words: &str) {
     let guest = format!(
         "{UP}; until ping -c 1 -w 5 192.0.2.1 >/dev/null; do :; done; echo is-up; \
          until [ \"$(cat /sys/class/net/eth0/carrier)\" = 0 ]; do sleep 0.1; done; echo has-no-carrier; \
-         until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.1; done; ping -c 2 -w 30 192.0.2.1"
+         until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.1; done; {REACHES}"
     );
     let finished = run("a link", 1500, &[words], "", &guest, "is-up link-down has-no-carrier link-up");
-    assert!(finished.output.contains("2 packets received"), "{finished}");
+    assert!(finished.output.contains("host-reached\n"), "{finished}");
 }
 
 fn pause(words: &str) {
@@ -186,11 +188,11 @@ fn malformed() {
         at() {{ offset=$1; shift; devmem $((bar + offset)) $*; }}
         ring() {{ at 20 8 0; at 20 8 3; at 8 32 1; at 12 32 1; at 20 8 11; at 22 16 0; at 24 16 64
             at 32 32 $1; at 40 32 $2; at 44 32 $3; at 48 32 0x30000; at 28 16 1; at 20 8 15; sleep 1; echo \"status $(at 20 8)\"; }}
-        ring 0x20000 0x20000 0; ring 0x20000 0x30000 0xffffff00; ping -c 2 -w 30 192.0.2.1
+        ring 0x20000 0x20000 0; ring 0x20000 0x30000 0xffffff00; {REACHES}
         echo 0000:00:02.0 >bind; head -c 100 /dev/hwrng | wc -c; echo both-work"
     );
     let finished = run("a malformed ring", 1500, &[""], "", &guest, "");
     assert_eq!(finished.output.matches("status 0x4").count(), 2, "both ask for a reset (bit 6)\n{finished}");
-    assert!(finished.output.contains("2 packets received"), "{finished}");
+    assert!(finished.output.contains("host-reached\n"), "{finished}");
     assert!(finished.output.contains("\n100\nboth-work\n"), "{finished}");
 }

@@ -70,7 +70,7 @@ fn counters() -> Counters {
     let received = TrafficCounters { bytes: 4242, packets: 42, dropped: 2, errors: 1 };
     let sent = TrafficCounters { bytes: 17, packets: 1, ..TrafficCounters::default() };
     let process = ProcessCounters { user_milliseconds: 1500, system_milliseconds: 250, resident_bytes: 6 << 20 };
-    let nic = NicCounters { name: "default".to_owned(), received, sent };
+    let nic = NicCounters { name: "default".to_owned(), received, sent, ..NicCounters::default() };
     Counters { memory_bytes: 1 << 30, process: Some(process), nics: vec![nic] }
 }
 

@@ -37,6 +37,39 @@ pub struct NicCounters {
     pub received: TrafficCounters,
     /// What the guest sent.
     pub sent: TrafficCounters,
+    /// What moves the frames between tap and guest; `None` where the engine does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_path: Option<DataPath>,
+    /// Pairs of queues, as the engine counts them. What vhost-net moves is in `received` and `sent` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueuePairCounters>,
+}
+
+/// What moves the frames of a NIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DataPath {
+    /// Nothing: no driver has begun.
+    Idle,
+    /// The launcher.
+    Launcher,
+    /// The kernel, by vhost-net.
+    VhostNet,
+    /// One that this release does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A pair of queues of a NIC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct QueuePairCounters {
+    /// What the guest received here.
+    pub received: TrafficCounters,
+    /// Frames that the guest's driver does not want.
+    pub filtered: u64,
+    /// What the guest sent here.
+    pub sent: TrafficCounters,
 }
 
 /// One direction of a NIC's traffic.

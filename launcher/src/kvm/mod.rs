@@ -12,12 +12,15 @@ use std::sync::Arc;
 use machine::{Boot, Machine, RebootPolicy};
 use protocol::chain::chain;
 use protocol::control::EngineKind;
-use vmm::{Controller, Identity, Kernel, Nic, NicReport, Resets, Vm, VmmError};
+use protocol::counters::{DataPath, QueuePairCounters, TrafficCounters};
+use vmm::{Controller, Identity, Kernel, Nic, NicReport, QueueCounts, Resets, Vm, VmmError};
 
 pub(crate) use lacks::lacks;
 
 use crate::confine::landlock::{self, Access};
-use crate::engine::{Command, Confine, Done, Ending, Engine, EngineError, Event, Events, OpenNic, Parts, Running};
+use crate::engine::{
+    Command, Confine, Done, Ending, Engine, EngineError, Event, Events, OpenNic, Parts, QueueReader, Running,
+};
 
 /// Our machine.
 #[derive(Debug)]
@@ -28,7 +31,11 @@ pub(crate) struct OwnMachine<'a> {
 
 /// One that runs.
 #[derive(Debug)]
-struct Started(Controller);
+struct Started {
+    controller: Controller,
+    /// Of each NIC, until they are taken.
+    reports: Vec<Arc<NicReport>>,
+}
 
 impl Engine for OwnMachine<'_> {
     fn kind(&self) -> EngineKind {
@@ -53,7 +60,9 @@ impl Engine for OwnMachine<'_> {
         let paused = parts.machine.start_paused;
         let none = || EngineError::Unsupported("engine kvm: there is no /dev/kvm".to_owned());
         let kvm = self.kvm.ok_or_else(none)?.try_clone().map_err(system("no second descriptor for /dev/kvm"))?;
-        let vm = Vm::new(vmm_parts(kvm, parts)?).map_err(refused)?;
+        let parts = vmm_parts(kvm, parts)?;
+        let reports = parts.nics.iter().map(|nic| Arc::clone(&nic.report)).collect();
+        let vm = Vm::new(parts).map_err(refused)?;
         let controller = vm.controller();
         let (tell, ready) = std::sync::mpsc::channel();
         let run = move || {
@@ -66,7 +75,7 @@ impl Engine for OwnMachine<'_> {
             tracing::warn!(reason = %why, "the machine's threads run without Landlock");
         }
         confine(Confine::ThisThread);
-        Ok(Box::new(Started(controller)))
+        Ok(Box::new(Started { controller, reports }))
     }
 }
 
@@ -135,28 +144,56 @@ fn refused(error: VmmError) -> EngineError {
     }
 }
 
-impl Running for Started {
-    fn command(&mut self, commands: Vec<Command>, done: Done) {
-        if commands.contains(&Command::KeepAtShutdown) {
-            let what = "engine kvm: the machine ends when its guest shuts down, use reset".to_owned();
-            return done(Err(EngineError::Unsupported(what)));
-        }
-        let mut commands: Vec<_> = commands.into_iter().filter_map(of_vmm).collect();
-        let Some(last) = commands.pop() else { return done(Ok(())) };
-        commands.into_iter().for_each(|command| self.0.send(command));
-        let executed = move |executed| done(if executed { Ok(()) } else { Err(EngineError::Ended) });
-        self.0.send_then(last, vmm::Done::new(executed));
+impl Started {
+    /// `None` for what is carried out already: whether the guest's next shutdown ends the machine. It boots again by itself then.
+    fn of_vmm(&self, command: Command) -> Option<vmm::Command> {
+        Some(match command {
+            Command::KeepAtShutdown | Command::EndAtShutdown => {
+                self.controller.boot_at_shutdown(command == Command::KeepAtShutdown);
+                return None;
+            }
+            Command::Powerdown => vmm::Command::PowerButton,
+            Command::Kill => vmm::Command::Kill,
+            Command::Pause => vmm::Command::Pause,
+            Command::Resume => vmm::Command::Resume,
+            Command::Reset => vmm::Command::Reset,
+        })
     }
 }
 
-/// `None` for what our machine does in any case: it ends when its guest shuts down.
-fn of_vmm(command: Command) -> Option<vmm::Command> {
-    Some(match command {
-        Command::KeepAtShutdown | Command::EndAtShutdown => return None,
-        Command::Powerdown => vmm::Command::PowerButton,
-        Command::Kill => vmm::Command::Kill,
-        Command::Pause => vmm::Command::Pause,
-        Command::Resume => vmm::Command::Resume,
-        Command::Reset => vmm::Command::Reset,
-    })
+impl Running for Started {
+    fn command(&mut self, commands: Vec<Command>, done: Done) {
+        let mut commands: Vec<_> = commands.into_iter().filter_map(|command| self.of_vmm(command)).collect();
+        let Some(last) = commands.pop() else { return done(Ok(())) };
+        commands.into_iter().for_each(|command| self.controller.send(command));
+        let executed = move |executed| done(if executed { Ok(()) } else { Err(EngineError::Ended) });
+        self.controller.send_then(last, vmm::Done::new(executed));
+    }
+
+    fn take_queues(&mut self) -> Vec<QueueReader> {
+        let reader = |report: Arc<NicReport>| Box::new(move || read_queues(&report)) as QueueReader;
+        std::mem::take(&mut self.reports).into_iter().map(reader).collect()
+    }
+}
+
+fn read_queues(report: &NicReport) -> (DataPath, Vec<QueuePairCounters>) {
+    let path = match report.data_path() {
+        vmm::DataPath::Idle => DataPath::Idle,
+        vmm::DataPath::Own => DataPath::Launcher,
+        vmm::DataPath::VhostNet => DataPath::VhostNet,
+    };
+    let traffic = |of: QueueCounts| TrafficCounters {
+        bytes: of.bytes,
+        packets: of.frames,
+        dropped: of.dropped,
+        ..TrafficCounters::default()
+    };
+    let counts = report.queues();
+    let (pairs, _) = counts.as_chunks();
+    let pairs = pairs.iter().map(|&[received, sent]| QueuePairCounters {
+        received: traffic(received),
+        filtered: received.filtered,
+        sent: traffic(sent),
+    });
+    (path, pairs.collect())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -139,6 +140,7 @@ pub(crate) enum Notice {
 pub struct Controller {
     notices: Sender<Notice>,
     wake: Arc<EventFd>,
+    boots_at_shutdown: Arc<AtomicBool>,
 }
 
 impl Controller {
@@ -149,7 +151,7 @@ impl Controller {
     pub(crate) fn new() -> std::io::Result<(Self, Receiver<Notice>, Arc<EventFd>)> {
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
         let (notices, read) = channel();
-        Ok((Self { notices, wake: Arc::clone(&wake) }, read, wake))
+        Ok((Self { notices, wake: Arc::clone(&wake), boots_at_shutdown: Arc::default() }, read, wake))
     }
 
     /// Sends a command.
@@ -160,6 +162,16 @@ impl Controller {
     /// Sends a command and reports when it was executed. Commands are executed in their order.
     pub fn send_then(&self, command: Command, done: Done) {
         self.notify(Notice::Command(command, Some(done)));
+    }
+
+    /// Has a guest that switches itself off next boot again, as after a reset, or end the machine, as from the start.
+    pub fn boot_at_shutdown(&self, boots: bool) {
+        self.boots_at_shutdown.store(boots, Ordering::Release);
+    }
+
+    /// Whether a guest that has switched itself off boots again: this once.
+    pub(crate) fn takes_boot_at_shutdown(&self) -> bool {
+        self.boots_at_shutdown.swap(false, Ordering::AcqRel)
     }
 
     /// Writes the state of the machine, which must be paused, and reports `Ok` or the reason why there is none. `done` is

@@ -46,8 +46,12 @@ impl Vm {
         let mut confined = false;
         loop {
             let ending = board.run(&controller, &notices, &wake, paused, &mut confined, on_event)?;
-            let (Ending::Reset { by_guest }, Resets::Boot) = (&ending, parts.resets) else { return Ok(ending) };
-            on_event(Event::Reset { by_guest: *by_guest });
+            let by_guest = match (ending, parts.resets) {
+                (Ending::Reset { by_guest }, Resets::Boot) => by_guest,
+                (Ending::PoweredOff, _) if controller.takes_boot_at_shutdown() => false,
+                (ending, _) => return Ok(ending),
+            };
+            on_event(Event::Reset { by_guest });
             // Other processors may have ended as well; commands are for the machine that follows.
             let commands: Vec<_> = notices.try_iter().filter(|notice| !matches!(notice, Notice::Ended(_))).collect();
             commands.into_iter().for_each(|command| controller.notify(command));

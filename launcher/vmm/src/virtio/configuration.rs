@@ -51,8 +51,9 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// After a reset, with BAR 0 at `bar` and BAR 1 at `port`.
-    pub(super) fn new(device_type: u16, class: u32, vectors: u16, bar: u32, port: u16) -> Self {
+    /// After a reset, with BAR 0 at `bar` and BAR 1 at `port`. A device without configuration of its own has no capability for it:
+    /// Linux walks the list forty times while it boots, and leaves the guest twice for each entry.
+    pub(super) fn new(device_type: u16, class: u32, vectors: u16, (bar, port): (u32, u16), has_device: bool) -> Self {
         let id = DEVICE_BASE + device_type;
         let mut this = Self { registers: [0; 64] };
         this.set(0, u32::from(id) << 16 | u32::from(VENDOR));
@@ -77,8 +78,10 @@ impl Configuration {
         this.set(u16::from(PORTS) / 4 + 4, NOTIFY_MULTIPLIER);
         this.place(NOTIFY, capability(ISR, 20, CAP_NOTIFY, NOTIFY_AT, PART_SIZE));
         this.set(u16::from(NOTIFY) / 4 + 4, NOTIFY_MULTIPLIER);
-        this.place(ISR, capability(DEVICE, 16, CAP_ISR, ISR_AT, 4));
-        this.place(DEVICE, capability(WINDOW, 16, CAP_DEVICE, DEVICE_AT, PART_SIZE));
+        this.place(ISR, capability(if has_device { DEVICE } else { WINDOW }, 16, CAP_ISR, ISR_AT, 4));
+        if has_device {
+            this.place(DEVICE, capability(WINDOW, 16, CAP_DEVICE, DEVICE_AT, PART_SIZE));
+        }
         this.place(WINDOW, capability(0, 20, CAP_PCI, 0, 0));
         this
     }

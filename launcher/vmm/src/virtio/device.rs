@@ -137,6 +137,9 @@ pub(crate) enum DeviceState {
         announce: bool,
         /// Whether the link has no carrier.
         link_down: bool,
+        /// Which received frames the driver wants; absent in documents of a release that had no filters.
+        #[serde(default)]
+        filter: Option<crate::devices::NetFilter>,
     },
     /// A memory balloon, in pages of 4096 bytes.
     #[serde(rename_all = "camelCase")]

@@ -46,7 +46,8 @@ impl Function {
     ) -> Result<Self, virtio_queue::Error> {
         let queues = queues(&*device)?;
         let msix = Msix::new(queues.len() + 1, vectors);
-        let configuration = Configuration::new(device.device_type(), device.class(), msix.size_field(), bar, port);
+        let (vectors, has_device) = (msix.size_field(), !device.configuration().is_empty());
+        let configuration = Configuration::new(device.device_type(), device.class(), vectors, (bar, port), has_device);
         doorbells.listen(0);
         Ok(Self { configuration, common: Common::new(), queues, msix, isr: 0, elsewhere: 0, device, doorbells, memory })
     }

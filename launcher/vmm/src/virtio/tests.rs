@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::EventFd;
 
+use super::configuration::Configuration;
 use super::device::{Device, Doorbells, Interrupts, Malformed, VirtQueue};
 use super::function::{Function, Shared};
 use super::msix::{Message, Vectors};
-use super::spec::{DRIVER_OK, FEATURES_OK, NEEDS_RESET, NO_VECTOR};
+use super::spec::{CAP_DEVICE, DRIVER_OK, FEATURES_OK, NEEDS_RESET, NO_VECTOR};
 use super::state::FunctionState;
 use crate::devices::golden;
 use crate::memory::map;
@@ -155,6 +156,20 @@ fn the_capabilities_lead_to_all_parts() {
         at = next.into();
     }
     assert_eq!(found, [(0x11, 0), (9, 1), (9, 2), (9, 2), (9, 3), (9, 4), (9, 5)]);
+}
+
+#[test]
+fn a_device_without_configuration_has_no_capability_for_it() {
+    for (has_device, expected) in [(true, 7), (false, 6)] {
+        let configuration = Configuration::new(4, 0, 0, (0xc000_0000, 0xc000), has_device);
+        let (mut at, mut kinds) = ((configuration.read(13) & 0xff) as u16, Vec::new());
+        while at != 0 {
+            let [_, next, _, kind] = configuration.read(at / 4).to_le_bytes();
+            kinds.push(kind);
+            at = next.into();
+        }
+        assert_eq!((kinds.len(), kinds[1..].contains(&CAP_DEVICE)), (expected, has_device));
+    }
 }
 
 // spec: LAB-8

@@ -5,12 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::control::{self, Request};
+use super::filter::Filter;
 use super::pair::Pair;
 use super::report::{DataPath, NicReport};
 use super::spec::{
-    ANNOUNCE, CLASS, CONTROL_QUEUE_SIZE, F_ANNOUNCE, F_CONTROL, F_CONTROL_RX, F_CSUM, F_GUEST_CSUM, F_GUEST_ECN,
-    F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_ECN, F_HOST_TSO4, F_HOST_TSO6, F_MAC, F_MERGEABLE, F_MTU, F_MULTI_QUEUE,
-    F_STATUS, LINK_UP, MOST_BYTES, QUEUE_SIZE, TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6,
+    ANNOUNCE, CLASS, CONTROL_QUEUE_SIZE, F_ANNOUNCE, F_CONTROL, F_CONTROL_MAC, F_CONTROL_RX, F_CONTROL_RX_EXTRA,
+    F_CSUM, F_GUEST_CSUM, F_GUEST_ECN, F_GUEST_TSO4, F_GUEST_TSO6, F_HOST_ECN, F_HOST_TSO4, F_HOST_TSO6, F_MAC,
+    F_MERGEABLE, F_MTU, F_MULTI_QUEUE, F_STATUS, LINK_UP, MOST_BYTES, QUEUE_SIZE, TUN_F_CSUM, TUN_F_TSO_ECN,
+    TUN_F_TSO4, TUN_F_TSO6,
 };
 use crate::memory::GuestMemory;
 use crate::sys::tap;
@@ -38,6 +40,7 @@ pub(crate) struct Net {
     used: usize,
     /// Whether the driver is asked to announce the guest.
     announce: bool,
+    filter: Filter,
     sent: Vec<u8>,
     report: Arc<NicReport>,
 }
@@ -53,7 +56,8 @@ impl Net {
     /// vhost-net or none.
     pub(crate) fn new(settings: NetSettings, taps: Vec<(OwnedFd, Option<OwnedFd>)>, report: Arc<NicReport>) -> Self {
         let pairs = taps.into_iter().map(|(tap, vhost)| Pair::new(tap, vhost)).collect();
-        Self { settings, pairs, features: 0, used: 1, announce: false, sent: vec![0; MOST_BYTES], report }
+        let filter = Filter::new(settings.mac);
+        Self { settings, pairs, features: 0, used: 1, announce: false, filter, sent: vec![0; MOST_BYTES], report }
     }
 
     /// §5.1.2: the control queue follows the pairs that the driver knows of.
@@ -96,13 +100,15 @@ impl Net {
     }
 
     fn control(&mut self, queue: &mut VirtQueue, memory: &GuestMemory) -> Result<bool, String> {
-        control::answer(&mut queue.queue, memory, |request| match request {
-            Request::Pairs(count) => self.features & F_MULTI_QUEUE != 0 && self.use_pairs(count.into()),
-            Request::Announced => {
-                self.announce = false;
-                true
+        control::answer(&mut queue.queue, memory, |request| {
+            match request {
+                Request::Pairs(count) => return self.features & F_MULTI_QUEUE != 0 && self.use_pairs(count.into()),
+                Request::Announced => self.announce = false,
+                Request::Mode(mode, on) => self.filter.switch(mode, on),
+                Request::Tables(unicast, multicast) => self.filter.set_tables(unicast, multicast),
+                Request::Address(address) => self.filter.set_mac(address),
             }
-            Request::Filter => true,
+            true
         })
         .map(|()| false)
     }
@@ -123,7 +129,7 @@ impl Device for Net {
 
     fn features(&self) -> u64 {
         let offloads = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_HOST_TSO4 | F_HOST_TSO6;
-        let control = F_CONTROL | F_CONTROL_RX | F_ANNOUNCE;
+        let control = F_CONTROL | F_CONTROL_RX | F_CONTROL_RX_EXTRA | F_CONTROL_MAC | F_ANNOUNCE;
         let several = if self.pairs.len() > 1 { F_MULTI_QUEUE } else { 0 };
         let mtu = self.settings.mtu.map_or(0, |_| F_MTU);
         F_MAC | F_STATUS | F_MERGEABLE | F_GUEST_ECN | F_HOST_ECN | offloads | control | several | mtu
@@ -139,7 +145,7 @@ impl Device for Net {
     fn configuration(&self) -> Vec<u8> {
         let up = if self.settings.link_down { 0 } else { LINK_UP };
         let status = up | if self.announce { ANNOUNCE } else { 0 };
-        let mut bytes = self.settings.mac.to_vec();
+        let mut bytes = self.filter.mac().to_vec();
         bytes.extend(status.to_le_bytes());
         bytes.extend(u16::try_from(self.pairs.len()).unwrap_or(1).to_le_bytes());
         bytes.extend(self.settings.mtu.unwrap_or_default().to_le_bytes());
@@ -173,6 +179,7 @@ impl Device for Net {
     fn reset(&mut self) {
         self.pairs.iter_mut().for_each(Pair::reset);
         (self.used, self.announce, self.features) = (1, false, 0);
+        self.filter = Filter::new(self.settings.mac);
         self.report.set_path(DataPath::Idle);
     }
 
@@ -191,14 +198,19 @@ impl Device for Net {
             pairs: u16::try_from(self.used).unwrap_or(1),
             announce: self.announce,
             link_down: self.settings.link_down,
+            filter: Some(self.filter.clone()),
         }
     }
 
     fn restore(&mut self, state: &DeviceState) {
-        if let DeviceState::Net { pairs, announce, link_down } = state {
+        if let DeviceState::Net { pairs, announce, link_down, filter } = state {
             self.used = usize::from(*pairs).clamp(1, self.pairs.len().max(1));
             self.announce = *announce;
             self.settings.link_down = *link_down;
+            // A snapshot of a release without filters keeps the one that passes all.
+            if let Some(filter) = filter {
+                self.filter = filter.clone();
+            }
         }
     }
 
@@ -220,7 +232,9 @@ impl Device for Net {
                 pair.discard(counters);
                 Ok(false)
             }
-            (Some(pair), Some(counters)) if queue.is_multiple_of(2) => pair.receive(used, memory, mergeable, counters),
+            (Some(pair), Some(counters)) if queue.is_multiple_of(2) => {
+                pair.receive(used, memory, (mergeable, &self.filter), counters)
+            }
             (Some(pair), Some(counters)) if !queue.is_multiple_of(2) => {
                 pair.transmit(used, memory, &mut self.sent, counters)
             }

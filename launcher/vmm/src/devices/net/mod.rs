@@ -6,6 +6,7 @@
 
 mod control;
 mod device;
+mod filter;
 mod pair;
 mod queue;
 mod report;
@@ -14,4 +15,5 @@ mod spec;
 mod tests;
 
 pub(crate) use device::{Net, NetSettings};
+pub(crate) use filter::Filter;
 pub use report::{DataPath, NicReport, QueueCounts};

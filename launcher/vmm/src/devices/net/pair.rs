@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use virtio_queue::QueueT as _;
 
+use super::filter::Filter;
 use super::queue;
 use super::report::Counters;
 use super::spec::{HEADER, MOST_BYTES, MOST_FRAMES, OF_VHOST};
@@ -37,7 +38,7 @@ impl Pair {
         &self.tap
     }
 
-    /// Moves frames of the tap to the guest. Whether there is more.
+    /// Moves frames of the tap that the driver wants to the guest. Whether there is more.
     ///
     /// # Errors
     /// What is wrong with the queue.
@@ -45,7 +46,7 @@ impl Pair {
         &mut self,
         queue: &mut VirtQueue,
         memory: &GuestMemory,
-        mergeable: bool,
+        (mergeable, filter): (bool, &Filter),
         counters: &Counters,
     ) -> Result<bool, String> {
         for _ in 0..MOST_FRAMES {
@@ -59,6 +60,11 @@ impl Pair {
                 }
             }
             let frame = self.received.get_mut(..self.waiting).unwrap_or_default();
+            if !frame.get(HEADER..).is_some_and(|frame| filter.passes(frame)) {
+                counters.filtered();
+                self.waiting = 0;
+                continue;
+            }
             let length = frame.len() - HEADER;
             if !queue::deliver(&mut queue.queue, memory, frame, mergeable)? {
                 if !wait(&mut queue.queue, memory)? {

@@ -23,6 +23,8 @@ pub struct QueueCounts {
     pub bytes: u64,
     /// Frames that were dropped: too short, too long, or refused by the tap.
     pub dropped: u64,
+    /// Frames that the driver does not want.
+    pub filtered: u64,
 }
 
 /// Frames of one queue, as counted.
@@ -31,6 +33,7 @@ pub(super) struct Counters {
     frames: AtomicU64,
     bytes: AtomicU64,
     dropped: AtomicU64,
+    filtered: AtomicU64,
 }
 
 impl Counters {
@@ -45,9 +48,19 @@ impl Counters {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A frame that the driver does not want.
+    pub(super) fn filtered(&self) {
+        self.filtered.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn read(&self) -> QueueCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        QueueCounts { frames: read(&self.frames), bytes: read(&self.bytes), dropped: read(&self.dropped) }
+        QueueCounts {
+            frames: read(&self.frames),
+            bytes: read(&self.bytes),
+            dropped: read(&self.dropped),
+            filtered: read(&self.filtered),
+        }
     }
 }
 

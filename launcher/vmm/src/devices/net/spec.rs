@@ -17,8 +17,10 @@ pub(super) const F_MERGEABLE: u64 = 1 << 15;
 pub(super) const F_STATUS: u64 = 1 << 16;
 pub(super) const F_CONTROL: u64 = 1 << 17;
 pub(super) const F_CONTROL_RX: u64 = 1 << 18;
+pub(super) const F_CONTROL_RX_EXTRA: u64 = 1 << 20;
 pub(super) const F_ANNOUNCE: u64 = 1 << 21;
 pub(super) const F_MULTI_QUEUE: u64 = 1 << 22;
+pub(super) const F_CONTROL_MAC: u64 = 1 << 23;
 
 /// What vhost-net does of what a driver may take; segmentation and checksums are the tap's.
 pub(super) const OF_VHOST: u64 = F_VERSION_1 | F_INDIRECT | F_EVENT_INDEX | F_MERGEABLE;
@@ -40,9 +42,9 @@ pub(super) const MOST_FRAMES: usize = 64;
 
 /// §5.1.6.5: classes and commands of the control queue, and its answers.
 pub(super) const CONTROL_RX: u8 = 0;
-pub(super) const CONTROL_RX_LAST: u8 = 5;
 pub(super) const CONTROL_MAC: u8 = 1;
 pub(super) const CONTROL_MAC_TABLE: u8 = 0;
+pub(super) const CONTROL_MAC_ADDRESS: u8 = 1;
 pub(super) const CONTROL_ANNOUNCE: u8 = 3;
 pub(super) const CONTROL_ANNOUNCE_ACK: u8 = 0;
 pub(super) const CONTROL_PAIRS: u8 = 4;

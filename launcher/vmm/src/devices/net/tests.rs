@@ -97,4 +97,9 @@ fn a_link_without_carrier_survives_a_snapshot() {
     second.restore(&state);
     assert_eq!(second.save(), state);
     assert_eq!(second.configuration(), device(true).configuration());
+    // Of a release without filters.
+    let older = r#"{"kind": "net", "pairs": 1, "announce": false, "linkDown": true}"#;
+    let mut third = device(false);
+    third.restore(&serde_json::from_str(older).unwrap());
+    assert_eq!(third.save(), state);
 }
