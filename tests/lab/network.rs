@@ -36,6 +36,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         // spec: LAB-13
         trial("frames of MTU 1280, 1500 and 9000 pass whole", mtus),
+        // spec: LAB-34
+        trial("TCP of a guest with offloads has valid checksums", || checksums(true)),
+        // spec: LAB-34
+        trial("TCP of a guest without offloads has valid checksums", || checksums(false)),
+        // spec: LAB-31
+        trial("a guest gets the frames that its driver wants and no others", filtered),
         // spec: LAB-14
         trial("a guest sees its link go down and up, and frames pass again", || link("")),
         // spec: LAB-14
@@ -140,6 +146,80 @@ fn mtus() {
     for mtu in [1280, 1500, 9000] {
         assert!(finished.output.contains(&format!("mtu {mtu}\nwhole\n")), "{finished}");
     }
+}
+
+/// tcpdump listens at the far end of a link without offloads: what it sees was cut into frames and summed before, by the guest or,
+/// of a guest with offloads, by the host's kernel as the header of virtio says.
+fn checksums(offloads: bool) {
+    let driver = if offloads { "" } else { "rmmod virtio_net; insmod /modules/virtio_net.ko csum=0 gso=0; " };
+    let host = "for link in near far; do ethtool -K $link tx off tso off gso off gro off; done
+        head -c 2000000 /dev/urandom >/tmp/sent; md5sum </tmp/sent
+        busybox nc -l -p 5000 </tmp/sent &
+        tail -f /dev/null | busybox nc -l -p 5001 | wc -c &
+        tcpdump -i far -Z root -s 0 -w /tmp/capture tcp 2>/tmp/heard &
+        until grep -q 'listening on' /tmp/heard; do kill -0 $! || { cat /tmp/heard; exit 1; }; sleep 0.1; done";
+    let guest = format!(
+        "{driver}{UP}; {REACHES}; nc 192.0.2.1 5000 | md5sum; head -c 3000000 /dev/zero | nc 192.0.2.1 5001; echo all-sent; read -t 2"
+    );
+    let reactions = "all-sent report; kill $!; wait $! || true
+        tcpdump -Z root -vv -n -r /tmp/capture >/tmp/frames
+        echo \"correct: $(grep -c '(correct)' /tmp/frames), incorrect: $(grep -c 'incorrect\\|bad cksum' /tmp/frames)\"
+        rm /tmp/capture /tmp/frames";
+    let finished = run("checksums", 1500, &[""], host, &guest, reactions);
+    let sums: Vec<_> = finished.output.lines().filter_map(|line| line.strip_suffix("  -")).collect();
+    assert!(matches!(sums[..], [sent, received] if sent == received), "{finished}");
+    assert!(finished.output.contains("\n3000000\n"), "{finished}");
+    let (correct, incorrect) = (number(&finished, "\ncorrect: "), number(&finished, ", incorrect: "));
+    // 5 MB in frames of 1500 bytes.
+    assert!(correct > 3000 && incorrect == 0, "{correct} correct, {incorrect} incorrect\n{finished}");
+    // The report's second queue is what the guest sends.
+    let sent = finished.output.split_once("}, QueueCounts { ").map(|(_, sent)| format!("\n{sent}")).unwrap_or_default();
+    let sent = Finished { output: sent, ..finished };
+    let bytes = number(&sent, "bytes: ") / number(&sent, "\nframes: ");
+    assert_eq!(bytes > 1514, offloads, "{bytes} bytes in a frame of the guest\n{sent}");
+}
+
+/// The number that follows a text.
+fn number(finished: &Finished, after: &str) -> u64 {
+    let rest = finished.output.split_once(after).map(|(_, rest)| rest).unwrap_or_default();
+    let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse().unwrap_or_else(|_| panic!("no number after {after:?}\n{finished}"))
+}
+
+/// On a tap, for a macvtap has a filter of its own. The host sends to an address that is not the guest's.
+fn filtered() {
+    let count = "cat /sys/class/net/eth0/statistics/rx_packets";
+    let guest = format!(
+        "{UP}; {REACHES}; read x; ip link set eth0 promisc on; n=$({count}); until [ $({count}) -gt $((n + 3)) ]; do sleep 0.2; done; \
+         echo receives-all; ip link set eth0 promisc off; ip link set eth0 address 02:00:00:00:00:77; {REACHES}"
+    );
+    let script = format!(
+        "set -e
+        $IP link del near 2>/dev/null || true
+        $IP link del tap0 2>/dev/null || true
+        $IP tuntap add tap0 mode tap vnet_hdr
+        $IP link set tap0 up
+        $IP addr add 192.0.2.1/24 dev tap0
+        $IP neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev tap0
+        VMM_NICS=tap:tap0 vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet lab.run={} lab.end=poweroff' 1 128 \\
+            host-reached 'await /tmp/sent' '' report '' 'type go' >/tmp/guest 2>&1 &
+        vm=$!
+        until grep -q host-reached /tmp/guest; do sleep 0.2; done
+        ping -c 3 -w 3 192.0.2.99 || true
+        touch /tmp/sent
+        (set +e; while :; do ping -c 1 -w 1 192.0.2.99; $IP neigh flush to 192.0.2.2 dev tap0; done) >/dev/null 2>&1 &
+        wait $vm
+        cat /tmp/guest
+        rm /tmp/guest /tmp/sent
+        $IP link del tap0",
+        base64::encode(guest.as_bytes())
+    );
+    let mut finished = crate::run("a filter", &script, LIMIT);
+    finished.output = finished.output.replace('\r', "");
+    assert_eq!(finished.code, 0, "{finished}");
+    assert!(number(&finished, ", filtered: ") >= 3, "{finished}");
+    let after = finished.output.split_once("receives-all\n").map(|(_, after)| after).unwrap_or_default();
+    assert!(after.contains("host-reached\n"), "{finished}");
 }
 
 fn link(words: &str) {

@@ -52,7 +52,7 @@ pub(super) struct Configuration {
 
 impl Configuration {
     /// After a reset, with BAR 0 at `bar` and BAR 1 at `port`. A device without configuration of its own has no capability for it:
-    /// Linux walks the list forty times while it boots, and leaves the guest twice for each entry.
+    /// Linux walks the list a dozen times while it boots, and each entry costs two exits.
     pub(super) fn new(device_type: u16, class: u32, vectors: u16, (bar, port): (u32, u16), has_device: bool) -> Self {
         let id = DEVICE_BASE + device_type;
         let mut this = Self { registers: [0; 64] };
