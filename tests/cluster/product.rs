@@ -32,11 +32,9 @@ impl<'a> Annotated<'a> {
         let patched: u64 = patched.trim().parse().expect("a number");
         // The controller writes which one it has read.
         let is_read = |line: &str| {
-            let version = line.split_once("version=\"")?.1.split('"').next()?;
-            version
-                .parse::<u64>()
-                .ok()
-                .filter(|version| *version >= patched && line.contains("KubeVirt object was read"))
+            let (_, version) = line.split_once(" version=").filter(|_| line.contains("KubeVirt object was read"))?;
+            let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().ok().filter(|version| *version >= patched)
         };
         wait_for("the configuration to be in force", IN_FORCE, || {
             self.0
