@@ -13,11 +13,10 @@ use hostnet::facts::Statistics;
 use hostnet::kernel::{Kernel, KernelError};
 use nix::unistd::{SysconfVar, sysconf};
 use protocol::control::Report;
-use protocol::counters::{Counters, NicCounters, ProcessCounters, TrafficCounters};
+use protocol::counters::{Counters, DataPath, NicCounters, ProcessCounters, QueuePairCounters, TrafficCounters};
 use terms::IfName;
 
 use crate::control::Call;
-use crate::engine::QueueReader;
 
 /// Calls that may wait for the kernel.
 const MOST_CALLS: usize = 16;
@@ -65,6 +64,9 @@ fn parse(stat: &[u8], ticks: u64, page: u64) -> Option<ProcessCounters> {
         resident_bytes: field(24)?.saturating_mul(page),
     })
 }
+
+/// What moves the frames of a NIC, and counters of its pairs of queues, whenever it is called.
+pub(crate) type QueueReader = Box<dyn Fn() -> (DataPath, Vec<QueuePairCounters>) + Send>;
 
 /// What is read when a client asks.
 pub(crate) struct Meter<K> {
@@ -145,7 +147,6 @@ mod tests {
     use hostnet::kernel::Failure;
     use hostnet::nft::Table;
     use hostnet::op::Op;
-    use protocol::counters::{DataPath, QueuePairCounters};
 
     use super::*;
 
@@ -188,7 +189,7 @@ mod tests {
         }
     }
 
-    // spec: OPS-1
+    // spec: OPS-1, LAB-33
     #[test]
     fn a_guest_receives_what_its_tap_sends() {
         let tap = |name: &str| name.parse().unwrap();

@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use machine::{Machine, WatchdogAction};
 use protocol::control::EngineKind;
-use protocol::counters::{DataPath, QueuePairCounters};
 use terms::{MacAddr, Mtu};
 
 use block::OpenDisk;
 
-use crate::counters::Account;
+use crate::counters::{Account, QueueReader};
 
 /// A machine with everything it hangs on already open, in the machine's own order.
 #[derive(Debug)]
@@ -131,9 +130,6 @@ pub trait Running {
         done(Err(EngineError::Unsupported("this engine shows no screen".to_owned())));
     }
 }
-
-/// What moves the frames of a NIC, and counters of its pairs of queues, whenever it is called.
-pub type QueueReader = Box<dyn Fn() -> (DataPath, Vec<QueuePairCounters>) + Send>;
 
 /// Takes the result of [`Running::command`]: an error when the machine has ended, or the engine refuses or does not answer.
 pub type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;

@@ -18,9 +18,8 @@ use vmm::{Controller, Identity, Kernel, Nic, NicReport, QueueCounts, Resets, Vm,
 pub(crate) use lacks::lacks;
 
 use crate::confine::landlock::{self, Access};
-use crate::engine::{
-    Command, Confine, Done, Ending, Engine, EngineError, Event, Events, OpenNic, Parts, QueueReader, Running,
-};
+use crate::counters::QueueReader;
+use crate::engine::{Command, Confine, Done, Ending, Engine, EngineError, Event, Events, OpenNic, Parts, Running};
 
 /// Our machine.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ pub(crate) use balloon::Balloon;
 pub(crate) use debug_port::DebugPort;
 pub(crate) use i8042::I8042;
 pub use net::{DataPath, NicReport, QueueCounts};
-pub(crate) use net::{Filter as NetFilter, Net, NetSettings};
+pub(crate) use net::{Net, NetSettings};
 pub(crate) use power::state::PowerState;
 pub(crate) use power::{PM_TIMER, PM1_CONTROL, PM1_EVENT, Power, PowerRequest, S5_TYPE};
 pub(crate) use pvpanic::Pvpanic;

@@ -122,6 +122,20 @@ impl Rings<'_> {
     }
 }
 
+/// Which received frames the driver of a network device wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct FilterState {
+    /// The guest's address, which its driver may have changed.
+    pub(crate) mac: [u8; 6],
+    /// A bit for each mode of §5.1.6.5.1, by the number of its command.
+    pub(crate) modes: u8,
+    /// Addresses beyond the guest's own; `None` for a table that was too long, which passes all.
+    pub(crate) unicast: Option<Vec<[u8; 6]>>,
+    /// The same for groups.
+    pub(crate) multicast: Option<Vec<[u8; 6]>>,
+}
+
 /// What a device has beyond its queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", tag = "kind")]
@@ -139,7 +153,7 @@ pub(crate) enum DeviceState {
         link_down: bool,
         /// Which received frames the driver wants; absent in documents of a release that had no filters.
         #[serde(default)]
-        filter: Option<crate::devices::NetFilter>,
+        filter: Option<FilterState>,
     },
     /// A memory balloon, in pages of 4096 bytes.
     #[serde(rename_all = "camelCase")]

@@ -14,6 +14,8 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use device::{Change, Device, DeviceState, Doorbells, Interrupts, Malformed, Rings, VirtQueue, wait};
+pub(crate) use device::{
+    Change, Device, DeviceState, Doorbells, FilterState, Interrupts, Malformed, Rings, VirtQueue, wait,
+};
 pub(crate) use function::{Function, Shared};
 pub(crate) use msix::{Message, Vectors};

@@ -198,7 +198,7 @@ impl Device for Net {
             pairs: u16::try_from(self.used).unwrap_or(1),
             announce: self.announce,
             link_down: self.settings.link_down,
-            filter: Some(self.filter.clone()),
+            filter: Some(self.filter.state()),
         }
     }
 
@@ -209,7 +209,7 @@ impl Device for Net {
             self.settings.link_down = *link_down;
             // A snapshot of a release without filters keeps the one that passes all.
             if let Some(filter) = filter {
-                self.filter = filter.clone();
+                self.filter = Filter::restored(filter.clone());
             }
         }
     }

@@ -2,14 +2,14 @@
 //!
 //! A device may pass more than it is asked for: vhost-net passes every frame, and so does a table that is longer than [`MOST`].
 
-use serde::{Deserialize, Serialize};
+use crate::virtio::FilterState;
 
 /// Entries of a table. A driver that has more gets every frame of that kind.
 pub(super) const MOST: usize = 64;
 const BROADCAST: Address = [0xff; 6];
 
 /// An Ethernet address.
-pub(crate) type Address = [u8; 6];
+pub(super) type Address = [u8; 6];
 
 /// What a driver switches by a command of class [`super::spec::CONTROL_RX`]: the number is the command's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,46 +40,49 @@ impl Mode {
 pub(super) type Table = Option<Vec<Address>>;
 
 /// What passes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct Filter {
-    /// The guest's address, which its driver may have changed.
-    mac: Address,
-    /// A bit for each [`Mode`].
-    modes: u8,
-    unicast: Table,
-    multicast: Table,
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filter(FilterState);
 
 impl Filter {
     /// Of a driver that has said nothing yet: every frame passes.
     pub(super) fn new(mac: Address) -> Self {
-        Self { mac, modes: Mode::Promiscuous.bit(), unicast: Some(Vec::new()), multicast: Some(Vec::new()) }
+        let none = || Some(Vec::new());
+        Self(FilterState { mac, modes: Mode::Promiscuous.bit(), unicast: none(), multicast: none() })
+    }
+
+    /// One that was saved.
+    pub(super) fn restored(state: FilterState) -> Self {
+        Self(state)
+    }
+
+    /// What a snapshot keeps.
+    pub(super) fn state(&self) -> FilterState {
+        self.0.clone()
     }
 
     /// The guest's address.
     pub(super) fn mac(&self) -> Address {
-        self.mac
+        self.0.mac
     }
 
     /// The guest has another address.
     pub(super) fn set_mac(&mut self, mac: Address) {
-        self.mac = mac;
+        self.0.mac = mac;
     }
 
     /// Switches a mode.
     pub(super) fn switch(&mut self, mode: Mode, on: bool) {
-        self.modes = if on { self.modes | mode.bit() } else { self.modes & !mode.bit() };
+        self.0.modes = if on { self.0.modes | mode.bit() } else { self.0.modes & !mode.bit() };
     }
 
     /// Other tables, instead of those of before.
     pub(super) fn set_tables(&mut self, unicast: Table, multicast: Table) {
-        (self.unicast, self.multicast) = (unicast, multicast);
+        (self.0.unicast, self.0.multicast) = (unicast, multicast);
     }
 
     /// Whether an Ethernet frame passes; one without a whole address does not.
     pub(super) fn passes(&self, frame: &[u8]) -> bool {
-        let is = |mode: Mode| self.modes & mode.bit() != 0;
+        let is = |mode: Mode| self.0.modes & mode.bit() != 0;
         let Some(to) = frame.first_chunk::<6>() else { return false };
         let within = |table: &Table| table.as_ref().is_none_or(|table| table.contains(to));
         if is(Mode::Promiscuous) {
@@ -87,9 +90,9 @@ impl Filter {
         } else if *to == BROADCAST {
             !is(Mode::NoBroadcast)
         } else if to[0] & 1 != 0 {
-            !is(Mode::NoMulticast) && (is(Mode::AllMulticast) || within(&self.multicast))
+            !is(Mode::NoMulticast) && (is(Mode::AllMulticast) || within(&self.0.multicast))
         } else {
-            !is(Mode::NoUnicast) && (is(Mode::AllUnicast) || *to == self.mac || within(&self.unicast))
+            !is(Mode::NoUnicast) && (is(Mode::AllUnicast) || *to == self.0.mac || within(&self.0.unicast))
         }
     }
 }

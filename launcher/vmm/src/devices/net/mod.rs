@@ -15,5 +15,4 @@ mod spec;
 mod tests;
 
 pub(crate) use device::{Net, NetSettings};
-pub(crate) use filter::Filter;
 pub use report::{DataPath, NicReport, QueueCounts};
