@@ -187,7 +187,7 @@ fn drift() {
         later CHECK one || true
         echo
         later DEL one
-        echo "left: $(ip -o link | grep -c veth) ends, $(find /run/tapvisor/bridge -type f | wc -l) records, $(bridge vlan show dev $end 2>/dev/null | wc -l) lines"
+        echo "left: $(ls /sys/class/net | grep -cx $end) ends, $(find /run/tapvisor/bridge -type f | wc -l) records, $(bridge vlan show dev $end 2>/dev/null | wc -l) lines"
     "#;
     let expected = ["as it was made", "mended", "left: 0 ends, 0 records, 0 lines"];
     let finished = run("a port outside its VLAN", script, &expected);
