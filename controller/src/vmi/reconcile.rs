@@ -12,7 +12,7 @@ use kube::runtime::controller::Action as Next;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::claims::{Claims, is_being_filled};
@@ -24,7 +24,7 @@ use super::{pod_state, sandbox};
 use crate::agents::Reports;
 use crate::cache::Filled;
 use crate::config::ClusterConfig;
-use crate::objects::VirtualMachineInstance;
+use crate::objects::{InstanceStatus, Phase, VirtualMachineInstance};
 use crate::{MANAGER, events};
 
 const RETRY: Duration = Duration::from_secs(2);
@@ -206,6 +206,25 @@ pub(crate) fn on_error(object: Arc<VirtualMachineInstance>, error: &ReconcileErr
     Next::requeue(RETRY)
 }
 
+/// What is applied: finalizer and status. A phase that is final is for the very version that was seen, or a pass whose cache does
+/// not show the last write yet would judge by a pod that this write has let go.
+pub(crate) fn applied(object: &VirtualMachineInstance, plan: &Plan) -> Value {
+    let is_final = |status: &InstanceStatus| status.phase.is_some_and(Phase::is_final);
+    let ends = is_final(&plan.status) && !object.status.as_ref().is_some_and(is_final);
+    // With a UID an apply never creates the object again.
+    let mut metadata = json!({
+        "name": object.name_any(),
+        "uid": object.metadata.uid,
+        "finalizers": plan.finalizer.then_some(FINALIZER).into_iter().collect::<Vec<_>>(),
+    });
+    if ends {
+        metadata["resourceVersion"] = json!(object.metadata.resource_version);
+    }
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata, "status": plan.status,
+    })
+}
+
 struct Steps<'a> {
     object: &'a VirtualMachineInstance,
     client: &'a Client,
@@ -224,17 +243,7 @@ impl Steps<'_> {
             return Ok(false);
         }
         let name = self.object.name_any();
-        let patch = Patch::Apply(json!({
-            "apiVersion": "kubevirt.io/v1",
-            "kind": "VirtualMachineInstance",
-            // With a UID an apply never creates the object again.
-            "metadata": {
-                "name": name,
-                "uid": self.object.metadata.uid,
-                "finalizers": plan.finalizer.then_some(FINALIZER).into_iter().collect::<Vec<_>>(),
-            },
-            "status": plan.status,
-        }));
+        let patch = Patch::Apply(applied(self.object, plan));
         let api: Api<VirtualMachineInstance> = self.namespaced();
         let written = api.patch(&name, &PatchParams::apply(MANAGER).force(), &patch).await;
         gone_is_fine(written.map(drop), "write the instance".to_owned())?;

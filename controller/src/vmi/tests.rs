@@ -13,6 +13,7 @@ use super::names::{ATTEMPT, OUTCOME, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan, refused};
 use super::pod;
 use super::pod_state;
+use super::reconcile;
 use super::sandbox::Complaint;
 use crate::config::{ClusterConfig, WiringChannel};
 use crate::objects::{Condition, Phase, VirtualMachineInstance};

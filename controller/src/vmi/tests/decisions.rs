@@ -240,6 +240,21 @@ fn a_pod_lost_without_an_exit_code_fails_the_instance() {
 
 // spec: CTRL-16
 #[test]
+fn a_final_phase_is_written_to_the_version_that_was_seen_alone() {
+    let version = |phase: Phase, pods: Vec<Pod>| {
+        let mut case = Case::new(small_in(phase), pods);
+        case.object.metadata.resource_version = Some("4711".to_owned());
+        reconcile::applied(&case.object, &case.plan())["metadata"]["resourceVersion"].clone()
+    };
+    assert_eq!(version(Phase::Running, vec![launcher_pod(ended(0, ""))]), "4711");
+    // Its pod was let go by the write before, which the cache does not show yet: the API server refuses what is written.
+    assert_eq!(version(Phase::Running, vec![]), "4711");
+    assert_eq!(version(Phase::Running, vec![launcher_pod(running(json!([])))]), Value::Null);
+    assert_eq!(version(Phase::Succeeded, vec![]), Value::Null);
+}
+
+// spec: CTRL-16
+#[test]
 fn a_pod_is_held_until_the_status_says_how_its_launcher_ended() {
     let held = |status: Value| {
         let mut pod = launcher_pod(status);
