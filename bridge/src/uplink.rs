@@ -31,11 +31,13 @@ struct Baseline {
 }
 
 /// The records of uplinks, and what they are filed under.
+#[cold]
 fn uplinks() -> Result<(Records, NetworkName), Refusal> {
     Ok((Records::new(FOLDER, Locks::default()), "uplink".parse()?))
 }
 
 /// The uplink, if one is configured and can be used.
+#[cold]
 fn usable<'f>(desired: &Desired<'_>, host: &'f Facts) -> Result<Option<&'f Link>, Refusal> {
     let Some(name) = &desired.conf.uplink else { return Ok(None) };
     let link = host.link(name).ok_or_else(|| Refusal::NoUplink(name.clone()))?;
@@ -75,6 +77,11 @@ pub(crate) fn is_to_join(desired: &Desired<'_>, host: &Facts) -> bool {
 
 /// What makes it a port of the bridge, in the attachment's VLANs.
 pub(crate) fn joining(desired: &Desired<'_>, host: &Facts) -> Result<Vec<Op>, Refusal> {
+    if desired.conf.uplink.is_none() { Ok(Vec::new()) } else { join(desired, host) }
+}
+
+#[cold]
+fn join(desired: &Desired<'_>, host: &Facts) -> Result<Vec<Op>, Refusal> {
     let Some(link) = usable(desired, host)? else { return Ok(Vec::new()) };
     let mut ops = Vec::new();
     if !is_joined(desired, link) || !link.up {
@@ -86,6 +93,7 @@ pub(crate) fn joining(desired: &Desired<'_>, host: &Facts) -> Result<Vec<Op>, Re
 }
 
 /// The attachment's VLANs that the uplink does not take part in, with their tags.
+#[cold]
 fn missing_vlans(desired: &Desired<'_>, link: &Link, host: &Facts) -> Vec<PortVlans> {
     let holds = |vlan: VlanId| {
         let default = !is_joined(desired, link) && u64::from(vlan.value()) == super::desired::DEFAULT_VLAN;
@@ -106,7 +114,11 @@ fn missing_vlans(desired: &Desired<'_>, link: &Link, host: &Facts) -> Vec<PortVl
 
 /// What of it is not as ADD made it, in words.
 pub(crate) fn differences(desired: &Desired<'_>, host: &Facts) -> Vec<String> {
-    let Some(name) = &desired.conf.uplink else { return Vec::new() };
+    desired.conf.uplink.as_ref().map(|name| differences_of(desired, name, host)).unwrap_or_default()
+}
+
+#[cold]
+fn differences_of(desired: &Desired<'_>, name: &IfName, host: &Facts) -> Vec<String> {
     let Some(link) = host.link(name) else { return vec![format!("uplink {name} is not there")] };
     if !is_joined(desired, link) {
         return vec![format!("uplink {name} is not in bridge {}", desired.conf.bridge)];
@@ -118,11 +130,13 @@ pub(crate) fn differences(desired: &Desired<'_>, host: &Facts) -> Vec<String> {
 }
 
 /// Whether it is a port of the bridge already; refuses one that cannot be.
+#[cold]
 pub(crate) fn is_port(desired: &Desired<'_>, host: &Facts) -> Result<bool, Refusal> {
     Ok(usable(desired, host)?.is_some_and(|link| is_joined(desired, link)))
 }
 
 /// Records what it is like, once.
+#[cold]
 pub(crate) fn record(desired: &Desired<'_>, host: &Facts) -> Result<(), BridgeError> {
     let Some(link) = usable(desired, host)? else { return Ok(()) };
     let baseline = Baseline { bridge: desired.conf.bridge.clone(), was_up: link.up };
@@ -136,6 +150,7 @@ pub(crate) fn record(desired: &Desired<'_>, host: &Facts) -> Result<(), BridgeEr
     Ok(())
 }
 
+#[cold]
 fn read(records: &Records, of: &NetworkName, name: &IfName) -> Result<Option<Baseline>, BridgeError> {
     let bytes = records.read(of, name.as_str())?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
@@ -149,9 +164,19 @@ pub(crate) fn forget(
     record: Option<&Record>,
 ) -> Result<(), BridgeError> {
     let records = records();
-    let Some(name) = record.and_then(|record| record.uplink.as_ref()) else {
-        return Ok(records.remove(network, key.as_str())?);
-    };
+    match record.and_then(|record| record.uplink.as_ref()) {
+        Some(name) => forget_with(kernel, network, key, (&records, name)),
+        None => Ok(records.remove(network, key.as_str())?),
+    }
+}
+
+#[cold]
+fn forget_with(
+    kernel: &mut impl Kernel,
+    network: &NetworkName,
+    key: &Key,
+    (records, name): (&Records, &IfName),
+) -> Result<(), BridgeError> {
     let _alone = records.hold(LockKind::Exclusive, PATIENCE)?;
     let mut is_last = true;
     for (other, of) in records.all()? {
@@ -166,6 +191,7 @@ pub(crate) fn forget(
 }
 
 /// Makes the uplink what it was, if it was made a port and is no other bridge's by now.
+#[cold]
 fn put_back(kernel: &mut impl Kernel, name: &IfName) -> Result<(), BridgeError> {
     let (records, of) = uplinks()?;
     if let Some(before) = read(&records, &of, name)? {

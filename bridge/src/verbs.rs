@@ -28,9 +28,15 @@ pub(crate) fn remember_uplink<L>(
     desired: &Desired<'_>,
     hold: impl Fn(LockKind) -> Result<L, BridgeError>,
 ) -> Result<(), BridgeError> {
-    if desired.conf.uplink.is_none() {
-        return Ok(());
-    }
+    if desired.conf.uplink.is_none() { Ok(()) } else { remember(kernels, desired, hold) }
+}
+
+#[cold]
+fn remember<L>(
+    kernels: &mut impl KernelPair,
+    desired: &Desired<'_>,
+    hold: impl Fn(LockKind) -> Result<L, BridgeError>,
+) -> Result<(), BridgeError> {
     for kind in [LockKind::Shared, LockKind::Exclusive] {
         let _held = hold(kind)?;
         let host = host_facts(kernels, desired)?.host;
