@@ -173,7 +173,7 @@ async fn serve(args: &RunArgs, client: Client, reports: Arc<Reports>) -> Result<
     Ok(())
 }
 
-/// On all of the pod's addresses. A pod without IPv6 has no such address.
+/// On all of the pod's addresses; a pod without IPv6 has those of IPv4 alone.
 async fn listen(port: u16) -> Result<TcpListener, AgentError> {
     listen_on(&[Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()], port).await
 }

@@ -113,10 +113,9 @@ fn keep_alive(stream: &tokio::net::TcpStream) -> nix::Result<()> {
 async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
     if let Some(path) = request.uri().path().strip_prefix(names::LAUNCHERS_PATH).filter(|path| !path.is_empty()) {
         let path = path.to_owned();
-        return action(request, &path, api).await.unwrap_or_else(|(status, message)| text(status, message + "\n"));
+        return action(request, &path, api).await.unwrap_or_else(refused);
     }
     let reports = &api.reports;
-    let refused = |(status, message): Refusal| text(status, message + "\n");
     match (request.method(), request.uri().path(), request.uri().query()) {
         (&Method::GET, names::LAUNCHERS_PATH, query) => {
             let is_watch = query == Some(names::WATCH);
@@ -142,6 +141,10 @@ async fn answer(request: Request<Incoming>, api: &Api) -> Response<Body> {
 }
 
 type Refusal = (StatusCode, String);
+
+fn refused((status, message): Refusal) -> Response<Body> {
+    text(status, message + "\n")
+}
 
 /// Takes in which configuration the controller follows.
 async fn follow(request: Request<Incoming>, version: &FollowedVersion) -> Result<Response<Body>, Refusal> {

@@ -1,14 +1,12 @@
 //! `tapvisor explain --context`: the network of a VM in the cluster, seen from a person's machine.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
 use tests::{Cluster, Ran, dist_file, trial, wait_for, wait_for_or};
 
+use crate::background::Background;
 use crate::vmi::{delete_and_assert_gone, installed, wait_instance};
 use crate::vmi_trouble::{apply, instance};
 
@@ -26,33 +24,14 @@ fn explain(cluster: &Cluster, words: &[&str]) -> Ran {
     Ran::of(cluster.command(&program).arg("explain").args(words))
 }
 
-/// `explain --watch` until it ends or this is dropped, with what it prints in a file.
-struct Watch {
-    child: Child,
-    file: PathBuf,
-}
-
-impl Watch {
-    fn start(cluster: &Cluster, words: &[&str]) -> Self {
-        let file = cluster.logs().join("explain-watch.txt");
-        let mut command = cluster.world().command_without_limit("env");
-        command.args(cluster.environment().map(|(name, value)| format!("{name}={value}")));
-        command.arg(dist_file("tapvisor")).args(["explain", "--watch"]).args(words);
-        command.stdin(Stdio::null()).stdout(File::create(&file).expect("a file can be made"));
-        Self { child: command.spawn().expect("nsenter starts"), file }
-    }
-
-    fn wait_for(&self, text: &str) {
-        let seen = || std::fs::read_to_string(&self.file).unwrap_or_default();
-        wait_for_or(&format!("{text:?} of --watch"), MOMENT, || seen().contains(text).then_some(()), seen);
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Waits until a program has written a text.
+fn shows(watch: &Background, text: &str) {
+    wait_for_or(
+        &format!("{text:?} of --watch"),
+        MOMENT,
+        || watch.wrote().contains(text).then_some(()),
+        || watch.wrote(),
+    );
 }
 
 /// The context of the cluster's kubeconfig file.
@@ -98,16 +77,17 @@ fn explained() {
         let net = format!("--net=/run/netns/{namespace}");
         Ran::of(cluster.on_node(node, "nsenter").args([&net, "ip", "link", "set", "k6t-eth0", state])).assert_ok();
     };
-    let mut watch = Watch::start(&cluster, &["--context", &context, "vms/explained"]);
-    watch.wait_for("vms/explained is Running on node");
+    let arguments = ["explain", "--watch", "--context", &context, "vms/explained"];
+    let mut watch = Background::start(&cluster, "explain-watch.txt", dist_file("tapvisor"), &arguments);
+    shows(&watch, "vms/explained is Running on node");
     tap("down");
-    watch.wait_for("wrong: tapDown");
+    shows(&watch, "wrong: tapDown");
     let (broken, is_ok) = json("explained");
     assert!(!is_ok && codes(&broken).contains(&"tapDown"), "{broken}");
     tap("up");
-    watch.wait_for("mended: tapDown");
+    shows(&watch, "mended: tapDown");
     delete_and_assert_gone(&cluster, &vmi);
-    watch.wait_for("vms/explained was removed");
-    let ended = wait_for("--watch to end", MOMENT, || watch.child.try_wait().expect("a child can be waited for")).0;
+    shows(&watch, "vms/explained was removed");
+    let ended = wait_for("--watch to end", MOMENT, || watch.end()).0;
     assert_eq!(ended.code(), Some(4));
 }

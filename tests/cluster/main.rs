@@ -1,6 +1,7 @@
 //! Rung cluster: a real Kubernetes of two nodes, started once for all trials, and the product in it.
 
 mod agent;
+mod background;
 mod claims;
 mod end;
 mod explain;

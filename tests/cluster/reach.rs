@@ -1,9 +1,6 @@
 //! The ways to a VM in a cluster, and what it finds in itself. One VM with everything serves most trials, two more are on a
 //! second network.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tests::{Cluster, Ran, trial, wait_for, wait_for_or};
 
+use crate::background::Background;
 use crate::pods::{dual_stack, fetch_path, in_pod};
 use crate::vmi::{condition, installed, wait_instance, wait_ready};
 use crate::vmi_trouble::{apply, instance};
@@ -121,39 +119,18 @@ fn probes() {
     wait_ready(&cluster, "front");
 }
 
-/// A kubectl that goes on until this is dropped, with what it writes in a file.
-struct Running {
-    child: Child,
-    file: PathBuf,
-}
-
-impl Running {
-    fn start(cluster: &Cluster, verb: &str, arguments: &[&str]) -> Self {
-        let file = cluster.logs().join(format!("kubectl-{verb}.txt"));
-        let mut command = cluster.world().command_without_limit("env");
-        command.args(cluster.environment().map(|(name, value)| format!("{name}={value}")));
-        command.args(["kubectl", "-n", "vms", verb]).args(arguments).stdin(Stdio::null());
-        let output = File::create(&file).expect("a file can be made");
-        command.stdout(output.try_clone().expect("a descriptor can be copied")).stderr(output);
-        Self { child: command.spawn().expect("nsenter (package util-linux) starts"), file }
-    }
-
-    fn wrote(&self) -> String {
-        std::fs::read_to_string(&self.file).unwrap_or_default()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn kubectl() {
     let (cluster, pod) = front();
     let (address, port) = FORWARDED.split_once(':').expect("address and port");
-    let forward = Running::start(&cluster, "port-forward", &["--address", address, &pod, &format!("{port}:80")]);
+    let kubectl = |verb: &str, arguments: &[&str]| {
+        Background::start(
+            &cluster,
+            &format!("kubectl-{verb}.txt"),
+            "kubectl",
+            &[&["-n", "vms", verb], arguments].concat(),
+        )
+    };
+    let forward = kubectl("port-forward", &["--address", address, &pod, &format!("{port}:80")]);
     let url = format!("http://{FORWARDED}/");
     let ask = || Some(cluster.world().run(&["curl", "-s", "-m", "5", &url])).filter(Ran::is_ok);
     let answer = wait_for_or("an answer through the tunnel", MOMENT, ask, || forward.wrote()).0.text();
@@ -164,7 +141,7 @@ fn kubectl() {
     let log = cluster.kubectl(&["-n", "vms", "logs", &pod]).text();
     assert!(log.contains("QEMU is ready") && !log.contains("GUEST"), "{log}");
 
-    let attached = Running::start(&cluster, "attach", &[&pod]);
+    let attached = kubectl("attach", &[&pod]);
     let ctl = |verb: &str| {
         let launcher = ["-n", "vms", "exec", &pod, "--", "/usr/bin/tapvisor-launcher", "ctl", verb];
         cluster.kubectl(&launcher).assert_ok();

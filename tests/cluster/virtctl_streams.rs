@@ -43,9 +43,8 @@ struct Terminal {
 impl Terminal {
     /// Runs a line of shell in a terminal of its own.
     fn open(shared: &Shared, line: &str) -> Self {
-        let mut command = shared.cluster.world().command_without_limit("env");
-        command.args(shared.cluster.environment().map(|(name, value)| format!("{name}={value}")));
-        command.args(["script", "--quiet", "--return", "--command", line, "/dev/null"]);
+        let mut command = shared.cluster.command_without_limit("script");
+        command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.expect("script (package bsdutils) starts");
         let (typed, mut output) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
@@ -145,9 +144,8 @@ struct Forward(Child);
 
 impl Forward {
     fn start(shared: &Shared, port: &str) -> Self {
-        let mut command = shared.cluster.world().command_without_limit("env");
-        command.args(shared.cluster.environment().map(|(name, value)| format!("{name}={value}")));
-        command.args(["virtctl", "-n", "vms", "port-forward", &format!("vmi/{VM}"), port]);
+        let mut command = shared.cluster.command_without_limit("virtctl");
+        command.args(["-n", "vms", "port-forward", &format!("vmi/{VM}"), port]);
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nsenter starts"))
     }
 }
@@ -209,9 +207,8 @@ fn udp() {
 
 /// virtctl as a proxy for a viewer, on a port of the world.
 fn proxy(shared: &Shared, port: &str, more: &[&str]) -> Forward {
-    let mut command = shared.cluster.world().command_without_limit("env");
-    command.args(shared.cluster.environment().map(|(name, value)| format!("{name}={value}")));
-    command.args(["virtctl", "-n", "vms", "vnc", VM, "--proxy-only", "--port", port]).args(more);
+    let mut command = shared.cluster.command_without_limit("virtctl");
+    command.args(["-n", "vms", "vnc", VM, "--proxy-only", "--port", port]).args(more);
     Forward(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nsenter starts"))
 }
 

@@ -5,6 +5,7 @@
 //! its start. One cluster of a name runs at a time.
 //! *Assumes*: `tests/setup cluster` has built the programs.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::linux::net::SocketAddrExt as _;
@@ -99,6 +100,14 @@ impl Cluster {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.world.command(program);
+        command.envs(self.environment());
+        command
+    }
+
+    /// The same for a program that goes on for as long as its caller wants.
+    #[must_use]
+    pub fn command_without_limit(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.world.command_without_limit(program);
         command.envs(self.environment());
         command
     }

@@ -1,13 +1,13 @@
 //! Interfaces: a NIC as the guest sees it, before its network is known.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use terms::{MacAddr, Protocol};
 use wiring::{Binding, MASQUERADE_GATEWAY_MAC};
 
 use super::boot_order::BootOrders;
-use super::texts::{is_port_name, plain_ipv4};
+use super::texts::{is_port_name, lenient_ipv4};
 use crate::reader::{Fields, Node};
 use machine::{DhcpOptions, FIRST_PCI_BUS, NicModel, PrivateOption};
 
@@ -149,8 +149,7 @@ fn read_dhcp(options: &Fields<'_>) -> DhcpOptions {
 }
 
 fn read_ntp_server(node: &Node<'_>) -> Option<IpAddr> {
-    let text = node.text()?;
-    let address = plain_ipv4(text).and_then(|text| text.parse::<Ipv4Addr>().ok());
+    let address = lenient_ipv4(node.text()?);
     if address.is_none() {
         node.expected("an IPv4 address");
     }

@@ -1,5 +1,7 @@
 //! Texts of one shape that several fields have: names, addresses, paths.
 
+use std::net::Ipv4Addr;
+
 use crate::reader::{Fields, Node};
 
 /// A name may stand in interface names, in cni-args and in annotations.
@@ -24,16 +26,11 @@ pub(crate) fn is_port_name(name: &str) -> bool {
         && !name.contains("--")
 }
 
-/// An IPv4 address without the leading zeros that KubeVirt accepts and drops: `10.10.010.0` is 10.10.10.0.
-pub(super) fn plain_ipv4(text: &str) -> Option<String> {
-    let octets: Option<Vec<String>> = text
-        .split('.')
-        .map(|octet| {
-            let digits = !octet.is_empty() && octet.len() <= 8 && octet.bytes().all(|b| b.is_ascii_digit());
-            octet.parse::<u32>().ok().filter(|_| digits).map(|number| number.to_string())
-        })
-        .collect();
-    octets.map(|octets| octets.join("."))
+/// An IPv4 address, as KubeVirt and older fields of Kubernetes read it: leading zeros are dropped, `10.10.010.0` is 10.10.10.0.
+pub(super) fn lenient_ipv4(text: &str) -> Option<Ipv4Addr> {
+    let octet = |octet: &str| octet.bytes().all(|b| b.is_ascii_digit()).then(|| octet.parse::<u8>().ok())?;
+    let octets: Option<Vec<_>> = text.split('.').map(octet).collect();
+    <[u8; 4]>::try_from(octets?).ok().map(Ipv4Addr::from)
 }
 
 /// An absolute path within a container image, without `..`.
@@ -45,4 +42,24 @@ pub(super) fn read_path(node: &Node<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // spec: DHCP-12
+    #[test]
+    fn leading_zeros_in_an_ipv4_address_are_decimal() {
+        let read = |text: &str| lenient_ipv4(text).map(|address| address.to_string());
+        assert_eq!(read("10.10.010.0").as_deref(), Some("10.10.10.0"));
+        assert_eq!(read("01.1.0010.255").as_deref(), Some("1.1.10.255"));
+    }
+
+    #[test]
+    fn what_is_no_ipv4_address_is_none() {
+        for wrong in ["", "1.1.1", "1.1.1.", "1.1.1.1.1", "1.1.1.256", "1.1.1.+1", "+1.1.1.1", "10..1.1", "0x1.1.1.1"] {
+            assert_eq!(lenient_ipv4(wrong), None, "{wrong:?}");
+        }
+    }
 }

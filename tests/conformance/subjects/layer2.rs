@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::subject::{Build, Place, Role, RuntimeOption, Subject};
-use super::reference::addresses;
+use super::reference::{addresses, with_pod_breakages};
 use super::{in_pod, on_node, option, plain};
 
 const VERSIONS: &[&str] = &["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -33,12 +33,7 @@ fn network() -> Subject {
     let conf = json!({"type": "tapvisor-bridge", "bridge": "suite0", "isGateway": true, "ipMasq": true, "macspoofchk": true,
         "hairpinMode": true, "portIsolation": true, "ipam": addresses()});
     Subject {
-        breakages: vec![
-            in_pod("interface gone", "ip link del eth0"),
-            in_pod("interface down", "ip link set eth0 down"),
-            in_pod("interface's mac changed", "ip link set eth0 address 02:00:00:00:66:66"),
-            in_pod("address gone", "ip -4 addr flush dev eth0"),
-            in_pod("default route gone", "ip -4 route del default"),
+        breakages: with_pod_breakages([
             on_node("node's end not in the bridge", "ip link set $HOSTIF nomaster"),
             on_node(
                 "node's end in another bridge",
@@ -57,7 +52,7 @@ fn network() -> Subject {
             on_node("reservation gone", "rm /run/tapvisor/networks/$NETWORK/10.*"),
             on_node("bridge down", "ip link set suite0 down"),
             on_node("bridge gone", "ip link del suite0"),
-        ],
+        ]),
         tolerances: vec![
             on_node(
                 "bridge's mac changed",
@@ -146,12 +141,7 @@ fn point_to_point() -> Subject {
     let conf = json!({"type": "tapvisor-bridge", "pointToPoint": true, "ipMasq": true, "ipam": addresses()});
     Subject {
         shared: None,
-        breakages: vec![
-            in_pod("interface gone", "ip link del eth0"),
-            in_pod("interface down", "ip link set eth0 down"),
-            in_pod("interface's mac changed", "ip link set eth0 address 02:00:00:00:66:66"),
-            in_pod("address gone", "ip -4 addr flush dev eth0"),
-            in_pod("default route gone", "ip -4 route del default"),
+        breakages: with_pod_breakages([
             on_node("node's end in a bridge", "ip link add other0 type bridge; ip link set $HOSTIF master other0"),
             on_node("node's end down", "ip link set $HOSTIF down"),
             on_node("node's end without the gateway", "ip addr flush dev $HOSTIF"),
@@ -160,7 +150,7 @@ fn point_to_point() -> Subject {
             on_node("masquerading's elements gone", "nft flush set inet tapvisor-bridge masqueraded4"),
             on_node("forwarding off", "echo 0 >/proc/sys/net/ipv4/ip_forward"),
             on_node("reservation gone", "rm /run/tapvisor/networks/$NETWORK/10.*"),
-        ],
+        ]),
         tolerances: vec![
             on_node("node's end's mac changed by udev", "ip link set $HOSTIF address 02:00:00:00:77:77"),
             in_pod("extra route", "ip route add 192.0.2.0/24 dev eth0"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::subject::{Build, Place, Role, RuntimeOption, Subject};
+use super::super::subject::{Build, Disturbance, Place, Role, RuntimeOption, Subject};
 use super::{bridge, in_pod, on_node, option, plain, ptp};
 
 const UP_TO_1_0: &[&str] = &["0.3.1", "0.4.0", "1.0.0"];
@@ -34,20 +34,27 @@ pub(super) fn addresses() -> Value {
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]})
 }
 
+/// What breaks any pod that has addresses and a default route, and what breaks a network beyond.
+pub(super) fn with_pod_breakages<const N: usize>(more: [Disturbance; N]) -> Vec<Disturbance> {
+    let of_any = [
+        in_pod("interface gone", "ip link del eth0"),
+        in_pod("interface down", "ip link set eth0 down"),
+        in_pod("interface's mac changed", "ip link set eth0 address 02:00:00:00:66:66"),
+        in_pod("address gone", "ip -4 addr flush dev eth0"),
+        in_pod("default route gone", "ip -4 route del default"),
+    ];
+    of_any.into_iter().chain(more).collect()
+}
+
 fn bridge_network(build: Build) -> Subject {
     let conf = json!({"type": "bridge", "bridge": "suite0", "isGateway": true, "ipam": addresses()});
     Subject {
         shared: Some("suite0"),
         occupied: Some("eth0"),
-        breakages: vec![
-            in_pod("interface gone", "ip link del eth0"),
-            in_pod("interface down", "ip link set eth0 down"),
-            in_pod("interface's mac changed", "ip link set eth0 address 02:00:00:00:66:66"),
-            in_pod("address gone", "ip -4 addr flush dev eth0"),
-            in_pod("default route gone", "ip -4 route del default"),
+        breakages: with_pod_breakages([
             on_node("node's end not in the bridge", "ip link set $HOSTIF nomaster"),
             on_node("bridge gone", "ip link del suite0"),
-        ],
+        ]),
         tolerances: vec![
             on_node(
                 "bridge's mac changed by another port",
@@ -117,13 +124,7 @@ fn macvlan(build: Build) -> Subject {
     Subject {
         node: "ip link add uplink0 type veth peer name uplink1 && ip link set uplink0 up && ip link set uplink1 up",
         occupied: Some("eth0"),
-        breakages: vec![
-            in_pod("interface gone", "ip link del eth0"),
-            in_pod("interface down", "ip link set eth0 down"),
-            in_pod("interface's mac changed", "ip link set eth0 address 02:00:00:00:66:66"),
-            in_pod("address gone", "ip -4 addr flush dev eth0"),
-            in_pod("default route gone", "ip -4 route del default"),
-        ],
+        breakages: with_pod_breakages([]),
         tolerances: vec![in_pod("extra route", "ip route add 192.0.2.0/24 via 10.77.1.1")],
         uprootings: vec![on_node("with the master gone", "ip link del uplink0")],
         changed_conf: json!({"mode": "private", "ipam": {"ranges": [[{"subnet": "10.78.9.0/24"}]]}}),
