@@ -1,7 +1,7 @@
 //! The ways to a VM in a cluster, and what it finds in itself. One VM with everything serves most trials, two more are on a
 //! second network.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -32,8 +32,28 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Held while the VM `front` is used: by trials that expect answers from it together, alone by one that keeps it from answering.
+static USE: RwLock<()> = RwLock::new(());
+
+/// The VM `front` for a trial that changes nothing in it. Like the next one, it goes on where another trial failed.
+fn front() -> (Front, RwLockReadGuard<'static, ()>) {
+    let guard = USE.read().unwrap_or_else(PoisonError::into_inner);
+    (made(), guard)
+}
+
+/// The VM `front` for a trial during which it does not always answer.
+fn front_alone() -> (Front, RwLockWriteGuard<'static, ()>) {
+    let guard = USE.write().unwrap_or_else(PoisonError::into_inner);
+    (made(), guard)
+}
+
+struct Front {
+    cluster: Arc<Cluster>,
+    pod: String,
+}
+
 /// A VM on the second node with a disk of each kind, probes, a name and Services; made once.
-fn front() -> (std::sync::Arc<Cluster>, String) {
+fn made() -> Front {
     static POD: OnceLock<String> = OnceLock::new();
     let cluster = installed();
     let pod = POD.get_or_init(|| {
@@ -53,7 +73,8 @@ fn front() -> (std::sync::Arc<Cluster>, String) {
         let label = format!("kubevirt.io/created-by={}", vmi["metadata"]["uid"].as_str().expect("a UID"));
         cluster.kubectl(&["-n", "vms", "get", "pods", "-l", &label, "-o", "jsonpath={.items[0].metadata.name}"]).text()
     });
-    (cluster, pod.clone())
+    let pod = pod.clone();
+    Front { cluster, pod }
 }
 
 fn front_vm() -> Value {
@@ -86,7 +107,7 @@ fn type_in(cluster: &Cluster, pod: &str, line: &str) {
 }
 
 fn by_port_and_name() {
-    let (cluster, pod) = front();
+    let (Front { cluster, pod }, _guard) = front();
     let service = cluster.kubectl(&["-n", "vms", "get", "service", "front", "-o", "json"]).json();
     let port = service["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port was given");
     for host in ["192.0.2.11", "192.0.2.12", "[2001:db8::11]", "[2001:db8::12]"] {
@@ -110,7 +131,7 @@ fn by_port_and_name() {
 }
 
 fn probes() {
-    let (cluster, pod) = front();
+    let (Front { cluster, pod }, _guard) = front_alone();
     type_in(&cluster, &pod, "killall httpd");
     wait_instance(&cluster, "front", "to lose its readiness with its web server", |vmi| {
         condition(vmi, "Ready").is_some_and(|text| text.starts_with("False ContainersNotReady"))
@@ -120,7 +141,7 @@ fn probes() {
 }
 
 fn kubectl() {
-    let (cluster, pod) = front();
+    let (Front { cluster, pod }, _guard) = front_alone();
     let (address, port) = FORWARDED.split_once(':').expect("address and port");
     let kubectl = |verb: &str, arguments: &[&str]| {
         Background::start(
@@ -157,7 +178,7 @@ fn kubectl() {
 }
 
 fn volumes() {
-    let (cluster, pod) = front();
+    let (Front { cluster, pod }, _guard) = front();
     let get = |path: &str| fetch_path(&cluster, "vms", "client-node1", &address(&cluster, &pod), 80, path);
     assert!(get("/user-data").contains("hostname: from-a-secret"));
     // Sectors of the empty disk, then the mark at the end of a disk's first sector: raw, a qcow2 file would not have it there.

@@ -104,7 +104,7 @@ fn assert_unharmed(cluster: &Cluster, launchers: &[Value; 2], release: &str) {
     }
 }
 
-/// The end of VMs that another release wired: their addresses are free again, and no link of theirs is left.
+/// The end of VMs that another release wired: their addresses are free again, and the node has no route to them any more.
 fn end(cluster: &Cluster, launchers: &[Value; 2], release: &str) {
     cluster.kubectl(&["-n", "vms", "delete", "pod", &format!("{release}-client")]).assert_ok();
     for (pod, binding) in launchers.iter().zip(["masquerade", "bridge"]) {
@@ -114,7 +114,8 @@ fn end(cluster: &Cluster, launchers: &[Value; 2], release: &str) {
         let addresses = pod["status"]["podIPs"].as_array().expect("it ran");
         for address in addresses.iter().filter_map(|address| address["ip"].as_str()) {
             let is_free = || {
-                let line = r#"! ls /var/lib/cni/networks/pods | grep -qxF "$0" && ! ip neighbour show "$0" | grep -q REACHABLE"#;
+                let line = r#"case $0 in *:*) family=-6 ;; *) family=-4 ;; esac
+                    [ ! -e "/var/lib/cni/networks/pods/$0" ] && [ -z "$(ip $family route show "$0")" ]"#;
                 Ran::of(cluster.on_node(node, "bash").args(["-uc", line, address])).is_ok().then_some(())
             };
             wait_for(&format!("{address} to be free on {node}"), MOMENT, is_free);
