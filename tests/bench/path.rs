@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use tests::{FakeGuest, Ns, Ran, World, dist_file, inside};
+use tests::{FakeGuest, Ns, Program, World, dist_file, inside};
 
 use crate::Extent;
 use crate::report::{Gate, Section, milliseconds, times};
@@ -21,14 +21,54 @@ const MIB: usize = 1 << 20;
 const STREAM_BYTES: usize = 64 * MIB;
 const ROUND_TRIPS: usize = 100;
 
-/// How the pod is wired, and with what.
-const VARIANTS: [(&str, &str, bool); 5] = [
-    ("the pod itself, no guest", "none", true),
-    ("tapvisor masquerade: tap and nft", "masquerade", true),
-    ("KubeVirt's masquerade: bridge, tap and nft", "masquerade", false),
-    ("tapvisor bridge: redirect between NIC and tap", "bridge", true),
-    ("KubeVirt's bridge: NIC and tap on a bridge", "bridge", false),
+/// Pods wired and unwired for the figures of both.
+const CYCLES: usize = 20;
+
+/// Who wires a pod for a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    None,
+    Plugin,
+    /// A shell that executes what KubeVirt does, or the same with filters of `tc`.
+    Shell(&'static str),
+}
+
+/// A row: its name, by whom and for which binding the pod is wired, and the row that it is compared with.
+struct Variant {
+    name: &'static str,
+    by: By,
+    binding: &'static str,
+    peer: usize,
+}
+
+const VARIANTS: [Variant; 6] = [
+    Variant { name: "the pod itself, no guest", by: By::None, binding: "none", peer: 0 },
+    Variant { name: "tapvisor masquerade: tap and nft", by: By::Plugin, binding: "masquerade", peer: 2 },
+    Variant {
+        name: "KubeVirt's masquerade: bridge, tap and nft",
+        by: By::Shell("masquerade"),
+        binding: "masquerade",
+        peer: 2,
+    },
+    Variant { name: "tapvisor bridge: redirect between NIC and tap", by: By::Plugin, binding: "bridge", peer: 4 },
+    Variant { name: "KubeVirt's bridge: NIC and tap on a bridge", by: By::Shell("bridge"), binding: "bridge", peer: 4 },
+    Variant { name: "the redirect by filters of `tc` (u32, mirred)", by: By::Shell("tc"), binding: "bridge", peer: 4 },
 ];
+
+impl Variant {
+    /// The programs that wire a pod and undo it, each in its namespace.
+    fn programs(&self, pod: &str) -> Option<[Program; 2]> {
+        match self.by {
+            By::None => None,
+            By::Plugin => {
+                let conf = pods::tapvisor(Some(self.binding));
+                let call = |verb| pods::call(&dist_file("tapvisor-cni"), verb, pod, &conf, Some(&pods::previous()));
+                Some(["ADD", "DEL"].map(call))
+            }
+            By::Shell(of) => Some(shell::scripts(of).map(|script| shell::program(pod, script))),
+        }
+    }
+}
 
 /// A host, a pod on a veth, and a guest in it.
 struct Scene<'w> {
@@ -44,24 +84,17 @@ enum End<'w> {
 }
 
 impl<'w> Scene<'w> {
-    fn of(world: &'w World, (name, binding, ours): (&'static str, &str, bool)) -> Self {
+    fn of(world: &'w World, variant: &Variant) -> Self {
+        let name = variant.name;
         pods::make(world, &["pod"]);
         world.sh("ip addr add 10.244.1.1/24 dev pod").assert_ok();
         let pod = world.named("pod");
-        match (binding, ours) {
-            ("none", _) => return Self { name, end: End::Pod(pod), world },
-            (_, true) => {
-                let conf = pods::tapvisor(Some(binding));
-                let add = pods::call(&dist_file("tapvisor-cni"), "ADD", "pod", &conf, Some(&pods::previous()));
-                inside(world, || add.run());
-            }
-            (_, false) => {
-                let [wire, _] = shell::scripts(binding);
-                Ran::with_input(pod.command("sh").args(["-e"]), wire.as_bytes()).assert_ok();
-            }
-        }
-        let tap = if binding == "masquerade" && ours { "k6t-eth0" } else { "tap0" };
-        let (mac, network) = match binding {
+        let Some([wire, _]) = variant.programs("pod") else {
+            return Self { name, end: End::Pod(pod), world };
+        };
+        inside(world, || wire.run());
+        let tap = if variant.binding == "masquerade" && variant.by == By::Plugin { "k6t-eth0" } else { "tap0" };
+        let (mac, network) = match variant.binding {
             "masquerade" => {
                 ("02:00:00:00:00:07", "ip addr add 10.0.2.2/24 dev eth0; ip route add default via 10.0.2.1")
             }
@@ -166,12 +199,29 @@ fn receive(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How long it takes to wire a pod and to undo that, of each variant that does.
+fn cycles(extent: Extent) -> [[Vec<Duration>; 2]; VARIANTS.len()] {
+    let world = World::bare();
+    let mut took = VARIANTS.map(|_| [Vec::new(), Vec::new()]);
+    for round in 0..extent.of(CYCLES) {
+        for turn in turns(VARIANTS.len(), round) {
+            let Some(programs) = VARIANTS[turn].programs("pod") else { continue };
+            pods::make(&world, &["pod"]);
+            for (all, program) in took[turn].iter_mut().zip(programs) {
+                all.push(inside(&world, || program.run().0.wall));
+            }
+            pods::remove(&world, &["pod"]);
+        }
+    }
+    took
+}
+
 pub(crate) fn measure(extent: Extent) -> Section {
-    let worlds = [(); 5].map(|()| World::bare());
+    let worlds = VARIANTS.map(|_| World::bare());
     let scenes: Vec<Scene<'_>> =
-        worlds.iter().zip(VARIANTS).map(|(world, variant)| Scene::of(world, variant)).collect();
+        worlds.iter().zip(&VARIANTS).map(|(world, variant)| Scene::of(world, variant)).collect();
     scenes.iter().for_each(Scene::serve);
-    let (mut trips, mut streams) = ([(); 5].map(|()| Vec::new()), [(); 5].map(|()| [Vec::new(), Vec::new()]));
+    let (mut trips, mut streams) = (VARIANTS.map(|_| Vec::new()), VARIANTS.map(|_| [Vec::new(), Vec::new()]));
     for round in 0..extent.of(20) {
         for turn in turns(scenes.len(), round) {
             trips[turn].extend(scenes[turn].round_trips());
@@ -180,14 +230,22 @@ pub(crate) fn measure(extent: Extent) -> Section {
             }
         }
     }
+    drop(scenes);
+    let cycles = cycles(extent);
     let trips = trips.map(Spread::of);
     let rates = streams.map(|ways| ways.map(rates));
-    let rows = VARIANTS.iter().enumerate().map(|(at, (name, ..))| {
-        let compared =
-            if at == 0 { "–".to_owned() } else { times(Ratio::between(trips[at], trips[(at - 1) / 2 * 2 + 2])) };
+    let rows = VARIANTS.iter().enumerate().map(|(at, variant)| {
+        let compared = match variant.by {
+            By::None => "–".to_owned(),
+            By::Plugin | By::Shell(_) => times(Ratio::between(trips[at], trips[variant.peer])),
+        };
         let [inward, outward] = rates[at]
             .map(|[least, median, upper, most]| format!("{least:.0} / **{median:.0}** / {upper:.0} / {most:.0}"));
-        vec![(*name).to_owned(), milliseconds(trips[at]), compared, inward, outward]
+        let [made, undone] = cycles[at].clone().map(|all| match all.as_slice() {
+            [] => "–".to_owned(),
+            [_, ..] => milliseconds(Spread::of(all)),
+        });
+        vec![variant.name.to_owned(), milliseconds(trips[at]), compared, inward, outward, made, undone]
     });
     // Of streams the better ones: other work on the machine takes away, and one that met none of it says little.
     let faster = |way: usize, ours: usize| rates[ours][way][2] / rates[ours + 1][way][2];
@@ -218,6 +276,8 @@ pub(crate) fn measure(extent: Extent) -> Section {
             "to KubeVirt's",
             "TCP into the guest, MiB/s: least / **median** / upper quartile / most",
             "TCP out of it, MiB/s",
+            "wired, ms",
+            "undone, ms",
         ],
         rows: rows.collect(),
         gates,
@@ -226,6 +286,10 @@ pub(crate) fn measure(extent: Extent) -> Section {
             "Host and pod are joined by a veth. The guest is a namespace joined to the VM's tap by a thread that carries frames, with \
              checksum and segmentation offload: the same in every row and most of its time; a gate allows five in a hundred for noise."
                 .to_owned(),
+            format!(
+                "Wired and undone n = {} times, by one process of the plugin, and by a shell with all processes that it executes.",
+                extent.of(CYCLES)
+            ),
         ],
     }
 }

@@ -4,12 +4,22 @@
 
 use std::fmt::Write as _;
 
+use tests::Program;
+
 /// The script that wires a pod, and the one that undoes it.
 pub(crate) fn scripts(binding: &str) -> [String; 2] {
     match binding {
         "masquerade" => [masquerade(), masquerade_undone()],
+        "tc" => [TC.to_owned(), TC_UNDONE.to_owned()],
         _ => [BRIDGE.to_owned(), BRIDGE_UNDONE.to_owned()],
     }
+}
+
+/// A script as a program in a pod.
+pub(crate) fn program(pod: &str, script: String) -> Program {
+    let mut program = Program::new("/usr/bin/nsenter", &[&format!("--net=/run/netns/{pod}"), "/bin/sh"]);
+    program.input = script.into_bytes();
+    program
 }
 
 const LINKS: &str = "set -e
@@ -86,4 +96,22 @@ ip link delete tap0
 ip link delete k6t-eth0
 ip link set eth0-nic down
 ip link set eth0-nic name eth0
+";
+
+/// The pod's NIC and a tap, each frame of one handed to the other by a filter: what other VM runtimes do.
+const TC: &str = "set -e
+ip addr flush dev eth0
+ip tuntap add tap0 mode tap user 107 group 107
+ip link set tap0 mtu 1500 up
+for pair in eth0:tap0 tap0:eth0; do
+    tc qdisc add dev ${pair%:*} ingress
+    tc filter add dev ${pair%:*} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev ${pair#*:}
+done
+";
+
+const TC_UNDONE: &str = "set -e
+tc qdisc delete dev eth0 ingress
+ip link delete tap0
+ip addr add 10.244.1.5/24 dev eth0
+ip addr add fd00:10:244:1::5/64 dev eth0 nodad
 ";

@@ -92,11 +92,7 @@ impl Case {
     /// `None` where the variant has no such verb.
     fn program(&self, variant: Variant, verb: &str) -> Option<Program> {
         let pod = variant.pod();
-        let script = |script: String| {
-            let mut program = Program::new("/usr/bin/nsenter", &[&format!("--net=/run/netns/{pod}"), "/bin/sh"]);
-            program.input = script.into_bytes();
-            program
-        };
+        let script = |script: String| shell::program(pod, script);
         let [wire, undo] = shell::scripts(self.binding);
         match (variant, verb) {
             (Variant::Plugin, _) => Some(self.call(verb, pod)),
