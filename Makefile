@@ -63,6 +63,10 @@ cluster-upgrade: setup-cluster images ## VMs that run on while this release take
 	@before=$$(tests/release_before $(or $(FROM),HEAD~1)); \
 		RELEASE_BEFORE=$$before cargo test --quiet --package tests --test cluster -- "VMs run on through an upgrade"
 
+.PHONY: cluster-soak
+cluster-soak: setup-cluster images ## a hundred VMs start while the parts of the cluster are killed; SOAK_STARTS=100, SOAK_SEED=… repeats a run
+	@SOAK_STARTS=$(or $(SOAK_STARTS),100) cargo test --quiet --package tests --test cluster -- --nocapture "VMs start while the parts"
+
 .PHONY: cluster cluster-down
 cluster: setup-cluster images ## a shell in a Kubernetes of two nodes with Tapvisor installed; it stays when the shell ends
 	@cargo run --quiet --package tests --bin cluster shell

@@ -18,6 +18,7 @@ mod rbac;
 mod reach;
 mod sets;
 mod silent;
+mod soak;
 mod upgrade;
 mod virtctl;
 mod virtctl_machines;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
     alone.extend(images::trials());
     alone.extend(vmi_trouble::alone());
     alone.extend(claims::alone());
+    alone.extend(soak::trials());
     alone.extend(agent::trials());
     let agent = tests::main_of(1, alone);
     let ran = if ran == ExitCode::SUCCESS { agent } else { ran };
