@@ -24,7 +24,7 @@ impl<'w> BootServer<'w> {
     #[must_use]
     pub fn start(ns: &Ns<'w>, configuration: &str) -> Self {
         let world = ns.world();
-        world.write("/run/boot/conf.yaml", format!("leases: /run/boot/leases\n{configuration}"));
+        world.write("/run/boot/conf.yaml", whole(configuration));
         let ns = world.named(ns.name());
         let child = launch(&ns);
         let server = Self { ns, child };
@@ -45,6 +45,15 @@ impl<'w> BootServer<'w> {
     pub fn wait_line(&self, words: &[&str]) {
         let has = || self.log().lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(());
         wait_for_or(&format!("{words:?} in the log"), PATIENCE, has, || self.log());
+    }
+
+    /// Replaces its configuration by another file, as editors do, and asks for a reload.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn reload(&self, configuration: &str) {
+        self.ns.world().write("/run/boot/conf.new", whole(configuration));
+        self.ns.sh("mv /run/boot/conf.new /run/boot/conf.yaml; kill -HUP $(pidof tapvisor-dhcp)").assert_ok();
     }
 
     fn wait_log(&self, word: &str) {
@@ -71,6 +80,10 @@ impl<'w> BootServer<'w> {
         let again = || (self.log().matches(": ready").count() > started).then_some(());
         wait_for_or("the server to serve again", PATIENCE, again, || self.log());
     }
+}
+
+fn whole(configuration: &str) -> String {
+    format!("leases: /run/boot/leases\n{configuration}")
 }
 
 fn launch(ns: &Ns<'_>) -> Child {

@@ -9,12 +9,15 @@ mod chunks;
 mod clock;
 mod conf;
 mod confine;
+mod control;
+mod counts;
 mod dhcpv4;
 mod files;
 mod http;
 mod interface;
 mod lease_log;
 mod packets;
+mod reload;
 mod serve;
 mod tftp;
 

@@ -1,19 +1,25 @@
-//! The sockets of DHCPv4: frames of the link, and the port.
+//! The sockets of DHCPv4: DHCP and ARP frames of the link, and the port.
 //!
 //! Clients without an address cannot be reached by a UDP socket, so frames are received and sent whole. The UDP socket only holds
 //! the port: the kernel would answer unicast requests with "port unreachable", and a second server would not be noticed.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
 
+use nix::libc;
 use nix::sys::socket::{MsgFlags, bind, recv, send};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use terms::MacAddr;
 
 use crate::interface::Interface;
 
 const SERVER_PORT: u16 = 67;
 /// Room for the requests of a flood until they are read.
 const RECEIVE_BYTES: usize = 4 << 20;
+/// Characters of an Ethernet address.
+const MAC_TEXT: usize = 17;
 
 /// Instructions of classic BPF (`linux/bpf_common.h`): load a half-word or a byte, load the length of the IPv4 header, load behind it,
 /// compare, test bits, return.
@@ -28,7 +34,10 @@ const RETURN: u16 = 0x06;
 /// The sockets of DHCPv4 on one link.
 #[derive(Debug)]
 pub(crate) struct Packets {
-    frames: Socket,
+    requests: Socket,
+    arp: Socket,
+    /// The file of the kernel that has the link's Ethernet address; `None` where /sys is not mounted.
+    mac: Option<File>,
     _port: Socket,
 }
 
@@ -43,44 +52,68 @@ pub(crate) enum PacketsError {
 impl Packets {
     /// Opens both sockets. Takes CAP_NET_RAW and CAP_NET_BIND_SERVICE.
     pub(crate) fn open(interface: &Interface) -> Result<Self, PacketsError> {
-        let system = |what| move |source| PacketsError::System { what, source };
-        let kind = Some(Protocol::from(i32::from(u16::to_be(0x0800))));
-        let frames = Socket::new(Domain::PACKET, Type::RAW, kind).map_err(system("open a packet socket"))?;
-        frames.attach_filter(&requests()).map_err(system("attach the filter for DHCP requests"))?;
-        bind(frames.as_raw_fd(), &interface.link)
-            .map_err(|errno| PacketsError::System { what: "bind the packet socket", source: errno.into() })?;
+        let requests = frames(interface, libc::ETH_P_IP, Some(&requests()))?;
         // A smaller buffer than asked for serves as well.
-        if let Err(error) = frames.set_recv_buffer_size(RECEIVE_BYTES) {
+        if let Err(error) = requests.set_recv_buffer_size(RECEIVE_BYTES) {
             tracing::debug!(%error, "receive buffer");
         }
-        let packets = Self { frames, _port: hold_port(interface)? };
-        // What other links had until the socket was bound.
-        let mut buffer = [0; 64];
-        while packets.receive(&mut buffer).is_some() {}
-        Ok(packets)
+        let mac = File::open(format!("/sys/class/net/{}/address", interface.name)).ok();
+        Ok(Self { requests, mac, arp: frames(interface, libc::ETH_P_ARP, None)?, _port: hold_port(interface)? })
     }
 
-    /// The next frame, if there is one.
-    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-        match recv(self.frames.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(length) => buffer.get(..length),
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
-            Err(error) => {
-                tracing::warn!(%error, "cannot receive");
-                None
-            }
-        }
+    /// The next DHCP request, if there is one.
+    pub(crate) fn request<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        receive(&self.requests, buffer)
+    }
+
+    /// The next ARP packet, if there is one.
+    pub(crate) fn arp<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        receive(&self.arp, buffer)
+    }
+
+    /// The link's Ethernet address now: a bridge without one of its own changes it with its ports.
+    pub(crate) fn mac(&self) -> Option<MacAddr> {
+        let mut text = [0; MAC_TEXT];
+        self.mac.as_ref()?.read_exact_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text).ok()?.parse().ok()
     }
 
     /// Sends a frame.
     pub(crate) fn send(&self, frame: &[u8]) -> Result<(), nix::Error> {
-        send(self.frames.as_raw_fd(), frame, MsgFlags::empty()).map(drop)
+        send(self.requests.as_raw_fd(), frame, MsgFlags::empty()).map(drop)
+    }
+
+    /// What becomes readable with a request, and with an ARP packet.
+    pub(crate) fn inputs(&self) -> [BorrowedFd<'_>; 2] {
+        [self.requests.as_fd(), self.arp.as_fd()]
     }
 }
 
-impl AsFd for Packets {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.frames.as_fd()
+/// A packet socket for the link's frames of one protocol.
+fn frames(interface: &Interface, protocol: i32, filter: Option<&[SockFilter]>) -> Result<Socket, PacketsError> {
+    let system = |what| move |source| PacketsError::System { what, source };
+    let kind = u16::try_from(protocol).unwrap_or_default().to_be();
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(kind))));
+    let socket = socket.map_err(system("open a packet socket"))?;
+    filter
+        .map_or(Ok(()), |filter| socket.attach_filter(filter))
+        .map_err(system("attach the filter for DHCP requests"))?;
+    bind(socket.as_raw_fd(), &interface.link)
+        .map_err(|errno| PacketsError::System { what: "bind the packet socket", source: errno.into() })?;
+    // What other links had until the socket was bound.
+    let mut buffer = [0; 64];
+    while receive(&socket, &mut buffer).is_some() {}
+    Ok(socket)
+}
+
+fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        Ok(length) => buffer.get(..length),
+        Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
+        Err(error) => {
+            tracing::warn!(%error, "cannot receive");
+            None
+        }
     }
 }
 

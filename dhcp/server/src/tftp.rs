@@ -10,6 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
 use crate::chunks::Chunks;
+use crate::counts::Counts;
 use crate::files::{Denied, Root, Served};
 
 /// Most transfers at once.
@@ -17,18 +18,26 @@ const MOST_TRANSFERS: usize = 512;
 /// Most that one client has of them.
 const MOST_OF_CLIENT: usize = 16;
 
+/// What is served, and from which address.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) address: IpAddr,
+    pub(crate) root: Arc<Root>,
+    pub(crate) counts: Arc<Counts>,
+}
+
 /// The clients that have a transfer, by address and port.
 type Clients = Arc<Mutex<HashSet<SocketAddr>>>;
 
 /// Serves read requests as long as the program runs.
-pub(crate) async fn serve(socket: UdpSocket, address: IpAddr, root: Arc<Root>) {
+pub(crate) async fn serve(socket: UdpSocket, files: Files) {
     let clients = Clients::default();
     let mut packet = [0; 1500];
     loop {
         match socket.recv_from(&mut packet).await {
             Ok((length, client)) => {
                 let packet = packet.get(..length).unwrap_or_default();
-                on_request(&socket, address, &root, &clients, (packet, client)).await;
+                on_request(&socket, &files, &clients, (packet, client)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "TFTP: cannot receive");
@@ -38,14 +47,9 @@ pub(crate) async fn serve(socket: UdpSocket, address: IpAddr, root: Arc<Root>) {
     }
 }
 
-async fn on_request(
-    socket: &UdpSocket,
-    address: IpAddr,
-    root: &Root,
-    clients: &Clients,
-    (packet, client): (&[u8], SocketAddr),
-) {
+async fn on_request(socket: &UdpSocket, files: &Files, clients: &Clients, (packet, client): (&[u8], SocketAddr)) {
     let refuse = async |refusal: Refusal, file: &str| {
+        files.counts.add(|counts| counts.tftp_refused += 1);
         tracing::warn!(%client, file, reason = refusal.message, "TFTP: refused");
         // A client that is gone needs no answer.
         drop(socket.send_to(&refusal.packet(), client).await);
@@ -55,7 +59,7 @@ async fn on_request(
         Err(refusal) => return refuse(refusal, "").await,
     };
     let name = request.file.replace('\\', "/");
-    let served = match root.file(&name) {
+    let served = match files.root.file(&name) {
         Ok(served) => served,
         Err(denied) => {
             let code = if denied == Denied::Missing { ErrorCode::NotFound } else { ErrorCode::Access };
@@ -68,8 +72,17 @@ async fn on_request(
         Ok(None) => return,
         Err(refusal) => return refuse(refusal, &name).await,
     };
+    let (address, counts) = (files.address, Arc::clone(&files.counts));
     tokio::spawn(async move {
-        match transfer(address, client, &request, served).await {
+        let done = transfer(address, client, &request, served).await;
+        counts.add(|counts| match &done {
+            Ok((end, bytes)) => {
+                counts.tftp_bytes += bytes;
+                *(if *end == End::Complete { &mut counts.tftp_sent } else { &mut counts.tftp_failed }) += 1;
+            }
+            Err(_) => counts.tftp_failed += 1,
+        });
+        match done {
             Ok((End::Complete, bytes)) => tracing::info!(%client, file = name, bytes, "TFTP: sent"),
             Ok((End::Aborted(reason), bytes)) => {
                 tracing::info!(%client, file = name, bytes, reason, "TFTP: ended by the client");

@@ -1,6 +1,7 @@
 //! What a server with pools offers, and the check that it contradicts itself nowhere.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use terms::{Ipv4Network, MacAddr};
 
@@ -20,8 +21,11 @@ pub struct ServerConfig {
     pub subnets: Vec<Subnet>,
     /// Boot answers, the first that holds for a client.
     pub boot: Vec<BootRule>,
-    /// Seconds for which an address is not given out after a client reported that another host uses it.
+    /// Seconds for which an address is not given out after another host was found to use it.
     pub decline_seconds: u32,
+    /// How long a host that uses an address may take to answer before the address is offered to a client that does not hold it
+    /// yet; zero offers unasked. Addresses behind relay agents are always offered unasked.
+    pub probe: Duration,
 }
 
 /// A network and its addresses.

@@ -106,6 +106,13 @@ impl Leases {
             })
     }
 
+    /// Whether the client holds the address, by a lease or an offer.
+    pub(crate) fn is_of(&self, now: Duration, client: &ClientId, address: Ipv4Addr) -> bool {
+        let is_held = |state| matches!(state, State::Offered | State::Recorded(LeaseState::Leased));
+        let holds = |binding: &Binding| binding.client == *client && binding.until > now && is_held(binding.state);
+        self.by_address.get(&address).is_some_and(holds)
+    }
+
     /// An address of the pools that no client has: one never used, else the one that has been free for longest, else the one that
     /// was offered first and not requested since. So offers alone never exhaust a pool.
     fn unused(&mut self, now: Duration) -> Option<Ipv4Addr> {
@@ -152,12 +159,11 @@ impl Leases {
         self.change(address, asker, LeaseState::Leased, until)
     }
 
-    /// Takes an offer back, because its client chose another server.
-    pub(crate) fn withdraw(&mut self, client: &ClientId) {
-        let offered = self.by_client.get(client).copied();
-        if let Some(address) = offered.filter(|address| self.is_offered(*address)) {
-            self.free(address);
-        }
+    /// Takes an offer back, because its client chose another server; returns its address.
+    pub(crate) fn withdraw(&mut self, client: &ClientId) -> Option<Ipv4Addr> {
+        let offered = self.by_client.get(client).copied().filter(|address| self.is_offered(*address))?;
+        self.free(offered);
+        Some(offered)
     }
 
     /// Ends the client's own lease of the address; `None` when it has none.

@@ -60,7 +60,7 @@ pub enum LeaseState {
     Leased,
     /// Given back by its client, which gets it again if it is still free.
     Released,
-    /// Used by another host, as a client reported; not given out for a time.
+    /// Used by another host, as this client reported or an answer to ARP showed; not given out for a time.
     Declined,
 }
 

@@ -13,7 +13,7 @@ use crate::frame::Link;
 use crate::{Config, Frame, Lifetime, V4Config};
 
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
-const SERVER_MAC: MacAddr = MacAddr::local([0, 0, 0, 0, 1]);
+pub(super) const SERVER_MAC: MacAddr = MacAddr::local([0, 0, 0, 0, 1]);
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 pub(super) const LEASE_SECONDS: u32 = 600;
 
@@ -21,7 +21,7 @@ pub(super) fn at(seconds: u64) -> Duration {
     Duration::from_secs(1_000_000 + seconds)
 }
 
-fn subnet(network: &str, pools: &[(&str, &str)]) -> Subnet {
+pub(super) fn subnet(network: &str, pools: &[(&str, &str)]) -> Subnet {
     let mut parameters = Config::new(MacAddr::local([0; 5]), MacAddr::local([0; 5]));
     parameters.dns = vec![SERVER.into()];
     parameters.v4 = Some(V4Config { lease: Lifetime::Seconds(LEASE_SECONDS), ..V4Config::default() });
@@ -30,16 +30,23 @@ fn subnet(network: &str, pools: &[(&str, &str)]) -> Subnet {
     Subnet { network: network.parse().unwrap(), pools, reservations: Vec::new(), parameters }
 }
 
-fn config() -> ServerConfig {
+pub(super) fn config() -> ServerConfig {
     let subnets = vec![subnet("10.9.0.0/24", &[("10.9.0.10", "10.9.0.12")])];
-    ServerConfig { mac: SERVER_MAC, address: SERVER, subnets, boot: Vec::new(), decline_seconds: 3600 }
+    ServerConfig {
+        mac: SERVER_MAC,
+        address: SERVER,
+        subnets,
+        boot: Vec::new(),
+        decline_seconds: 3600,
+        probe: Duration::ZERO,
+    }
 }
 
 pub(super) fn server() -> Server {
     Server::new(config()).unwrap()
 }
 
-fn mac(number: u8) -> [u8; 6] {
+pub(super) fn mac(number: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, number]
 }
 
@@ -60,11 +67,11 @@ pub(super) fn ask(kind: MessageType, client: u8) -> Ask {
     Ask { header, options: vec![53, 1, kind.into()], from: mac(client), to: Ipv4Addr::BROADCAST }
 }
 
-fn discover(client: u8) -> Ask {
+pub(super) fn discover(client: u8) -> Ask {
     ask(MessageType::Discover, client)
 }
 
-fn request(client: u8, address: Ipv4Addr) -> Ask {
+pub(super) fn request(client: u8, address: Ipv4Addr) -> Ask {
     ask(MessageType::Request, client).option(54, &SERVER.octets()).option(50, &address.octets())
 }
 
@@ -83,7 +90,7 @@ impl Ask {
         self.field(12, address)
     }
 
-    fn relayed(mut self) -> Self {
+    pub(super) fn relayed(mut self) -> Self {
         (self.from, self.to) = ([2, 0, 0, 0, 9, 9], SERVER);
         self.field(24, RELAY)
     }
@@ -113,8 +120,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn of(output: Output) -> Self {
-        let Some(frame) = output.frames.first().cloned() else {
+    pub(super) fn of(output: Output) -> Self {
+        // Questions for other hosts are no answers.
+        let Some(frame) = output.frames.first().filter(|frame| frame[12..14] == [8, 0]).cloned() else {
             return Self { output, message: None, to: (Vec::new(), Ipv4Addr::UNSPECIFIED, 0) };
         };
         assert_eq!(output.frames.len(), 1);
@@ -142,12 +150,12 @@ impl Answer {
     }
 
     fn event(&self) -> EventKind {
-        self.output.event.as_ref().unwrap().kind
+        self.output.events.first().unwrap().kind
     }
 }
 
 /// A whole exchange of a client.
-fn lease(server: &mut Server, client: u8, now: Duration) -> Ipv4Addr {
+pub(super) fn lease(server: &mut Server, client: u8, now: Duration) -> Ipv4Addr {
     let offer = discover(client).send(server, now);
     assert_eq!(offer.kind(), Some(MessageType::Offer), "{offer:?}");
     let ack = request(client, offer.address()).send(server, now);
@@ -341,6 +349,30 @@ fn a_clock_that_was_set_back_makes_no_lease_eternal() {
     assert_eq!(lease(&mut second, 4, at(3600)), ip(10));
 }
 
+// spec: BOOT-17
+#[test]
+fn another_configuration_keeps_leases_and_a_bad_one_changes_nothing() {
+    let mut server = server();
+    (1..=2).for_each(|client| _ = lease(&mut server, client, at(0)));
+    let before = server.records();
+    let mut bad = config();
+    bad.address = ip(10);
+    assert!(server.reload(bad, &[]).unwrap_err().to_string().contains("10.9.0.10 is the server's own address"));
+    assert_eq!(server.records(), before);
+    // Shorter leases and another network: what clients were told is true until its end.
+    let mut config = config();
+    config.subnets[0].parameters.v4.as_mut().unwrap().lease = Lifetime::Seconds(60);
+    config.subnets.push(subnet("10.8.0.0/24", &[]));
+    let foreign = |address: [u8; 4]| Record { address: address.into(), ..before[0].clone() };
+    let others = [foreign([192, 0, 2, 1]), foreign([10, 8, 0, 9])];
+    assert_eq!(server.reload(config, &others).unwrap(), [others[0].clone()]);
+    assert_eq!(server.records(), [before, vec![others[1].clone()]].concat());
+    assert_eq!(lease(&mut server, 3, at(100)), ip(12));
+    assert_eq!(discover(4).send(&mut server, at(159)).event(), EventKind::Exhausted);
+    assert_eq!(lease(&mut server, 4, at(160)), ip(12));
+    assert_eq!(server.counters().acks, 4);
+}
+
 // spec: BOOT-6
 #[test]
 fn a_relayed_client_gets_an_address_of_its_own_network_through_the_agent() {
@@ -398,6 +430,13 @@ fn a_boot_answer_is_in_the_header_and_names_this_server() {
     assert_eq!(class, Some(&DhcpOption::ClassIdentifier(b"HTTPClient".to_vec())));
 }
 
+/// A client's DISCOVER with an Ethernet address of its own for each number.
+pub(super) fn of_flood(number: u32) -> Frame {
+    let mut flood = discover(2);
+    flood.header[29..33].copy_from_slice(&number.to_be_bytes());
+    flood.frame()
+}
+
 // spec: BOOT-10
 #[test]
 fn a_flood_from_any_number_of_addresses_is_bounded_by_the_pool() {
@@ -405,10 +444,8 @@ fn a_flood_from_any_number_of_addresses_is_bounded_by_the_pool() {
     config.subnets[0] = subnet("10.9.0.0/16", &[("10.9.1.0", "10.9.4.255")]);
     let mut server = Server::new(config).unwrap();
     let kept = lease(&mut server, 1, at(0));
-    let mut flood = discover(2);
     for number in 0..20_000_u32 {
-        flood.header[29..33].copy_from_slice(&number.to_be_bytes());
-        let output = server.on_frame(at(1) + Duration::from_micros(number.into()), &flood.frame());
+        let output = server.on_frame(at(1) + Duration::from_micros(number.into()), &of_flood(number));
         assert_eq!(output.frames.len(), 1);
     }
     assert_eq!((server.count(), server.records().len()), (1024, 1));

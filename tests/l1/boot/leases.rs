@@ -13,6 +13,8 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("four kinds of clients share a pool, one has a reservation", four_clients),
         // spec: BOOT-11
         trial("dhcpcd declines an address that another host uses", declined),
+        // spec: BOOT-15
+        trial("an address that a host of the link uses is not offered", used_by_another),
         // spec: BOOT-11
         trial("dhclient gets a NAK for the lease of another network", other_network),
         // spec: BOOT-2
@@ -71,12 +73,26 @@ fn four_clients() {
 
 fn declined() {
     let world = World::bare();
-    let server = BootServer::start(&segment(&world), POOL);
+    // The server does not look for the other host, so the client has to.
+    let server = BootServer::start(&segment(&world), &format!("probeMilliseconds: 0{POOL}"));
     let [other, one] = [5, 7].map(|number| client(&world, number));
     other.run(&["ip", "addr", "add", "10.9.0.100/24", "dev", "eth0"]).assert_ok();
     one.run(&["dhcpcd", "-4", "-b", "eth0"]).assert_ok();
     server.wait_line(&["DHCP: declined", "10.9.0.100", "02:00:00:00:00:07"]);
     wait_address(&one, "10.9.0.101");
+}
+
+fn used_by_another() {
+    let world = World::bare();
+    let server = BootServer::start(&segment(&world), POOL);
+    let [other, one] = [5, 7].map(|number| client(&world, number));
+    other.run(&["ip", "addr", "add", "10.9.0.100/24", "dev", "eth0"]).assert_ok();
+    one.run(&["udhcpc", "-i", "eth0", "-n", "-q"]).assert_ok();
+    server.wait_line(&["another host uses the address", "10.9.0.100", "used_by=\"02:00:00:00:00:05\""]);
+    wait_address(&one, "10.9.0.101");
+    assert!(!server.log().lines().any(|line| line.contains("DHCP: offered") && line.contains("10.9.0.100")));
+    let records = std::fs::read_to_string(world.path("/run/boot/leases/leases.log")).unwrap();
+    assert!(records.contains("\"state\":\"declined\""), "{records}");
 }
 
 fn other_network() {

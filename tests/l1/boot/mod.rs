@@ -1,7 +1,8 @@
-//! The boot server with real clients: DHCP on a bridge, TFTP and HTTP from a folder.
+//! The boot server with real clients: DHCP on a bridge, TFTP and HTTP from a folder; how it is operated.
 
 mod files;
 mod leases;
+mod operation;
 mod relayed;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tests::{Ns, World, wait_for_or};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [files::trials(), leases::trials(), relayed::trials()].into_iter().flatten().collect()
+    [files::trials(), leases::trials(), operation::trials(), relayed::trials()].into_iter().flatten().collect()
 }
 
 /// A namespace with the bridge `br0`, which has 10.9.0.1/24.

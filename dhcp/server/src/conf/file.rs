@@ -1,9 +1,10 @@
 //! The fields of the file as they are written, and what they become.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use dhcp::boot::BootRule;
 use dhcp::pool::{ClientId, Range, Reservation, Subnet, WhichClient};
@@ -19,6 +20,10 @@ const LEASES: &str = "/var/lib/tapvisor-dhcp";
 /// Seconds of a lease unless the file says otherwise.
 const LEASE_SECONDS: u32 = 3600;
 const HTTP_PORT: u16 = 80;
+/// How long hosts are waited for that use an address: unless the file says otherwise, and at most. A client waits for an offer a
+/// second or more.
+const PROBE_MILLISECONDS: u64 = 500;
+const MOST_PROBE_MILLISECONDS: u64 = 5000;
 
 /// Options that the server computes (RFC 2132 and those of relay agents): a value in the file would contradict it.
 const OWN_OPTIONS: [u8; 22] = [0, 1, 3, 6, 12, 15, 26, 28, 42, 50, 51, 52, 53, 54, 57, 58, 59, 61, 82, 119, 121, 255];
@@ -29,11 +34,13 @@ pub(super) struct File {
     interface: IfName,
     address: Option<Ipv4Addr>,
     leases: Option<PathBuf>,
+    probe_milliseconds: Option<u64>,
     subnets: Vec<SubnetFields>,
     #[serde(default)]
     boot: Vec<BootFields>,
     tftp: Option<TftpFields>,
     http: Option<HttpFields>,
+    metrics: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +179,17 @@ impl File {
                 port => Ok((http.root, port.unwrap_or(HTTP_PORT))),
             }
         });
+        let metrics = self.metrics.map(|text| match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(address),
+            _ => Err(format!("metrics: {text:?} must be an address and a port, as in 127.0.0.1:9547")),
+        });
+        let probe = match self.probe_milliseconds.unwrap_or(PROBE_MILLISECONDS) {
+            wait @ ..=MOST_PROBE_MILLISECONDS => Duration::from_millis(wait),
+            wait => return Err(format!("probeMilliseconds: {wait}, must be from 0 to {MOST_PROBE_MILLISECONDS}")),
+        };
         Ok(Conf {
+            metrics: metrics.transpose()?,
+            probe,
             subnets: subnets.collect::<Result<_, _>>()?,
             boot: boot.collect::<Result<_, _>>()?,
             http: http.transpose()?,

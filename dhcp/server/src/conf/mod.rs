@@ -3,13 +3,18 @@
 mod file;
 mod text;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dhcp::boot::BootRule;
-use dhcp::pool::Subnet;
+use dhcp::pool::{ServerConfig, Subnet};
 use terms::IfName;
 
+use crate::interface::Interface;
+
+/// Seconds for which an address is not given out after another host was found to use it.
+const DECLINE_SECONDS: u32 = 3600;
 /// Largest configuration file.
 const MAX_BYTES: u64 = 1024 * 1024;
 
@@ -24,12 +29,50 @@ pub(crate) struct Conf {
     pub(crate) leases: PathBuf,
     /// The networks it has addresses for.
     pub(crate) subnets: Vec<Subnet>,
+    /// How long a host that uses an address may take to answer before the address is offered.
+    pub(crate) probe: Duration,
     /// Boot answers.
     pub(crate) boot: Vec<BootRule>,
     /// The folder of files for TFTP.
     pub(crate) tftp: Option<PathBuf>,
     /// The folder of files for HTTP, and the port.
     pub(crate) http: Option<(PathBuf, u16)>,
+    /// Where metrics are answered.
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+impl Conf {
+    /// What the engine is to do on this link.
+    pub(crate) fn engine(&self, interface: &Interface) -> ServerConfig {
+        ServerConfig {
+            mac: interface.mac,
+            address: interface.address,
+            subnets: self.subnets.clone(),
+            boot: self.boot.clone(),
+            decline_seconds: DECLINE_SECONDS,
+            probe: self.probe,
+        }
+    }
+
+    /// What only the start can put into effect and is not as in `running`: the field, the value there and here.
+    pub(crate) fn fixed(&self, running: &Self) -> Option<(&'static str, String, String)> {
+        fn shown<T>(value: Option<&T>, text: impl FnOnce(&T) -> String) -> String {
+            value.map_or_else(|| "absent".to_owned(), text)
+        }
+        let path = |path: &PathBuf| path.display().to_string();
+        let fields = |conf: &Self| {
+            [
+                ("interface", conf.interface.to_string()),
+                ("address", shown(conf.address.as_ref(), ToString::to_string)),
+                ("leases", path(&conf.leases)),
+                ("tftp", shown(conf.tftp.as_ref(), path)),
+                ("http", shown(conf.http.as_ref(), |(root, port)| format!("{} at port {port}", root.display()))),
+                ("metrics", shown(conf.metrics.as_ref(), ToString::to_string)),
+            ]
+        };
+        let both = fields(running).into_iter().zip(fields(self));
+        both.map(|((field, old), (_, new))| (field, old, new)).find(|(_, old, new)| old != new)
+    }
 }
 
 /// Why a configuration is refused.
@@ -41,6 +84,10 @@ pub(crate) enum ConfError {
     Size { path: PathBuf, bytes: u64 },
     #[error("{path}: {problem}")]
     Invalid { path: PathBuf, problem: String },
+    #[error("{path}: {field}: {new}, which takes a restart; in use is {old}")]
+    Fixed { path: PathBuf, field: &'static str, old: String, new: String },
+    #[error("{path}")]
+    Contradiction { path: PathBuf, source: dhcp::ConfigError },
 }
 
 /// Reads a configuration file.
@@ -69,6 +116,7 @@ mod tests {
 
     const GOOD: &str = "
 interface: br0
+probeMilliseconds: 200
 subnets:
 - network: 10.9.0.0/24
   pools: [10.9.0.100-10.9.0.199]
@@ -89,6 +137,7 @@ boot:
 - {ipxe: true, file: boot.ipxe, server: 10.9.0.2}
 tftp: {root: /srv/boot}
 http: {root: /srv/boot, port: 8080}
+metrics: 127.0.0.1:9547
 ";
 
     // spec: BOOT-1
@@ -96,6 +145,8 @@ http: {root: /srv/boot, port: 8080}
     fn every_field_of_the_configuration_is_read() {
         let conf = parse(GOOD).unwrap();
         assert_eq!((conf.interface.as_str(), conf.address), ("br0", None));
+        assert_eq!(conf.metrics, Some("127.0.0.1:9547".parse().unwrap()));
+        assert_eq!(conf.probe, Duration::from_millis(200));
         assert_eq!((conf.tftp, conf.http), (Some("/srv/boot".into()), Some(("/srv/boot".into(), 8080))));
         let subnet = &conf.subnets[0];
         assert_eq!((subnet.pools[0].count(), subnet.reservations.len()), (100, 3));
@@ -119,6 +170,7 @@ http: {root: /srv/boot, port: 8080}
     fn every_bad_value_is_refused_by_path_and_value() {
         let cases = [
             ("interface: br0", "interface: br/0", "interface: interface name \"br/0\""),
+            ("probeMilliseconds: 200", "probeMilliseconds: 5001", "probeMilliseconds: 5001, must be from 0 to 5000"),
             ("mtu: 1400", "mtu: 40", "subnets[0].mtu: "),
             ("leaseSeconds: 600", "leaseSeconds: 0", "subnets[0].leaseSeconds: 0, must be from 1 to 4294967294"),
             ("leaseSeconds: 600", "leaseSeconds: -1", "subnets[0].leaseSeconds: invalid value: integer `-1`"),
@@ -144,6 +196,8 @@ http: {root: /srv/boot, port: 8080}
             ("root: /srv/boot, port: 8080", "root: /srv/boot, port: 0", "http.port: 0, must be from 1 to 65535"),
             ("root: /srv/boot, port: 8080", "root: srv", "http.root: \"srv\" is no absolute path"),
             ("tftp: {root", "tftp: {rot", "tftp.rot: unknown field `rot`"),
+            ("metrics: 127.0.0.1:9547", "metrics: 9547", "metrics: invalid type: integer `9547`"),
+            ("metrics: 127.0.0.1:9547", "metrics: 127.0.0.1:0", "metrics: \"127.0.0.1:0\""),
             ("interface: br0", "", "missing field `interface`"),
             ("interface: br0", "interface: br0\ninterface: br1", "duplicate mapping key: interface"),
         ];

@@ -1,72 +1,39 @@
-//! HTTP for reading: GET and HEAD, ranges, connections that are kept.
+//! Files by HTTP: GET and HEAD, ranges.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
-use hyper::body::{Bytes, Frame, Incoming};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use super::{Answer, Body, empty, insert, text};
 use crate::chunks::Chunks;
+use crate::counts::Counts;
 use crate::files::{Denied, Root};
 
-/// Most connections at once; others wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 256;
-/// How long a client may take for a request, and how long a connection is kept without one.
-const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// How long a client may take nothing of what it is sent.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// The folder, and what is counted of its files.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) root: Arc<Root>,
+    pub(crate) counts: Arc<Counts>,
+}
 
-type Body = BoxBody<Bytes, std::io::Error>;
-
-/// Serves connections as long as the program runs.
-pub(crate) async fn serve(listener: TcpListener, root: Arc<Root>) {
-    let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                let root = Arc::clone(&root);
-                tokio::spawn(async move {
-                    connection(stream, client, &root).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "HTTP: cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+impl Answer for Files {
+    async fn answer(&self, client: SocketAddr, request: &Request<Incoming>) -> Response<Body> {
+        answer(self, client, request)
     }
 }
 
-async fn connection(stream: TcpStream, client: SocketAddr, root: &Root) {
-    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(STALL_LIMIT)) {
-        tracing::debug!(%client, %error, "HTTP: no limit for a stalled client");
-    }
-    let service = service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(answer(root, client, &request)));
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(REQUEST_LIMIT).max_buf_size(16 * 1024);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%client, %error, "HTTP: the connection ended");
-    }
-}
-
-fn answer(root: &Root, client: SocketAddr, request: &Request<Incoming>) -> Response<Body> {
+fn answer(files: &Files, client: SocketAddr, request: &Request<Incoming>) -> Response<Body> {
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let range = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
     let is_head = request.method() == Method::HEAD;
     let answer = match *request.method() {
-        Method::GET | Method::HEAD => file(root, &path, range, is_head),
+        Method::GET | Method::HEAD => file(files, &path, range, is_head),
         _ => {
             let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served\n");
             refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -75,15 +42,17 @@ fn answer(root: &Root, client: SocketAddr, request: &Request<Incoming>) -> Respo
     };
     let (method, status) = (request.method(), answer.status().as_u16());
     if answer.status().is_success() {
+        files.counts.add(|counts| counts.http_answered += 1);
         tracing::info!(%client, %method, path, status, "HTTP: answered");
     } else {
+        files.counts.add(|counts| counts.http_refused += 1);
         tracing::warn!(%client, %method, path, status, "HTTP: refused");
     }
     answer
 }
 
-fn file(root: &Root, path: &str, range: Option<&str>, is_head: bool) -> Response<Body> {
-    let served = match root.file(path) {
+fn file(files: &Files, path: &str, range: Option<&str>, is_head: bool) -> Response<Body> {
+    let served = match files.root.file(path) {
         Ok(served) => served,
         Err(denied) => {
             let status = if denied == Denied::Missing { StatusCode::NOT_FOUND } else { StatusCode::FORBIDDEN };
@@ -102,7 +71,7 @@ fn file(root: &Root, path: &str, range: Option<&str>, is_head: bool) -> Response
     };
     let length = bytes.end - bytes.start;
     let content_range = format!("bytes {}-{}/{size}", bytes.start, bytes.end.saturating_sub(1));
-    let body = if is_head { empty() } else { stream(Chunks::new(served), bytes) };
+    let body = if is_head { empty() } else { stream(Chunks::new(served), bytes, Arc::clone(&files.counts)) };
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     insert(&mut answer, header::CONTENT_LENGTH, &length.to_string());
@@ -114,36 +83,19 @@ fn file(root: &Root, path: &str, range: Option<&str>, is_head: bool) -> Response
     answer
 }
 
-fn insert(answer: &mut Response<Body>, name: header::HeaderName, value: &str) {
-    // Numbers and fixed words are always valid.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        answer.headers_mut().insert(name, value);
-    }
-}
-
-fn text(status: StatusCode, message: &str) -> Response<Body> {
-    let body = Full::new(Bytes::from(message.to_owned())).map_err(|never| match never {}).boxed();
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    insert(&mut answer, header::CONTENT_TYPE, "text/plain; charset=utf-8");
-    answer
-}
-
-fn empty() -> Body {
-    Full::new(Bytes::new()).map_err(|never| match never {}).boxed()
-}
-
 /// The file's bytes, piece by piece. A file that becomes shorter meanwhile ends the connection: the client sees that it lacks some.
-fn stream(chunks: Chunks, bytes: Range<u64>) -> Body {
-    let next = async |(mut chunks, bytes): (Chunks, Range<u64>)| {
+fn stream(chunks: Chunks, bytes: Range<u64>, counts: Arc<Counts>) -> Body {
+    let next = async |(mut chunks, bytes, counts): (Chunks, Range<u64>, Arc<Counts>)| {
         if bytes.is_empty() {
             return Ok(None);
         }
         let chunk = chunks.at(bytes.start, bytes.end - bytes.start).await?;
-        let from = bytes.start + u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        Ok::<_, std::io::Error>(Some((Frame::data(chunk), (chunks, from..bytes.end))))
+        let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        counts.add(|counts| counts.http_bytes += length);
+        let left = bytes.start + length..bytes.end;
+        Ok::<_, std::io::Error>(Some((Frame::data(chunk), (chunks, left, counts))))
     };
-    StreamBody::new(Box::pin(stream::try_unfold((chunks, bytes), next))).boxed()
+    StreamBody::new(Box::pin(stream::try_unfold((chunks, bytes, counts), next))).boxed()
 }
 
 /// What a Range header asks for.
