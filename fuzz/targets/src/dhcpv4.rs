@@ -68,8 +68,13 @@ fn verify(asked: &[u8], answer: &[u8]) {
 
 /// What recorded clients sent.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    sessions().into_iter().map(|session| guest::in_records(&[0], session)).collect()
+}
+
+/// The payloads of each recorded client.
+pub(crate) fn sessions() -> Vec<Vec<Vec<u8>>> {
     let is_v4 = |frame: &Frame| frame.get(12..14) == Some(&[8, 0]) && frame.len() > HEADERS_BYTES;
     let payload = |frame: Frame| frame[HEADERS_BYTES..].to_vec();
-    let session = |frames: Vec<Frame>| frames.into_iter().filter(is_v4).map(payload);
-    guest::captures().into_iter().map(|frames| guest::in_records(&[0], session(frames))).collect()
+    let session = |frames: Vec<Frame>| frames.into_iter().filter(is_v4).map(payload).collect();
+    guest::captures().into_iter().map(session).collect()
 }

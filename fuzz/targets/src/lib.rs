@@ -13,6 +13,8 @@ pub mod inputs;
 pub mod manifest;
 pub mod monitor;
 pub mod neighbour;
+pub mod pool;
+pub mod tftp;
 pub mod vmm;
 pub mod wiring;
 
@@ -32,12 +34,14 @@ pub struct Target {
 const KIB: usize = 1024;
 
 /// All targets, in the order in which they are run.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "cni", check: cni::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "wiring", check: wiring::check, max_bytes: 8 * KIB, seeds: Vec::new },
     Target { name: "manifest", check: manifest::check, max_bytes: 8 * KIB, seeds: manifest::seeds },
     Target { name: "dhcpv4", check: dhcpv4::check, max_bytes: 4 * KIB, seeds: dhcpv4::seeds },
     Target { name: "dhcpv6", check: dhcpv6::check, max_bytes: 4 * KIB, seeds: dhcpv6::seeds },
+    Target { name: "pool", check: pool::check, max_bytes: 4 * KIB, seeds: pool::seeds },
+    Target { name: "tftp", check: tftp::check, max_bytes: KIB, seeds: Vec::new },
     Target { name: "neighbour", check: neighbour::check, max_bytes: 4 * KIB, seeds: neighbour::seeds },
     Target { name: "monitor", check: monitor::check, max_bytes: 16 * KIB, seeds: Vec::new },
     Target { name: "agent", check: agent::check, max_bytes: 16 * KIB, seeds: Vec::new },

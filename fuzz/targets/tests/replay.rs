@@ -44,6 +44,10 @@ replays! {
     kept_dhcpv4_sessions_do_no_harm: "dhcpv4",
     // spec: FUZZ-4
     kept_dhcpv6_sessions_do_no_harm: "dhcpv6",
+    // spec: FUZZ-10
+    kept_sessions_of_many_clients_do_no_harm: "pool",
+    // spec: FUZZ-10
+    kept_tftp_transfers_do_no_harm: "tftp",
     // spec: FUZZ-5
     kept_solicitations_do_no_harm: "neighbour",
     // spec: FUZZ-6
