@@ -53,6 +53,10 @@ kubevirt-suite: setup-suite images ## KubeVirt's end-to-end suite, into tests/cl
 soak: setup-test build ## an hour of a VM process that floods its host; results are kept in tests/SOAK.md; SOAK_SECONDS=3600
 	@FLOOD_SECONDS=$(or $(SOAK_SECONDS),3600) cargo test --quiet --package tests --test guest -- --nocapture "floods its log"
 
+.PHONY: kill-boot-server
+kill-boot-server: setup-test build ## kill -9 of the boot server at 200 moments between leases; KILLS=200
+	@KILLS=$(or $(KILLS),200) cargo test --quiet --package tests --test l1 -- "no lease is lost or given twice"
+
 .PHONY: lab
 lab: setup-lab ## a shell in that virtual host
 	@tests/build lab

@@ -1,4 +1,4 @@
-//! Gives up what only the start needed: capabilities, and files other than those served and the lease database.
+//! Gives up what only the start needed: capabilities, files other than those served and the lease database, and system calls.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,8 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
     RulesetStatus,
 };
+
+use crate::seccomp;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfineError {
@@ -19,8 +21,11 @@ pub(crate) enum ConfineError {
 }
 
 /// Confines this process to reading `read` and changing `write`, for all threads it starts from now on. No TCP port can be bound
-/// or connected to afterwards, and no capability is left. Returns whether this kernel does all of it.
-pub(crate) fn confine(read: &[&Path], write: &Path) -> Result<bool, ConfineError> {
+/// or connected to afterwards, and no capability is left. What the kernel lacks is reported in the log.
+///
+/// # Errors
+/// When a folder is missing, or the kernel refuses what it has.
+pub(crate) fn confine(read: &[&Path], write: &Path) -> Result<(), ConfineError> {
     let abi = ABI::V4;
     let beneath = |path: &Path, access| -> Result<_, ConfineError> {
         let folder = PathFd::new(path).map_err(|source| ConfineError::Path { path: path.to_owned(), source })?;
@@ -34,9 +39,16 @@ pub(crate) fn confine(read: &[&Path], write: &Path) -> Result<bool, ConfineError
     for path in read {
         rules = rules.add_rule(beneath(path, AccessFs::ReadFile | AccessFs::ReadDir)?)?;
     }
-    let is_whole = rules.restrict_self()?.ruleset == RulesetStatus::FullyEnforced;
+    if rules.restrict_self()?.ruleset != RulesetStatus::FullyEnforced {
+        tracing::warn!(
+            "this kernel does not have all of Landlock: the server could read other files if it were taken over"
+        );
+    }
     for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         caps::clear(None, set)?;
     }
-    Ok(is_whole)
+    if let Err(reason) = seccomp::restrict() {
+        tracing::warn!(reason, "the server runs without seccomp");
+    }
+    Ok(())
 }

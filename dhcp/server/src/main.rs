@@ -18,6 +18,7 @@ mod interface;
 mod lease_log;
 mod packets;
 mod reload;
+mod seccomp;
 mod serve;
 mod tftp;
 

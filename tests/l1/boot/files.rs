@@ -11,7 +11,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("busybox reads files by TFTP, and none outside of the folder", tftp),
         // spec: BOOT-7, BOOT-9
         trial("HTTP serves ranges on a connection that is kept, and no file outside", http),
-        // spec: BOOT-10
+        // spec: BOOT-10, BOOT-18
         trial("a confined boot server outlives malformed packets", hostile),
     ]
 }
@@ -152,5 +152,7 @@ fn hostile() {
     let field =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
     assert_eq!((field("CapEff:"), field("NoNewPrivs:")), ("0".repeat(16), "1".to_owned()), "{status}");
+    // In filter mode.
+    assert_eq!(field("Seccomp:"), "2", "{status}");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }

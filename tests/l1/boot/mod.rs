@@ -1,5 +1,6 @@
 //! The boot server with real clients: DHCP on a bridge, TFTP and HTTP from a folder; how it is operated.
 
+mod database;
 mod files;
 mod leases;
 mod operation;
@@ -13,7 +14,10 @@ use tests::{Ns, World, wait_for_or};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [files::trials(), leases::trials(), operation::trials(), relayed::trials()].into_iter().flatten().collect()
+    [database::trials(), files::trials(), leases::trials(), operation::trials(), relayed::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// A namespace with the bridge `br0`, which has 10.9.0.1/24.
