@@ -1,5 +1,8 @@
 //! What an operator configures for the whole cluster in the KubeVirt object.
 
+use std::collections::BTreeMap;
+
+use api::translate::BindingPlugin;
 use serde_json::Value;
 
 use crate::objects::KubeVirt;
@@ -23,6 +26,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) mounts_images: bool,
     /// How many migrations may have a target pod.
     pub(crate) migrations: MigrationLimits,
+    /// Plugins that join NICs, by their names.
+    pub(crate) bindings: BTreeMap<String, BindingPlugin>,
 }
 
 /// What the deletion of the KubeVirt object makes of VMs. Without a word VMs keep it, where KubeVirt would remove them.
@@ -109,6 +114,7 @@ impl ClusterConfig {
             requests_tun: true,
             mounts_images: true,
             migrations: MigrationLimits::default(),
+            bindings: BTreeMap::new(),
         }
     }
 
@@ -149,6 +155,13 @@ impl ClusterConfig {
                 None => errors.push(wrong(path, "a whole number above 0", &value)),
             }
         }
+        match read("network.binding") {
+            Some(Value::Object(plugins)) => {
+                config.bindings = plugins.iter().map(|(name, plugin)| (name.clone(), binding(plugin))).collect();
+            }
+            Some(other) => errors.push(wrong("network.binding", "a map of binding plugins", &other)),
+            None => {}
+        }
         let strategy = object.spec.fields.get("uninstallStrategy").unwrap_or(&Value::Null);
         if UninstallStrategy::read(strategy).is_none() {
             errors.push(ConfigError {
@@ -177,6 +190,18 @@ impl ClusterConfig {
             Err(error) => errors.push(error),
         }
         if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+}
+
+/// How a plugin joins NICs. One that does more than Tapvisor can is no error before an interface names it.
+fn binding(plugin: &Value) -> BindingPlugin {
+    const MORE: [&str; 4] = ["sidecarImage", "networkAttachmentDefinition", "downwardAPI", "computeResourceOverhead"];
+    let is_given = |field: &&str| plugin.get(field).is_some_and(|value| !value.is_null() && value != "");
+    let refuse = |why: String| BindingPlugin::NotSupported(format!("{why}: not supported"));
+    match (plugin["domainAttachmentType"].as_str(), MORE.iter().find(|field| is_given(field))) {
+        (_, Some(field)) => refuse((*field).to_owned()),
+        (Some("managedTap"), None) => BindingPlugin::ManagedTap,
+        (other, None) => refuse(format!("domainAttachmentType {:?}", other.unwrap_or_default())),
     }
 }
 
@@ -251,6 +276,21 @@ mod tests {
             error.ends_with("migrations.parallelMigrationsPerCluster: must be a whole number above 0, is 0"),
             "{error}"
         );
+    }
+
+    // spec: CTRL-56
+    #[test]
+    fn binding_plugins_are_read_and_what_more_one_does_is_named() {
+        let plugins = |plugins: Value| read(json!({"configuration": {"network": {"binding": plugins}}}), None);
+        let config = plugins(json!({"tap": {"domainAttachmentType": "managedTap", "migration": {}},
+            "macvtap": {"domainAttachmentType": "tap"},
+            "passt": {"sidecarImage": "passt:1", "domainAttachmentType": "managedTap"}}));
+        let bindings = config.unwrap().bindings;
+        assert_eq!(bindings["tap"], BindingPlugin::ManagedTap);
+        let refused = |why: &str| BindingPlugin::NotSupported(format!("{why}: not supported"));
+        assert_eq!(bindings["macvtap"], refused("domainAttachmentType \"tap\""));
+        assert_eq!(bindings["passt"], refused("sidecarImage"));
+        assert!(plugins(json!([])).unwrap_err().contains("network.binding: must be a map"));
     }
 
     #[test]

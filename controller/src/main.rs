@@ -48,7 +48,7 @@ use rustls::ClientConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use agents::{AgentList, Agents, Reports};
+use agents::{AgentList, Agents, LauncherClient, Reports};
 use config::ClusterConfig;
 use http::Server;
 use installation::Published;
@@ -191,6 +191,7 @@ async fn control(
     let reports = Arc::new(Reports::default());
     let list = Arc::new(AgentList::new(tls.clone()));
     let (of_agents, agent_list, agent_metrics) = (Arc::clone(&reports), Arc::clone(&list), Arc::clone(&metrics));
+    let of_instances = LauncherClient { client: client.clone(), namespace: namespace.clone(), tls: tls.clone() };
     let agents = Agents { reports: of_agents, changed, tls, list: agent_list, metrics: agent_metrics, followed };
     installation::adopt(client.clone(), &publish).await;
     let recorder = events::recorder(client.clone(), &options.identity);
@@ -212,8 +213,8 @@ async fn control(
     };
     let migrations = migration::reconcile::run(client.clone(), recorder.clone(), sources, &metrics);
     let orphans = vmi::orphans::run(client.clone(), pods.clone(), filled.clone());
-    let instances =
-        run_instances(client.clone(), config, reports, launchers, recorder, &metrics, (pods, writer, filled));
+    let reports = (reports, launchers, of_instances);
+    let instances = run_instances(client.clone(), config, reports, recorder, &metrics, (pods, writer, filled));
     tokio::join!(
         machines,
         sets,
@@ -231,8 +232,7 @@ async fn control(
 async fn run_instances(
     client: Client,
     config: watch::Receiver<ClusterConfig>,
-    reports: Arc<Reports>,
-    launchers: mpsc::UnboundedReceiver<PodUid>,
+    (reports, reported, launchers): (Arc<Reports>, mpsc::UnboundedReceiver<PodUid>, LauncherClient),
     recorder: Recorder,
     metrics: &Metrics,
     (pods, writer, filled): (Store<Pod>, reflector::store::Writer<Pod>, cache::Filled),
@@ -249,7 +249,7 @@ async fn run_instances(
     let events = futures_util::stream::select_all(events);
     let reported = {
         let pods = pods.clone();
-        stream(launchers).filter_map(move |uid| std::future::ready(instance_of_pod(&uid, &pods)))
+        stream(reported).filter_map(move |uid| std::future::ready(instance_of_pod(&uid, &pods)))
     };
     let changed = changes(config.clone());
     let context = Arc::new(Context {
@@ -260,6 +260,7 @@ async fn run_instances(
         reports,
         config,
         recorder,
+        launchers,
     });
     Controller::new(Api::<VirtualMachineInstance>::all(client), watcher::Config::default())
         .owns_stream(launcher_pods)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use protocol::agent::Execute;
 use protocol::chain::chain;
-use protocol::control::{Answer, Report, Request, State, Verb};
+use protocol::control::{Answer, Link, Report, Request, State, Verb};
 use protocol::socket;
 
 use crate::console::RawTerminal;
@@ -32,6 +32,7 @@ Asks the launcher whose folder is DIR (/run/tapvisor if absent), as root or as t
   reboot          reboot the guest by its agent; without one press the power button and reset it when it has shut down
   freeze [SECONDS]  freeze the guest's file systems by its agent, for SECONDS if given
   unfreeze        thaw them
+  link NIC up|down  give the guest's link of a NIC a carrier, or take it
   agent-ping      succeed if the guest's agent answers
   agent-info      print what the guest's agent says, as JSON
   agent-execute SECONDS COMMAND [ARGUMENT...]
@@ -102,6 +103,15 @@ fn parse(arguments: &[OsString]) -> Option<(PathBuf, Command)> {
             Command::Ask(Request { unfreeze_seconds: number, ..request(Verb::Freeze) })
         }
         "unfreeze" => simple(Verb::Unfreeze),
+        "link" => {
+            let nic = words.next()?.to_str()?.to_owned();
+            let up = match words.next()?.to_str()? {
+                "up" => true,
+                "down" => false,
+                _ => return None,
+            };
+            Command::Ask(Request { link: Some(Link { nic, up }), ..request(Verb::SetLink) })
+        }
         "agent-ping" => simple(Verb::AgentPing),
         "agent-info" => simple(Verb::AgentInfo),
         "agent-execute" => {
@@ -226,6 +236,8 @@ mod tests {
         assert_eq!(parsed("stop"), pod(request(Verb::Stop)));
         assert_eq!(parsed("stop 5"), pod(Request { grace_seconds: Some(5), ..request(Verb::Stop) }));
         assert_eq!(parsed("freeze 9"), pod(Request { unfreeze_seconds: Some(9), ..request(Verb::Freeze) }));
+        let link = Some(Link { nic: "blue".to_owned(), up: false });
+        assert_eq!(parsed("link blue down"), pod(Request { link, ..request(Verb::SetLink) }));
         let execute = Execute { command: vec!["cat".to_owned(), "--".to_owned()], timeout_seconds: 3 };
         let execute = Request { execute: Some(execute), ..request(Verb::AgentExecute) };
         assert_eq!(parsed("agent-execute 3 cat --"), pod(execute));
@@ -243,12 +255,24 @@ mod tests {
             "agent-execute 3",
             "agent-execute cat",
             "agent-ping now",
+            "link blue",
+            "link blue off",
         ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
-        for word in
-            ["status", "probe", "events", "stop", "pause", "reset", "console", "freeze", "agent-ping", "agent-execute"]
-        {
+        for word in [
+            "status",
+            "probe",
+            "events",
+            "stop",
+            "pause",
+            "reset",
+            "console",
+            "freeze",
+            "link",
+            "agent-ping",
+            "agent-execute",
+        ] {
             assert!(USAGE.contains(&format!("\n  {word}")), "{word}");
         }
     }

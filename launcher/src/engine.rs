@@ -151,6 +151,13 @@ pub enum Command {
     KeepAtShutdown,
     /// From now on the machine ends when its guest shuts down, as from the start.
     EndAtShutdown,
+    /// Gives a link a carrier or takes it; [`Event::Link`] follows before the command is done.
+    SetLink {
+        /// The NIC's place in the machine's order.
+        nic: usize,
+        /// Whether it has a carrier from now on.
+        up: bool,
+    },
 }
 
 /// What happens to a machine.
@@ -172,6 +179,13 @@ pub enum Event {
         /// Whether the guest's end is open now.
         is_open: bool,
     },
+    /// A link has got its carrier or lost it.
+    Link {
+        /// The NIC's place in the machine's order.
+        nic: usize,
+        /// Whether it has a carrier now.
+        up: bool,
+    },
     /// The watchdog was not fed and acts.
     Watchdog(WatchdogAction),
     /// A disk could not be read or written.
@@ -185,6 +199,16 @@ pub enum Event {
     },
     /// The machine has ended; the last event.
     Ended(Ending),
+}
+
+impl Event {
+    /// What an executed command has done to a link.
+    pub(crate) fn of_link(command: &Command) -> Option<Self> {
+        match *command {
+            Command::SetLink { nic, up } => Some(Self::Link { nic, up }),
+            _ => None,
+        }
+    }
 }
 
 /// How a machine ended; decides the outcome and the exit code.

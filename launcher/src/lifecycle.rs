@@ -1,5 +1,6 @@
 //! The launcher's decisions: a state machine over engine events and user requests, without clock or engine.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use protocol::control::State;
@@ -25,6 +26,8 @@ pub(crate) enum VmAction {
     Reset,
     /// Press the power button, and reset the machine once the guest has shut down.
     Reboot,
+    /// Give a link a carrier or take it.
+    SetLink { nic: usize, up: bool },
 }
 
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Lifecycle {
     is_down: bool,
     resets: u64,
     watchdog_fired: u64,
+    /// Links that were changed, by their NIC's place, and whether each has a carrier.
+    links: BTreeMap<usize, bool>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +52,8 @@ struct Stop {
 
 impl Lifecycle {
     pub(crate) fn new() -> Self {
-        Self { state: State::Starting, stop: None, reboots: false, is_down: false, resets: 0, watchdog_fired: 0 }
+        let (state, stop, links) = (State::Starting, None, BTreeMap::new());
+        Self { state, stop, reboots: false, is_down: false, resets: 0, watchdog_fired: 0, links }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -64,6 +70,11 @@ impl Lifecycle {
         self.watchdog_fired
     }
 
+    /// Whether a link that was changed has a carrier.
+    pub(crate) fn link(&self, nic: usize) -> Option<bool> {
+        self.links.get(&nic).copied()
+    }
+
     /// Takes an event; the outcome comes with the last.
     pub(crate) fn on_event(&mut self, event: &Event) -> Option<Outcome> {
         match event {
@@ -74,6 +85,7 @@ impl Lifecycle {
             Event::Paused | Event::DiskFailed { paused: true, .. } => self.state = State::Paused,
             Event::Reset { .. } => self.resets += 1,
             Event::Watchdog(_) => self.watchdog_fired += 1,
+            Event::Link { nic, up } => drop(self.links.insert(*nic, *up)),
             Event::DiskFailed { paused: false, .. } | Event::AgentPort { .. } => {}
             Event::Ended(ending) => return Some(outcome_of(ending.clone(), self.stop.is_some())),
         }
@@ -106,6 +118,7 @@ impl Lifecycle {
                 Ok(vec![Command::KeepAtShutdown, Command::Powerdown])
             }
             (VmAction::Stop { grace }, _) => Ok(self.stop(now, grace)),
+            (VmAction::SetLink { nic, up }, _) => Ok(vec![Command::SetLink { nic, up }]),
             (VmAction::Pause | VmAction::Resume, _) if self.stop.is_some() => Err("the machine is being stopped"),
             (VmAction::Pause, State::Running) => Ok(vec![Command::Pause]),
             (VmAction::Pause, State::Paused) => Err("the machine is paused already"),
@@ -283,6 +296,20 @@ mod tests {
         lifecycle.on_action(epoch(), VmAction::Reboot).unwrap();
         let reset = lifecycle.on_action(epoch(), VmAction::Reset);
         assert_eq!(reset, Ok(vec![Command::EndAtShutdown, Command::Reset]));
+    }
+
+    // spec: LAUNCH-12
+    #[test]
+    fn a_link_is_as_it_was_changed_last() {
+        let mut lifecycle = running();
+        assert_eq!(lifecycle.link(1), None);
+        let action = VmAction::SetLink { nic: 1, up: false };
+        assert_eq!(lifecycle.on_action(epoch(), action), Ok(vec![Command::SetLink { nic: 1, up: false }]));
+        assert_eq!(lifecycle.link(1), None, "the engine has not done it yet");
+        for up in [false, true] {
+            lifecycle.on_event(&Event::Link { nic: 1, up });
+            assert_eq!((lifecycle.link(0), lifecycle.link(1)), (None, Some(up)));
+        }
     }
 
     #[test]

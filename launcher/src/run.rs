@@ -69,7 +69,7 @@ impl EventLoop<'_> {
                     if !commands.is_empty() {
                         self.machine.command(commands, Box::new(warn));
                     }
-                    if let Some(told) = told(&event, outcome.as_ref()) {
+                    if let Some(told) = self.told(&event, outcome.as_ref()) {
                         tell(&mut listeners, &told);
                     }
                     if let Some(outcome) = outcome {
@@ -129,6 +129,13 @@ impl EventLoop<'_> {
             Verb::Pause => VmAction::Pause,
             Verb::Resume => VmAction::Resume,
             Verb::Reset => VmAction::Reset,
+            Verb::SetLink => match self.set_link(&call) {
+                Ok(action) => action,
+                Err(reason) => {
+                    drop(call.answer(Err(reason)));
+                    return None;
+                }
+            },
             Verb::Reboot => {
                 match lifecycle.check_reboot() {
                     Ok(()) => self.reboot(lifecycle, call),
@@ -147,6 +154,15 @@ impl EventLoop<'_> {
         };
         self.act(lifecycle, action, call);
         None
+    }
+
+    /// Which link a call changes, and how.
+    fn set_link(&self, call: &Call) -> Result<VmAction, String> {
+        let link = call.request.link.as_ref().ok_or("link: required by the verb setLink")?;
+        let nics = (self.describe)().nics;
+        let nic = nics.iter().position(|nic| nic.name == link.nic);
+        let nic = nic.ok_or_else(|| format!("link.nic: the machine has no NIC {:?}", link.nic))?;
+        Ok(VmAction::SetLink { nic, up: link.up })
     }
 
     /// Carries an action out and answers.
@@ -188,12 +204,30 @@ impl EventLoop<'_> {
         }
     }
 
+    /// An event as clients are told of it; the end follows a shutdown, or its reset does.
+    fn told(&self, event: &Event, outcome: Option<&Outcome>) -> Option<control::Event> {
+        Some(match event.clone() {
+            Event::ShutDown | Event::AgentPort { .. } => return None,
+            Event::Running => control::Event::Running,
+            Event::Paused => control::Event::Paused,
+            Event::Reset { by_guest } => control::Event::Reset { by_guest },
+            Event::Link { nic, up } => control::Event::Link { nic: (self.describe)().nics.get(nic)?.name.clone(), up },
+            Event::Watchdog(action) => control::Event::Watchdog { action },
+            Event::DiskFailed { disk, reason, paused } => control::Event::DiskFailed { disk, reason, paused },
+            Event::Ended(_) => control::Event::Ended { outcome: outcome.cloned() },
+        })
+    }
+
     fn report(&self, lifecycle: &Lifecycle) -> Report {
+        let mut status = (self.describe)();
+        for (place, nic) in status.nics.iter_mut().enumerate() {
+            nic.link_down = lifecycle.link(place).map_or(nic.link_down, |up| !up);
+        }
         Report::Status(Box::new(Status {
             state: lifecycle.state(),
             resets: lifecycle.resets(),
             watchdog_fired: lifecycle.watchdog_fired(),
-            ..(self.describe)()
+            ..status
         }))
     }
 }
@@ -235,19 +269,6 @@ fn now() -> Instant {
 
 fn tell(listeners: &mut Vec<Client>, event: &control::Event) {
     listeners.retain(|listener| listener.tell(event));
-}
-
-/// An event as clients are told of it; the end follows a shutdown, or its reset does.
-fn told(event: &Event, outcome: Option<&Outcome>) -> Option<control::Event> {
-    Some(match event.clone() {
-        Event::ShutDown | Event::AgentPort { .. } => return None,
-        Event::Running => control::Event::Running,
-        Event::Paused => control::Event::Paused,
-        Event::Reset { by_guest } => control::Event::Reset { by_guest },
-        Event::Watchdog(action) => control::Event::Watchdog { action },
-        Event::DiskFailed { disk, reason, paused } => control::Event::DiskFailed { disk, reason, paused },
-        Event::Ended(_) => control::Event::Ended { outcome: outcome.cloned() },
-    })
 }
 
 #[cfg(test)]
@@ -305,6 +326,7 @@ mod tests {
             for command in commands {
                 self.0.send(match command {
                     Command::Pause => Event::Paused,
+                    Command::SetLink { nic, up } => Event::Link { nic, up },
                     _ => Event::Ended(Ending::Killed),
                 });
             }
@@ -337,6 +359,51 @@ mod tests {
         EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe, count: &drop }.run(&inputs);
         let (paused, told) = client.join().unwrap();
         assert!(paused.contains("\"ok\"") && told.contains("\"state\":\"paused\""), "{paused}{told}");
+    }
+
+    // spec: LAUNCH-12
+    #[test]
+    fn a_link_that_was_changed_is_in_the_status_and_an_unknown_one_is_refused() {
+        let (input, inputs) = mpsc::channel();
+        let machine = Box::new(Prompt(events(input.clone())));
+        let ask = |verb, nic: Option<&str>| {
+            let link = nic.map(|nic| control::Link { nic: nic.to_owned(), up: false });
+            Call::of(control::Request { link, ..control::Request::new(1, verb) })
+        };
+        let calls = [
+            ask(Verb::SetLink, Some("blue")),
+            ask(Verb::SetLink, Some("green")),
+            ask(Verb::SetLink, None),
+            ask(Verb::Events, None),
+        ];
+        let (calls, answers): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        let mut calls = calls.into_iter();
+        for call in calls.by_ref().take(3) {
+            input.send(Input::Call(call)).unwrap();
+        }
+        let describe = || {
+            let nic = |name: &str| control::NicStatus::new(name, "02:00:00:00:00:01".parse().unwrap());
+            Status { nics: vec![nic("default"), nic("blue")], ..Status::new(control::State::Starting) }
+        };
+        let client = std::thread::spawn(move || {
+            let mut answers = answers.into_iter();
+            let mut next = || {
+                let mut lines = answers.next().unwrap();
+                (0..1000).find_map(|_| lines.next().or_else(wait)).unwrap_or_default()
+            };
+            let changed = [next(), next(), next()];
+            calls.for_each(|call| input.send(Input::Call(call)).unwrap());
+            let status = next();
+            input.send(Input::Terminate).unwrap();
+            (changed, status)
+        });
+        EventLoop { machine, grace: Duration::ZERO, agent: None, describe: &describe, count: &drop }.run(&inputs);
+        let ([done, unknown, missing], status) = client.join().unwrap();
+        assert!(done.contains("\"ok\""), "{done}");
+        assert!(unknown.contains("the machine has no NIC") && missing.contains("link: required"), "{unknown}{missing}");
+        assert_eq!(status.matches("\"linkDown\":true").count(), 1, "{status}");
+        let at = |text: &str| status.find(text);
+        assert!(at("\"blue\"") < at("\"linkDown\":true"), "{status}");
     }
 
     #[test]

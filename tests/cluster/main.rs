@@ -26,6 +26,7 @@ mod virtctl_ssh;
 mod virtctl_streams;
 mod vm;
 mod vm_ends;
+mod vm_strategies;
 mod vmi;
 mod vmi_trouble;
 mod volumes;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
     trials.extend(vmi::trials());
     trials.extend(vm::trials());
     trials.extend(vm_ends::trials());
+    trials.extend(vm_strategies::trials());
     trials.extend(sets::trials());
     trials.extend(claims::trials());
     trials.extend(older::trials());

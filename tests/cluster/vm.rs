@@ -10,7 +10,7 @@ use crate::vmi::{condition, installed, object, writes};
 use crate::vmi_trouble::{apply, instance, on_launcher};
 
 /// A launcher pod and its guest, on two processors that run a cluster too.
-const START: Duration = Duration::from_secs(240);
+pub(crate) const START: Duration = Duration::from_secs(240);
 const MOMENT: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -64,7 +64,7 @@ pub(crate) fn wait_next(cluster: &Cluster, name: &str, earlier: &str) -> Value {
     wait_for(&format!("virtual machine {name} to be ready"), START, is_next).0
 }
 
-fn patch(cluster: &Cluster, name: &str, change: &Value) -> Ran {
+pub(crate) fn patch(cluster: &Cluster, name: &str, change: &Value) -> Ran {
     cluster.kubectl(&["-n", "vms", "patch", "vm", name, "--type=merge", "-p", &change.to_string()])
 }
 

@@ -17,8 +17,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: CLI-19
         trial("a guest with startStrategy Paused starts paused, after a restart too", starts_paused),
-        // spec: LAUNCH-7, NIC-8
+        // spec: LAUNCH-7, LAUNCH-12, NIC-8
         trial("a NIC that is down has no carrier and no lease; acpiIndex is seen", link_down),
+        // spec: NIC-8
+        trial("NICs and disks are at the PCI addresses that they ask for", pci_addresses),
         // spec: DHCP-12
         trial("the lease has the host's real name server and those of dnsConfig", name_servers),
         // spec: RUN-13
@@ -72,6 +74,48 @@ fn link_down() {
     assert_eq!(many.told("lease4 eth1"), Vec::<String>::new());
     assert_eq!(many.ok("cat /sys/class/net/eth0/device/../acpi_index").trim(), "7");
     assert_eq!(many.ok("basename $(readlink -f /sys/class/net/eth1/device/..)").trim(), "0000:81:00.0");
+    let launcher = dist_file("tapvisor-launcher");
+    for (state, carrier) in [("up", "1"), ("down", "0")] {
+        let ctl = format!("'{}' ctl --dir /run/tapvisor/vms/default.many/launcher", launcher.display());
+        host.world.sh(&format!("{ctl} link off {state}")).assert_ok();
+        let status = host.world.sh(&format!("{ctl} status")).json();
+        assert_eq!(status["nics"][1]["linkDown"], state == "down", "{status:#}");
+        let is_seen = || (many.ok("cat /sys/class/net/eth1/carrier").trim() == carrier).then_some(());
+        wait_for(&format!("the guest to see its link {state}"), MOMENT, is_seen);
+    }
+    host.assert_removed(&["many"]);
+}
+
+fn pci_addresses() {
+    let host = Host::new();
+    let cable = |name: &str, subnet: &str| {
+        let ipam = json!({"type": "host-local", "dataDir": "/run/test-ipam", "subnet": subnet});
+        definition(name, &json!({"cniVersion": "1.0.0", "type": "ptp", "ipam": ipam}))
+    };
+    let disk = json!({"emptyDisk": {"capacity": "1Mi"}});
+    let (interface, of_disk) = ("/domain/devices/interfaces/0", "/domain/devices/disks");
+    // The conventional bus of a device without PCI Express, one alone behind a port, and one on the root complex.
+    let vm = Vm::new("many", "masquerade")
+        .set(interface, "model", json!("e1000"))
+        .set(interface, "pciAddress", json!("0000:02:01.0"))
+        .on("far", json!({"masquerade": {}, "pciAddress": "0000:04:00.0"}))
+        .on("next", json!({"masquerade": {}}))
+        .disk("root", disk.clone())
+        .disk("more", disk)
+        .set(&format!("{of_disk}/0/disk"), "pciAddress", json!("0000:00:0b.0"))
+        .set(&format!("{of_disk}/1/disk"), "pciAddress", json!("0000:05:00.0"));
+    let definitions = cable("far", "10.84.0.0/24") + &cable("next", "10.85.0.0/24");
+    host.world.write("/run/vms.yaml", definitions + &vm.yaml());
+    host.world.tapvisor(&["run", "--detach", "-f", "/run/vms.yaml"]).assert_ok();
+    let many = host.guest("many");
+    let devices = |class: &str| {
+        let told = many.ok("cd /sys/bus/pci/devices; for at in *; do echo $at $(cat $at/vendor $at/class); done");
+        let of_class = told.lines().filter(|line| line.ends_with(class)).map(|line| line[..19].to_owned());
+        of_class.collect::<Vec<_>>()
+    };
+    let virtio_nics = ["0000:03:00.0 0x1af4", "0000:04:00.0 0x1af4"];
+    assert_eq!(devices("0x020000"), [&["0000:02:01.0 0x8086"], &virtio_nics[..]].concat());
+    assert_eq!(devices("0x010000"), ["0000:00:0b.0 0x1af4", "0000:05:00.0 0x1af4"]);
     host.assert_removed(&["many"]);
 }
 

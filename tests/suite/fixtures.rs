@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::cluster::Cluster;
-use tests::{cache_file, dist_file, wait_for};
+use tests::{Ran, cache_file, dist_file, wait_for, workspace};
 
 const MOMENT: Duration = Duration::from_secs(300);
 
@@ -21,6 +21,7 @@ pub(crate) const OUTSIDE: [&str; 6] = [
 /// Imports the guests and the launcher with tools, and makes what has KubeVirt's names: a Deployment `virt-operator` with a
 /// ready replica, a label on the agents' pods. No spec is told anything else than what the product says.
 pub(crate) fn install(cluster: &Cluster) {
+    ["node1", "node2"].into_iter().for_each(|node| separate_vlans(cluster, node));
     cluster.import(&cache_file("suite/guests"));
     cluster.import(&dist_file("images").join("launcher-tools.tar"));
     let operator = json!({
@@ -55,4 +56,11 @@ pub(crate) fn install(cluster: &Cluster) {
         let rollout = || cluster.kubectl(&["-n", "tapvisor", "rollout", "status", workload, "--timeout=20s"]);
         wait_for(&format!("{workload} to be ready"), MOMENT, || rollout().is_ok().then_some(()));
     }
+}
+
+/// Puts `bridge-per-vlan` in the place of the reference plugin `bridge`: the machine's kernel has no VLANs on bridges.
+fn separate_vlans(cluster: &Cluster, node: &str) {
+    let script = workspace().join("tests/suite/bridge-per-vlan");
+    let place = "cd /opt/cni/bin && mv bridge bridge-reference && install -m 0755 \"$0\" bridge";
+    Ran::of(cluster.on_node(node, "bash").args(["-ec", place]).arg(script)).assert_ok();
 }

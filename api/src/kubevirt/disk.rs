@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::boot_order::BootOrders;
+use super::pci::read_pci;
 use super::volume::{self, NamedVolume};
 use super::{FileSource, Volume};
 use crate::metadata::Labels;
 use crate::reader::{Fields, Node, Scope};
-use machine::{Bus, Cache, DiskFormat};
+use machine::{Bus, Cache, DiskFormat, PciAddress};
 
 /// A disk the guest sees and the volume in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Disk {
     pub serial: Option<String>,
     /// Place in the firmware's order over disks and NICs.
     pub boot_order: Option<u32>,
+    /// The place of a virtio disk on the PCI buses.
+    pub pci: Option<PciAddress>,
     /// How writes reach the host's storage.
     pub cache: Cache,
     /// Where its content comes from.
@@ -58,6 +61,7 @@ struct Device {
     read_only: bool,
     serial: Option<String>,
     boot_order: Option<u32>,
+    pci: Option<PciAddress>,
     cache: Cache,
 }
 
@@ -188,15 +192,15 @@ fn read_volumes<'a>(volumes: &[Node<'a>]) -> BTreeMap<String, NamedVolume<'a>> {
 }
 
 fn join(name: String, device: Device, volume: Volume) -> Disk {
-    let Device { device, bus, read_only, serial, boot_order, cache, .. } = device;
-    Disk { name, device, bus, read_only, serial, boot_order, cache, volume }
+    let Device { device, bus, read_only, serial, boot_order, pci, cache, .. } = device;
+    Disk { name, device, bus, read_only, serial, boot_order, pci, cache, volume }
 }
 
 impl Default for Device {
     fn default() -> Self {
-        let (name, device, bus, read_only, serial, boot_order) =
-            (None, DiskDevice::Disk, DEFAULT_BUS, false, None, None);
-        Self { name, device, bus, read_only, serial, boot_order, cache: Cache::default() }
+        let (name, device, bus, read_only, serial, boot_order, pci) =
+            (None, DiskDevice::Disk, DEFAULT_BUS, false, None, None, None);
+        Self { name, device, bus, read_only, serial, boot_order, pci, cache: Cache::default() }
     }
 }
 
@@ -209,6 +213,8 @@ fn read_device(disk: &Fields<'_>, boot_orders: &mut BootOrders) -> Device {
         disk.node().refuse("is either a disk or a cdrom");
     }
     let device = if as_cdrom.is_some() { DiskDevice::Cdrom } else { DiskDevice::Disk };
+    let pci = as_disk.flatten().and_then(|(_, _, pci)| pci);
+    let as_disk = as_disk.map(|target| target.map(|(bus, read_only, _)| (bus, read_only)));
     let (bus, read_only) = as_cdrom.or(as_disk).flatten().unwrap_or((DEFAULT_BUS, false));
     let caches = &[("none", Cache::None), ("writethrough", Cache::Writethrough), ("writeback", Cache::Writeback)];
     Device {
@@ -218,15 +224,32 @@ fn read_device(disk: &Fields<'_>, boot_orders: &mut BootOrders) -> Device {
         read_only,
         serial: read_serial(disk, bus),
         boot_order: boot_orders.read(disk),
+        pci,
         cache: disk.one_of("cache", caches, &[]).unwrap_or_default(),
     }
 }
 
-fn read_target(target: &Fields<'_>) -> (Bus, bool) {
-    target.unsupported(&["pciAddress"]);
+fn read_target(target: &Fields<'_>) -> (Bus, bool, Option<PciAddress>) {
     let buses = &[("virtio", Bus::Virtio), ("sata", Bus::Sata), ("scsi", Bus::Scsi), ("usb", Bus::Usb)];
     let bus = target.one_of("bus", buses, &[]).unwrap_or(DEFAULT_BUS);
-    (bus, target.boolean("readonly").unwrap_or(false))
+    let pci = target.set("pciAddress").and_then(|node| {
+        if bus == Bus::Virtio {
+            return read_pci(&node);
+        }
+        node.refuse("only a disk on bus virtio is a PCI device of its own");
+        None
+    });
+    (bus, target.boolean("readonly").unwrap_or(false), pci)
+}
+
+/// The fields with the addresses of disks.
+pub(super) fn pci_addresses<'a>(devices: &Fields<'a>, disks: &[Disk]) -> Vec<(Node<'a>, PciAddress)> {
+    let given = devices.items("disks").into_iter().filter_map(|node| {
+        let of_node = |disk: &&Disk| node.value().get("name") == Some(&disk.name.as_str().into());
+        let address = disks.iter().find(of_node)?.pci?;
+        Some((node.named("disk").named("pciAddress"), address))
+    });
+    given.collect()
 }
 
 fn read_cdrom(target: &Fields<'_>) -> (Bus, bool) {

@@ -7,19 +7,21 @@ use terms::{MacAddr, Protocol};
 use wiring::{Binding, MASQUERADE_GATEWAY_MAC};
 
 use super::boot_order::BootOrders;
+use super::pci::read_pci;
 use super::texts::{is_port_name, lenient_ipv4};
 use crate::reader::{Fields, Node};
-use machine::{DhcpOptions, FIRST_PCI_BUS, NicModel, PrivateOption};
+use machine::{DhcpOptions, NicModel, PciAddress, PrivateOption};
 
 /// An interface's own fields.
 pub(super) struct Interface {
     pub(super) binding: Option<Binding>,
+    pub(super) plugin: Option<String>,
     pub(super) model: NicModel,
     pub(super) mac: Option<MacAddr>,
     pub(super) ports: Vec<Port>,
     pub(super) boot_order: Option<u32>,
     pub(super) acpi_index: Option<u32>,
-    pub(super) pci_bus: Option<u8>,
+    pub(super) pci: Option<PciAddress>,
     pub(super) dhcp: DhcpOptions,
     pub(super) link_down: bool,
 }
@@ -42,7 +44,9 @@ const MODELS: &[(&str, NicModel)] = &[
     ("rtl8139", NicModel::Rtl8139),
 ];
 const BINDINGS: &[(&str, Binding)] = &[("masquerade", Binding::Masquerade), ("bridge", Binding::Bridge)];
-const LACKING_BINDINGS: &[&str] = &["binding", "passtBinding", "sriov"];
+const LACKING_BINDINGS: &[&str] = &["passtBinding", "sriov"];
+/// By a plugin that a cluster's KubeVirt object names.
+const BY_PLUGIN: &str = "binding";
 const REMOVED_BINDINGS: &[&str] = &["macvtap", "passt", "slirp"];
 
 /// Reads an element of `interfaces` but for its name.
@@ -50,32 +54,20 @@ pub(super) fn read(interface: &Fields<'_>, boot_orders: &mut BootOrders) -> Inte
     interface.unsupported(&["portRanges", "tag"]);
     Interface {
         binding: read_binding(interface),
+        plugin: interface.field(BY_PLUGIN).and_then(|node| node.fields(read_plugin)?),
         model: interface.one_of("model", MODELS, &["igb", "ne2k_pci", "pcnet"]).unwrap_or_default(),
         mac: interface.set("macAddress").and_then(|node| read_mac(&node)),
         ports: read_ports(&interface.items("ports")),
         boot_order: boot_orders.read(interface),
         acpi_index: interface.set("acpiIndex").and_then(|node| node.integer(1..=16_383)),
-        pci_bus: interface.set("pciAddress").and_then(|node| read_pci_bus(&node)),
+        pci: interface.set("pciAddress").and_then(|node| read_pci(&node)),
         dhcp: interface.field("dhcpOptions").and_then(|node| node.fields(read_dhcp)).unwrap_or_default(),
         link_down: interface.one_of("state", &[("up", false), ("down", true)], &["absent"]).unwrap_or(false),
     }
 }
 
-/// The bus of an address: behind the port of a bus of its own a NIC is in slot 0.
-fn read_pci_bus(node: &Node<'_>) -> Option<u8> {
-    let digits = node.text()?.strip_prefix("0000:").and_then(|rest| rest.strip_suffix(":00.0"));
-    let digits = digits.filter(|text| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let bus = digits.and_then(|text| u8::from_str_radix(text, 16).ok()).filter(|bus| *bus >= FIRST_PCI_BUS);
-    if bus.is_none() {
-        let first = pci_address(FIRST_PCI_BUS);
-        node.expected(format_args!("a PCI address from {first} to 0000:ff:00.0, where the NIC is alone on its bus"));
-    }
-    bus
-}
-
-/// The address of a NIC that is alone on a bus.
-pub(super) fn pci_address(bus: u8) -> String {
-    format!("0000:{bus:02x}:00.0")
+fn read_plugin(binding: &Fields<'_>) -> Option<String> {
+    binding.required("name")?.text().map(str::to_owned)
 }
 
 fn read_binding(interface: &Fields<'_>) -> Option<Binding> {
@@ -84,7 +76,7 @@ fn read_binding(interface: &Fields<'_>) -> Option<Binding> {
         interface.unsupported_because(name, "KubeVirt removed this binding in 1.3, use masquerade or bridge");
     }
     let lacking = LACKING_BINDINGS.iter().chain(REMOVED_BINDINGS).copied();
-    let all = BINDINGS.iter().map(|(name, _)| *name).chain(lacking);
+    let all = BINDINGS.iter().map(|(name, _)| *name).chain([BY_PLUGIN]).chain(lacking);
     let given: Vec<_> = all.filter(|name| interface.field(name).is_some()).collect();
     if given.len() > 1 {
         interface.node().refuse(format!("has more than one binding: {}", given.join(", ")));

@@ -13,6 +13,7 @@ mod firmware;
 mod interface;
 mod network;
 mod nic;
+mod pci;
 mod probe;
 mod spec;
 mod texts;

@@ -7,11 +7,11 @@ use wiring::{Binding, Request};
 
 use super::Network;
 use super::boot_order::BootOrders;
-use super::interface::{self, Interface, Port, pci_address};
+use super::interface::{self, Interface, Port};
 use super::network::{self, NamedNetwork};
 use super::texts::read_name;
 use crate::reader::{Fields, Node, Scope};
-use machine::{DhcpOptions, NicModel};
+use machine::{DhcpOptions, NicModel, PciAddress};
 
 /// A NIC the guest sees and the network behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Nic {
     pub network_position: usize,
     /// How it is joined to the pod's interface.
     pub binding: Binding,
+    /// The plugin that a cluster's KubeVirt object is to know and that decides how it is joined; a bridge then.
+    pub plugin: Option<String>,
     /// Device model.
     pub model: NicModel,
     /// The guest's address, if it is not to be derived.
@@ -34,8 +36,8 @@ pub struct Nic {
     pub boot_order: Option<u32>,
     /// Index for predictable names.
     pub acpi_index: Option<u32>,
-    /// The PCI bus that it is alone on.
-    pub pci_bus: Option<u8>,
+    /// Its place on the PCI buses.
+    pub pci: Option<PciAddress>,
     /// Extra DHCP options.
     pub dhcp: DhcpOptions,
     /// Whether the link starts without carrier.
@@ -82,8 +84,7 @@ pub(super) fn read(
         }
     }
     check_ports(&interfaces, &joined);
-    check_taken(&interfaces, &joined, "acpiIndex", |nic| nic.acpi_index.map(|index| index.to_string()));
-    check_taken(&interfaces, &joined, "pciAddress", |nic| nic.pci_bus.map(pci_address));
+    check_acpi_indices(&interfaces, &joined);
     joined
 }
 
@@ -93,12 +94,13 @@ fn default_nic() -> Nic {
         network: Network::Pod { cidr: None, cidr6: None },
         network_position: 0,
         binding: DEFAULT_BINDING,
+        plugin: None,
         model: NicModel::default(),
         mac: None,
         ports: Vec::new(),
         boot_order: None,
         acpi_index: None,
-        pci_bus: None,
+        pci: None,
         dhcp: DhcpOptions::default(),
         link_down: false,
     }
@@ -133,7 +135,7 @@ fn read_networks<'a>(networks: &[Node<'a>]) -> BTreeMap<String, NamedNetwork<'a>
 
 fn join(node: &Node<'_>, name: String, interface: Interface, named: NamedNetwork<'_>) -> Option<Nic> {
     let network = named.network?;
-    let Interface { binding, model, mac, ports, boot_order, acpi_index, pci_bus, dhcp, link_down } = interface;
+    let Interface { binding, plugin, model, mac, ports, boot_order, acpi_index, pci, dhcp, link_down } = interface;
     let binding = binding.unwrap_or(DEFAULT_BINDING);
     if binding != Binding::Masquerade {
         if !ports.is_empty() {
@@ -153,25 +155,33 @@ fn join(node: &Node<'_>, name: String, interface: Interface, named: NamedNetwork
         network,
         network_position,
         binding,
+        plugin,
         model,
         mac,
         ports,
         boot_order,
         acpi_index,
-        pci_bus,
+        pci,
         dhcp,
         link_down,
     })
 }
 
-/// Reports a value that two interfaces have.
-fn check_taken(interfaces: &[Node<'_>], nics: &[Nic], field: &str, value: impl Fn(&Nic) -> Option<String>) {
+/// Reports an index that two interfaces have.
+fn check_acpi_indices(interfaces: &[Node<'_>], nics: &[Nic]) {
     let mut taken = BTreeMap::new();
-    for (nic, value) in nics.iter().filter_map(|nic| Some((nic, value(nic)?))) {
-        if let (Some(other), Some(node)) = (taken.insert(value.clone(), &nic.name), node_of(interfaces, nic)) {
-            node.named(field).refuse(format!("{value} is taken by interface {other:?}"));
+    for (nic, index) in nics.iter().filter_map(|nic| Some((nic, nic.acpi_index?))) {
+        if let (Some(other), Some(node)) = (taken.insert(index, &nic.name), node_of(interfaces, nic)) {
+            node.named("acpiIndex").refuse(format!("{index} is taken by interface {other:?}"));
         }
     }
+}
+
+/// The fields with the addresses of NICs.
+pub(super) fn pci_addresses<'a>(devices: &Fields<'a>, nics: &[Nic]) -> Vec<(Node<'a>, PciAddress)> {
+    let interfaces = devices.items("interfaces");
+    let given = nics.iter().filter_map(|nic| Some((node_of(&interfaces, nic)?.named("pciAddress"), nic.pci?)));
+    given.collect()
 }
 
 fn node_of<'n, 'a>(interfaces: &'n [Node<'a>], nic: &Nic) -> Option<&'n Node<'a>> {

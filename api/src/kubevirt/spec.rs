@@ -4,7 +4,7 @@ use terms::ObjectKey;
 
 use super::boot_order::BootOrders;
 use super::{
-    Access, Disk, DnsConfig, Firmware, Nic, Probe, Resources, access, compute, disk, dns, firmware, nic, probe,
+    Access, Disk, DnsConfig, Firmware, Nic, Probe, Resources, access, compute, disk, dns, firmware, nic, pci, probe,
 };
 use crate::reader::{Fields, Node, Scope};
 use machine::{Cpu, EngineDemand, RebootPolicy, WatchdogAction};
@@ -216,6 +216,9 @@ impl Devices {
         let disks = disk::read(volumes, &devices.items("disks"), &mut boot_orders);
         let attach = devices.boolean("autoattachPodInterface").unwrap_or(true);
         let nics = nic::read(networks, devices, attach, &mut boot_orders);
+        let mut addresses = disk::pci_addresses(devices, &disks);
+        addresses.extend(nic::pci_addresses(devices, &nics));
+        pci::check(&addresses);
         Self {
             disks,
             nics,

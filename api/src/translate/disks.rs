@@ -63,6 +63,7 @@ pub(super) fn translate(
                     || matches!(disk.volume, Volume::PersistentVolumeClaim { read_only: true, .. }),
                 serial: disk.serial.clone(),
                 boot_order: disk.boot_order,
+                pci: disk.pci,
                 cache: disk.cache,
                 source,
             }),

@@ -44,8 +44,19 @@ pub struct TranslateContext<'a> {
     pub primary_interface: IfName,
     /// UID of the VM in a cluster, which MAC addresses are derived from; without one they derive from namespace and name.
     pub vm_uid: Option<&'a str>,
+    /// How the plugins that a cluster's KubeVirt object names join a NIC, by their names; none on one machine.
+    pub bindings: Option<&'a BTreeMap<String, BindingPlugin>>,
     /// Whether a service mesh's proxy shares the pod when the annotation `sidecar.istio.io/inject` asks for one.
     pub has_mesh_sidecar: bool,
+}
+
+/// How a plugin of a cluster joins a NIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindingPlugin {
+    /// As a bridge does, and the guest's addresses are the network's affair (`domainAttachmentType: managedTap`).
+    ManagedTap,
+    /// By what there is not here: the reason.
+    NotSupported(String),
 }
 
 /// A machine, its wiring, and the networks to plug the pod into first.
@@ -109,6 +120,14 @@ pub enum TranslateError {
     /// An image's file was not given.
     #[error("{0}: the file of its container image is not known")]
     NoImageFile(String),
+    /// An interface names a plugin that joins none here.
+    #[error("{path}: {reason}")]
+    Plugin {
+        /// The field with its name.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// The wiring request would break a rule.
     #[error("the wiring request is refused")]
     Wiring(#[source] wiring::RequestError),
@@ -130,6 +149,7 @@ pub fn translate(
 ) -> Result<Translation, Vec<TranslateError>> {
     let mut errors = Vec::new();
     let nics = nics::plan(instance, context);
+    errors.extend(nics::unknown_plugins(instance, context));
     let wiring = Request::new(context.owner, nics.interfaces);
     let wiring = wiring.map_err(|error| errors.push(TranslateError::Wiring(error))).ok();
     let disks = disks::translate(instance, context, &mut errors);

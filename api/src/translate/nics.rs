@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use terms::{IfName, Ipv4Network, Ipv6Network, Queues};
 use wiring::{Binding, Interface, Mesh, Port};
 
-use super::{TranslateContext, identity};
+use super::{BindingPlugin, TranslateContext, TranslateError, identity};
 use crate::kubevirt::{self, Network, VirtualMachineInstance};
 use machine::{Nic, NicModel};
 
@@ -68,6 +68,26 @@ pub(super) fn plan(instance: &VirtualMachineInstance, context: &TranslateContext
     planned
 }
 
+/// Interfaces whose plugin joins none here.
+pub(super) fn unknown_plugins(
+    instance: &VirtualMachineInstance,
+    context: &TranslateContext<'_>,
+) -> Vec<TranslateError> {
+    let refused = |(index, nic): (usize, &kubevirt::Nic)| {
+        let plugin = nic.plugin.as_ref()?;
+        let reason = match (context.bindings, context.bindings.and_then(|known| known.get(plugin))) {
+            (_, Some(BindingPlugin::ManagedTap)) => return None,
+            (_, Some(BindingPlugin::NotSupported(why))) => format!("plugin {plugin:?}: {why}"),
+            (Some(_), None) => {
+                format!("spec.configuration.network.binding of the KubeVirt object has no plugin {plugin:?}")
+            }
+            (None, None) => "there are binding plugins in a cluster alone, use masquerade or bridge".to_owned(),
+        };
+        Some(TranslateError::Plugin { path: format!("spec.domain.devices.interfaces[{index}].binding.name"), reason })
+    };
+    instance.spec.nics.iter().enumerate().filter_map(refused).collect()
+}
+
 fn network_use(instance: &VirtualMachineInstance, nic: &kubevirt::Nic, pod_interface: IfName) -> NetworkUse {
     let source = match &nic.network {
         Network::Pod { .. } => NetworkSource::Pod,
@@ -90,6 +110,7 @@ fn interface(
     let mut interface = Interface::new(&nic.name, pod_interface.clone(), nic.binding);
     interface.mac = Some(mac(instance, nic, context.vm_uid));
     interface.queues = queues(instance, nic);
+    interface.without_service = nic.plugin.is_some();
     if nic.binding == Binding::Masquerade {
         let (cidr, cidr6) = subnets.take(nic);
         interface.cidr = Some(cidr);
@@ -109,7 +130,7 @@ fn guest_nic(nic: &kubevirt::Nic) -> Nic {
         link_down: nic.link_down,
         boot_order: nic.boot_order,
         acpi_index: nic.acpi_index,
-        pci_bus: nic.pci_bus,
+        pci: nic.pci,
         dhcp: nic.dhcp.clone(),
     }
 }

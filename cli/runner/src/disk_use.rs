@@ -178,6 +178,7 @@ mod tests {
             read_only,
             serial: None,
             boot_order: None,
+            pci: None,
             cache: Cache::Writeback,
             source: DiskSource::File { path: path.into(), format: DiskFormat::Raw },
         };

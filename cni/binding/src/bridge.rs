@@ -54,7 +54,8 @@ pub(crate) fn of(interface: &Interface, facts: &Facts) -> Result<(Nic, Bridge), 
         routes: Vec::new(),
     };
     // Without an address on the pod interface there is no lease to answer with, and no service tap.
-    let service = (v4 || v6).then(|| Service {
+    let serves = (v4 || v6) && !interface.without_service;
+    let service = serves.then(|| Service {
         tap: key.service_tap(),
         link_local: service_link_local(interface.mac.unwrap_or(current)),
         v4,

@@ -60,6 +60,9 @@ pub struct Interface {
     /// MTU of the tap; the pod interface's if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
+    /// Bridge only: the guest gets nothing by DHCP and no router advertisement but from the network itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_service: bool,
 }
 
 /// How a VM NIC is joined to its pod interface.
@@ -279,7 +282,8 @@ impl Interface {
     pub fn new(name: &str, pod_interface: IfName, binding: Binding) -> Self {
         let (mac, cidr, cidr6, mesh, mtu) = (None, None, None, None, None);
         let name = name.to_owned();
-        Self { name, pod_interface, binding, mac, queues: Queues::ONE, cidr, cidr6, ports: Vec::new(), mesh, mtu }
+        let (queues, ports, without_service) = (Queues::ONE, Vec::new(), false);
+        Self { name, pod_interface, binding, mac, queues, cidr, cidr6, ports, mesh, mtu, without_service }
     }
 
     /// The guest's IPv4 subnet behind a masquerade NIC.

@@ -7,6 +7,7 @@
 mod abandoned;
 mod instance;
 pub(crate) mod instancetype;
+mod links;
 mod mirror;
 pub(crate) mod object;
 mod plan;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::instance::{FINALIZER, GENERATION};
 use super::object::{MachineStatus, VirtualMachine};
 use super::printable::{self, Facts};
-use super::{mirror, requests, revision, start_failure};
+use super::{links, mirror, requests, revision, start_failure};
 use crate::conditions;
 use crate::objects::{Phase, VirtualMachineInstance};
 use crate::vmi::plan::FINALIZER as INSTANCE_FINALIZER;
@@ -77,6 +77,8 @@ pub(super) enum Action {
     ReleaseInstance,
     /// Writes the machine's generation into the instance, which runs the same template.
     SetGeneration,
+    /// Writes the interfaces with the template's states of links into the instance, whose guest is told.
+    SetLinks(Value),
     /// Sets the run strategy of a machine that is halted to `Always`: a user asked for a start.
     RunAlways,
 }
@@ -195,6 +197,7 @@ impl<'a> Planner<'a> {
         }
         if let Some(vmi) = self.vmi {
             self.follow_generation(vmi);
+            self.follow_links(vmi);
         }
         self.record_references();
         self.release();
@@ -338,7 +341,8 @@ impl<'a> Planner<'a> {
             let differs = |name: &str| current(name) != &started[name];
             let is_other_size = differs("instancetype") || differs("preference");
             let is_same = !differs("template") && !is_other_size;
-            let needs_restart = current("template")["spec"] != started["template"]["spec"] || is_other_size;
+            let is_other = links::differ_elsewhere(&current("template")["spec"], &started["template"]["spec"]);
+            let needs_restart = is_other || is_other_size;
             if is_same && of_instance != generation && vmi.metadata.deletion_timestamp.is_none() {
                 self.actions.push(Action::SetGeneration);
                 of_instance = generation;
@@ -355,6 +359,14 @@ impl<'a> Planner<'a> {
             self.status.observed_generation = Some(of_instance);
             self.status.desired_generation = generation;
         }
+    }
+
+    /// The state of a link is the one part of a template that a running instance takes over.
+    fn follow_links(&mut self, vmi: &VirtualMachineInstance) {
+        let template = self.observed.vm.spec.fields.get("template").unwrap_or(&Value::Null);
+        let is_over = self.has_ended() || vmi.metadata.deletion_timestamp.is_some();
+        let changed = links::taken_over(&template["spec"], &vmi.spec.fields);
+        self.actions.extend(changed.filter(|_| !is_over).map(Action::SetLinks));
     }
 
     fn finish(mut self) -> Plan {

@@ -203,6 +203,10 @@ impl Steps<'_> {
                 let change = json!({"metadata": {"annotations": {GENERATION: generation}}});
                 self.patch_instance(change, "write the generation into the instance").await
             }
+            Action::SetLinks(interfaces) => {
+                let change = json!({"spec": {"domain": {"devices": {"interfaces": interfaces}}}});
+                self.patch_instance(change, "write the states of links into the instance").await
+            }
             Action::RunAlways => {
                 let change = match self.vm.spec.fields.get("running") {
                     Some(Value::Bool(_)) => json!({"running": true}),

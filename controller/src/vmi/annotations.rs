@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::translate::NetworkSource;
 use serde_json::{Map, Value, json};
+use wiring::Binding;
 
 use super::launch::Launch;
 use super::names::{ATTEMPT, COMPUTE};
@@ -54,7 +55,15 @@ pub(super) fn annotations(
                 add(DEFAULT_NETWORK, format!("{namespace}/{name}"));
             }
             NetworkSource::Multus { namespace, name, default: false } => {
-                networks.push(json!({"namespace": namespace, "name": name, "interface": network.pod_interface}));
+                let mut asked = json!({"namespace": namespace, "name": name, "interface": network.pod_interface});
+                // The plugin may let pass no address but the one that it knows (`macspoofchk` of `bridge`).
+                let mut interfaces = launch.file.wiring.interfaces().iter();
+                let bridged = interfaces.find(|interface| interface.name == network.name);
+                if let Some(mac) = bridged.filter(|bridged| bridged.binding == Binding::Bridge).and_then(|nic| nic.mac)
+                {
+                    asked["mac"] = json!(mac);
+                }
+                networks.push(asked);
             }
         }
     }

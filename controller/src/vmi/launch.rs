@@ -96,6 +96,7 @@ fn launch(
         emulation: if config.use_emulation { Emulation::Required } else { Emulation::Forbidden },
         primary_interface,
         vm_uid: vm_uid(object),
+        bindings: Some(&config.bindings),
         has_mesh_sidecar: true,
     };
     let translation =

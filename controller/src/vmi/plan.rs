@@ -105,6 +105,13 @@ pub(crate) enum Action {
         /// Whether they reach it.
         is_open: bool,
     },
+    /// Has the launcher of the newest pod give the guest's link of a NIC a carrier, or take it.
+    SetLink {
+        /// Name of the NIC.
+        nic: String,
+        /// Whether it is to have one.
+        up: bool,
+    },
 }
 
 /// Decides for one instance.
@@ -284,7 +291,10 @@ impl<'a> Planner<'a> {
         }
         if let Ok(launch) = self.observed.launch {
             let of_guest = agent.map(|agent| agent.interfaces).unwrap_or_default();
-            self.status.interfaces(interfaces::interfaces(launch, pod, &of_guest));
+            let launcher = self.observed.launcher.as_ref();
+            self.status.interfaces(interfaces::interfaces(launch, pod, launcher, &of_guest));
+            let links = launcher.map(|launcher| interfaces::differing_links(launch, launcher)).unwrap_or_default();
+            self.actions.extend(links.into_iter().map(|(nic, up)| Action::SetLink { nic, up }));
             let (status, reason, message) = migratable::condition(self.observed.object, launch);
             self.status.condition(migratable::CONDITION, status, reason, message);
         }

@@ -12,6 +12,8 @@ use kube::runtime::controller::Action as Next;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt as _};
+use node_protocol::PodUid;
+use protocol::control::Verb;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -21,14 +23,14 @@ use super::names::{CREATED_BY, INSTANCE_ID, MIGRATION, OUTCOME, UNPAUSED_GATE};
 use super::plan::{Action, FINALIZER, Observed, Plan, plan, refused};
 use super::pod;
 use super::{pod_state, sandbox};
-use crate::agents::Reports;
+use crate::agents::{AgentError, LauncherClient, Reports};
 use crate::cache::Filled;
 use crate::config::ClusterConfig;
 use crate::objects::{InstanceStatus, Phase, VirtualMachineInstance};
 use crate::{MANAGER, events};
 
 const RETRY: Duration = Duration::from_secs(2);
-/// A quota, a policy or the object's size does not change with the next try.
+/// A quota, a policy, the object's size or a launcher's release does not change with the next try.
 const RETRY_REFUSED: Duration = Duration::from_secs(10);
 
 /// What a reconciliation works with.
@@ -47,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) config: watch::Receiver<ClusterConfig>,
     /// Writes events.
     pub(crate) recorder: Recorder,
+    /// The way to a launcher.
+    pub(crate) launchers: LauncherClient,
 }
 
 /// Why a plan was not executed; it is tried again.
@@ -69,6 +73,15 @@ pub(crate) enum ReconcileError {
         /// Why not.
         #[source]
         source: kube::Error,
+    },
+    /// The launcher was not reached, or refused.
+    #[error("cannot {what}")]
+    Launcher {
+        /// What it was asked for.
+        what: String,
+        /// Why not.
+        #[source]
+        source: AgentError,
     },
     /// A defect of this program.
     #[error("cannot build {what}")]
@@ -136,7 +149,8 @@ pub(crate) async fn reconcile(
         outcome: report.and_then(|report| report.outcome),
         now: Timestamp::now(),
     });
-    let steps = Steps { object: &object, client: &context.client, config: &config };
+    let launchers = (&context.launchers, newest);
+    let steps = Steps { object: &object, client: &context.client, config: &config, launchers };
     let done = done(&object, &plan);
     if steps.write_instance(&plan).await? || done.is_shut_down {
         events::publish(&context.recorder, &object, &plan.status, done).await;
@@ -203,7 +217,7 @@ pub(crate) fn on_error(object: Arc<VirtualMachineInstance>, error: &ReconcileErr
     let namespace = object.namespace().unwrap_or_default();
     let reason = protocol::chain::chain(error);
     tracing::warn!(namespace, name = object.name_any(), reason, "the instance will be tried again");
-    Next::requeue(RETRY)
+    Next::requeue(if matches!(error, ReconcileError::Launcher { .. }) { RETRY_REFUSED } else { RETRY })
 }
 
 /// What is applied: finalizer and status. A phase that is final is for the very version that was seen, or a pass whose cache does
@@ -229,6 +243,8 @@ struct Steps<'a> {
     object: &'a VirtualMachineInstance,
     client: &'a Client,
     config: &'a ClusterConfig,
+    /// The way to launchers, and the pod of this instance's.
+    launchers: (&'a LauncherClient, Option<&'a Pod>),
 }
 
 impl Steps<'_> {
@@ -270,7 +286,20 @@ impl Steps<'_> {
             }
             (Action::ReleasePod { name }, _) => release(&self.namespaced::<Pod>(), name).await,
             (Action::SetGate { name, is_open }, _) => self.set_gate(name, *is_open).await,
+            (Action::SetLink { nic, up }, _) => self.set_link(nic, *up).await,
         }
+    }
+
+    /// Its report on the change leads to the next pass.
+    async fn set_link(&self, nic: &str, up: bool) -> Result<(), ReconcileError> {
+        let (launchers, pod) = self.launchers;
+        let place =
+            || Some((pod?.spec.as_ref()?.node_name.as_deref()?, pod?.metadata.uid.as_ref()?.parse::<PodUid>().ok()?));
+        // A pod whose launcher has reported has both.
+        let Some((node, pod)) = place() else { return Ok(()) };
+        let what = format!("set the link of NIC {nic:?} {}", if up { "up" } else { "down" });
+        let asked = launchers.ask(node, &pod, Verb::SetLink, &json!({"link": {"nic": nic, "up": up}})).await;
+        asked.map(drop).map_err(|source| ReconcileError::Launcher { what, source })
     }
 
     /// Names are deterministic: an object that exists was made by an earlier pass that the cache does not show yet.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use protocol::agent::AgentStatus;
-use protocol::control::{State, Status};
+use protocol::control::{NicStatus, State, Status};
 use protocol::outcome::{Outcome, Verdict};
 use serde_json::{Value, json};
 
@@ -109,6 +109,7 @@ struct Case {
     sandbox_failure: Option<&'static str>,
     launcher: Option<State>,
     agent: Option<AgentStatus>,
+    nics: Vec<NicStatus>,
     outcome: Option<Outcome>,
     config: ClusterConfig,
 }
@@ -125,6 +126,7 @@ impl Case {
             sandbox_failure: None,
             launcher: None,
             agent: None,
+            nics: Vec::new(),
             outcome: None,
             config: config(),
         }
@@ -143,7 +145,11 @@ impl Case {
             complaint: self
                 .sandbox_failure
                 .map(|message| Complaint { reason: "FailedCreatePodSandBox".to_owned(), message: message.to_owned() }),
-            launcher: self.launcher.map(|state| Status { agent: self.agent.clone(), ..Status::new(state) }),
+            launcher: self.launcher.map(|state| Status {
+                agent: self.agent.clone(),
+                nics: self.nics.clone(),
+                ..Status::new(state)
+            }),
             outcome: self.outcome.clone(),
             now: now(),
         })

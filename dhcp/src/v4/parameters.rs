@@ -24,8 +24,8 @@ const UNASKED: [u8; 12] = [
     codes::BOOT_FILE,
 ];
 
-/// The options for a client with this parameter request list, in its order (RFC 2132 §9.8), and classless routes where there
-/// are any. The mask is always first: every client needs it, and it precedes the router (RFC 2132 §3.3). The search list is
+/// The options for a client with this parameter request list, in its order (RFC 2132 §9.8), classless routes where there are any,
+/// and the site's own options, which few clients know to ask for. The mask is always first: every client needs it, and it precedes the router (RFC 2132 §3.3). The search list is
 /// returned separately, because it can be shortened.
 pub(super) fn requested(
     config: &Config,
@@ -39,7 +39,7 @@ pub(super) fn requested(
             // the client asked for is sent first.
             let knows_routes = list.contains(&codes::MICROSOFT_ROUTES);
             let routes = Some(codes::ROUTES).filter(|_| !knows_routes);
-            std::iter::once(codes::SUBNET_MASK).chain(list.iter().copied()).chain(routes).collect()
+            std::iter::once(codes::SUBNET_MASK).chain(list.iter().copied()).chain(routes).chain(private).collect()
         }
         None => UNASKED.into_iter().chain(private).collect(),
     };

@@ -363,6 +363,17 @@ fn a_full_answer_spills_into_file_and_sname() {
     assert!(overload && offer.payload[108] >= 224, "file field holds options");
 }
 
+// spec: DHCP-18
+#[test]
+fn options_of_the_site_are_sent_to_a_client_that_does_not_ask_for_them() {
+    let private = vec![(240, b"private.example".to_vec()), (241, vec![7])];
+    let mut scene = scene(V4Config { private_options: private, ..v4() });
+    let offer = scene.says(discover().option(55, &[1, 3, 241])).unwrap();
+    let codes = options_on_the_wire(&offer.payload);
+    let own: Vec<_> = codes.iter().copied().filter(|code| (224..=254).contains(code)).collect();
+    assert_eq!(own, [241, 240], "{codes:?}");
+}
+
 fn with_long_search() -> Config {
     let name = |n: u8| {
         format!("team-{n:02}.department-of-things.region-{n:02}.corp.example-company-{n:02}.org").parse().unwrap()

@@ -52,6 +52,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
         engine: None,
         primary_interface: "eth0".parse().expect("eth0 is a name"),
         vm_uid: None,
+        bindings: None,
         has_mesh_sidecar: false,
     };
     let _images = container_images(instance);

@@ -127,6 +127,7 @@ pub fn probe(path: &Path) -> Result<Format, DiskError> {
         read_only: true,
         serial: None,
         boot_order: None,
+        pci: None,
         cache: Cache::Writeback,
         source: DiskSource::Empty { capacity_bytes: 0 },
     };

@@ -17,6 +17,7 @@ fn disk(name: &str, source: DiskSource) -> Disk {
         read_only: false,
         serial: None,
         boot_order: None,
+        pci: None,
         cache: Cache::None,
         source,
     }

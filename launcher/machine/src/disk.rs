@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base64::{decode, encode};
+use crate::pci::PciAddress;
 
 /// A disk the guest sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Disk {
     /// Place in the firmware's order over disks and NICs, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_order: Option<u32>,
+    /// The place of a virtio disk on the PCI buses, if it is not to be the next that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<PciAddress>,
     /// How writes reach the host's storage.
     #[serde(default)]
     pub cache: Cache,

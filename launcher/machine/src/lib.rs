@@ -7,6 +7,7 @@ mod agent;
 pub mod base64;
 mod disk;
 mod nic;
+mod pci;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentUse, SshKeys};
 pub use disk::{Bus, Cache, CloudInit, Content, Disk, DiskFile, DiskFormat, DiskSource, FileSet, MAX_FILES_BYTES};
-pub use nic::{DhcpOptions, FIRST_PCI_BUS, Nic, NicModel, PrivateOption};
+pub use nic::{DhcpOptions, Nic, NicModel, PrivateOption};
+pub use pci::{FIRST_HIGH_BUS, FREE_SLOTS, PCI_PORTS, PciAddress, PciAddressError};
 
 /// A virtual machine: everything the guest can see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

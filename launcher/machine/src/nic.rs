@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// The first bus that a NIC can ask for: those before it are for the machine's own bridges.
-pub const FIRST_PCI_BUS: u8 = 0x21;
+use crate::pci::PciAddress;
 
 /// A NIC the guest sees. Its Ethernet address, its queues and where it is plugged in are the wiring's, under the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +23,9 @@ pub struct Nic {
     /// Index for predictable names (`eno<N>`), from 1 to 16383.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acpi_index: Option<u32>,
-    /// The PCI bus that it is alone on, in slot 0, from [`FIRST_PCI_BUS`].
+    /// Its place on the PCI buses, if it is not to be the next that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pci_bus: Option<u8>,
+    pub pci: Option<PciAddress>,
     /// DHCP options in addition to what the wiring gives.
     #[serde(default)]
     pub dhcp: DhcpOptions,

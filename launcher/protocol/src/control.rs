@@ -46,6 +46,8 @@ pub enum Verb {
     Freeze,
     /// Thaws the guest's file systems, by its agent.
     Unfreeze,
+    /// Gives the guest's link of a NIC a carrier, or takes it.
+    SetLink,
     /// Sends every event from now on, one line each.
     Events,
 }
@@ -68,13 +70,26 @@ pub struct Request {
     /// `agentExecute` only: what is executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execute: Option<Execute>,
+    /// `setLink` only: which link, and its carrier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+}
+
+/// A NIC's link and whether it has a carrier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Link {
+    /// Name of the interface in the manifest.
+    pub nic: String,
+    /// Whether it has a carrier from now on.
+    pub up: bool,
 }
 
 impl Request {
     /// A request with a number.
     #[must_use]
     pub fn new(id: u32, verb: Verb) -> Self {
-        Self { id: id.into(), verb, grace_seconds: None, unfreeze_seconds: None, execute: None }
+        Self { id: id.into(), verb, grace_seconds: None, unfreeze_seconds: None, execute: None, link: None }
     }
 
     /// The request as it is sent.
@@ -195,6 +210,13 @@ pub enum Event {
     },
     /// The status has news of the guest's agent.
     Agent,
+    /// A link has got its carrier or lost it, on request.
+    Link {
+        /// The NIC's name in the manifest.
+        nic: String,
+        /// Whether it has a carrier now.
+        up: bool,
+    },
     /// The machine has ended; the last event.
     Ended {
         /// How it ended; `None` if the engine did not report it.
@@ -283,6 +305,7 @@ mod tests {
             Event::DiskFailed { disk: "root".to_owned(), reason: "no room".to_owned(), paused: true },
             Event::Lease { nic: "default".to_owned(), address: [10, 0, 2, 2].into() },
             Event::Agent,
+            Event::Link { nic: "default".to_owned(), up: false },
             Event::Ended { outcome: Some(outcome) },
         ];
         let executed = Executed { exit_code: 3, output: "no".to_owned() };

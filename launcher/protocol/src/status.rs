@@ -162,7 +162,7 @@ pub struct NicStatus {
     /// Number of queue pairs; 0 if unknown.
     #[serde(default)]
     pub queues: u16,
-    /// Whether the manifest gives the guest's link no carrier.
+    /// Whether the guest's link has no carrier.
     #[serde(default)]
     pub link_down: bool,
     /// What the guest cannot be given of its network: one message each.

@@ -1,23 +1,23 @@
 //! QEMU's command line, from a machine and the numbers of the descriptors QEMU inherits.
 //!
 //! Everything a manifest's author chose goes into JSON arguments, where it is data; the rest is numbers and our own words.
-//! PCI layout: the VGA adapter at slot 1, NICs behind root ports at slot 2 and 3, so that the first is `enp1s0` as under KubeVirt; fixed devices
-//! at slots 4 to 7 and 30, the USB controller next to the panic device; virtio disks from slot 8, eight functions a slot. Disks never move a NIC, nor NICs a disk.
+//! PCI layout: the VGA adapter at slot 1, root ports at slots 2 and 3 ([`super::pci`]), fixed devices at slots 4 to 7 and 30, the USB controller next
+//! to the panic device; virtio disks from slot 8, eight functions a slot. Without addresses disks never move a NIC, nor NICs a disk.
 
 use std::os::fd::RawFd;
 
-use machine::{Boot, Bus, Cache, Disk, Machine, Nic, NicModel, RebootPolicy, WatchdogAction};
+use machine::{Boot, Bus, Cache, Disk, FREE_SLOTS, Machine, Nic, NicModel, RebootPolicy, WatchdogAction};
 use protocol::control::Accelerator;
 use serde_json::{Map, Value, json};
 use terms::{MacAddr, Mtu};
 
+use super::pci::{FUNCTIONS, Layout, Place};
 use crate::engine::EngineError;
 use block::Format;
 
 /// Translated code QEMU may keep; its default is a gigabyte, more than most guests have memory.
 const TRANSLATION_CACHE_MIB: u32 = 128;
 const VGA_SLOT: &str = "1.0";
-const FIRST_PORT_SLOT: usize = 2;
 const RNG_SLOT: &str = "4.0";
 const WATCHDOG_SLOT: &str = "5.0";
 const SCSI_SLOT: &str = "6.0";
@@ -28,10 +28,7 @@ const SERIAL_SLOT: &str = "1e.0";
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 /// How the monitor's events name the agent's channel.
 pub(crate) const AGENT_PORT: &str = "agent0";
-const FIRST_DISK_SLOT: usize = 8;
-const FUNCTIONS: usize = 8;
 const MAX_NICS: usize = 16;
-const MAX_VIRTIO_DISKS: usize = 22 * FUNCTIONS;
 /// Ports of the xHCI controller, of either speed: the most that it can have.
 const USB_PORTS: usize = 15;
 /// Ports of the AHCI controller that is part of q35.
@@ -93,17 +90,24 @@ pub(crate) fn arguments(
         line.device(json!({"driver": "isa-serial", "id": "serial0", "chardev": "console", "index": 0}));
     }
     let order = BootOrder::of(machine);
+    let layout = Layout::of(machine)?;
+    layout.bridges.iter().for_each(|bridge| line.device(bridge.clone()));
     for (index, (nic, with)) in machine.nics.iter().zip(&descriptors.nics).enumerate() {
-        network(&mut line, index, nic, with, order.nic(nic));
+        let place = layout.nics.get(index);
+        network(&mut line, index, (nic, place), with, order.nic(nic));
     }
     fixed_devices(&mut line, machine);
     if let Some(agent) = descriptors.agent {
         agent_channel(&mut line, agent);
     }
-    let mut places = Places::default();
+    let mut places = Places::around(&layout);
     for (index, (disk, with)) in machine.disks.iter().zip(&descriptors.disks).enumerate() {
         storage(&mut line, index, disk, with);
-        line.device(drive(index, disk, order.disk(index, disk), &mut places)?);
+        let mut device = drive(index, disk, order.disk(index, disk), &mut places)?;
+        if let Some(place) = layout.disks.get(&index) {
+            place.give(&mut device);
+        }
+        line.device(device);
     }
     Ok(line.0)
 }
@@ -115,9 +119,6 @@ fn check_limits(machine: &Machine) -> Result<(), EngineError> {
     let on = |bus| machine.disks.iter().filter(|disk| disk.bus == bus).count();
     if machine.nics.len() > MAX_NICS {
         return over("NICs", machine.nics.len(), MAX_NICS);
-    }
-    if on(Bus::Virtio) > MAX_VIRTIO_DISKS {
-        return over("virtio disks", on(Bus::Virtio), MAX_VIRTIO_DISKS);
     }
     if on(Bus::Sata) > SATA_PORTS {
         return over("SATA disks", on(Bus::Sata), SATA_PORTS);
@@ -252,24 +253,13 @@ fn agent_channel(line: &mut Line, agent: RawFd) {
         "chardev": "agent", "name": AGENT_CHANNEL}));
 }
 
-fn network(line: &mut Line, index: usize, nic: &Nic, with: &NicDescriptors, boot_index: Option<usize>) {
-    let place = format!("{:x}.{:x}", FIRST_PORT_SLOT + index / FUNCTIONS, index % FUNCTIONS);
-    let mut root_port = json!({"driver": "pcie-root-port", "id": format!("port{index}"), "bus": "pcie.0",
-        "addr": place, "chassis": index + 1, "multifunction": true});
-    // Numbers of buses behind ports are the firmware's, one after the other; behind a root of its own the port's bus is the next.
-    if let Some(bus) = nic.pci_bus {
-        let root = format!("root{index}");
-        line.device(
-            json!({"driver": "pxb-pcie", "id": root, "bus": "pcie.0", "addr": place, "bus_nr": bus.saturating_sub(1),
-            "multifunction": true}),
-        );
-        (root_port["bus"], root_port["addr"]) = (json!(root), json!("0.0"));
-    }
-    if nic.model == NicModel::Virtio {
-        // Modern virtio needs no I/O ports, and sixteen bridges would use them all up.
-        root_port["io-reserve"] = json!(0);
-    }
-    line.device(root_port);
+fn network(
+    line: &mut Line,
+    index: usize,
+    (nic, place): (&Nic, Option<&Place>),
+    with: &NicDescriptors,
+    boot_index: Option<usize>,
+) {
     let numbers = |fds: &[RawFd]| fds.iter().map(ToString::to_string).collect::<Vec<_>>().join(":");
     let mut backend = match with.queues.as_slice() {
         [only] => format!("tap,id=net{index},fd={only}"),
@@ -281,7 +271,11 @@ fn network(line: &mut Line, index: usize, nic: &Nic, with: &NicDescriptors, boot
         several => backend.push_str(&format!(",vhost=on,vhostfds={}", numbers(several))),
     }
     line.option("-netdev", backend);
-    line.device(network_device(index, nic, with, boot_index));
+    let mut device = network_device(index, nic, with, boot_index);
+    if let Some(place) = place {
+        place.give(&mut device);
+    }
+    line.device(device);
 }
 
 /// How the monitor knows the guest's side of a NIC.
@@ -297,7 +291,7 @@ fn network_device(index: usize, nic: &Nic, with: &NicDescriptors, boot_index: Op
         NicModel::Rtl8139 => "rtl8139",
     };
     let mut device = json!({"driver": driver, "id": nic_id(index), "netdev": format!("net{index}"),
-        "mac": with.mac.to_string(), "bus": format!("port{index}")});
+        "mac": with.mac.to_string()});
     if nic.model == NicModel::Virtio {
         if let Some(mtu) = with.mtu {
             device["host_mtu"] = json!(mtu);
@@ -356,12 +350,31 @@ fn layer(line: &mut Line, node: &str, set: usize, layer: LayerDescriptor, below:
 }
 
 /// What each bus has given out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Places {
+    /// Slots of bus 0 for virtio disks, and how many disks are in them.
+    slots: Vec<usize>,
     virtio: usize,
     sata: usize,
     scsi: usize,
     usb: usize,
+}
+
+impl Places {
+    fn around(layout: &Layout) -> Self {
+        let slots = FREE_SLOTS.map(usize::from).filter(|slot| !layout.taken.contains(slot));
+        Self { slots: slots.collect(), virtio: 0, sata: 0, scsi: 0, usb: 0 }
+    }
+
+    /// The next function for a virtio disk.
+    fn virtio(&mut self) -> Result<String, EngineError> {
+        let place = self.virtio;
+        self.virtio += 1;
+        let most = self.slots.len() * FUNCTIONS;
+        let full = || EngineError::Unsupported(format!("there is room for {most} virtio disks without an address"));
+        let slot = self.slots.get(place / FUNCTIONS).ok_or_else(full)?;
+        Ok(format!("{slot:x}.{:x}", place % FUNCTIONS))
+    }
 }
 
 fn drive(index: usize, disk: &Disk, boot_index: Option<usize>, places: &mut Places) -> Result<Value, EngineError> {
@@ -370,10 +383,9 @@ fn drive(index: usize, disk: &Disk, boot_index: Option<usize>, places: &mut Plac
         (Bus::Virtio, true) => {
             return Err(EngineError::Unsupported(format!("disk {:?}: a CD-ROM cannot be on virtio", disk.name)));
         }
+        (Bus::Virtio, false) if disk.pci.is_some() => json!({"driver": "virtio-blk-pci", "disable-legacy": "on"}),
         (Bus::Virtio, false) => {
-            let place = take(&mut places.virtio);
-            let address = format!("{:x}.{:x}", FIRST_DISK_SLOT + place / FUNCTIONS, place % FUNCTIONS);
-            json!({"driver": "virtio-blk-pci", "bus": "pcie.0", "addr": address, "multifunction": true,
+            json!({"driver": "virtio-blk-pci", "bus": "pcie.0", "addr": places.virtio()?, "multifunction": true,
                 "disable-legacy": "on"})
         }
         (Bus::Sata, cdrom) => {

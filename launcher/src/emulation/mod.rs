@@ -2,6 +2,7 @@
 
 mod command_line;
 mod monitor;
+mod pci;
 mod process;
 mod qemu_events;
 mod qmp;
@@ -76,8 +77,7 @@ impl Engine for Emulation {
         let (start_paused, disks) = (parts.machine.start_paused, parts.machine.disks.iter());
         let names = disks.map(|disk| disk.name.clone()).collect();
         let nics = parts.machine.nics.iter().enumerate();
-        let unplugged: Vec<_> =
-            nics.filter(|(_, nic)| nic.link_down).map(|(index, _)| command_line::nic_id(index)).collect();
+        let unplugged: Vec<_> = nics.filter(|(_, nic)| nic.link_down).map(|(index, _)| index).collect();
         let rules = rules(&program, self.accelerator, &parts.machine.boot);
         let (arguments, inherited) = inherit(self.accelerator, parts, theirs.into())?;
         tracing::debug!(?program, ?arguments, "starting QEMU");
@@ -97,8 +97,9 @@ impl Engine for Emulation {
         let mut monitor = qmp::Client::new(ours, answers);
         let negotiated = monitor.negotiate().and_then(|version| {
             tracing::info!(version, accelerator = ?self.accelerator, "QEMU is ready");
-            // Before the first instruction, so that the guest never sees a carrier.
-            unplugged.iter().try_for_each(|nic| unplug(&mut monitor, nic))?;
+            // Before the first instruction, so that the guest never sees a carrier; no option of the command line does it.
+            let mut unplugged = unplugged.into_iter().map(|nic| Command::SetLink { nic, up: false });
+            unplugged.try_for_each(|command| monitor::execute(&mut monitor, command, &first))?;
             if start_paused { Ok(()) } else { monitor.execute("cont", Map::new()).map(drop) }
         });
         match negotiated {
@@ -107,7 +108,7 @@ impl Engine for Emulation {
                 if start_paused {
                     first.send(Event::Paused);
                 }
-                let monitor = Monitor::start(monitor).map_err(system("no thread for the monitor"))?;
+                let monitor = Monitor::start(monitor, first).map_err(system("no thread for the monitor"))?;
                 Ok(Box::new(Qemu { monitor, handle, account }))
             }
             // Its last words say more than that it closed the monitor; one that still runs then is killed where it is followed.
@@ -146,12 +147,6 @@ fn rules(program: &Path, accelerator: Accelerator, boot: &Boot) -> Option<OwnedF
         Err(why) => tracing::warn!(reason = %why, "QEMU runs without Landlock"),
     }
     None
-}
-
-/// Takes the cable out of a NIC; no option of the command line does.
-fn unplug(monitor: &mut qmp::Client, nic: &str) -> Result<(), EngineError> {
-    let arguments = [("name".to_owned(), nic.into()), ("up".to_owned(), false.into())];
-    monitor.execute("set_link", arguments.into_iter().collect()).map(drop)
 }
 
 impl Running for Qemu {
@@ -273,7 +268,7 @@ mod tests {
         let (ours, _silent) = UnixStream::pair().unwrap();
         let (_answer, answers) = mpsc::sync_channel(qmp::MOST_ANSWERS);
         let process = Process::follow(Process::spawn(Path::new("/bin/sleep"), &["60".into()], &[], None).unwrap());
-        let monitor = Monitor::start(qmp::Client::new(ours, answers)).unwrap();
+        let monitor = Monitor::start(qmp::Client::new(ours, answers), Events::new(|_| ())).unwrap();
         let mut qemu = Qemu { monitor, handle: process.handle(), account: None };
         let (done, finished) = mpsc::channel();
         let done = move || {

@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use serde_json::{Map, Value};
 
+use super::command_line::nic_id;
 use super::qmp;
-use crate::engine::{Command, Done, EngineError};
+use crate::engine::{Command, Done, EngineError, Event, Events};
 
 /// Requests that may wait while QEMU executes one.
 const MOST_WAITING: usize = 16;
@@ -30,10 +31,10 @@ enum Order {
 }
 
 impl Monitor {
-    /// Starts the thread that executes commands one after the other.
-    pub(super) fn start(client: qmp::Client) -> io::Result<Self> {
+    /// Starts the thread that executes commands one after the other. What QEMU does not tell of itself goes to `events`.
+    pub(super) fn start(client: qmp::Client, events: Events) -> io::Result<Self> {
         let (sender, requests) = sync_channel(MOST_WAITING);
-        crate::threads::spawn("monitor", move || execute_all(client, &requests))?;
+        crate::threads::spawn("monitor", move || execute_all(client, &requests, &events))?;
         Ok(Self(sender))
     }
 
@@ -56,12 +57,11 @@ impl Monitor {
     }
 }
 
-fn execute_all(mut client: qmp::Client, requests: &Receiver<Request>) {
+fn execute_all(mut client: qmp::Client, requests: &Receiver<Request>, events: &Events) {
     while let Ok(Request { order, done }) = requests.recv() {
         let result = match order {
             Order::Commands(commands) => {
-                let mut commands = commands.into_iter().filter_map(name_of);
-                commands.try_for_each(|(name, arguments)| client.execute(name, arguments).map(drop))
+                commands.into_iter().try_for_each(|command| execute(&mut client, command, events))
             }
             Order::Show(viewer) => show(&mut client, viewer),
         };
@@ -76,6 +76,17 @@ fn execute_all(mut client: qmp::Client, requests: &Receiver<Request>) {
     }
 }
 
+/// Executes one command; the end by force is a signal.
+pub(super) fn execute(client: &mut qmp::Client, command: Command, events: &Events) -> Result<(), EngineError> {
+    if let Some((name, arguments)) = name_of(command) {
+        client.execute(name, arguments)?;
+    }
+    if let Some(link) = Event::of_link(&command) {
+        events.send(link);
+    }
+    Ok(())
+}
+
 /// Gives QEMU a client's connection as a file descriptor: QEMU itself listens nowhere.
 fn show(client: &mut qmp::Client, viewer: OwnedFd) -> Result<(), EngineError> {
     const NAME: &str = "viewer";
@@ -85,7 +96,7 @@ fn show(client: &mut qmp::Client, viewer: OwnedFd) -> Result<(), EngineError> {
     client.execute("add_client", arguments).map(drop)
 }
 
-/// The command in QEMU's words; the end by force is a signal.
+/// The command in QEMU's words.
 fn name_of(command: Command) -> Option<(&'static str, Map<String, Value>)> {
     let at_shutdown = |action: &str| ("set-action", Map::from_iter([("shutdown".to_owned(), action.into())]));
     match command {
@@ -95,6 +106,9 @@ fn name_of(command: Command) -> Option<(&'static str, Map<String, Value>)> {
         Command::Reset => Some(("system_reset", Map::new())),
         Command::KeepAtShutdown => Some(at_shutdown("pause")),
         Command::EndAtShutdown => Some(at_shutdown("poweroff")),
+        Command::SetLink { nic, up } => {
+            Some(("set_link", Map::from_iter([("name".to_owned(), nic_id(nic).into()), ("up".to_owned(), up.into())])))
+        }
         Command::Kill => None,
     }
 }
@@ -111,7 +125,7 @@ mod tests {
     fn what_waits_for_a_monitor_that_does_not_answer_is_bounded() {
         let (ours, _silent) = UnixStream::pair().unwrap();
         let (_answer, answers) = mpsc::sync_channel(1);
-        let monitor = Monitor::start(qmp::Client::new(ours, answers)).unwrap();
+        let monitor = Monitor::start(qmp::Client::new(ours, answers), Events::new(|_| ())).unwrap();
         let (done, results) = mpsc::channel();
         for _ in 0..MOST_WAITING + 2 {
             let done = done.clone();

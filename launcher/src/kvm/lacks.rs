@@ -55,8 +55,8 @@ fn lacks_of_nic(nic: &machine::Nic, interface: &Interface) -> Option<(&'static s
     if nic.acpi_index.is_some() {
         return Some(("acpiIndex", "gives its NICs no index".to_owned()));
     }
-    if nic.pci_bus.is_some() {
-        return Some(("pciBus", "gives its NICs no bus of their own".to_owned()));
+    if nic.pci.is_some() {
+        return Some(("pci", "gives its NICs no places of their own".to_owned()));
     }
     if interface.binding == Binding::Sriov {
         return Some(("name", format!("has no passthrough devices, and {:?} has binding sriov", nic.name)));
@@ -97,7 +97,7 @@ mod tests {
             (|file| file["machine"]["cpu"]["cores"] = json!(65), "machine.cpu: "),
             (|file| file["machine"]["nics"][0]["model"] = json!("e1000"), "machine.nics[0].model: "),
             (|file| file["machine"]["nics"][0]["acpiIndex"] = json!(3), "machine.nics[0].acpiIndex: "),
-            (|file| file["machine"]["nics"][0]["pciBus"] = json!(129), "machine.nics[0].pciBus: "),
+            (|file| file["machine"]["nics"][0]["pci"] = json!("0000:81:00.0"), "machine.nics[0].pci: "),
         ];
         for (change, path) in cases {
             let found = lacks_with(change).unwrap_or_else(|| panic!("{path} is not refused"));

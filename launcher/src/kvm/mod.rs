@@ -32,6 +32,7 @@ pub(crate) struct OwnMachine<'a> {
 #[derive(Debug)]
 struct Started {
     controller: Controller,
+    events: Events,
     /// Of each NIC, until they are taken.
     reports: Vec<Arc<NicReport>>,
 }
@@ -64,17 +65,18 @@ impl Engine for OwnMachine<'_> {
         let vm = Vm::new(parts).map_err(refused)?;
         let controller = vm.controller();
         let (tell, ready) = std::sync::mpsc::channel();
+        let of_machine = events.clone();
         let run = move || {
             // Before the processors' threads are made, so that it binds them, too.
             drop(tell.send(landlock::restrict_thread(&Access::default())));
-            run(vm, paused, &events);
+            run(vm, paused, &of_machine);
         };
         crate::threads::spawn("machine", run).map_err(system("no thread for the machine"))?;
         if let Ok(Err(why)) = ready.recv() {
             tracing::warn!(reason = %why, "the machine's threads run without Landlock");
         }
         confine(Confine::ThisThread);
-        Ok(Box::new(Started { controller, reports }))
+        Ok(Box::new(Started { controller, events, reports }))
     }
 }
 
@@ -156,16 +158,25 @@ impl Started {
             Command::Pause => vmm::Command::Pause,
             Command::Resume => vmm::Command::Resume,
             Command::Reset => vmm::Command::Reset,
+            Command::SetLink { nic, up } => vmm::Command::Link { nic, up },
         })
     }
 }
 
 impl Running for Started {
     fn command(&mut self, commands: Vec<Command>, done: Done) {
+        let links: Vec<_> = commands.iter().filter_map(Event::of_link).collect();
         let mut commands: Vec<_> = commands.into_iter().filter_map(|command| self.of_vmm(command)).collect();
         let Some(last) = commands.pop() else { return done(Ok(())) };
         commands.into_iter().for_each(|command| self.controller.send(command));
-        let executed = move |executed| done(if executed { Ok(()) } else { Err(EngineError::Ended) });
+        let events = self.events.clone();
+        let executed = move |executed: bool| {
+            if !executed {
+                return done(Err(EngineError::Ended));
+            }
+            links.into_iter().for_each(|link| events.send(link));
+            done(Ok(()));
+        };
         self.controller.send_then(last, vmm::Done::new(executed));
     }
 

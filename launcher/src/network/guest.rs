@@ -41,6 +41,7 @@ pub(super) fn answers(at: &Place<'_>, pod: &Link, vm: &Link, mac: MacAddr, mtu: 
     };
     let (v4, v6) = match at.interface.binding {
         Binding::Masquerade => masqueraded(at, vm, &view)?,
+        Binding::Bridge if at.interface.without_service => (None, None),
         Binding::Bridge | Binding::Sriov => (view.v4(at.index), view.v6()),
     };
     let mtu = narrowed(mtu, &view, v6.is_some());

@@ -190,6 +190,20 @@ fn a_network_without_addresses_has_no_service_and_needs_no_service_tap() {
     assert_eq!(verified(Binding::Bridge, &facts).unwrap().service, None);
 }
 
+// spec: CTRL-56
+#[test]
+fn a_managed_tap_has_no_service_of_ours() {
+    let mut interface = interface("default", "eth0", Binding::Bridge);
+    interface.without_service = true;
+    let request = Request::new(ME, vec![interface]).unwrap();
+    let mut facts = pod(&["10.9.0.5/24"], &[("10.9.0.0/24", "")]);
+    facts.links.retain(|link| link.name.as_str() != "svc-eth0");
+    let mark = Mark::new(request.digest(), BTreeMap::new()).unwrap().to_string();
+    facts.links.iter_mut().filter(|link| link.alias.is_some()).for_each(|link| link.alias = Some(mark.clone()));
+    let nics = verify(&machine_for_tests(), &request, &facts, ME, &resolvers("")).unwrap();
+    assert_eq!(nics[0].service, None);
+}
+
 #[test]
 fn what_every_real_network_says_the_dhcp_engine_accepts() {
     for facts in [

@@ -123,6 +123,26 @@ fn a_changed_template_needs_a_restart_and_another_strategy_does_not() {
     assert_eq!(told(&case.plan(), "RestartRequired"), None);
 }
 
+// spec: CTRL-53
+#[test]
+fn the_state_of_a_link_is_handed_to_the_instance_and_needs_no_restart() {
+    let mut case = Case::of("Always", Some(after_running("Running")));
+    case.revisions = vec![revision(&case.vm).unwrap()];
+    case.vm.metadata.generation = Some(4);
+    let template = &mut case.vm.spec.fields["template"]["spec"];
+    template["domain"]["devices"]["interfaces"][0]["state"] = json!("down");
+    let interfaces = template["domain"]["devices"]["interfaces"].clone();
+    let plan = case.plan();
+    assert_eq!((&plan.actions[..], told(&plan, "RestartRequired")), (&[Action::SetLinks(interfaces)][..], None));
+    case.vm.spec.fields["template"]["spec"]["hostname"] = json!("other");
+    assert_eq!(told(&case.plan(), "RestartRequired"), Some(("True", "")));
+    for ending in [deleted(after_running("Running")), after_running("Failed")] {
+        let plan =
+            Case { vmi: Some(ending), revisions: case.revisions.clone(), ..Case::new(case.vm.clone(), None) }.plan();
+        assert!(!plan.actions.iter().any(|action| matches!(action, Action::SetLinks(_))), "{:?}", plan.actions);
+    }
+}
+
 // spec: VM-30
 #[test]
 fn another_instancetype_or_preference_needs_a_restart() {

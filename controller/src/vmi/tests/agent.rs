@@ -84,6 +84,49 @@ fn a_nic_of_the_guest_is_found_by_its_ethernet_address() {
     assert_eq!(plan.status.interfaces.len(), 11);
 }
 
+/// An instance with a second NIC, on a network of Multus that has given its pod's interface addresses.
+fn with_second_nic(state: &str) -> Case {
+    let mut case = with_agent(AgentStatus::default());
+    let devices = &mut case.object.spec.fields["domain"]["devices"];
+    devices["interfaces"] =
+        json!([{"name": "default", "masquerade": {}}, {"name": "blue", "bridge": {}, "state": state}]);
+    case.object.spec.fields.insert(
+        "networks".to_owned(),
+        json!([{"name": "default", "pod": {}}, {"name": "blue", "multus": {"networkName": "lan"}}]),
+    );
+    let attached = json!([{"name": "pods", "interface": "eth0", "ips": ["10.244.1.8"], "default": true},
+        {"name": "vms/lan", "interface": "pod16477688c0e", "ips": ["10.1.1.3"]}]);
+    let annotation = ("k8s.v1.cni.cncf.io/network-status".to_owned(), attached.to_string());
+    case.pods[0].metadata.annotations.get_or_insert_default().extend([annotation]);
+    case
+}
+
+// spec: CTRL-54
+#[test]
+fn a_nic_without_an_agent_has_the_addresses_that_its_network_gave() {
+    let plan = with_second_nic("up").plan();
+    let blue = &plan.status.interfaces[1];
+    assert_eq!((blue.ip_address.as_deref(), &blue.ip_addresses[..]), (Some("10.1.1.3"), &["10.1.1.3".to_owned()][..]));
+    assert_eq!(blue.info_source, "domain, multus-status");
+}
+
+// spec: CTRL-53
+#[test]
+fn a_launcher_is_asked_for_the_link_of_the_instance_and_says_its_own() {
+    let mut case = with_second_nic("down");
+    let nic =
+        |name: &str, link_down| NicStatus { link_down, ..NicStatus::new(name, "02:00:00:00:00:01".parse().unwrap()) };
+    let mut asked = |nics| {
+        case.nics = nics;
+        let plan = case.plan();
+        (plan.status.interfaces[1].link_state.clone(), plan.actions)
+    };
+    let down = Action::SetLink { nic: "blue".to_owned(), up: false };
+    assert_eq!(asked(vec![nic("default", false), nic("blue", false)]), ("up".to_owned(), vec![down]));
+    assert_eq!(asked(vec![nic("default", false), nic("blue", true)]), ("down".to_owned(), Vec::new()));
+    assert_eq!(asked(Vec::new()), ("down".to_owned(), Vec::new()), "a launcher that does not say");
+}
+
 // spec: AGENT-5
 #[test]
 fn probes_of_the_agent_are_programs_in_the_pod() {

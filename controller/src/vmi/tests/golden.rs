@@ -27,7 +27,7 @@ fn a_masquerade_instance_in_emulation() {
     assert_golden("masquerade-emulation-secret", &pod::secret(&small(), &launch(&small(), &config())).unwrap());
 }
 
-// spec: CTRL-2
+// spec: CTRL-2, CTRL-55
 #[test]
 fn an_instance_with_everything_under_kvm() {
     let object = instance(json!({
