@@ -40,6 +40,7 @@ pub(crate) enum Content<'a> {
 pub(crate) struct Datagram<'a, A> {
     pub(crate) source: A,
     pub(crate) destination: A,
+    pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) payload: &'a [u8],
 }
@@ -112,11 +113,11 @@ fn parse_ipv6(mut packet: Bytes<'_>) -> Option<Content<'_>> {
 
 fn parse_udp<A>(segment: &[u8], source: A, destination: A) -> Option<Datagram<'_, A>> {
     let mut header = Bytes::new(segment);
-    let _source_port = header.u16()?;
+    let source_port = header.u16()?;
     let destination_port = header.u16()?;
     let length = usize::from(header.u16()?);
     let payload = segment.get(usize::from(UDP_BYTES)..length)?;
-    Some(Datagram { source, destination, destination_port, payload })
+    Some(Datagram { source, destination, source_port, destination_port, payload })
 }
 
 /// From whom to whom a frame of ours goes.

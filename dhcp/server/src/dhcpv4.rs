@@ -176,6 +176,7 @@ fn tell(event: &Event) {
         EventKind::Offer => line!(info, "DHCP: offered"),
         EventKind::Ack(_) => line!(info, "DHCP: leased"),
         EventKind::Inform => line!(info, "DHCP: informed"),
+        EventKind::Boot => line!(info, "DHCP: told the boot file, another server gives the address"),
         EventKind::Release => line!(info, "DHCP: released"),
         EventKind::Nak => line!(warn, "DHCP: refused, the address is not this client's"),
         EventKind::Decline => line!(warn, "DHCP: declined, the client says that another host uses the address"),

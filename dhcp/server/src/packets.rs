@@ -16,6 +16,8 @@ use terms::MacAddr;
 use crate::interface::Interface;
 
 const SERVER_PORT: u16 = 67;
+/// Where firmware asks for its boot file again.
+const BOOT_PORT: u16 = 4011;
 /// Room for the requests of a flood until they are read.
 const RECEIVE_BYTES: usize = 4 << 20;
 /// Characters of an Ethernet address.
@@ -38,27 +40,29 @@ pub(crate) struct Packets {
     arp: Socket,
     /// The file of the kernel that has the link's Ethernet address; `None` where /sys is not mounted.
     mac: Option<File>,
-    _port: Socket,
+    _ports: Vec<Socket>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PacketsError {
     #[error("cannot {what}")]
     System { what: &'static str, source: std::io::Error },
-    #[error("UDP port 67 of interface {0} is in use: another DHCP server runs there")]
-    InUse(String),
+    #[error("UDP port {0} of interface {1} is in use: another DHCP server runs there")]
+    InUse(u16, String),
 }
 
 impl Packets {
     /// Opens both sockets. Takes CAP_NET_RAW and CAP_NET_BIND_SERVICE.
-    pub(crate) fn open(interface: &Interface) -> Result<Self, PacketsError> {
+    pub(crate) fn open(interface: &Interface, is_proxy: bool) -> Result<Self, PacketsError> {
         let requests = frames(interface, libc::ETH_P_IP, Some(&requests()))?;
         // A smaller buffer than asked for serves as well.
         if let Err(error) = requests.set_recv_buffer_size(RECEIVE_BYTES) {
             tracing::debug!(%error, "receive buffer");
         }
+        let ports = [SERVER_PORT].into_iter().chain(is_proxy.then_some(BOOT_PORT));
+        let ports = ports.map(|port| hold_port(interface, port)).collect::<Result<_, _>>()?;
         let mac = File::open(format!("/sys/class/net/{}/address", interface.name)).ok();
-        Ok(Self { requests, mac, arp: frames(interface, libc::ETH_P_ARP, None)?, _port: hold_port(interface)? })
+        Ok(Self { requests, mac, arp: frames(interface, libc::ETH_P_ARP, None)?, _ports: ports })
     }
 
     /// The next DHCP request, if there is one.
@@ -117,32 +121,33 @@ fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// UDP over IPv4, not a fragment, to port 67.
-fn requests() -> [SockFilter; 9] {
+/// UDP over IPv4, not a fragment, to port 67 or 4011.
+fn requests() -> [SockFilter; 10] {
     let (yes, no) = (0, 0);
     [
         SockFilter::new(LOAD_BYTE, yes, no, 23),
-        SockFilter::new(IF_EQUAL, 0, 6, 17),
+        SockFilter::new(IF_EQUAL, 0, 7, 17),
         SockFilter::new(LOAD_HALF, yes, no, 20),
-        SockFilter::new(IF_BITS, 4, 0, 0x1fff),
+        SockFilter::new(IF_BITS, 5, 0, 0x1fff),
         SockFilter::new(LOAD_HEADER_BYTES, yes, no, 14),
         SockFilter::new(LOAD_HALF_BEHIND, yes, no, 16),
-        SockFilter::new(IF_EQUAL, 0, 1, SERVER_PORT.into()),
+        SockFilter::new(IF_EQUAL, 1, 0, SERVER_PORT.into()),
+        SockFilter::new(IF_EQUAL, 0, 1, BOOT_PORT.into()),
         SockFilter::new(RETURN, yes, no, u32::MAX),
         SockFilter::new(RETURN, yes, no, 0),
     ]
 }
 
-fn hold_port(interface: &Interface) -> Result<Socket, PacketsError> {
+fn hold_port(interface: &Interface, number: u16) -> Result<Socket, PacketsError> {
     let system = |what| move |source| PacketsError::System { what, source };
     let port = Socket::new(Domain::IPV4, Type::DGRAM, None).map_err(system("open a UDP socket"))?;
     port.bind_device(Some(interface.name.as_str().as_bytes())).map_err(system("bind to the interface"))?;
     // Nothing is ever read from it.
     port.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).map_err(system("attach a filter"))?;
-    let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT);
+    let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number);
     port.bind(&address.into()).map_err(|source| match source.kind() {
-        std::io::ErrorKind::AddrInUse => PacketsError::InUse(interface.name.to_string()),
-        _ => PacketsError::System { what: "bind UDP port 67", source },
+        std::io::ErrorKind::AddrInUse => PacketsError::InUse(number, interface.name.to_string()),
+        _ => PacketsError::System { what: "bind the UDP port of DHCP", source },
     })?;
     Ok(port)
 }

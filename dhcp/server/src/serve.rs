@@ -69,7 +69,7 @@ pub(crate) fn serve(path: &Path, ends_with_input: bool) -> Result<(), ServeError
 fn open_dhcp(path: &Path, conf: &Conf, interface: &Interface, inbox: Inbox) -> Result<Service, ServeError> {
     let contradiction = |source| ConfError::Contradiction { path: path.to_owned(), source };
     let mut engine = Server::new(conf.engine(interface)).map_err(contradiction)?;
-    let packets = Packets::open(interface)?;
+    let packets = Packets::open(interface, conf.proxy)?;
     let (log, recovered) = LeaseLog::open(&conf.leases)?;
     if let Some((kept, lines)) = &recovered.damaged {
         tracing::error!(

@@ -1,5 +1,7 @@
 //! Which boot file a client gets: by its architecture, its vendor class, and whether it is iPXE already.
 
+use std::net::Ipv4Addr;
+
 /// What a client says of itself when it boots from the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BootClient<'a> {
@@ -37,6 +39,11 @@ impl BootRule {
     #[must_use]
     pub fn is_url(&self) -> bool {
         self.file.contains("://")
+    }
+
+    /// The boot server that a client is told: `own` unless the rule names another. A URL names its own server.
+    pub(crate) fn server_or(&self, own: Ipv4Addr) -> Option<String> {
+        self.server.clone().or_else(|| (!self.is_url()).then(|| own.to_string()))
     }
 }
 

@@ -26,6 +26,8 @@ pub struct ServerConfig {
     /// How long a host that uses an address may take to answer before the address is offered to a client that does not hold it
     /// yet; zero offers unasked. Addresses behind relay agents are always offered unasked.
     pub probe: Duration,
+    /// Only boot answers, to clients that another server of the link gives addresses; there are no subnets then.
+    pub proxy: bool,
 }
 
 /// A network and its addresses.

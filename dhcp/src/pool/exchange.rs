@@ -27,6 +27,10 @@ pub(crate) struct Arrival<'a> {
     pub(crate) frame: &'a [u8],
     /// The Ethernet address it came from: the client's or a router's.
     pub(crate) source: [u8; 6],
+    /// The sender's address and port.
+    pub(crate) from: (Ipv4Addr, u16),
+    /// The port that it asks.
+    pub(crate) port: u16,
     pub(crate) was_unicast: bool,
     pub(crate) message: Message,
     pub(crate) client: ClientId,
@@ -70,14 +74,12 @@ pub(crate) fn parameters(config: &ServerConfig, leases: &Leases, arrival: &Arriv
     v4.server_id = config.address;
     if let Some(rule) = boot::choose(&config.boot, &boot_client(message)) {
         v4.boot_file = Some(rule.file.clone());
-        // A URL names its own server.
-        let ours = (!rule.is_url()).then(|| config.address.to_string());
-        v4.boot_server = rule.server.clone().or(ours);
+        v4.boot_server = rule.server_or(config.address);
     }
     Parameters { config: told, v4, reserved: reservation.map(|reservation| reservation.address) }
 }
 
-fn boot_client(message: &Message) -> BootClient<'_> {
+pub(crate) fn boot_client(message: &Message) -> BootClient<'_> {
     let option = |code| message.options.bytes(code).unwrap_or_default();
     let architecture = option(codes::ARCHITECTURE).first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
     let is_ipxe = option(codes::USER_CLASS).windows(4).any(|word| word == b"iPXE") || !option(codes::IPXE).is_empty();

@@ -19,6 +19,7 @@ mod output;
 mod probes;
 #[cfg(test)]
 mod properties;
+mod proxy;
 mod record;
 mod relay;
 mod server;

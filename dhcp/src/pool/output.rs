@@ -70,6 +70,8 @@ pub enum EventKind {
         /// The Ethernet address of that host.
         used_by: [u8; 6],
     },
+    /// A boot file was told, and another server gives the address.
+    Boot,
     /// No address was left.
     Exhausted,
     /// The relay agent's network is none of the configuration.

@@ -11,6 +11,7 @@ use super::exchange::{Arrival, Exchange, parameters};
 use super::leases::Leases;
 use super::output::{Counters, EventKind, Output};
 use super::probes::{Due, Probes};
+use super::proxy;
 use super::record::{ClientId, Record};
 use super::relay;
 use crate::config::ConfigError;
@@ -168,7 +169,9 @@ impl Server {
         };
         let Content::Udp4(datagram) = received.content else { return None };
         let is_for_us = datagram.destination.is_broadcast() || datagram.destination == self.config.address;
-        if datagram.destination_port != v4::SERVER_PORT || !is_for_us {
+        let port = datagram.destination_port;
+        let is_ours = port == v4::SERVER_PORT || self.config.proxy && port == v4::BOOT_PORT;
+        if !is_ours || !is_for_us {
             return None;
         }
         let message = Message::parse(datagram.payload).and_then(|message| {
@@ -182,8 +185,9 @@ impl Server {
             self.counters.malformed += 1;
             return None;
         };
-        let (source, was_unicast) = (received.source, !datagram.destination.is_broadcast());
-        Some(Arrival { frame, source, was_unicast, message, client, unused })
+        let (source, from) = (received.source, (datagram.source, datagram.source_port));
+        let was_unicast = !datagram.destination.is_broadcast();
+        Some(Arrival { frame, source, from, port, was_unicast, message, client, unused })
     }
 
     /// FNV-1a over the address chooses the limit.
@@ -200,6 +204,9 @@ impl Server {
     }
 
     fn on_message(&mut self, now: Duration, arrival: &Arrival<'_>) -> Output {
+        if self.config.proxy {
+            return proxy::answer(&self.config, &mut self.counters, arrival);
+        }
         self.exchange(now, arrival, |exchange| exchange.answer())
     }
 

@@ -39,6 +39,7 @@ pub(super) fn config() -> ServerConfig {
         boot: Vec::new(),
         decline_seconds: 3600,
         probe: Duration::ZERO,
+        proxy: false,
     }
 }
 
@@ -101,9 +102,13 @@ impl Ask {
     }
 
     pub(super) fn frame(&self) -> Frame {
+        self.frame_between((Ipv4Addr::UNSPECIFIED, 68), 67)
+    }
+
+    pub(super) fn frame_between(&self, from: (Ipv4Addr, u16), port: u16) -> Frame {
         let payload = [&self.header[..], &self.options, &[255]].concat();
         let link = Link { source: MacAddr::new(self.from).unwrap(), destination: SERVER_MAC.bytes() };
-        link.udp4((Ipv4Addr::UNSPECIFIED, 68), (self.to, 67), &payload)
+        link.udp4(from, (self.to, port), &payload)
     }
 
     pub(super) fn send(&self, server: &mut Server, now: Duration) -> Answer {
@@ -116,23 +121,28 @@ impl Ask {
 pub(super) struct Answer {
     pub(super) output: Output,
     message: Option<Message>,
-    to: (Vec<u8>, Ipv4Addr, u16),
+    pub(super) from: u16,
+    pub(super) to: (Vec<u8>, Ipv4Addr, u16),
 }
 
 impl Answer {
     pub(super) fn of(output: Output) -> Self {
         // Questions for other hosts are no answers.
         let Some(frame) = output.frames.first().filter(|frame| frame[12..14] == [8, 0]).cloned() else {
-            return Self { output, message: None, to: (Vec::new(), Ipv4Addr::UNSPECIFIED, 0) };
+            return Self { output, message: None, from: 0, to: (Vec::new(), Ipv4Addr::UNSPECIFIED, 0) };
         };
         assert_eq!(output.frames.len(), 1);
         let packet = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
         let Some(etherparse::NetSlice::Ipv4(ip)) = &packet.net else { panic!("no IPv4") };
         let Some(etherparse::TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP") };
-        assert_eq!((udp.source_port(), ip.header().source_addr()), (67, SERVER));
+        assert_eq!(ip.header().source_addr(), SERVER);
         let message = Message::decode(&mut Decoder::new(udp.payload())).unwrap();
         let to = (frame[..6].to_vec(), ip.header().destination_addr(), udp.destination_port());
-        Self { message: Some(message), to, output }
+        Self { message: Some(message), from: udp.source_port(), to, output }
+    }
+
+    pub(super) fn message(&self) -> &Message {
+        self.message.as_ref().unwrap()
     }
 
     pub(super) fn kind(&self) -> Option<MessageType> {
@@ -144,7 +154,7 @@ impl Answer {
     }
 
     /// The header's boot file; dhcproto keeps the zero at its end.
-    fn file(&self) -> String {
+    pub(super) fn file(&self) -> String {
         let file = self.message.as_ref().and_then(|message| message.fname()).unwrap_or_default();
         String::from_utf8_lossy(file).trim_end_matches('\0').to_owned()
     }

@@ -9,6 +9,7 @@ pub(crate) const DOMAIN: u8 = 15;
 pub(crate) const MTU: u8 = 26;
 pub(crate) const BROADCAST: u8 = 28;
 pub(crate) const NTP: u8 = 42;
+pub(crate) const VENDOR_OPTIONS: u8 = 43;
 pub(crate) const REQUESTED_ADDRESS: u8 = 50;
 pub(crate) const LEASE_SECONDS: u8 = 51;
 pub(crate) const OVERLOAD: u8 = 52;

@@ -18,3 +18,5 @@ pub(crate) use server::answer;
 /// UDP ports (RFC 2131 §4.1).
 pub(crate) const SERVER_PORT: u16 = 67;
 pub(crate) const CLIENT_PORT: u16 = 68;
+/// Where boot servers are asked (PXE specification 2.1 §2.2.3).
+pub(crate) const BOOT_PORT: u16 = 4011;

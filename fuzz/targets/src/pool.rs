@@ -72,6 +72,7 @@ fn server(probe: Duration) -> Server {
         boot: vec![boot(false, "http://10.0.2.1/ipxe.efi"), boot(true, "boot.ipxe")],
         decline_seconds: 3600,
         probe,
+        proxy: false,
     })
     .expect("the configuration is sound")
 }

@@ -4,6 +4,7 @@ mod database;
 mod files;
 mod leases;
 mod operation;
+mod proxy;
 mod relayed;
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tests::{Ns, World, wait_for_or};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [database::trials(), files::trials(), leases::trials(), operation::trials(), relayed::trials()]
+    [database::trials(), files::trials(), leases::trials(), operation::trials(), proxy::trials(), relayed::trials()]
         .into_iter()
         .flatten()
         .collect()

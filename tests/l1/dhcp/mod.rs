@@ -155,7 +155,7 @@ fn run_dhclient6(guest: &Ns<'_>) {
 }
 
 /// A daemon in the guest that ends with the scene.
-pub(crate) struct Daemon(Child);
+pub(crate) struct Daemon(pub(crate) Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {

@@ -35,7 +35,9 @@ pub(super) struct File {
     address: Option<Ipv4Addr>,
     leases: Option<PathBuf>,
     probe_milliseconds: Option<u64>,
-    subnets: Vec<SubnetFields>,
+    #[serde(default)]
+    proxy: bool,
+    subnets: Option<Vec<SubnetFields>>,
     #[serde(default)]
     boot: Vec<BootFields>,
     tftp: Option<TftpFields>,
@@ -165,7 +167,17 @@ impl<'de> Deserialize<'de> for Architectures {
 
 impl File {
     pub(super) fn conf(self) -> Result<Conf, String> {
-        let subnets = self.subnets.into_iter().enumerate();
+        let subnets = match (self.proxy, self.subnets) {
+            (false, None) => return Err("missing field `subnets`".to_owned()),
+            (true, Some(_)) => {
+                return Err(
+                    "subnets: must be absent with proxy: true, for another server gives the addresses".to_owned()
+                );
+            }
+            (true, None) if self.boot.is_empty() => return Err("boot: must have a rule with proxy: true".to_owned()),
+            (_, subnets) => subnets.unwrap_or_default(),
+        };
+        let subnets = subnets.into_iter().enumerate();
         let subnets = subnets.map(|(index, subnet)| subnet.subnet(&format!("subnets[{index}]")));
         let boot = self.boot.into_iter().enumerate().map(|(index, rule)| rule.rule(&format!("boot[{index}]")));
         let leases = self.leases.unwrap_or_else(|| LEASES.into());
@@ -188,6 +200,7 @@ impl File {
             wait => return Err(format!("probeMilliseconds: {wait}, must be from 0 to {MOST_PROBE_MILLISECONDS}")),
         };
         Ok(Conf {
+            proxy: self.proxy,
             metrics: metrics.transpose()?,
             probe,
             subnets: subnets.collect::<Result<_, _>>()?,

@@ -31,6 +31,8 @@ pub(crate) struct Conf {
     pub(crate) subnets: Vec<Subnet>,
     /// How long a host that uses an address may take to answer before the address is offered.
     pub(crate) probe: Duration,
+    /// Whether another server of the link gives addresses.
+    pub(crate) proxy: bool,
     /// Boot answers.
     pub(crate) boot: Vec<BootRule>,
     /// The folder of files for TFTP.
@@ -51,6 +53,7 @@ impl Conf {
             boot: self.boot.clone(),
             decline_seconds: DECLINE_SECONDS,
             probe: self.probe,
+            proxy: self.proxy,
         }
     }
 
@@ -65,6 +68,7 @@ impl Conf {
                 ("interface", conf.interface.to_string()),
                 ("address", shown(conf.address.as_ref(), ToString::to_string)),
                 ("leases", path(&conf.leases)),
+                ("proxy", conf.proxy.to_string()),
                 ("tftp", shown(conf.tftp.as_ref(), path)),
                 ("http", shown(conf.http.as_ref(), |(root, port)| format!("{} at port {port}", root.display()))),
                 ("metrics", shown(conf.metrics.as_ref(), ToString::to_string)),
@@ -163,6 +167,23 @@ metrics: 127.0.0.1:9547
         let (_, rest) = include_str!("../../CONFIGURATION.md").split_once("```yaml\n").unwrap();
         let conf = parse(rest.split_once("```").unwrap().0).unwrap();
         assert_eq!((conf.subnets.len(), conf.boot.len(), conf.address), (1, 4, Some([10, 9, 0, 1].into())));
+    }
+
+    // spec: BOOT-19
+    #[test]
+    fn a_proxy_has_boot_answers_and_no_addresses() {
+        let good = "{interface: br0, proxy: true, boot: [{file: a}]}";
+        let conf = parse(good).unwrap();
+        assert_eq!((conf.proxy, conf.subnets.len(), conf.boot.len()), (true, 0, 1));
+        let cases = [
+            ("boot: [{file: a}]", "boot: []", "boot: must have a rule with proxy: true"),
+            ("boot:", "subnets: [{network: 10.9.0.0/24}], boot:", "subnets: must be absent with proxy: true"),
+            ("proxy: true", "proxy: false", "missing field `subnets`"),
+        ];
+        for (from, to, expected) in cases {
+            let problem = parse(&good.replacen(from, to, 1)).unwrap_err();
+            assert!(problem.starts_with(expected), "{to}\n{problem}\n{expected}");
+        }
     }
 
     // spec: BOOT-1
