@@ -81,7 +81,7 @@ fn machine_outcome(instance: &VirtualMachineInstance, data: &Data) -> Value {
         engine: None,
         primary_interface: "eth0".parse().unwrap(),
         vm_uid: None,
-        bindings: None,
+        bindings: api::translate::BindingPlugins::None,
         has_mesh_sidecar: true,
     };
     match translate(instance, &context) {

@@ -26,8 +26,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) mounts_images: bool,
     /// How many migrations may have a target pod.
     pub(crate) migrations: MigrationLimits,
-    /// Plugins that join NICs, by their names.
-    pub(crate) bindings: BTreeMap<String, BindingPlugin>,
+    /// Plugins that join NICs, by their names; `None` for who does not follow the KubeVirt object.
+    pub(crate) bindings: Option<BTreeMap<String, BindingPlugin>>,
 }
 
 /// What the deletion of the KubeVirt object makes of VMs. Without a word VMs keep it, where KubeVirt would remove them.
@@ -114,7 +114,7 @@ impl ClusterConfig {
             requests_tun: true,
             mounts_images: true,
             migrations: MigrationLimits::default(),
-            bindings: BTreeMap::new(),
+            bindings: None,
         }
     }
 
@@ -155,9 +155,11 @@ impl ClusterConfig {
                 None => errors.push(wrong(path, "a whole number above 0", &value)),
             }
         }
+        config.bindings = Some(BTreeMap::new());
         match read("network.binding") {
             Some(Value::Object(plugins)) => {
-                config.bindings = plugins.iter().map(|(name, plugin)| (name.clone(), binding(plugin))).collect();
+                let plugins = plugins.iter().map(|(name, plugin)| (name.clone(), binding(plugin)));
+                config.bindings = Some(plugins.collect());
             }
             Some(other) => errors.push(wrong("network.binding", "a map of binding plugins", &other)),
             None => {}
@@ -253,7 +255,8 @@ mod tests {
 
     #[test]
     fn an_empty_object_changes_nothing() {
-        assert_eq!(read(json!({}), None), Ok(ClusterConfig::new("launcher:1".into())));
+        let followed = ClusterConfig { bindings: Some(BTreeMap::new()), ..ClusterConfig::new("launcher:1".into()) };
+        assert_eq!(read(json!({}), None), Ok(followed));
     }
 
     #[test]
@@ -285,7 +288,7 @@ mod tests {
         let config = plugins(json!({"tap": {"domainAttachmentType": "managedTap", "migration": {}},
             "macvtap": {"domainAttachmentType": "tap"},
             "passt": {"sidecarImage": "passt:1", "domainAttachmentType": "managedTap"}}));
-        let bindings = config.unwrap().bindings;
+        let bindings = config.unwrap().bindings.unwrap();
         assert_eq!(bindings["tap"], BindingPlugin::ManagedTap);
         let refused = |why: &str| BindingPlugin::NotSupported(format!("{why}: not supported"));
         assert_eq!(bindings["macvtap"], refused("domainAttachmentType \"tap\""));

@@ -32,6 +32,7 @@ mod vm;
 mod vmi;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -184,7 +185,8 @@ async fn control(
     let namespace = &options.namespace;
     // Decides about pods alone: no client of the servers waits for this answer.
     let defaults = ClusterConfig { mounts_images: installation::mounts_images(&client).await, ..options.config() };
-    let (publish, config) = watch::channel(defaults.clone());
+    let followed_from = ClusterConfig { bindings: Some(BTreeMap::new()), ..defaults.clone() };
+    let (publish, config) = watch::channel(followed_from);
     let (publish_version, followed) = watch::channel(None);
     let publish = Published { config: publish, followed: publish_version };
     let (changed, launchers) = mpsc::unbounded_channel();

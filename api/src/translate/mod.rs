@@ -44,10 +44,21 @@ pub struct TranslateContext<'a> {
     pub primary_interface: IfName,
     /// UID of the VM in a cluster, which MAC addresses are derived from; without one they derive from namespace and name.
     pub vm_uid: Option<&'a str>,
-    /// How the plugins that a cluster's KubeVirt object names join a NIC, by their names; none on one machine.
-    pub bindings: Option<&'a BTreeMap<String, BindingPlugin>>,
+    /// The plugins that join NICs.
+    pub bindings: BindingPlugins<'a>,
     /// Whether a service mesh's proxy shares the pod when the annotation `sidecar.istio.io/inject` asks for one.
     pub has_mesh_sidecar: bool,
+}
+
+/// The plugins that join NICs, as far as they are known.
+#[derive(Debug, Clone, Copy)]
+pub enum BindingPlugins<'a> {
+    /// There are none on one machine.
+    None,
+    /// The cluster's KubeVirt object says it, which is not known here: any may be one.
+    Unknown,
+    /// Those of the KubeVirt object, by their names.
+    Known(&'a BTreeMap<String, BindingPlugin>),
 }
 
 /// How a plugin of a cluster joins a NIC.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use terms::{IfName, Ipv4Network, Ipv6Network, Queues};
 use wiring::{Binding, Interface, Mesh, Port};
 
-use super::{BindingPlugin, TranslateContext, TranslateError, identity};
+use super::{BindingPlugin, BindingPlugins, TranslateContext, TranslateError, identity};
 use crate::kubevirt::{self, Network, VirtualMachineInstance};
 use machine::{Nic, NicModel};
 
@@ -75,13 +75,14 @@ pub(super) fn unknown_plugins(
 ) -> Vec<TranslateError> {
     let refused = |(index, nic): (usize, &kubevirt::Nic)| {
         let plugin = nic.plugin.as_ref()?;
-        let reason = match (context.bindings, context.bindings.and_then(|known| known.get(plugin))) {
-            (_, Some(BindingPlugin::ManagedTap)) => return None,
-            (_, Some(BindingPlugin::NotSupported(why))) => format!("plugin {plugin:?}: {why}"),
-            (Some(_), None) => {
-                format!("spec.configuration.network.binding of the KubeVirt object has no plugin {plugin:?}")
-            }
-            (None, None) => "there are binding plugins in a cluster alone, use masquerade or bridge".to_owned(),
+        let reason = match context.bindings {
+            BindingPlugins::Unknown => return None,
+            BindingPlugins::None => "there are binding plugins in a cluster alone, use masquerade or bridge".to_owned(),
+            BindingPlugins::Known(known) => match known.get(plugin) {
+                Some(BindingPlugin::ManagedTap) => return None,
+                Some(BindingPlugin::NotSupported(why)) => format!("plugin {plugin:?}: {why}"),
+                None => format!("spec.configuration.network.binding of the KubeVirt object has no plugin {plugin:?}"),
+            },
         };
         Some(TranslateError::Plugin { path: format!("spec.domain.devices.interfaces[{index}].binding.name"), reason })
     };

@@ -36,7 +36,7 @@ fn launch_on(
         engine,
         primary_interface: "eth0".parse().unwrap(),
         vm_uid,
-        bindings: None,
+        bindings: BindingPlugins::None,
         has_mesh_sidecar: false,
     };
     translate(instance, &context)
@@ -48,9 +48,8 @@ fn an_interface_is_joined_by_a_plugin_that_the_cluster_knows() {
     let spec = "{domain: {memory: {guest: 64Mi}, devices: {interfaces: [{name: a, binding: {name: tap}}]}},
         networks: [{name: a, pod: {}}]}";
     let refused = BindingPlugin::NotSupported("sidecarImage: not supported".to_owned());
-    let translated = |plugins: Option<&[(&str, BindingPlugin)]>| {
-        let known =
-            plugins.map(|plugins| plugins.iter().map(|(name, how)| ((*name).to_owned(), how.clone())).collect());
+    let known = |how: BindingPlugin| -> BTreeMap<String, BindingPlugin> { [("tap".to_owned(), how)].into() };
+    let translated = |plugins: BindingPlugins<'_>| {
         let context = TranslateContext {
             data: DataSource::Read(&Data::default()),
             images: &ImageFiles::default(),
@@ -60,17 +59,21 @@ fn an_interface_is_joined_by_a_plugin_that_the_cluster_knows() {
             engine: None,
             primary_interface: "eth0".parse().unwrap(),
             vm_uid: None,
-            bindings: known.as_ref(),
+            bindings: plugins,
             has_mesh_sidecar: false,
         };
         translate(&instance("a", spec), &context).map_err(|errors| errors[0].to_string())
     };
-    let wired = translated(Some(&[("tap", BindingPlugin::ManagedTap)])).unwrap().wiring;
-    assert_eq!((wired.interfaces()[0].binding, wired.interfaces()[0].without_service), (wiring::Binding::Bridge, true));
+    let managed = known(BindingPlugin::ManagedTap);
+    for plugins in [BindingPlugins::Known(&managed), BindingPlugins::Unknown] {
+        let wired = translated(plugins).unwrap().wiring;
+        let nic = &wired.interfaces()[0];
+        assert_eq!((nic.binding, nic.without_service), (wiring::Binding::Bridge, true));
+    }
     for (plugins, why) in [
-        (Some(&[("tap", refused)][..]), "plugin \"tap\": sidecarImage: not supported"),
-        (Some(&[]), "of the KubeVirt object has no plugin \"tap\""),
-        (None, "in a cluster alone"),
+        (BindingPlugins::Known(&known(refused)), "plugin \"tap\": sidecarImage: not supported"),
+        (BindingPlugins::Known(&BTreeMap::new()), "of the KubeVirt object has no plugin \"tap\""),
+        (BindingPlugins::None, "in a cluster alone"),
     ] {
         let error = translated(plugins).unwrap_err();
         assert!(
@@ -290,7 +293,7 @@ fn claims_are_refused_on_one_machine_and_read_only_ones_not_written() {
         engine: None,
         primary_interface: "eth0".parse().unwrap(),
         vm_uid: None,
-        bindings: None,
+        bindings: BindingPlugins::None,
         has_mesh_sidecar: false,
     };
     let disk = translate(&instance, &context).unwrap().machine.disks.remove(0);

@@ -400,7 +400,7 @@ fn context<'a>(data: &'a Data, images: &'a ImageFiles, engine: Option<EngineDema
         engine,
         primary_interface: constant("eth0"),
         vm_uid: None,
-        bindings: None,
+        bindings: api::translate::BindingPlugins::None,
         has_mesh_sidecar: false,
     }
 }

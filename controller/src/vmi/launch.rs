@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use api::kubevirt::Volume;
 use api::manifest::Body;
 use api::translate::{
-    ClaimPlace, DataSource, ImageFiles, ImageUse, TranslateContext, Translation, claims as claims_of, container_images,
-    translate,
+    BindingPlugins, ClaimPlace, DataSource, ImageFiles, ImageUse, TranslateContext, Translation, claims as claims_of,
+    container_images, translate,
 };
 use machine::{DiskFile, Emulation};
 use protocol::launch_file::LaunchFile;
@@ -96,7 +96,7 @@ fn launch(
         emulation: if config.use_emulation { Emulation::Required } else { Emulation::Forbidden },
         primary_interface,
         vm_uid: vm_uid(object),
-        bindings: Some(&config.bindings),
+        bindings: config.bindings.as_ref().map_or(BindingPlugins::Unknown, BindingPlugins::Known),
         has_mesh_sidecar: true,
     };
     let translation =

@@ -52,7 +52,7 @@ fn becomes_a_machine(instance: &VirtualMachineInstance) {
         engine: None,
         primary_interface: "eth0".parse().expect("eth0 is a name"),
         vm_uid: None,
-        bindings: None,
+        bindings: api::translate::BindingPlugins::None,
         has_mesh_sidecar: false,
     };
     let _images = container_images(instance);
