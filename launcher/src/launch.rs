@@ -23,6 +23,7 @@ use super::console::{Console, Door};
 use super::control::{self, Control};
 use super::counters::{Account, Meter};
 use super::engine::{Confine, Engine, EngineError, OpenNic, Parts, Running};
+use super::huge_pages;
 use super::incoming::Incoming;
 use super::network::{self, AttachError, Lease, ResolvConf, Resolvers, Service, VerifyError, WiredNic};
 use super::orphans;
@@ -169,6 +170,7 @@ fn run(args: &LaunchOptions) -> Result<Outcome, LaunchError> {
     check_boot(&file.machine.boot)?;
     let choice = choice::choose(&file, handed_down.kvm.take())?;
     check_bindings(&file, &*choice.engine())?;
+    huge_pages::missing(&file.machine).map_or(Ok(()), |why| Err(EngineError::Unsupported(why)))?;
     let LaunchFile { machine, wiring, .. } = file;
     let mut kernel = Linux::here();
     let facts = kernel.gather(&Ask::network())?;

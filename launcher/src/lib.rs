@@ -19,6 +19,7 @@ mod few_descriptors;
 #[cfg(test)]
 mod fixtures;
 mod guest_log;
+mod huge_pages;
 mod incoming;
 mod kvm;
 mod launch;

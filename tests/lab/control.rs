@@ -15,7 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: LAB-32, LAB-12
         trial("engine kvm answers every request of the control protocol", answers_all),
-        // spec: LAB-33
+        // spec: LAB-33, LAB-12
         trial("without vhost-net the launcher counts the frames of each queue", counts),
     ]
 }
@@ -127,18 +127,31 @@ fn counts() {
         r#"cat >/tmp/counts <<'SCRIPT'
         mount --bind /dev/null /dev/vhost-net
         {}
+        echo {} | base64 -d >db.yaml
+        tapvisor run -d -f db.yaml --network ./net.conflist --engine kvm
         for address in $(addresses); do ask "$address"; done
+        for vm in web db; do tapvisor logs $vm | grep -o 'GUEST lease[46].*' | sed "s/^/$vm: /"; done
         ctl counters
-        ctl stop 60
-        while tapvisor ps | grep -q Running; do sleep 1; done
+        folder=/run/tapvisor/vms/default.db/launcher
+        echo "of db: $(tapvisor-launcher ctl --dir $folder counters | tr -d ' \n')"
         tapvisor rm web
+        tapvisor rm db
 SCRIPT
         unshare -m sh /tmp/counts"#,
-        prelude()
+        prelude(),
+        manifest("bridge.yaml")
     );
     let finished = crate::run("counters of queues", &script, LIMIT);
     println!("{finished}");
     assert_eq!(finished.code, 0, "{finished}");
+    for address in ["192.0.2.2", "192.0.2.3", "2001:db8:77::2", "2001:db8:77::3"] {
+        assert!(finished.output.contains(&format!("page of {address}: HTTP/1.1 200 OK")), "{finished}");
+    }
+    for lease in ["web: GUEST lease4", "web: GUEST lease6", "db: GUEST lease4", "db: GUEST lease6"] {
+        assert!(finished.output.contains(lease), "no {lease}\n{finished}");
+    }
+    let of_bridge = finished.output.lines().find_map(|line| line.strip_prefix("of db: ")).unwrap_or_default();
+    assert!(of_bridge.contains(r#""dataPath":"launcher""#), "{finished}");
     let nic = &json(&finished, "counters")["nics"][0];
     assert_eq!(nic["dataPath"], "launcher", "{finished}");
     let queues = nic["queues"].as_array().map_or(0, Vec::len);

@@ -99,13 +99,18 @@ fn refused() {
         echo {} | base64 -d | sed 's/^\( *\)rng: .*/&\n\1watchdog: {{name: dog, i6300esb: {{action: reset}}}}/' >web.yaml
         tapvisor run -d -f web.yaml --network ./net.conflist --engine kvm || echo "refused with $?"
         tapvisor rm web || true
+        echo {} | base64 -d >seeded.yaml
+        tapvisor run -d -f seeded.yaml --network ./net.conflist --engine kvm || echo "refused with $?"
+        tapvisor rm seeded || true
         links >links.after
         echo "left: $(ls /run/netns 2>/dev/null | wc -l) namespaces, links $(diff links.before links.after && echo as before)"
         "#,
-        manifest("masquerade.yaml")
+        manifest("masquerade.yaml"),
+        manifest("cloud-init.yaml")
     );
     let finished = crate::run("an engine that lacks a device", &script, LIMIT);
     assert!(finished.output.contains("machine.watchdog: engine kvm has no watchdog"), "{finished}");
+    assert!(finished.output.contains(r#"machine.disks[0]: engine kvm has no disks, found "seed""#), "{finished}");
     assert!(finished.output.contains("left: 0 namespaces, links as before"), "{finished}");
 }
 

@@ -12,6 +12,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         // spec: LAB-16
         trial("a guest's memory is mapped by huge pages", huge_pages),
+        // spec: LAB-36
+        trial("a guest's memory is made of the huge pages that it asks for", of_huge_pages),
         // spec: LAB-22
         trial("memory that a guest frees goes back to the host", balloon),
         // spec: LAB-23
@@ -31,6 +33,33 @@ fn huge_pages() {
     let faults = finished.output.lines().find_map(|line| line.strip_prefix("faults: ")).unwrap_or_default();
     // A boot touches some 20,000 pages of 4 KiB, and 60 of 2 MiB.
     assert!(faults.parse::<u32>().is_ok_and(|faults| (1..2000).contains(&faults)), "{finished}");
+}
+
+fn of_huge_pages() {
+    let script = "count() { sed -n \"s/^HugePages_$1: *//p\" /proc/meminfo; }
+        export VMM_HUGEPAGES=2
+        set -- vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet lab.end=stay' 1 128
+        kept=$(cat /proc/sys/vm/nr_hugepages)
+        echo $((kept + 70)) >/proc/sys/vm/nr_hugepages
+        free=$(count Free)
+        \"$@\" >/run/huge 2>&1 &
+        vm=$!
+        until grep 'guest: shell' /run/huge 2>/dev/null; do kill -0 $vm || { cat /run/huge; exit 1; }; sleep 0.5; done
+        echo \"taken: $((free - $(count Free))), of them not written: $(count Rsvd)\"
+        \"$@\" 2>&1
+        kill -KILL $vm
+        wait $vm
+        for try in $(seq 100); do [ $((free - $(count Free))) != 0 ] || break; sleep 0.1; done
+        echo \"back: $((free - $(count Free)))\"
+        echo $kept >/proc/sys/vm/nr_hugepages";
+    let finished = crate::run("memory of huge pages", script, LIMIT);
+    let line = finished.output.lines().find_map(|line| line.strip_prefix("taken: ")).unwrap_or_default();
+    let numbers: Vec<u32> = line.split(' ').filter_map(|word| word.trim_end_matches(',').parse().ok()).collect();
+    let [taken, reserved] = numbers[..] else { panic!("{finished}") };
+    // A boot writes to most of 128 MiB, and what it does not write to is kept for it.
+    assert!(taken > 10 && taken + reserved >= 64, "{finished}");
+    assert!(finished.output.contains("HugePages { bytes: 134217728, page: 2097152"), "{finished}");
+    assert!(finished.output.contains("back: 0\n"), "{finished}");
 }
 
 fn balloon() {

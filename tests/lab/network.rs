@@ -235,8 +235,20 @@ fn link(words: &str) {
          until [ \"$(cat /sys/class/net/eth0/carrier)\" = 0 ]; do sleep 0.1; done; echo has-no-carrier; \
          until [ \"$(cat /sys/class/net/eth0/carrier)\" = 1 ]; do sleep 0.1; done; {REACHES}"
     );
-    let finished = run("a link", 1500, &[words], "", &guest, "is-up link-down has-no-carrier link-up");
+    let host = "tcpdump -i far -Z root -n -l arp >/tmp/arp 2>/tmp/heard &
+        listens=$!
+        until grep -q 'listening on' /tmp/heard; do kill -0 $listens || { cat /tmp/heard; exit 1; }; sleep 0.1; done";
+    let reactions = "is-up link-down has-no-carrier link-up
+        kill $listens; wait $listens || true; sed 's/^/arp: /' /tmp/arp; rm /tmp/arp /tmp/heard";
+    let finished = run("a link", 1500, &[words], host, &guest, reactions);
     assert!(finished.output.contains("host-reached\n"), "{finished}");
+    // Linux announces an address by itself only where it is told to (arp_notify): the device asked for it.
+    let is_announcement = |line: &&str| {
+        line.starts_with("arp: ")
+            && (line.contains("Announcement 192.0.2.2,")
+                || line.contains("tell 192.0.2.2,") && line.contains("who-has 192.0.2.2 "))
+    };
+    assert!(finished.output.lines().any(|line| is_announcement(&line)), "the guest is not announced\n{finished}");
 }
 
 fn pause(words: &str) {

@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bzImage reaches init with 2 processors and 128 MiB", || reaches_init("bzImage", 2, 128)),
         // spec: LAB-3
         trial("bzImage reaches init with 5 GiB", || reaches_init("bzImage", 1, 5120)),
+        // spec: LAB-3
+        trial("vmlinux reaches init with 16 processors", || reaches_init("vmlinux", 16, 256)),
         // spec: LAB-4
         trial("a reset by the guest is no power-off", guest_resets),
         // spec: LAB-4
@@ -32,6 +34,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the guest reads random bytes from a virtio device by MSI-X", random_bytes),
         // spec: LAB-17
         trial("the guest reads its machine's UUID and serial number by DMI", identity),
+        // spec: LAB-35
+        trial("a guest of a level has the level's processor and no more", level),
         // spec: LAB-5
         trial("the power button reaches the guest", power_button),
         // spec: LAB-5
@@ -136,6 +140,28 @@ fn identity() {
     let finished = boot("vmlinux", 1, 128, &words, "");
     let expected = "00112233-4455-6677-8899-aabbccddeeff\nvmm-boot\nTapvisor\nVM\n";
     assert!(finished.output.contains(expected), "{finished}");
+}
+
+fn level() {
+    let script = "grep -m1 'model name' /proc/cpuinfo; grep -m1 flags /proc/cpuinfo";
+    let words = format!("lab.run={} lab.end=poweroff", base64::encode(script.as_bytes()));
+    let guest = format!("vmm-boot $LAB/guest/vmlinux $LAB/guest/initrd 'console=ttyS0 panic=-1 quiet {words}' 2 128");
+    let finished =
+        crate::run("a level", &format!("VMM_CPU=x86-64-v3 {guest}; VMM_CPU=x86-64-v9 {guest} || true"), LIMIT);
+    let output = finished.output.replace('\r', "");
+    assert!(output.contains("model name\t: x86-64-v3\n"), "{finished}");
+    let flags = output.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
+    // Of AVX there is nothing in the emulated host: its KVM gives the state of a guest's XSAVE another size than Linux counts.
+    for flag in ["bmi1", "bmi2", "movbe", "popcnt", "sse4_2", "hypervisor", "arat"] {
+        assert!(has(flag), "{flag}\n{finished}");
+    }
+    // The host's processor has these.
+    for flag in ["svm", "aes", "rdrand", "smep", "sse4a"] {
+        assert!(!has(flag), "{flag}\n{finished}");
+    }
+    assert!(output.contains("\nvmm-boot: ended PoweredOff"), "{finished}");
+    assert!(output.contains("no processor is called x86-64-v9"), "{finished}");
 }
 
 fn random_bytes() {

@@ -2,7 +2,7 @@
 
 use crate::quantity::Quantity;
 use crate::reader::{Fields, Node, Scope};
-use machine::Cpu;
+use machine::{Cpu, CpuModel};
 
 /// What a scheduler reserves and enforces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +22,16 @@ pub struct ResourceAmounts {
     pub memory: Option<Quantity>,
 }
 
+/// A guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) bytes: u64,
+    /// Size of the huge pages that it is made of.
+    pub(super) hugepage_bytes: Option<u64>,
+}
+
+/// Huge pages of x86, by their sizes.
+const HUGE_PAGES: [u64; 2] = [2 << 20, 1 << 30];
 /// One more would not fit the eight bits of an APIC identifier.
 const MAX_CPUS: u32 = 255;
 const MEBIBYTE: u64 = 1 << 20;
@@ -29,7 +39,7 @@ const MEBIBYTE: u64 = 1 << 20;
 const MAX_BYTES: u64 = 1 << 46;
 
 /// Reads `cpu`, `memory` and `resources` of a domain.
-pub(super) fn read(domain: &Fields<'_>) -> Option<(Cpu, u64, Resources)> {
+pub(super) fn read(domain: &Fields<'_>) -> Option<(Cpu, Memory, Resources)> {
     let resources = domain.field("resources").and_then(|node| node.fields(read_resources)).unwrap_or_default();
     let cpu = read_cpu(domain, &resources);
     let memory = read_memory(domain, &resources);
@@ -89,9 +99,10 @@ fn read_cpu(domain: &Fields<'_>, resources: &Resources) -> Option<Cpu> {
     let topology = domain.field("cpu").map(|node| (node.fields(read_topology), node));
     let (topology, node) = match topology {
         Some((topology, node)) => (topology?, node),
-        None => ([None; 3], domain.node().named("cpu")),
+        None => (([None; 3], CpuModel::default()), domain.node().named("cpu")),
     };
-    let [cores, sockets, threads] = topology.map(|count| count.filter(|count| *count > 0));
+    let (counts, model) = topology;
+    let [cores, sockets, threads] = counts.map(|count| count.filter(|count| *count > 0));
     // KubeVirt: without any topology the processors of limits, else of requests, become sockets.
     let limited = resources.limits.cpu.as_ref().map(|amount| (amount, "limits"));
     let amount = limited.or(resources.requests.cpu.as_ref().map(|amount| (amount, "requests")));
@@ -106,7 +117,7 @@ fn read_cpu(domain: &Fields<'_>, resources: &Resources) -> Option<Cpu> {
         _ => None,
     };
     let sockets = sockets.or(from_resources).unwrap_or(1).max(1);
-    let cpu = Cpu { sockets, cores: cores.unwrap_or(1), threads: threads.unwrap_or(1) };
+    let cpu = Cpu { sockets, cores: cores.unwrap_or(1), threads: threads.unwrap_or(1), model };
     if cpu.count() > MAX_CPUS {
         node.refuse(format!("{} virtual CPUs, at most {MAX_CPUS} are possible", cpu.count()));
         return None;
@@ -121,21 +132,23 @@ fn warn_of_most(domain: &Fields<'_>, (list, name): (&'static str, &'static str),
     node.warn(Scope::Everywhere, why);
 }
 
-fn read_topology(cpu: &Fields<'_>) -> [Option<u32>; 3] {
+fn read_topology(cpu: &Fields<'_>) -> ([Option<u32>; 3], CpuModel) {
     cpu.unsupported(&["features", "dedicatedCpuPlacement", "isolateEmulatorThread", "numa", "realtime"]);
     cpu.ignored(Scope::Everywhere, "processors cannot be added while it runs", &["maxSockets"]);
-    if let Some(model) = cpu.set("model")
-        && let Some(name) = model.text()
-        && !matches!(name, "host-model" | "host-passthrough")
-    {
-        model.warn(Scope::Everywhere, "the guest sees the model that the engine gives");
-    }
-    ["cores", "sockets", "threads"].map(|name| cpu.integer(name, 0..=u32::MAX))
+    let named = cpu.set("model").and_then(|node| Some((node.text()?, node)));
+    let model = named.and_then(|(name, node)| {
+        let known = CpuModel::NAMES.iter().find(|(of, _)| *of == name).map(|(_, model)| *model);
+        if known.is_none() {
+            node.warn(Scope::Everywhere, "the guest sees host-model; x86-64-v2 and x86-64-v3 are models as well");
+        }
+        known
+    });
+    (["cores", "sockets", "threads"].map(|name| cpu.integer(name, 0..=u32::MAX)), model.unwrap_or_default())
 }
 
-fn read_memory(domain: &Fields<'_>, resources: &Resources) -> Option<u64> {
+fn read_memory(domain: &Fields<'_>, resources: &Resources) -> Option<Memory> {
     let memory = domain.field("memory");
-    let guest = memory.as_ref().and_then(|node| node.fields(read_guest)?);
+    let (guest, hugepages) = memory.as_ref().and_then(|node| node.fields(read_guest)).unwrap_or_default();
     if let Some((guest, node)) = &guest
         && let Some(limit) = &resources.limits.memory
         && guest > limit
@@ -168,13 +181,30 @@ fn read_memory(domain: &Fields<'_>, resources: &Resources) -> Option<u64> {
         node.refuse(format!("{quantity} is not between 1Mi and 64Ti"));
     }
     // Engines take whole mebibytes; part of one would be lost.
-    bytes.map(|bytes| bytes.next_multiple_of(MEBIBYTE))
+    let bytes = bytes?.next_multiple_of(MEBIBYTE);
+    let hugepage_bytes = hugepages.map(|(size, node)| {
+        if !bytes.is_multiple_of(size) {
+            node.refuse(format!("the memory of {quantity} is no whole number of these pages"));
+        }
+        size
+    });
+    Some(Memory { bytes, hugepage_bytes })
 }
 
-fn read_guest<'a>(memory: &Fields<'a>) -> Option<(Quantity, Node<'a>)> {
-    memory.unsupported(&["hugepages"]);
+type Sized<'a, T> = Option<(T, Node<'a>)>;
+
+/// Size of the memory, and of its huge pages, each with its place.
+fn read_guest<'a>(memory: &Fields<'a>) -> (Sized<'a, Quantity>, Sized<'a, u64>) {
+    let hugepages = memory.field("hugepages").and_then(|node| node.fields(|pages| pages.required("pageSize"))?);
+    let hugepages = hugepages.and_then(|node| {
+        let size = Quantity::read(&node)?.rounded_up().filter(|size| HUGE_PAGES.contains(size));
+        if size.is_none() {
+            node.expected("2Mi or 1Gi");
+        }
+        Some((size?, node))
+    });
     memory.ignored(Scope::Everywhere, "memory cannot be added while it runs", &["maxGuest"]);
     memory.ignored(Scope::Local, "memory overhead is reserved by a scheduler", &["reservedOverhead"]);
-    let node = memory.field("guest")?;
-    Some((Quantity::read(&node)?, node))
+    let guest = memory.field("guest").and_then(|node| Some((Quantity::read(&node)?, node)));
+    (guest, hugepages)
 }

@@ -3,6 +3,7 @@
 use terms::ObjectKey;
 
 use super::boot_order::BootOrders;
+use super::compute::Memory;
 use super::{
     Access, Disk, DnsConfig, Firmware, Nic, Probe, Resources, access, compute, disk, dns, firmware, nic, pci, probe,
 };
@@ -16,6 +17,8 @@ pub struct Spec {
     pub cpu: Cpu,
     /// Guest memory.
     pub memory_bytes: u64,
+    /// Size of the huge pages that it is made of.
+    pub hugepage_bytes: Option<u64>,
     /// What a scheduler reserves and enforces.
     pub resources: Resources,
     /// Firmware, identity and direct kernel boot.
@@ -112,7 +115,8 @@ pub(super) fn read(spec: &Fields<'_>) -> Option<Spec> {
     let devices = domain.devices;
     Some(Spec {
         cpu: domain.cpu,
-        memory_bytes: domain.memory_bytes,
+        memory_bytes: domain.memory.bytes,
+        hugepage_bytes: domain.memory.hugepage_bytes,
         resources: domain.resources,
         firmware: domain.firmware,
         disks: devices.disks,
@@ -151,7 +155,7 @@ fn dns_name(spec: &Fields<'_>, name: &'static str, longest: usize) -> Option<Str
 
 struct Domain {
     cpu: Cpu,
-    memory_bytes: u64,
+    memory: Memory,
     resources: Resources,
     firmware: Firmware,
     reboot_policy: RebootPolicy,
@@ -167,8 +171,8 @@ impl Domain {
         let words = &[("Reboot", RebootPolicy::Reboot), ("Terminate", RebootPolicy::Terminate)];
         let reboot_policy = domain.one_of("rebootPolicy", words, &[]).unwrap_or_default();
         let devices = domain.required("devices")?.fields(|devices| Devices::read(devices, volumes, networks));
-        let (cpu, memory_bytes, resources) = compute?;
-        Some(Self { cpu, memory_bytes, resources, firmware, reboot_policy, devices: devices? })
+        let (cpu, memory, resources) = compute?;
+        Some(Self { cpu, memory, resources, firmware, reboot_policy, devices: devices? })
     }
 }
 

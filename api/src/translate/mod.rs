@@ -177,6 +177,7 @@ pub fn translate(
         subdomain: spec.subdomain.clone(),
         cpu: spec.cpu,
         memory_bytes: spec.memory_bytes,
+        hugepage_bytes: spec.hugepage_bytes,
         boot,
         disks,
         nics: nics.nics,

@@ -40,6 +40,9 @@ pub struct Machine {
     pub cpu: Cpu,
     /// Size of the guest's memory.
     pub memory_bytes: u64,
+    /// Size of the huge pages of the host that the guest's memory is made of; `None` leaves it to the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepage_bytes: Option<u64>,
     /// Kernel or firmware that runs first.
     pub boot: Boot,
     /// Disks in the manifest's order.
@@ -95,6 +98,9 @@ pub struct Cpu {
     pub cores: u32,
     /// Threads of a core, at least 1.
     pub threads: u32,
+    /// What the guest is given of the host's processor.
+    #[serde(default, skip_serializing_if = "CpuModel::is_host_model")]
+    pub model: CpuModel,
 }
 
 impl Cpu {
@@ -102,6 +108,44 @@ impl Cpu {
     #[must_use]
     pub fn count(self) -> u32 {
         self.sockets.saturating_mul(self.cores).saturating_mul(self.threads)
+    }
+}
+
+/// What a guest on KVM is given of its host's processor. In emulation it has all that is emulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum CpuModel {
+    /// What hosts of one kind have in common.
+    #[default]
+    #[serde(rename = "host-model")]
+    HostModel,
+    /// All of it: the guest can go on at no other host.
+    #[serde(rename = "host-passthrough")]
+    HostPassthrough,
+    /// The second level of the x86-64 psABI (SSE4.2, POPCNT).
+    #[serde(rename = "x86-64-v2")]
+    X86V2,
+    /// The third level of the x86-64 psABI (AVX2, BMI2, FMA).
+    #[serde(rename = "x86-64-v3")]
+    X86V3,
+}
+
+impl CpuModel {
+    /// All, by their names.
+    pub const NAMES: [(&str, Self); 4] = [
+        ("host-model", Self::HostModel),
+        ("host-passthrough", Self::HostPassthrough),
+        ("x86-64-v2", Self::X86V2),
+        ("x86-64-v3", Self::X86V3),
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, model)| *model == self).map_or("", |(name, _)| name)
+    }
+
+    fn is_host_model(&self) -> bool {
+        *self == Self::HostModel
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::os::fd::RawFd;
 
-use machine::{Boot, Bus, Cache, Disk, FREE_SLOTS, Machine, Nic, NicModel, RebootPolicy, WatchdogAction};
+use machine::{Boot, Bus, Cache, CpuModel, Disk, FREE_SLOTS, Machine, Nic, NicModel, RebootPolicy, WatchdogAction};
 use protocol::control::Accelerator;
 use serde_json::{Map, Value, json};
 use terms::{MacAddr, Mtu};
@@ -147,6 +147,15 @@ impl Line {
     }
 }
 
+/// QEMU's name of a model on KVM. It has no processors of the x86-64 psABI's levels: these are the oldest that have all of one.
+fn kvm_model(model: CpuModel) -> &'static str {
+    match model {
+        CpuModel::HostModel | CpuModel::HostPassthrough => "host",
+        CpuModel::X86V2 => "Nehalem,enforce",
+        CpuModel::X86V3 => "Haswell-noTSX,enforce",
+    }
+}
+
 fn platform(line: &mut Line, machine: &Machine, accelerator: Accelerator) {
     line.option(
         "-name",
@@ -160,7 +169,11 @@ fn platform(line: &mut Line, machine: &Machine, accelerator: Accelerator) {
     // `graphics=off` sends the firmware's messages to the serial port.
     let graphics = if machine.graphics { "on" } else { "off" };
     let acpi = if machine.acpi { "" } else { ",acpi=off" };
-    line.option("-machine", format!("q35,usb=off,vmport=off,smm=off,graphics={graphics},dump-guest-core=off{acpi}"));
+    let memory = machine.hugepage_bytes.map_or("", |_| ",memory-backend=memory");
+    line.option(
+        "-machine",
+        format!("q35,usb=off,vmport=off,smm=off,graphics={graphics},dump-guest-core=off{acpi}{memory}"),
+    );
     match accelerator {
         Accelerator::Tcg => {
             // Two processors, each in a thread of its own, now and then stay for good in the handler of a breakpoint while the
@@ -171,13 +184,18 @@ fn platform(line: &mut Line, machine: &Machine, accelerator: Accelerator) {
         }
         Accelerator::Kvm => {
             line.option("-accel", "kvm".to_owned());
-            line.option("-cpu", "host".to_owned());
+            line.option("-cpu", kvm_model(machine.cpu.model).to_owned());
         }
     }
     let cpu = machine.cpu;
     let count = cpu.count();
     line.option("-smp", format!("cpus={count},sockets={},cores={},threads={}", cpu.sockets, cpu.cores, cpu.threads));
     line.option("-m", format!("size={}B", machine.memory_bytes));
+    if let Some(page) = machine.hugepage_bytes {
+        let size = machine.memory_bytes;
+        let huge = format!("hugetlb=on,hugetlbsize={page}");
+        line.option("-object", format!("memory-backend-memfd,id=memory,size={size},share=off,{huge}"));
+    }
     line.option("-uuid", machine.uuid.clone());
     let serial = machine.serial_number.iter().map(|serial| format!(",serial={}", comma_doubled(serial)));
     line.option("-smbios", ["type=1,manufacturer=Tapvisor,product=VM".to_owned()].into_iter().chain(serial).collect());

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use machine::DiskSource;
+use machine::{CpuModel, DiskSource};
 
 use super::*;
 use crate::fixtures::machine_for_tests;
@@ -120,6 +120,19 @@ fn vhost_and_kvm_are_asked_for_together() {
     let line = arguments(&machine, Accelerator::Kvm, &with).unwrap().join(" ");
     assert!(line.contains("-accel kvm -cpu host"));
     assert!(line.contains("tap,id=net0,fd=100,vhost=on,vhostfd=42"));
+}
+
+// spec: LAB-35, LAB-36
+#[test]
+fn model_and_huge_pages_are_asked_for_as_the_machine_says() {
+    let mut machine = machine_for_tests();
+    machine.cpu.model = CpuModel::X86V3;
+    (machine.memory_bytes, machine.hugepage_bytes) = (1 << 30, Some(2 << 20));
+    let line = arguments(&machine, Accelerator::Kvm, &descriptors(&machine)).unwrap().join(" ");
+    assert!(line.contains(" -cpu Haswell-noTSX,enforce "), "{line}");
+    assert!(line.contains("dump-guest-core=off,memory-backend=memory "), "{line}");
+    let memory = "-object memory-backend-memfd,id=memory,size=1073741824,share=off,hugetlb=on,hugetlbsize=2097152";
+    assert!(line.contains(memory), "{line}");
 }
 
 // spec: VOL-5

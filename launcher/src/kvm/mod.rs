@@ -112,12 +112,14 @@ fn vmm_parts(kvm: OwnedFd, parts: Parts) -> Result<vmm::Parts, EngineError> {
         kvm,
         cpu: machine.cpu,
         memory_bytes: machine.memory_bytes,
+        hugepage_bytes: machine.hugepage_bytes,
         identity: Identity { uuid: machine.uuid.clone(), serial_number: machine.serial_number.clone() },
         kernel: Kernel { image, initrd, command_line: command_line.clone() },
         console,
         nics: nics_of(&machine, nics),
         random,
-        balloon: true,
+        // Huge pages are the machine's own: the host's pool takes none back in pieces.
+        balloon: machine.hugepage_bytes.is_none(),
         resets: match machine.reboot_policy {
             RebootPolicy::Reboot => Resets::Boot,
             RebootPolicy::Terminate => Resets::End,

@@ -4,7 +4,8 @@
 //! COMMAND follows: power-button, reset, kill, pause, which is resumed after a second, link-down, link-up, report, `await FILE`
 //! until there is one, `type WORDS` on the console, `balloon MEBIBYTES`, or `save FOLDER`, which pauses, writes a snapshot to two files there and
 //! kills. With VMM_SNAPSHOT=FOLDER the guest goes on from there. The last line says how it ended. VMM_NICS gives the guest
-//! network devices, see [`networks`], VMM_BALLOON a memory balloon; with VMM_REBOOT it boots again after a reset.
+//! network devices, see [`networks`], VMM_BALLOON a memory balloon; with VMM_REBOOT it boots again after a reset. VMM_CPU names
+//! the processor's model, VMM_HUGEPAGES the size of huge pages for its memory, in MiB.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let image = File::open(next("KERNEL")?)?;
     let initrd = Some(File::open(next("INITRD")?)?);
     let command_line = next("COMMAND-LINE")?;
-    let cpu = machine::Cpu { sockets: 1, cores: next("PROCESSORS")?.parse()?, threads: 1 };
+    let cpu = machine::Cpu { sockets: 1, cores: next("PROCESSORS")?.parse()?, threads: 1, model: model()? };
     let memory_bytes = next("MEBIBYTES")?.parse::<u64>()? << 20;
     let mut reactions = Vec::new();
     while let Ok(text) = next("TEXT") {
@@ -43,8 +44,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let balloon = std::env::var_os("VMM_BALLOON").is_some();
     let snapshot = std::env::var("VMM_SNAPSHOT").ok();
     let snapshot = snapshot.map(|folder| files(&folder, File::options().read(true))).transpose()?;
-    let vm =
-        Vm::new(Parts { kvm, cpu, memory_bytes, identity, kernel, console, nics, random, balloon, resets, snapshot })?;
+    let hugepage_bytes = std::env::var("VMM_HUGEPAGES").ok().map(|mebibytes| mebibytes.parse::<u64>()).transpose()?;
+    let hugepage_bytes = hugepage_bytes.map(|mebibytes| mebibytes << 20);
+    let parts = Parts {
+        kvm,
+        cpu,
+        memory_bytes,
+        hugepage_bytes,
+        identity,
+        kernel,
+        console,
+        nics,
+        random,
+        balloon,
+        resets,
+        snapshot,
+    };
+    let vm = Vm::new(parts)?;
     let controller = vm.controller();
     let console = std::thread::spawn(move || follow(far, &reactions, &controller, &reports));
     let ending = vm.run(false, &mut |event| print(format!("vmm-boot: {event:?}\n").as_bytes()))?;
@@ -52,6 +68,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(console.join());
     print(format!("\nvmm-boot: ended {ending:?}\n").as_bytes());
     Ok(())
+}
+
+/// The processor's model, by the name in VMM_CPU.
+fn model() -> Result<machine::CpuModel, String> {
+    let Ok(name) = std::env::var("VMM_CPU") else { return Ok(machine::CpuModel::default()) };
+    let model = machine::CpuModel::NAMES.iter().find(|(of, _)| *of == name);
+    model.map(|(_, model)| *model).ok_or_else(|| format!("no processor is called {name}"))
 }
 
 /// Network devices: `NODE [mtu=N] [pairs=N] [vhost] [down]`, separated by commas. The node of a macvtap is an attached queue

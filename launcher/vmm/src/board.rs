@@ -17,7 +17,7 @@ use crate::control::{Controller, Ending, Event, Notice, Snapshot};
 use crate::devices::{Console, DebugPort, I8042, Power, Pvpanic, Rtc, Serial};
 use crate::event_loop;
 use crate::functions::{self, Attached};
-use crate::layout::{SCI, SERIAL_INTERRUPT};
+use crate::layout::{EVENT_INTERRUPT, SERIAL_INTERRUPT};
 use crate::memory::{self, GuestMemory};
 use crate::memory_image;
 use crate::parts::{Parts, VmmError, system};
@@ -62,7 +62,7 @@ impl Board {
         let apic_ids = apic_ids.ok_or(VmmError::Processors(topology.count()))?;
         let no_copy = system("no second descriptor for a part of the machine");
         let kvm = slots::kvm(parts.kvm.try_clone().map_err(no_copy)?);
-        let memory = memory::map(parts.memory_bytes)?;
+        let memory = memory::map(parts.memory_bytes, parts.hugepage_bytes)?;
         let (fd, begin) = create_and_load(&kvm, &memory, parts, &apic_ids)?;
         let machine = MachineFd::new(fd, memory);
         let machine = Arc::new(machine.map_err(|source| VmmError::Kvm { what: "the guest's memory", source })?);
@@ -74,7 +74,7 @@ impl Board {
             Begin::Boot(entry) => (Some(entry), None),
             Begin::GoOn(saved) => (None, Some(saved)),
         };
-        let vcpus = vcpu::create(&kvm, &machine, topology, &apic_ids, entry)?;
+        let vcpus = vcpu::create(&kvm, &machine, parts.cpu, &apic_ids, entry)?;
         if let Some(saved) = &saved {
             saved.fits(parts.memory_bytes, vcpus.len(), functions.len())?;
             for (id, (vcpu, state)) in vcpus.iter().zip(&saved.processors).enumerate() {
@@ -197,10 +197,10 @@ fn devices(
     let interrupt = EventFd::new(EFD_NONBLOCK).map_err(system("no event descriptor"))?;
     let registered = machine.fd().register_irqfd(&interrupt, SERIAL_INTERRUPT);
     registered.map_err(|source| VmmError::Kvm { what: "an interrupt of the serial port", source })?;
-    let sci = Arc::clone(machine);
+    let interrupts = Arc::clone(machine);
     let line = Box::new(move |active| {
-        if let Err(error) = sci.fd().set_irq_line(SCI.into(), active) {
-            tracing::warn!(%error, "the ACPI interrupt cannot be set");
+        if let Err(error) = interrupts.fd().set_irq_line(EVENT_INTERRUPT.into(), active) {
+            tracing::warn!(%error, "the interrupt of ACPI events cannot be set");
         }
     });
     let mut slots: Vec<Box<dyn crate::pci::Function>> = vec![Box::new(HostBridge)];

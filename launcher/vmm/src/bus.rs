@@ -61,7 +61,7 @@ impl Bus {
             return Some(lock(&self.serial).read(register));
         }
         if let Some(register) = within(port, POWER, POWER_PORTS) {
-            return Some(lock(&self.power).read(register, clock::monotonic()));
+            return Some(lock(&self.power).read(register));
         }
         match port {
             RTC => Some(lock(&self.rtc).index()),

@@ -3,7 +3,7 @@
 
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data,
-    kvm_irqchip, kvm_pit_config, kvm_pit_state2,
+    kvm_irqchip, kvm_irqchip__bindgen_ty_1, kvm_pic_state, kvm_pit_config, kvm_pit_state2,
 };
 use kvm_ioctls::{Kvm, VmFd};
 use serde::{Deserialize, Serialize};
@@ -34,10 +34,23 @@ pub(crate) fn create(kvm: &Kvm) -> Result<VmFd, ChipsError> {
     let fd = kvm.create_vm().map_err(refused("a virtual machine"))?;
     fd.set_tss_address(KVM_TSS).map_err(refused("room for its task segment"))?;
     fd.create_irq_chip().map_err(refused("interrupt controllers"))?;
+    mask(&fd)?;
     // With the dummy speaker KVM serves port 0x61, by which Linux measures the processor's frequency.
     let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
     fd.create_pit2(timer).map_err(refused("a timer"))?;
     Ok(fd)
+}
+
+/// Masks all of both 8259s, as firmware does before it starts a kernel that may not know of them: with hardware-reduced ACPI Linux
+/// leaves them as they are.
+fn mask(fd: &VmFd) -> Result<(), ChipsError> {
+    // KVM's own after a reset: which pins may be level-triggered.
+    for (chip_id, elcr_mask) in [(KVM_IRQCHIP_PIC_MASTER, 0xf8), (KVM_IRQCHIP_PIC_SLAVE, 0xde)] {
+        let pic = kvm_pic_state { imr: 0xff, elcr_mask, ..Default::default() };
+        let chip = kvm_irqchip { chip_id, chip: kvm_irqchip__bindgen_ty_1 { pic }, ..Default::default() };
+        fd.set_irqchip(&chip).map_err(refused("to mask an interrupt controller"))?;
+    }
+    Ok(())
 }
 
 /// Version 1.

@@ -37,7 +37,7 @@ impl Devices {
     /// When the system has no memory or descriptor left.
     pub fn new(tap: File, random: File) -> Result<Self, Box<dyn std::error::Error>> {
         let event = || EventFd::new(EFD_NONBLOCK);
-        let memory = memory::map(RAM)?;
+        let memory = memory::map(RAM, None)?;
         let settings = NetSettings { mac: [2, 0, 0, 0, 0, 1], mtu: Some(1500), link_down: false };
         let net = Net::new(settings, vec![(OwnedFd::from(tap), None)], Arc::new(NicReport::new(1)));
         let devices: [Box<dyn Device>; 3] = [Box::new(net), Box::<Balloon>::default(), Box::new(Rng::new(random))];

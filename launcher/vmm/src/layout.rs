@@ -18,6 +18,8 @@ pub(crate) const COMMAND_LINE_MAX: usize = 2048;
 pub(crate) const RSDP: u64 = 0xe_0000;
 /// SMBIOS's entry point, where a guest without EFI looks for it (DSP0134 §5.2), and its structures; ACPI tables end below.
 pub(crate) const SMBIOS: u64 = 0xf_0000;
+/// Where a PC's BIOS begins after a reset: F000:FFF0 in real mode.
+pub(crate) const RESET_VECTOR: u64 = 0xf_fff0;
 /// End of the room for tables, and start of the kernel.
 pub(crate) const HIGH_MEMORY: u64 = 0x10_0000;
 
@@ -37,7 +39,7 @@ pub(crate) const KVM_TSS: usize = 0xfffb_d000;
 /// Interrupt of the first serial port.
 pub(crate) const SERIAL_INTERRUPT: u32 = 4;
 /// Interrupt of ACPI events, level-triggered and active high.
-pub(crate) const SCI: u8 = 9;
+pub(crate) const EVENT_INTERRUPT: u8 = 9;
 
 /// Ports of the first serial port.
 pub(crate) const SERIAL: u16 = 0x3f8;
@@ -53,9 +55,9 @@ pub(crate) const DOORBELL_PORTS: u16 = 0xc000;
 pub(crate) const DEBUG_PORT: u16 = 0x402;
 /// Where the guest's kernel reports that it gave up.
 pub(crate) const PVPANIC: u16 = 0x505;
-/// PM1 event and control blocks and the PM timer.
+/// Sleep registers of ACPI, and what its event device reports.
 pub(crate) const POWER: u16 = 0x600;
-pub(crate) const POWER_PORTS: u16 = 12;
+pub(crate) const POWER_PORTS: u16 = 3;
 /// Configuration mechanism 1 of PCI: address and data.
 pub(crate) const PCI_ADDRESS: u16 = 0xcf8;
 pub(crate) const PCI_DATA: u16 = 0xcfc;

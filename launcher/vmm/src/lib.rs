@@ -41,4 +41,5 @@ pub use parts::{Parts, Resets, VmmError};
 pub use smbios::{Identity, SmbiosError};
 pub use state::StateError;
 pub use sys::tap::open as open_tap;
+pub use vcpu::ModelError;
 pub use vm::Vm;

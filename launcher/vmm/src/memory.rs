@@ -20,6 +20,17 @@ pub enum MemoryError {
     /// The host has none to give.
     #[error("the guest's memory cannot be mapped")]
     Map(#[from] MmapRegionError),
+    /// The host has no such pages, or not so many.
+    #[error("the guest's memory of {bytes} bytes cannot be made of huge pages of {page} bytes: are as many free?")]
+    HugePages {
+        /// Its size.
+        bytes: u64,
+        /// Theirs.
+        page: u64,
+        /// The system's reason.
+        #[source]
+        source: MmapRegionError,
+    },
     /// The pieces do not fit together.
     #[error("the guest's memory cannot be put together")]
     Collect(#[from] GuestRegionCollectionError),
@@ -57,17 +68,23 @@ pub(crate) fn low_end(bytes: u64) -> u64 {
     bytes.min(HOLE)
 }
 
-/// Maps the RAM, without a page of it yet.
+/// Maps the RAM, without a page of it yet; of huge pages of `page` bytes the host keeps as many for it.
 ///
 /// # Errors
 /// When the size is unusable or the host has no room.
-pub(crate) fn map(bytes: u64) -> Result<GuestMemory, MemoryError> {
+pub(crate) fn map(bytes: u64, page: Option<u64>) -> Result<GuestMemory, MemoryError> {
     if bytes < LEAST || !bytes.is_multiple_of(4096) {
         return Err(MemoryError::Size(bytes));
     }
     let map = |(start, size)| {
         let size = usize::try_from(size).map_err(|_| MemoryError::Size(bytes))?;
-        Ram::map(start, size)?.ok_or(MemoryError::Size(bytes))
+        let mapped = match page {
+            None => Ram::map(start, size)?,
+            Some(page) => {
+                Ram::map_huge(start, size, page).map_err(|source| MemoryError::HugePages { bytes, page, source })?
+            }
+        };
+        mapped.ok_or(MemoryError::Size(bytes))
     };
     let pieces = ranges(bytes).into_iter().map(map).collect::<Result<_, MemoryError>>()?;
     Ok(GuestMemory::from_regions(pieces)?)
@@ -111,7 +128,7 @@ mod tests {
     #[test]
     fn memory_that_no_kernel_fits_into_is_refused() {
         for bytes in [0, 4096, LEAST - 4096, LEAST + 1] {
-            assert!(matches!(map(bytes), Err(MemoryError::Size(size)) if size == bytes));
+            assert!(matches!(map(bytes, None), Err(MemoryError::Size(size)) if size == bytes));
         }
     }
 }

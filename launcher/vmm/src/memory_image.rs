@@ -98,7 +98,7 @@ mod tests {
     // spec: LAB-20
     #[test]
     fn memory_is_read_back_and_its_zeros_take_no_room() {
-        let first = map(32 << 20).unwrap();
+        let first = map(32 << 20, None).unwrap();
         for address in [0, 0x10_0003, (32 << 20) - 8] {
             first.write_obj(address + 1, GuestAddress(address)).unwrap();
         }
@@ -107,7 +107,7 @@ mod tests {
         let data = file.metadata().unwrap();
         assert_eq!(data.len(), 32 << 20);
         assert!(data.blocks() * 512 < 1 << 20, "{} blocks", data.blocks());
-        let second = map(32 << 20).unwrap();
+        let second = map(32 << 20, None).unwrap();
         read(&second, &file).unwrap();
         for address in [0, 0x10_0003, (32 << 20) - 8] {
             assert_eq!(second.read_obj::<u64>(GuestAddress(address)).unwrap(), address + 1);
@@ -117,7 +117,7 @@ mod tests {
     // spec: LAB-20
     #[test]
     fn a_file_of_another_length_is_no_memory() {
-        let memory = map(32 << 20).unwrap();
+        let memory = map(32 << 20, None).unwrap();
         let file = tempfile::tempfile().unwrap();
         write(&memory, &file).unwrap();
         file.set_len((32 << 20) - 4096).unwrap();

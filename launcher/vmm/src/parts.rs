@@ -23,6 +23,8 @@ pub struct Parts {
     pub cpu: Cpu,
     /// Guest memory, in bytes.
     pub memory_bytes: u64,
+    /// Size of the huge pages of the host's pool that it is made of; without, the kernel chooses. A balloon cannot give them back.
+    pub hugepage_bytes: Option<u64>,
     /// Who it is.
     pub identity: Identity,
     /// What is booted.

@@ -2,7 +2,7 @@
 
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryError};
 
-use crate::layout::{HIGH_MEMORY, SMBIOS};
+use crate::layout::{RESET_VECTOR, SMBIOS};
 use crate::memory::GuestMemory;
 
 /// What the guest reads of its maker and type, the same as of engine `qemu`.
@@ -119,7 +119,7 @@ fn bytes_of_uuid(text: &str) -> Option<[u8; 16]> {
     Some([d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
 }
 
-const _: () = assert!(SMBIOS + 0x1000 <= HIGH_MEMORY && SMBIOS.is_multiple_of(16));
+const _: () = assert!(SMBIOS + 0x1000 <= RESET_VECTOR && SMBIOS.is_multiple_of(16));
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use crate::vcpu::{ProcessorState, ProcessorStateError};
 use crate::virtio::state::FunctionState;
 
 /// The version that this release writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A machine whose processors are stopped.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,9 +188,11 @@ mod tests {
     // spec: LAB-20
     #[test]
     fn a_snapshot_of_a_later_release_is_named_by_its_version() {
-        let error = MachineState::read(&document(r#"{"version": 2, "all": "different"}"#)).unwrap_err();
-        assert_eq!(error.to_string(), "the snapshot has version 2: expected 1");
-        for text in ["", "{}", "[1]", r#"{"version": 1}"#, r#"{"version": -1}"#] {
+        let error = MachineState::read(&document(r#"{"version": 3, "all": "different"}"#)).unwrap_err();
+        assert_eq!(error.to_string(), "the snapshot has version 3: expected 2");
+        let error = MachineState::read(&document(r#"{"version": 1, "all": "as it was"}"#)).unwrap_err();
+        assert_eq!(error.to_string(), "the snapshot has version 1: expected 2");
+        for text in ["", "{}", "[2]", r#"{"version": 2}"#, r#"{"version": -1}"#] {
             assert!(matches!(MachineState::read(&document(text)), Err(StateError::Document(_))), "{text}");
         }
     }

@@ -67,7 +67,7 @@ impl Vm {
 mod tests {
     use std::os::unix::net::UnixStream;
 
-    use machine::Cpu;
+    use machine::{Cpu, CpuModel};
 
     use super::*;
     use crate::boot::Kernel;
@@ -78,11 +78,12 @@ mod tests {
         for cores in [65, u32::MAX] {
             let (near, _far) = UnixStream::pair().unwrap();
             let kernel = Kernel { image: tempfile::tempfile().unwrap(), initrd: None, command_line: String::new() };
-            let cpu = Cpu { sockets: 1, cores, threads: 1 };
+            let cpu = Cpu { sockets: 1, cores, threads: 1, model: CpuModel::HostModel };
             let parts = Parts {
                 kvm: tempfile::tempfile().unwrap().into(),
                 cpu,
                 memory_bytes: 128 << 20,
+                hugepage_bytes: None,
                 identity: Identity { uuid: String::new(), serial_number: None },
                 kernel,
                 console: near.into(),

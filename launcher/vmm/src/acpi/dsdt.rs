@@ -2,22 +2,27 @@
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name, ONE, Package,
-    ResourceTemplate, Scope, ZERO,
+    AddressSpace, AddressSpaceCacheable, And, Device, EISAName, Field, FieldAccessType, FieldEntry, FieldLockRule,
+    FieldUpdateRule, IO, If, Interrupt, Local, Memory32Fixed, Method, Name, Notify, ONE, OpRegion, OpRegionSpace,
+    Package, Path, ResourceTemplate, Scope, Store, ZERO,
 };
 use acpi_tables::sdt::Sdt;
 
 use super::sdt;
-use crate::devices::S5_TYPE;
-use crate::layout::{ECAM, ECAM_SIZE, PCI_ADDRESS, PCI_WINDOW, PVPANIC, RTC, SERIAL, SERIAL_INTERRUPT, SERIAL_PORTS};
+use crate::devices::{EVENTS, POWER_BUTTON, S5_TYPE};
+use crate::layout::{
+    ECAM, ECAM_SIZE, EVENT_INTERRUPT, PCI_ADDRESS, PCI_WINDOW, POWER, PVPANIC, RTC, SERIAL, SERIAL_INTERRUPT,
+    SERIAL_PORTS,
+};
 
 /// The table.
 pub(super) fn table(processors: usize) -> Sdt {
     let mut body = Vec::new();
-    // §7.4.2: what PM1 control takes for S5.
+    // §7.4.2: what sleep control takes for S5.
     Name::new("_S5_".into(), &Package::new(vec![&S5_TYPE, &S5_TYPE, &ZERO, &ZERO])).to_aml_bytes(&mut body);
     processor_devices(processors, &mut body);
     pci(&mut body);
+    events(&mut body);
     legacy(&mut body);
     let mut dsdt = sdt(*b"DSDT", 36, 6);
     dsdt.append_slice(&body);
@@ -26,7 +31,10 @@ pub(super) fn table(processors: usize) -> Sdt {
 
 /// A device of the system bus.
 fn device(path: &str, fields: &[Name], body: &mut Vec<u8>) {
-    let fields = fields.iter().map(|field| field as &dyn Aml).collect();
+    device_of(path, fields.iter().map(|field| field as &dyn Aml).collect(), body);
+}
+
+fn device_of(path: &str, fields: Vec<&dyn Aml>, body: &mut Vec<u8>) {
     Scope::new("_SB_".into(), vec![&Device::new(path.into(), fields)]).to_aml_bytes(body);
 }
 
@@ -67,6 +75,28 @@ fn pci(body: &mut Vec<u8>) {
         resources(vec![&buses, &mechanism_1, &ports_below, &ports_above, &window]),
     ];
     device("PCI0", &bridge, body);
+}
+
+/// The power button (§4.8.2.2.1.2), and the event device (§5.6.9), whose interrupt says that there is something to report and
+/// whose method takes what it is and reports it.
+fn events(body: &mut Vec<u8>) {
+    device("PWRB", &[field("_HID", &EISAName::new("PNP0C0C")), field("_UID", &ZERO)], body);
+    let (hid, uid) = (field("_HID", &"ACPI0013"), field("_UID", &ZERO));
+    let interrupt = Interrupt::new(true, false, false, false, EVENT_INTERRUPT.into());
+    let interrupt = resources(vec![&interrupt]);
+    let (port, one) = (POWER + u16::from(EVENTS), 1_u8);
+    let region = OpRegion::new("EREG".into(), OpRegionSpace::SystemIO, &port, &one);
+    let register = vec![FieldEntry::Named(*b"EVTS", 8)];
+    let (access, update) = (FieldAccessType::Byte, FieldUpdateRule::WriteAsZeroes);
+    let register = Field::new("EREG".into(), access, FieldLockRule::NoLock, update, register);
+    let (events, seen, button) = (Path::new("EVTS"), Local(0), Local(1));
+    let (take, clear) = (Store::new(&seen, &events), Store::new(&events, &seen));
+    let is_button = And::new(&button, &seen, &POWER_BUTTON);
+    let (path, pressed) = (Path::new("\\_SB_.PWRB"), 0x80_u8);
+    let notify = Notify::new(&path, &pressed);
+    let report = If::new(&button, vec![&notify]);
+    let method = Method::new("_EVT".into(), 1, true, vec![&take, &clear, &is_button, &report]);
+    device_of("GED_", vec![&hid, &uid, &interrupt, &region, &register, &method], body);
 }
 
 /// Serial port, clock, and the port where a kernel reports that it gave up.

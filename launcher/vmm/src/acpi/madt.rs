@@ -3,7 +3,7 @@
 use acpi_tables::sdt::Sdt;
 
 use super::sdt;
-use crate::layout::{IO_APIC, LOCAL_APIC, SCI};
+use crate::layout::{EVENT_INTERRUPT, IO_APIC, LOCAL_APIC};
 
 /// PCAT_COMPAT, table 5.20: there is a pair of 8259s as well.
 const PC_COMPATIBLE: u32 = 1;
@@ -27,7 +27,7 @@ pub(super) fn table(apic_ids: &[u8]) -> Sdt {
     // Interrupt Source Override, §5.2.12.5: type 2. KVM puts the PIT's interrupt 0 on pin 2.
     madt.append_slice(&[2, 10, 0, 0, 2, 0, 0, 0, 0, 0]);
     let [low, high] = HIGH_LEVEL.to_le_bytes();
-    madt.append_slice(&[2, 10, 0, SCI, SCI, 0, 0, 0, low, high]);
+    madt.append_slice(&[2, 10, 0, EVENT_INTERRUPT, EVENT_INTERRUPT, 0, 0, 0, low, high]);
     // Local APIC NMI, §5.2.12.7: type 4, all processors, LINT1.
     madt.append_slice(&[4, 6, 0xff, 0, 0, 1]);
     madt

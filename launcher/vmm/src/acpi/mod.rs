@@ -11,12 +11,15 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, sdt::Sdt};
 use vm_memory::{Bytes as _, GuestAddress, GuestMemoryError};
 
-use crate::layout::{ECAM, RSDP, SMBIOS};
+use crate::layout::{ECAM, RESET_VECTOR, RSDP, SMBIOS};
 use crate::memory::GuestMemory;
 
 const OEM: [u8; 6] = *b"TAPVIS";
 const OEM_TABLE: [u8; 8] = *b"TAPVISOR";
 const OEM_REVISION: u32 = 1;
+/// mov al, 0xfe; out 0x64, al: resets the machine as the FADT says; then hlt for ever. With hardware-reduced ACPI Linux takes the
+/// machine for one with EFI, asks that in vain for a reset, and last jumps to where a BIOS would begin.
+const RESET: [u8; 7] = [0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd];
 /// Tables begin at such addresses; the FACS must be at one of 64 (§5.2.10).
 const ALIGNMENT: u64 = 64;
 
@@ -52,7 +55,7 @@ impl Tables {
     }
 }
 
-/// Writes all tables for a machine of processors with these APIC ids, the RSDP first, at its fixed place.
+/// Writes all tables for a machine of processors with these APIC ids, the RSDP first, at its fixed place, and code that resets it.
 ///
 /// # Errors
 /// When they have no room.
@@ -62,7 +65,8 @@ pub(crate) fn write(memory: &GuestMemory, apic_ids: &[u8]) -> Result<(), AcpiErr
     if needed > room {
         return Err(AcpiError::Room { needed, room });
     }
-    memory.write_slice(&bytes, GuestAddress(RSDP)).map_err(AcpiError::Write)
+    memory.write_slice(&bytes, GuestAddress(RSDP)).map_err(AcpiError::Write)?;
+    memory.write_slice(&RESET, GuestAddress(RESET_VECTOR)).map_err(AcpiError::Write)
 }
 
 /// The bytes from the RSDP on.

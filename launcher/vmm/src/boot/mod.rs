@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_kernel_is_refused() {
-        let memory = map(64 << 20).unwrap();
+        let memory = map(64 << 20, None).unwrap();
         for image in [&b""[..], b"\x7fEL", b"\x7fELF", &[0; 4096], &[0xff; 4096], b"#!/bin/sh\necho no kernel\n"] {
             let error = load(&memory, 64 << 20, &mut kernel(image)).unwrap_err();
             assert!(matches!(error, BootError::Read { .. } | BootError::Load(_)), "{error:?}");
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_command_line_that_the_kernel_would_cut_is_refused() {
-        let memory = map(64 << 20).unwrap();
+        let memory = map(64 << 20, None).unwrap();
         write_command_line(&memory, &"x".repeat(2047), 4096).unwrap();
         for (line, most) in [("x".repeat(2048), 4096), ("x".repeat(256), 255), ("a\0b".to_owned(), 2047)] {
             assert!(matches!(write_command_line(&memory, &line, most), Err(BootError::CommandLine { .. })));

@@ -12,7 +12,7 @@ pub(super) const WRITE: u16 = 2;
 
 /// 32 MiB of it.
 pub(super) fn memory() -> GuestMemory {
-    map(32 << 20).unwrap()
+    map(32 << 20, None).unwrap()
 }
 
 /// A queue at 0x1000 of 16 entries in which these descriptors wait: address, length in bytes, flags.

@@ -19,7 +19,7 @@ pub(crate) use i8042::I8042;
 pub use net::{DataPath, NicReport, QueueCounts};
 pub(crate) use net::{Net, NetSettings};
 pub(crate) use power::state::PowerState;
-pub(crate) use power::{PM_TIMER, PM1_CONTROL, PM1_EVENT, Power, PowerRequest, S5_TYPE};
+pub(crate) use power::{EVENTS, POWER_BUTTON, Power, PowerRequest, S5_TYPE, SLEEP_CONTROL, SLEEP_STATUS};
 pub(crate) use pvpanic::Pvpanic;
 pub(crate) use rng::Rng;
 pub(crate) use rtc::state::RtcState;

@@ -8,6 +8,8 @@ const ID: u32 = 0x29c0_8086;
 const SUBSYSTEM: u32 = 0x1100_1af4;
 /// Class 06 (bridge), subclass 00 (host), revision 0 (PCI Code and ID Assignment 1.15 §1.7).
 const CLASS: u32 = 0x0600_0000;
+/// Registers of a function without PCI Express. Beyond them are ones: Linux looks for a capability there a dozen times otherwise.
+const REGISTERS: u16 = 64;
 
 /// It has no state: all its registers are read-only.
 #[derive(Debug, Default)]
@@ -19,6 +21,7 @@ impl Function for HostBridge {
             0 => ID,
             2 => CLASS,
             11 => SUBSYSTEM,
+            REGISTERS.. => u32::MAX,
             _ => 0,
         }
     }

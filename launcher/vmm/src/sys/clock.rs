@@ -1,15 +1,6 @@
 //! The one place that reads a clock; devices are given the time.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-static START: OnceLock<Instant> = OnceLock::new();
-
-/// Time since the first call in this process.
-#[expect(clippy::disallowed_methods, reason = "the edge: a processor's access has a time")]
-pub(crate) fn monotonic() -> Duration {
-    START.get_or_init(Instant::now).elapsed()
-}
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01 00:00:00 UTC.
 #[expect(clippy::disallowed_methods, reason = "the edge: the guest's clock shows the host's time")]

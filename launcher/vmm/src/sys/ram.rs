@@ -19,8 +19,8 @@ pub(crate) type GuestMemory = GuestRegionCollection<Ram>;
 #[derive(Debug)]
 pub(crate) struct Ram {
     inside: GuestRegionMmap<()>,
-    /// Owns the mapping; `inside` is a part of it.
-    _mapping: MmapRegion<()>,
+    /// Owns the mapping where `inside` is a part of it.
+    _mapping: Option<MmapRegion<()>>,
 }
 
 impl Ram {
@@ -41,7 +41,20 @@ impl Ram {
         // SAFETY: the range lies in `mapping`, which this value owns and drops after `inside`; no region is given out of
         // either.
         let inside = unsafe { MmapRegion::build_raw(address, size, mapping.prot(), mapping.flags()) }?;
-        Ok(GuestRegionMmap::new(inside, GuestAddress(start)).map(|inside| Self { inside, _mapping: mapping }))
+        Ok(GuestRegionMmap::new(inside, GuestAddress(start)).map(|inside| Self { inside, _mapping: Some(mapping) }))
+    }
+
+    /// The same of huge pages of `page` bytes from the host's pool, where they begin at their own boundaries, so that all of the
+    /// guest's accesses find one or the host refuses here.
+    ///
+    /// # Errors
+    /// When the host has no pages of this size, or not as many free.
+    pub(crate) fn map_huge(start: u64, size: usize, page: u64) -> Result<Option<Self>, MmapRegionError> {
+        // MAP_HUGE_SHIFT: above it are six bits for the size's logarithm.
+        let of_size = page.checked_ilog2().map_or(0, u32::cast_signed) << libc::MAP_HUGE_SHIFT;
+        let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_HUGETLB | of_size;
+        let inside = MmapRegion::<()>::build(None, size, libc::PROT_READ | libc::PROT_WRITE, flags)?;
+        Ok(GuestRegionMmap::new(inside, GuestAddress(start)).map(|inside| Self { inside, _mapping: None }))
     }
 
     /// Where it is in this process.
@@ -110,5 +123,12 @@ mod tests {
             assert_eq!(ram.read_obj::<u64>(last).unwrap(), 7);
             assert!(ram.write_obj(7_u64, MemoryRegionAddress(size as u64)).is_err());
         }
+    }
+
+    // spec: LAB-36
+    #[test]
+    fn huge_pages_of_a_size_that_no_host_has_are_refused() {
+        assert!(Ram::map_huge(0, 4 << 20, 12345).is_err());
+        assert!(Ram::map_huge(0, 4 << 20, 0).is_err());
     }
 }

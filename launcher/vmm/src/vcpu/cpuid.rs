@@ -1,6 +1,6 @@
-//! CPUID of each processor: what KVM supports on this host, with our topology.
+//! CPUID of each processor: the leaves of its model, with our topology.
 
-use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use kvm_bindings::kvm_cpuid_entry2;
 use machine::Cpu;
 
 /// Leaf 1, ECX: a hypervisor is there; the TSC-deadline timer (Intel SDM volume 2, CPUID, table 3-10).
@@ -66,8 +66,13 @@ fn bits(count: u32) -> u32 {
 }
 
 /// The leaves of the processor with APIC id `id`. `deadline` says whether KVM emulates the TSC-deadline timer.
-pub(crate) fn of_processor(supported: &CpuId, id: u32, topology: Topology, deadline: bool) -> Vec<kvm_cpuid_entry2> {
-    let mut leaves: Vec<_> = supported.as_slice().to_vec();
+pub(crate) fn of_processor(
+    model: &[kvm_cpuid_entry2],
+    id: u32,
+    topology: Topology,
+    deadline: bool,
+) -> Vec<kvm_cpuid_entry2> {
+    let mut leaves = model.to_vec();
     // Leaf B is ours, one entry for each level; leaf 1F would be read before it.
     leaves.retain(|leaf| leaf.function != 0xb && leaf.function != 0x1f);
     leaves.iter_mut().for_each(|leaf| adapt(leaf, id, topology, deadline));
@@ -128,18 +133,20 @@ fn levels(id: u32, topology: Topology) -> [kvm_cpuid_entry2; 3] {
 
 #[cfg(test)]
 mod tests {
+    use machine::CpuModel;
+
     use super::*;
 
     fn leaf(function: u32) -> kvm_cpuid_entry2 {
         kvm_cpuid_entry2 { function, eax: 1 << 5 | 1, ebx: 0xaabb_0800, edx: HYPER_THREADING, ..Default::default() }
     }
 
-    fn supported() -> CpuId {
-        CpuId::from_entries(&[leaf(0), leaf(1), leaf(4), leaf(0xb), leaf(0x1f), leaf(AMD_SIZES)]).unwrap()
+    fn supported() -> [kvm_cpuid_entry2; 6] {
+        [leaf(0), leaf(1), leaf(4), leaf(0xb), leaf(0x1f), leaf(AMD_SIZES)]
     }
 
     fn topology(sockets: u32, cores: u32, threads: u32) -> Topology {
-        Topology::of(Cpu { sockets, cores, threads })
+        Topology::of(Cpu { sockets, cores, threads, model: CpuModel::HostModel })
     }
 
     #[test]

@@ -3,10 +3,12 @@
 mod apic;
 mod cpuid;
 mod gate;
+mod model;
 mod registers;
 mod run;
 mod state;
 
 pub(crate) use cpuid::Topology;
+pub use model::ModelError;
 pub(crate) use run::{Processors, VcpuError, create};
 pub(crate) use state::{ProcessorState, ProcessorStateError};

@@ -5,11 +5,12 @@ use std::thread::JoinHandle;
 
 use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN};
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd};
+use machine::Cpu;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use vm_memory::GuestMemoryError;
 
 use super::gate::{Gate, Order};
-use super::{Topology, apic, cpuid, registers};
+use super::{ModelError, Topology, apic, cpuid, model, registers};
 use crate::boot::Entry;
 use crate::bus::{Bus, Request};
 use crate::confine::{self, Thread};
@@ -33,6 +34,9 @@ pub enum VcpuError {
         #[source]
         source: kvm_ioctls::Error,
     },
+    /// The host's processor is none of the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// More leaves of CPUID than KVM takes.
     #[error("processor {0} has more leaves of CPUID than KVM takes")]
     Leaves(u32),
@@ -70,12 +74,13 @@ pub(crate) struct Processors {
 pub(crate) fn create(
     kvm: &Kvm,
     machine: &MachineFd,
-    topology: Topology,
+    cpu: Cpu,
     apic_ids: &[u8],
     entry: Option<Entry>,
 ) -> Result<Vec<VcpuFd>, VcpuError> {
     let refused = |what, id| move |source| VcpuError::Kvm { what, id, source };
     let supported = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES).map_err(refused("CPUID", 0))?;
+    let (model, topology) = (model::leaves(cpu.model, &supported)?, Topology::of(cpu));
     let deadline = kvm.check_extension(Cap::TscDeadlineTimer);
     if entry.is_some() {
         registers::write_gdt(machine.memory()).map_err(VcpuError::Tables)?;
@@ -85,7 +90,7 @@ pub(crate) fn create(
         let id = u32::from(*id);
         let vcpu = machine.fd().create_vcpu(id.into()).map_err(refused("creation", id))?;
         let Some(entry) = entry else { return Ok(vcpu) };
-        let leaves = cpuid::of_processor(&supported, id, topology, deadline);
+        let leaves = cpuid::of_processor(&model, id, topology, deadline);
         let leaves = CpuId::from_entries(&leaves).map_err(|_| VcpuError::Leaves(id))?;
         vcpu.set_cpuid2(&leaves).map_err(refused("CPUID", id))?;
         registers::set_msrs(&vcpu).map_err(refused("registers", id))?;

@@ -111,8 +111,14 @@ impl Device for Plain {
 fn function() -> (Shared, Log) {
     let log = Log::default();
     let recorder = || Box::new(Recorder(Arc::clone(&log)));
-    let function =
-        Function::new(Box::new(Plain(Arc::clone(&log))), map(32 << 20).unwrap(), recorder(), recorder(), BAR, PORT);
+    let function = Function::new(
+        Box::new(Plain(Arc::clone(&log))),
+        map(32 << 20, None).unwrap(),
+        recorder(),
+        recorder(),
+        BAR,
+        PORT,
+    );
     let mut shared = Arc::new(Mutex::new(function.unwrap()));
     shared.write(1, 0b110, 0xffff);
     lock(&log).clear();

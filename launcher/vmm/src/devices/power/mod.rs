@@ -1,4 +1,4 @@
-//! ACPI fixed hardware: the power button, S5 and the PM timer.
+//! Hardware-reduced ACPI: S5, and the power button behind the event device.
 
 mod device;
 mod spec;
@@ -7,4 +7,4 @@ pub(crate) mod state;
 mod tests;
 
 pub(crate) use device::{Power, PowerRequest};
-pub(crate) use spec::{PM_TIMER, PM1_CONTROL, PM1_EVENT, S5_TYPE};
+pub(crate) use spec::{EVENTS, POWER_BUTTON, S5_TYPE, SLEEP_CONTROL, SLEEP_STATUS};

@@ -1,31 +1,29 @@
-//! What a snapshot keeps of the PM1 registers. The timer is the guest's elapsed time and has no state.
+//! What a snapshot keeps of the power registers.
 
 use serde::{Deserialize, Serialize};
 
 use super::device::{Line, Power};
 
-/// Version 1.
+/// Version 2: version 1 had the PM1 registers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct PowerState {
-    /// PM1 status.
-    pub(crate) status: u16,
-    /// PM1 enable.
-    pub(crate) enable: u16,
-    /// PM1 control, without what is fixed.
-    pub(crate) control: u16,
+    /// Sleep control.
+    pub(crate) control: u8,
+    /// What the event device has to report.
+    pub(crate) events: u8,
 }
 
 impl Power {
     /// Its state.
     pub(crate) fn save(&self) -> PowerState {
-        PowerState { status: self.status, enable: self.enable, control: self.control }
+        PowerState { control: self.control, events: self.events }
     }
 
     /// A device with this state; its interrupt line has the level that follows from it.
     pub(crate) fn restore(state: &PowerState, line: Line) -> Self {
         let mut power = Self::new(line);
-        (power.status, power.enable, power.control) = (state.status, state.enable, state.control);
+        (power.control, power.events) = (state.control, state.events);
         power.update_line();
         power
     }
