@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use node_protocol::LauncherReport;
 use protocol::control::NicStatus;
-use protocol::counters::{Counters, TrafficCounters};
+use protocol::counters::{Counters, QueuePairCounters, TrafficCounters};
 use serde_json::Value;
 
 use crate::config::ClusterConfig;
@@ -102,6 +102,7 @@ pub(super) fn families(seen: &Seen) -> Vec<Family> {
     families.extend(of_instances(&instances, seen));
     families.extend(used(&instances, seen));
     families.extend(traffic(&instances, seen));
+    families.extend(queues(&instances, seen));
     families.extend(wiring(&instances, seen));
     families.extend(agents(seen));
     families
@@ -312,6 +313,62 @@ fn traffic(instances: &[Instance<'_>], seen: &Seen) -> Vec<Family> {
         families.extend([receive, transmit]);
     }
     families
+}
+
+/// Each pair of queues that a launcher serves itself: what vhost-net moves is in [`traffic`] alone.
+fn queues(instances: &[Instance<'_>], seen: &Seen) -> Vec<Family> {
+    type Count = fn(&QueuePairCounters) -> u64;
+    let counts: [(&str, &str, Count); 7] = [
+        (
+            "tapvisor_vmi_network_queue_receive_bytes_total",
+            "Bytes that the guest received by this pair of queues.",
+            |pair| pair.received.bytes,
+        ),
+        (
+            "tapvisor_vmi_network_queue_transmit_bytes_total",
+            "Bytes that the guest sent by this pair of queues.",
+            |pair| pair.sent.bytes,
+        ),
+        (
+            "tapvisor_vmi_network_queue_receive_packets_total",
+            "Packets that the guest received by this pair of queues.",
+            |pair| pair.received.packets,
+        ),
+        (
+            "tapvisor_vmi_network_queue_transmit_packets_total",
+            "Packets that the guest sent by this pair of queues.",
+            |pair| pair.sent.packets,
+        ),
+        (
+            "tapvisor_vmi_network_queue_receive_packets_dropped_total",
+            "Packets to this pair of queues that were dropped.",
+            |pair| pair.received.dropped,
+        ),
+        (
+            "tapvisor_vmi_network_queue_transmit_packets_dropped_total",
+            "Packets of this pair of queues that were dropped.",
+            |pair| pair.sent.dropped,
+        ),
+        (
+            "tapvisor_vmi_network_queue_receive_packets_filtered_total",
+            "Packets that the guest's driver does not want.",
+            |pair| pair.filtered,
+        ),
+    ];
+    let family = |(name, help, count): (&'static str, &'static str, Count)| {
+        let mut family = Family::new(name, help);
+        for instance in instances {
+            let counters = instance.place().and_then(|place| seen.counters.get(&place));
+            for nic in counters.into_iter().flat_map(|counters| &counters.nics) {
+                for (queue, pair) in nic.queues.iter().enumerate() {
+                    let labels = instance.with([("interface", nic.name.clone()), ("queue", queue.to_string())]);
+                    family.add(labels, number(count(pair)));
+                }
+            }
+        }
+        family
+    };
+    counts.map(family).into()
 }
 
 fn wiring(instances: &[Instance<'_>], seen: &Seen) -> Vec<Family> {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use node_protocol::LauncherReport;
 use prometheus_parse::{Scrape, Value as Sample};
 use protocol::control::{LeaseStatus, NicStatus, ServiceStatus, State, Status};
-use protocol::counters::{Counters, NicCounters, ProcessCounters, TrafficCounters};
+use protocol::counters::{Counters, NicCounters, ProcessCounters, QueuePairCounters, TrafficCounters};
 use serde_json::{Value, json};
 
 use super::machines::{Seen, families};
@@ -70,7 +70,9 @@ fn counters() -> Counters {
     let received = TrafficCounters { bytes: 4242, packets: 42, dropped: 2, errors: 1 };
     let sent = TrafficCounters { bytes: 17, packets: 1, ..TrafficCounters::default() };
     let process = ProcessCounters { user_milliseconds: 1500, system_milliseconds: 250, resident_bytes: 6 << 20 };
-    let nic = NicCounters { name: "default".to_owned(), received, sent, ..NicCounters::default() };
+    let second = QueuePairCounters { received: TrafficCounters { packets: 40, ..received }, filtered: 5, sent };
+    let queues = vec![QueuePairCounters::default(), second];
+    let nic = NicCounters { name: "default".to_owned(), received, sent, queues, ..NicCounters::default() };
     Counters { memory_bytes: 1 << 30, process: Some(process), nics: vec![nic] }
 }
 
@@ -105,6 +107,7 @@ fn a_scrape_has_kubevirts_names_and_labels_and_is_parsed() {
     let web = [("node", "node1"), ("namespace", "vms"), ("name", "web")];
     let with = |label| [&web[..], &[label]].concat();
     let nic = with(("interface", "default"));
+    let queue = [&nic[..], &[("queue", "1")]].concat();
     for (metric, labels, expected) in [
         ("kubevirt_vmi_network_receive_bytes_total", &nic, 4242.0),
         ("kubevirt_vmi_network_receive_packets_total", &nic, 42.0),
@@ -114,6 +117,13 @@ fn a_scrape_has_kubevirts_names_and_labels_and_is_parsed() {
         ("kubevirt_vmi_network_transmit_packets_total", &nic, 1.0),
         ("kubevirt_vmi_network_transmit_packets_dropped_total", &nic, 0.0),
         ("kubevirt_vmi_network_transmit_errors_total", &nic, 0.0),
+        ("tapvisor_vmi_network_queue_receive_bytes_total", &queue, 4242.0),
+        ("tapvisor_vmi_network_queue_receive_packets_total", &queue, 40.0),
+        ("tapvisor_vmi_network_queue_receive_packets_dropped_total", &queue, 2.0),
+        ("tapvisor_vmi_network_queue_receive_packets_filtered_total", &queue, 5.0),
+        ("tapvisor_vmi_network_queue_transmit_bytes_total", &queue, 17.0),
+        ("tapvisor_vmi_network_queue_transmit_packets_total", &queue, 1.0),
+        ("tapvisor_vmi_network_queue_transmit_packets_dropped_total", &queue, 0.0),
         ("kubevirt_vmi_cpu_usage_seconds_total", &web.to_vec(), 1.75),
         ("kubevirt_vmi_cpu_user_usage_seconds_total", &web.to_vec(), 1.5),
         ("kubevirt_vmi_cpu_system_usage_seconds_total", &web.to_vec(), 0.25),

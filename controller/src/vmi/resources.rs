@@ -8,6 +8,7 @@ use super::launch::Launch;
 use crate::config::ClusterConfig;
 
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 /// Memory of launcher and engine beyond the guest's: measured 9.5 MiB and 60 MiB, and page tables.
 const KVM_OVERHEAD: u64 = 96 * MIB;
 /// The same in emulation: QEMU caches up to 128 MiB of translated code, of which it uses a part for most guests.
@@ -28,6 +29,9 @@ pub(super) fn resources(launch: &Launch, config: &ClusterConfig) -> Value {
     let millicpus = requested.and_then(Quantity::milli_rounded_up).unwrap_or(vcpus * MILLICPUS_OF_A_VCPU);
     let requested = given.requests.memory.as_ref().or(given.limits.memory.as_ref());
     let memory = requested.and_then(Quantity::rounded_up).unwrap_or(machine.memory_bytes);
+    // Huge pages are a resource of their own (hugepages-2Mi), and no memory of the pod.
+    let huge = machine.hugepage_bytes.map_or(0, |_| machine.memory_bytes);
+    let memory = memory.saturating_sub(huge);
     let mut requests = json!({
         "cpu": format!("{millicpus}m"),
         "memory": mebibytes(memory.saturating_add(overhead)),
@@ -38,7 +42,13 @@ pub(super) fn resources(launch: &Launch, config: &ClusterConfig) -> Value {
         limits["cpu"] = json!(format!("{millicpus}m"));
     }
     if let Some(bytes) = given.limits.memory.as_ref().and_then(Quantity::rounded_up) {
-        limits["memory"] = mebibytes(bytes.max(machine.memory_bytes).saturating_add(overhead));
+        limits["memory"] = mebibytes(bytes.max(machine.memory_bytes).saturating_sub(huge).saturating_add(overhead));
+    }
+    if let Some(page) = machine.hugepage_bytes {
+        let size = if page < GIB { format!("{}Mi", page / MIB) } else { format!("{}Gi", page / GIB) };
+        let name = format!("hugepages-{size}");
+        limits[&name] = mebibytes(huge);
+        requests[&name] = mebibytes(huge);
     }
     let mut devices = Vec::new();
     if !config.use_emulation {
