@@ -96,7 +96,7 @@ fuzz := $(abspath $(target))/fuzz
 TIME ?= 60
 .PHONY: fuzz
 fuzz: setup-fuzz ## every reader of foreign input under a fuzzer; TIME=60 seconds each, ONLY="dhcpv4 …", KEEP=1
-	@fuzz/build "$(fuzz)"
+	@fuzz/build "$(fuzz)" $(ONLY)
 	@cargo run --quiet --package fuzz-targets -- --fuzzers "$(fuzz)/x86_64-unknown-linux-gnu/release" \
 		--work "$(fuzz)/work" --seconds $(TIME) $(addprefix --only ,$(ONLY)) $(if $(KEEP),--keep)
 

@@ -28,6 +28,8 @@ pub struct Devices {
     bus: Bus,
     functions: Vec<Shared>,
     memory: GuestMemory,
+    /// Is never read; without it a byte for the console would be a signal.
+    _console: UnixStream,
 }
 
 impl Devices {
@@ -50,7 +52,7 @@ impl Devices {
         }
         let mut slots: Vec<Box<dyn crate::pci::Function>> = vec![Box::new(HostBridge)];
         slots.extend(functions.iter().map(|function| Box::new(Arc::clone(function)) as _));
-        let (near, _far) = UnixStream::pair()?;
+        let (near, console) = UnixStream::pair()?;
         let bus = Bus {
             serial: Mutex::new(Serial::new(Console::new(near.into())?, event()?, Arc::new(event()?))),
             rtc: Mutex::new(Rtc::default()),
@@ -60,7 +62,7 @@ impl Devices {
             debug: Mutex::new(DebugPort::default()),
             pci: Mutex::new(Pci::new(slots)),
         };
-        Ok(Self { bus, functions, memory })
+        Ok(Self { bus, functions, memory, _console: console })
     }
 
     /// The guest reads from a port.
