@@ -16,6 +16,7 @@ mod pods;
 mod product;
 mod rbac;
 mod reach;
+mod segment;
 mod sets;
 mod silent;
 mod soak;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     trials.extend(migrations::trials());
     trials.extend(vmi_trouble::trials());
     trials.extend(reach::trials());
+    trials.extend(segment::trials());
     trials.extend(virtctl::trials());
     trials.extend(virtctl_streams::trials());
     trials.extend(virtctl_machines::trials());
