@@ -59,6 +59,9 @@ struct Line {
     mac: String,
     state: State,
     until: u64,
+    /// Seconds; absent in what an earlier release wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    granted: Option<u64>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     hostname: String,
 }
@@ -202,7 +205,8 @@ fn record(line: &[u8]) -> Option<Record> {
     let octets: Option<Vec<u8>> = line.mac.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
     let mac = octets?.try_into().ok()?;
     let (client, until) = (line.client.parse().ok()?, Duration::from_secs(line.until));
-    Some(Record { address: line.address, client, mac, state, until, hostname: line.hostname })
+    let granted = line.granted.map(Duration::from_secs);
+    Some(Record { address: line.address, client, mac, state, until, granted, hostname: line.hostname })
 }
 
 fn line(record: &Record) -> Vec<u8> {
@@ -218,6 +222,7 @@ fn line(record: &Record) -> Vec<u8> {
         state,
         // Never earlier than what the client was told.
         until: record.until.as_secs() + u64::from(record.until.subsec_nanos() > 0),
+        granted: record.granted.map(|granted| granted.as_secs()),
         hostname: record.hostname.clone(),
     };
     let json = serde_json::to_vec(&line).unwrap_or_default();
@@ -235,6 +240,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, last],
             state: LeaseState::Leased,
             until: Duration::from_secs(until),
+            granted: Some(Duration::from_secs(60)),
             hostname: "vm \"x\"".to_owned(),
         }
     }

@@ -161,8 +161,8 @@ impl<'a> Exchange<'a> {
             .reserved
             .is_some_and(|reserved| reserved != address && self.leases.may_have(self.now, asker, reserved));
         if self.leases.may_have(self.now, asker, address) && !is_replaced {
-            let until = self.now + Duration::from_secs(self.parameters.v4.lease.wire().into());
-            let record = self.leases.lease(asker, address, until);
+            let granted = Duration::from_secs(self.parameters.v4.lease.wire().into());
+            let record = self.leases.lease(self.now, asker, address, granted);
             self.probes.stop(address);
             self.counters.acks += 1;
             let mut output = self.lease(EventKind::Ack(phase), address, codes::ACK);
@@ -204,11 +204,12 @@ impl<'a> Exchange<'a> {
     }
 
     fn end(&mut self, kind: EventKind, address: Option<Ipv4Addr>, state: LeaseState) -> Output {
-        let until = match state {
-            LeaseState::Declined => self.now + Duration::from_secs(self.config.decline_seconds.into()),
-            LeaseState::Leased | LeaseState::Released => self.now,
+        let held_back = match state {
+            LeaseState::Declined => Duration::from_secs(self.config.decline_seconds.into()),
+            LeaseState::Leased | LeaseState::Released => Duration::ZERO,
         };
-        let record = address.and_then(|address| self.leases.end(&self.arrival.client, address, (state, until)));
+        let (now, client) = (self.now, &self.arrival.client);
+        let record = address.and_then(|address| self.leases.end(now, client, address, (state, held_back)));
         let mut output = self.told(kind, address.filter(|_| record.is_some()));
         output.records.extend(record);
         output

@@ -22,6 +22,8 @@ struct Binding {
     state: State,
     /// When another client may have the address.
     until: Duration,
+    /// As in [`Record`].
+    granted: Option<Duration>,
 }
 
 /// A client that asks for an address.
@@ -68,7 +70,8 @@ impl Leases {
         self.by_address.iter().filter_map(|(address, binding)| {
             let State::Recorded(state) = binding.state else { return None };
             let (client, hostname) = (binding.client.clone(), binding.hostname.clone());
-            Some(Record { address: *address, client, mac: binding.mac, state, until: binding.until, hostname })
+            let Binding { mac, until, granted, .. } = *binding;
+            Some(Record { address: *address, client, mac, state, until, granted, hostname })
         })
     }
 
@@ -86,7 +89,7 @@ impl Leases {
     /// Takes back what was recorded.
     pub(crate) fn restore(&mut self, record: Record) {
         let asker = Asker { client: &record.client, mac: record.mac, hostname: &record.hostname, reserved: None };
-        self.bind(record.address, asker, State::Recorded(record.state), record.until);
+        self.bind(record.address, asker, State::Recorded(record.state), (record.until, record.granted));
     }
 
     /// The address for a client that has none yet or asks again; `None` when there is none for it.
@@ -150,13 +153,13 @@ impl Leases {
     pub(crate) fn offer(&mut self, now: Duration, asker: Asker<'_>, address: Ipv4Addr, until: Duration) {
         let is_lease = |b: &Binding| b.client == *asker.client && b.state == State::Recorded(LeaseState::Leased);
         if !self.by_address.get(&address).is_some_and(|binding| is_lease(binding) && binding.until > now) {
-            self.bind(address, asker, State::Offered, until);
+            self.bind(address, asker, State::Offered, (until, None));
         }
     }
 
-    /// Leases the address and returns what is to be recorded.
-    pub(crate) fn lease(&mut self, asker: Asker<'_>, address: Ipv4Addr, until: Duration) -> Record {
-        self.change(address, asker, LeaseState::Leased, until)
+    /// Leases the address for so long from now and returns what is to be recorded.
+    pub(crate) fn lease(&mut self, now: Duration, asker: Asker<'_>, address: Ipv4Addr, granted: Duration) -> Record {
+        self.change(now, asker, address, (LeaseState::Leased, granted))
     }
 
     /// Takes an offer back, because its client chose another server; returns its address.
@@ -166,29 +169,47 @@ impl Leases {
         Some(offered)
     }
 
-    /// Ends the client's own lease of the address; `None` when it has none.
-    pub(crate) fn end(&mut self, client: &ClientId, address: Ipv4Addr, end: (LeaseState, Duration)) -> Option<Record> {
+    /// Ends the client's own lease of the address, which another client may have after so long from now; `None` when it has none.
+    pub(crate) fn end(
+        &mut self,
+        now: Duration,
+        client: &ClientId,
+        address: Ipv4Addr,
+        end: (LeaseState, Duration),
+    ) -> Option<Record> {
         let binding = self.by_address.get(&address).filter(|binding| binding.client == *client)?.clone();
         let asker = Asker { client, mac: binding.mac, hostname: &binding.hostname, reserved: None };
-        let (state, until) = end;
-        let record = self.change(address, asker, state, until);
-        if state == LeaseState::Declined {
+        let record = self.change(now, asker, address, end);
+        if record.state == LeaseState::Declined {
             self.by_client.remove(client);
         }
         Some(record)
     }
 
-    fn change(&mut self, address: Ipv4Addr, asker: Asker<'_>, state: LeaseState, until: Duration) -> Record {
-        self.bind(address, asker, State::Recorded(state), until);
+    fn change(
+        &mut self,
+        now: Duration,
+        asker: Asker<'_>,
+        address: Ipv4Addr,
+        (state, granted): (LeaseState, Duration),
+    ) -> Record {
+        let (until, granted) = (now + granted, Some(granted));
+        self.bind(address, asker, State::Recorded(state), (until, granted));
         let (client, hostname) = (asker.client.clone(), asker.hostname.to_owned());
-        Record { address, client, mac: asker.mac, state, until, hostname }
+        Record { address, client, mac: asker.mac, state, until, granted, hostname }
     }
 
     fn is_offered(&self, address: Ipv4Addr) -> bool {
         self.by_address.get(&address).is_some_and(|binding| binding.state == State::Offered)
     }
 
-    fn bind(&mut self, address: Ipv4Addr, asker: Asker<'_>, state: State, until: Duration) {
+    fn bind(
+        &mut self,
+        address: Ipv4Addr,
+        asker: Asker<'_>,
+        state: State,
+        (until, granted): (Duration, Option<Duration>),
+    ) {
         self.remove(address);
         // Another address that the client was only offered is free again; one that it leased stays its until the end.
         if let Some(other) = self.by_client.get(asker.client).copied().filter(|other| self.is_offered(*other)) {
@@ -203,7 +224,7 @@ impl Leases {
         }
         let (client, hostname) = (asker.client.clone(), asker.hostname.to_owned());
         self.by_client.insert(client.clone(), address);
-        self.by_address.insert(address, Binding { client, mac: asker.mac, hostname, state, until });
+        self.by_address.insert(address, Binding { client, mac: asker.mac, hostname, state, until, granted });
     }
 
     fn remove(&mut self, address: Ipv4Addr) {

@@ -77,6 +77,8 @@ pub struct Record {
     pub state: LeaseState,
     /// When it may be given to another client, in whole seconds since the epoch.
     pub until: Duration,
+    /// For how long that was when it was recorded; unknown for what an earlier release recorded.
+    pub granted: Option<Duration>,
     /// The name the client gave itself; may be empty.
     pub hostname: String,
 }

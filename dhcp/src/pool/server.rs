@@ -51,7 +51,7 @@ impl Server {
     }
 
     /// Takes back recorded leases; returns those of no network of the configuration, which the caller keeps. A lease ends at the
-    /// latest at one whole lease time from now: a clock that was set back makes none eternal.
+    /// latest when it was granted for so long from now: a clock that was set back makes none eternal.
     pub fn restore(&mut self, now: Duration, records: impl IntoIterator<Item = Record>) -> Vec<Record> {
         self.adopt(records, Some(now))
     }
@@ -79,8 +79,9 @@ impl Server {
                 continue;
             };
             if let Some(leases) = self.leases.get_mut(index) {
-                let longest = u64::from(leases.subnet().v4().lease.wire().max(self.config.decline_seconds));
-                let latest = now.map_or(Duration::MAX, |now| now + Duration::from_secs(longest));
+                let longest = leases.subnet().v4().lease.wire().max(self.config.decline_seconds);
+                let granted = record.granted.unwrap_or(Duration::from_secs(longest.into()));
+                let latest = now.map_or(Duration::MAX, |now| now.saturating_add(granted));
                 record.until = record.until.min(latest);
                 leases.restore(record);
             }

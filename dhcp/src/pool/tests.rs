@@ -201,6 +201,7 @@ fn a_record_precedes_every_acknowledgement_and_no_offer() {
         mac: mac(1),
         state: LeaseState::Leased,
         until: at(u64::from(LEASE_SECONDS)),
+        granted: Some(Duration::from_secs(LEASE_SECONDS.into())),
         hostname: "vmone".to_owned(),
     };
     assert_eq!((&records[..], server.records()), (&[expected.clone()][..], vec![expected]));
@@ -355,8 +356,28 @@ fn a_clock_that_was_set_back_makes_no_lease_eternal() {
     (1..=3).for_each(|client| _ = lease(&mut first, client, at(9_000_000)));
     let mut second = server();
     assert_eq!(second.restore(at(0), first.records()), []);
-    assert_eq!(discover(4).send(&mut second, at(3599)).event(), EventKind::Exhausted);
-    assert_eq!(lease(&mut second, 4, at(3600)), ip(10));
+    let last = u64::from(LEASE_SECONDS) - 1;
+    assert_eq!(discover(4).send(&mut second, at(last)).event(), EventKind::Exhausted);
+    assert_eq!(lease(&mut second, 4, at(last + 1)), ip(10));
+}
+
+// spec: BOOT-3
+#[test]
+fn a_restart_with_shorter_leases_ends_none_before_its_client_was_told() {
+    let mut first = server();
+    (1..=3).for_each(|client| _ = lease(&mut first, client, at(0)));
+    let mut shorter = config();
+    shorter.subnets[0].parameters.v4.as_mut().unwrap().lease = Lifetime::Seconds(60);
+    let mut second = Server::new(shorter.clone()).unwrap();
+    assert_eq!(second.restore(at(100), first.records()), []);
+    let last = u64::from(LEASE_SECONDS) - 1;
+    assert_eq!(discover(4).send(&mut second, at(last)).event(), EventKind::Exhausted);
+    assert_eq!(lease(&mut second, 4, at(last + 1)), ip(10));
+    // What an earlier release recorded says nothing of it: one whole lease as they are now.
+    let mut third = Server::new(shorter).unwrap();
+    let unknown = first.records().into_iter().map(|record| Record { granted: None, ..record });
+    assert_eq!(third.restore(at(100), unknown), []);
+    assert_eq!(discover(4).send(&mut third, at(3600)).kind(), Some(MessageType::Offer));
 }
 
 // spec: BOOT-17
