@@ -27,6 +27,15 @@ fn launch_on(
     vm_uid: Option<&str>,
     engine: Option<EngineDemand>,
 ) -> Result<Translation, Vec<TranslateError>> {
+    launch_with(instance, vm_uid, engine, BindingPlugins::None)
+}
+
+fn launch_with(
+    instance: &VirtualMachineInstance,
+    vm_uid: Option<&str>,
+    engine: Option<EngineDemand>,
+    bindings: BindingPlugins<'_>,
+) -> Result<Translation, Vec<TranslateError>> {
     let context = TranslateContext {
         data: DataSource::Read(&Data::default()),
         images: &ImageFiles::default(),
@@ -36,7 +45,7 @@ fn launch_on(
         engine,
         primary_interface: "eth0".parse().unwrap(),
         vm_uid,
-        bindings: BindingPlugins::None,
+        bindings,
         has_mesh_sidecar: false,
     };
     translate(instance, &context)
@@ -50,19 +59,7 @@ fn an_interface_is_joined_by_a_plugin_that_the_cluster_knows() {
     let refused = BindingPlugin::NotSupported("sidecarImage: not supported".to_owned());
     let known = |how: BindingPlugin| -> BTreeMap<String, BindingPlugin> { [("tap".to_owned(), how)].into() };
     let translated = |plugins: BindingPlugins<'_>| {
-        let context = TranslateContext {
-            data: DataSource::Read(&Data::default()),
-            images: &ImageFiles::default(),
-            claims: None,
-            owner: Owner { uid: 107, gid: 107 },
-            emulation: Emulation::Required,
-            engine: None,
-            primary_interface: "eth0".parse().unwrap(),
-            vm_uid: None,
-            bindings: plugins,
-            has_mesh_sidecar: false,
-        };
-        translate(&instance("a", spec), &context).map_err(|errors| errors[0].to_string())
+        launch_with(&instance("a", spec), None, None, plugins).map_err(|errors| errors[0].to_string())
     };
     let managed = known(BindingPlugin::ManagedTap);
     for plugins in [BindingPlugins::Known(&managed), BindingPlugins::Unknown] {
